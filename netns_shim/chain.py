@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running the delegated plugins of one configuration, as libcni runs a list.
+
+Each result is the next plugin's `prevResult`, DEL goes in reverse, what a runtime offers reaches
+only the plugins with that capability, and a failed ADD is undone.
+"""
+
+from __future__ import annotations
+
+from . import invoke, result
+from .errors import PLUGIN_MISBEHAVED, ShimError, warn
+from .versions import Versions, at_least, choose
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .conf import Configuration
+    from .request import Request
+
+    Json = dict[str, Any]
+
+# Since which version of the specification a verb exists.
+SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
+# A path at which there is never a namespace: no process has the ID 0.
+NOWHERE = "/proc/0/ns/net"
+
+
+class Link:
+    """One plugin of a chain: its configuration as written, and the version it is spoken to in."""
+
+    __slots__ = ("conf", "plugin", "spoken", "version")
+
+    def __init__(self, conf: Json, plugin: invoke.Plugin, spoken: list[str], version: str) -> None:
+        self.conf = conf
+        self.plugin = plugin
+        self.spoken = spoken
+        self.version = version
+
+    def knows(self, verb: str) -> bool:
+        """Tell whether it says that it knows CHECK, GC or STATUS."""
+        return bool(self.spoken) and at_least(self.version, SINCE[verb])
+
+
+class Chain:
+    """The plugins of a configuration, bound to one call of the runtime.
+
+    Making it finds them all and settles their versions, so that a misfit shows before anything is
+    done. Raises ShimError (code 7 where one is not found, 1 where it speaks no known version).
+    """
+
+    def __init__(self, conf: Configuration, request: Request, versions: Versions) -> None:
+        self._request = request
+        self._environ = request.environ
+        self._is_list = "plugins" in request.conf
+        self._links = []
+        for entry in conf.plugins:
+            plugin = invoke.Plugin(entry["type"], request.path, conf.timeout)
+            spoken = versions.of(plugin, request.environ)
+            version = choose(spoken, request.cni_version, plugin.type)
+            self._links.append(Link(entry, plugin, spoken, version))
+        versions.remember()
+
+    def lose_netns(self) -> None:
+        """Let the plugins find nothing at CNI_NETNS, as after the end of the container.
+
+        The variable is not emptied, as `bridge` would leave its rules for masquerading then.
+        """
+        self._environ = {**self._environ, "CNI_NETNS": NOWHERE}
+
+    def knows(self, verb: str) -> bool:
+        """Tell whether one of the plugins says that it knows CHECK, GC or STATUS."""
+        return any(link.knows(verb) for link in self._links)
+
+    def add(self) -> Json:
+        """Attach; give the result in the version of the request.
+
+        A failure is undone before it is raised: DEL is called on the plugin that failed and on
+        those before it, in reverse.
+        """
+        previous: Json | None = self._request.conf.get("prevResult")
+        for position, link in enumerate(self._links):
+            try:
+                previous = self._add(link, previous)
+            except BaseException:
+                self._undo(self._links[: position + 1], previous)
+                raise
+        assert previous is not None  # a configuration has at least one plugin
+        return previous
+
+    def _add(self, link: Link, previous: Json | None) -> Json:
+        answer = self._call("ADD", link, previous)
+        if not isinstance(answer, dict):
+            raise ShimError(
+                PLUGIN_MISBEHAVED,
+                f"plugin {link.plugin.type!r} (ADD) succeeded without printing a result",
+                "a plugin must print one JSON object for ADD",
+            )
+        return result.convert(answer, self._request.cni_version, assume=link.version)
+
+    def _undo(self, links: list[Link], previous: Json | None) -> None:
+        for link in reversed(links):
+            try:
+                self._call("DEL", link, previous)
+            except ShimError as error:
+                warn(f"undoing a failed ADD: {error}")
+
+    def delete(self, previous: Json | None) -> None:
+        """Detach; the first error ends it, as the runtime will call again."""
+        for link in reversed(self._links):
+            self._call("DEL", link, previous)
+
+    def forward(self, verb: str, previous: Json | None = None) -> None:
+        """Pass CHECK, GC or STATUS to the plugins that know the verb; the first error ends it."""
+        for link in self._links:
+            if link.knows(verb):
+                self._call(verb, link, previous)
+
+    def _call(self, verb: str, link: Link, previous: Json | None) -> Any:
+        request = self._request
+        conf = {**link.conf, "cniVersion": link.version, "name": request.network}
+        offered = self._offered(link.conf)
+        if offered:
+            conf["runtimeConfig"] = offered
+        conf.pop("prevResult", None)
+        if previous is not None and (verb != "DEL" or at_least(link.version, "0.4.0")):
+            conf["prevResult"] = result.convert(previous, link.version)
+        for key, value in request.conf.items():
+            if key == "args" or (verb == "GC" and key.startswith("cni.dev/")):
+                conf.setdefault(key, value)
+        return link.plugin.call(verb, self._environ, conf)
+
+    def _offered(self, entry: Json) -> Json:
+        """Choose what of runtimeConfig a plugin gets: the keys for which it has the capability.
+
+        A single delegate need not repeat the capabilities that stand beside it.
+        """
+        capabilities = entry.get("capabilities")
+        if capabilities is None and not self._is_list:
+            capabilities = self._request.conf.get("capabilities")
+        given = self._request.conf.get("runtimeConfig") or {}
+        return {k: v for k, v in given.items() if (capabilities or {}).get(k) is True}

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands for people: one module each, which adds its arguments and does its work."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from .. import __version__
+from ..skel import as_shim_error
+from . import install, run, status
+
+COMMANDS = {"status": status, "run": run, "install": install}
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; give its exit status: 1 where it failed, 2 where it was called wrongly."""
+    parser = argparse.ArgumentParser(
+        prog="netns-shim",
+        description="Run CNI plugins inside a shared rootless network namespace.",
+        epilog="A CNI runtime calls it without arguments, as a plugin.",
+    )
+    parser.add_argument("--version", action="version", version=f"netns-shim {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        summary = module.SUMMARY
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.add_arguments(command)
+    parsed = parser.parse_args(arguments)
+    try:
+        status: int = COMMANDS[parsed.command].main(parsed)
+        return status
+    except BrokenPipeError:
+        return 1  # the reader, `head` for one, has seen enough
+    except Exception as error:
+        print(f"netns-shim: {as_shim_error(error)}", file=sys.stderr)
+        return 1

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`netns-shim install`: put the plugin into a plugin directory.
+
+The launcher is a file of its own, because the scripts that pip makes cannot pass options to the
+interpreter: with -IS it starts in a third of the time, and no variable of the caller's environment
+changes what is imported.
+"""
+
+from __future__ import annotations
+
+import compileall
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+import filelock
+import jsonschema
+import pyroute2
+import rpds
+
+from ..errors import IO_FAILURE, ShimError, warn
+
+if TYPE_CHECKING:
+    import argparse
+
+SUMMARY = "Install the plugin into a directory of CNI plugins."
+MARK = "# Written by netns-shim install."
+PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+# What fits into the first line of a script, execve(2).
+MAXIMUM_SHEBANG = 255
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("directory", metavar="DIR", help="the directory; made if it is not there")
+    parser.add_argument("--name", default="netns-shim", help="the plugin's `type` [%(default)s]")
+    parser.add_argument(
+        "--force", action="store_true", help="replace a file that is something else"
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Write the launcher and say where it is."""
+    print(install(arguments.directory, arguments.name, force=arguments.force))
+    return 0
+
+
+def install(directory: str, name: str, *, force: bool) -> str:
+    """Write the launcher by temporary file and rename; give its path.
+
+    Raises ShimError where the name is none, or a file is in the way that is not a launcher.
+    """
+    if "/" in name or name in ("", ".", "..") or not name.isprintable():
+        raise ShimError(IO_FAILURE, f"not a name for a plugin: {name!r}")
+    path = os.path.join(os.path.abspath(directory), name)
+    if not force and os.path.lexists(path) and not _is_launcher(path):
+        raise ShimError(IO_FAILURE, f"{path} is something else", "use --force to replace it")
+    os.makedirs(directory, exist_ok=True)
+    text = launcher()
+    # Users whose plugin this is may not be able to write the compiled modules themselves.
+    compileall.compile_dir(PACKAGE, quiet=2)
+    temporary = f"{path}.{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755)
+    try:
+        with open(fd, "w", encoding="utf-8") as file:
+            os.fchmod(fd, 0o755)
+            file.write(text)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return path
+
+
+def launcher() -> str:
+    """Write the text of the launcher for this package, interpreter and set of libraries."""
+    interpreter = os.path.realpath(sys.executable)
+    shebang = f"#!{interpreter} -IS"
+    if " " in interpreter or len(os.fsencode(shebang)) > MAXIMUM_SHEBANG:
+        raise ShimError(
+            IO_FAILURE, "the path of the interpreter cannot stand in a script", interpreter
+        )
+    libraries = (jsonschema, filelock, pyroute2, rpds)
+    files = [PACKAGE, *(os.path.dirname(str(library.__file__)) for library in libraries)]
+    paths = list(dict.fromkeys(os.path.dirname(file) for file in files))
+    for path in [interpreter, *paths]:
+        _warn_if_private(path)
+    return (
+        f"{shebang}\n{MARK}\nimport sys\n\nsys.path += {paths!r}\n\n"
+        "from netns_shim.main import main\n\nsys.exit(main(sys.argv))\n"
+    )
+
+
+def _is_launcher(path: str) -> bool:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return MARK in file.read(4096).splitlines()[:3]
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _warn_if_private(path: str) -> None:
+    """Warn about a directory that other users cannot enter: the plugin would be root's alone."""
+    if os.geteuid() != 0:
+        return
+    parent = path
+    while parent != "/":
+        parent = os.path.dirname(parent)
+        if not os.stat(parent).st_mode & stat.S_IXOTH:
+            warn(f"only {parent}'s owner can use the plugin: {path} is below it")
+            return

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CNI wire without I/O: environment and text in, a `Request` or text out.
+
+It runs at every call of a runtime, so it imports no more than `json`, which brings `re` along.
+Sections are those of the CNI specification, version 1.1.0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+from . import __version__
+from .errors import (
+    DECODING_FAILURE,
+    INCOMPATIBLE_VERSION,
+    INVALID_ENVIRONMENT,
+    INVALID_NETWORK_CONFIG,
+    PluginFailed,
+    ShimError,
+)
+from .request import Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, NoReturn
+
+    Json = dict[str, Any]
+
+# In the order in which they were published: the order is used to compare them.
+SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+CURRENT_VERSION = SUPPORTED_VERSIONS[-1]
+OLDEST_VERSION = SUPPORTED_VERSIONS[0]
+
+# A reference is a file named after the attachment and its plugins; file names end at 255 bytes.
+MAX_ATTACHMENT_BYTES = 190
+IFNAMSIZ = 16
+
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+
+# Section 2, "Parameters": what each verb takes, and whether it must be there. CNI_PATH is optional
+# in the text; the reference library demands it, and so does whoever has plugins to look up.
+_VARIABLES: dict[str, dict[str, bool]] = {
+    "ADD": {
+        "CNI_CONTAINERID": True,
+        "CNI_NETNS": True,
+        "CNI_IFNAME": True,
+        "CNI_ARGS": False,
+        "CNI_PATH": True,
+    },
+    "CHECK": {
+        "CNI_CONTAINERID": True,
+        "CNI_NETNS": True,
+        "CNI_IFNAME": True,
+        "CNI_ARGS": False,
+        "CNI_PATH": True,
+    },
+    "DEL": {
+        "CNI_CONTAINERID": True,
+        "CNI_NETNS": False,
+        "CNI_IFNAME": True,
+        "CNI_ARGS": False,
+        "CNI_PATH": True,
+    },
+    "GC": {"CNI_PATH": True},
+    "STATUS": {"CNI_PATH": True},
+    "VERSION": {},
+}
+
+_SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
+
+
+def container_id_problem(value: str) -> str:
+    """Say what is wrong with a container ID, or nothing (section 2: same letters as a name)."""
+    return "" if NAME.fullmatch(value) else "invalid characters in CNI_CONTAINERID"
+
+
+def ifname_problem(value: str) -> str:
+    """Say what is wrong with an interface name, or nothing.
+
+    The rules are the reference library's, which are the kernel's; control characters are refused
+    on top, because the name goes into file names and into messages for people.
+    """
+    try:
+        size = len(os.fsencode(value))
+    except UnicodeEncodeError:
+        return "invalid characters in CNI_IFNAME"
+    if size >= IFNAMSIZ:
+        return f"CNI_IFNAME is too long: {size} bytes, at most {IFNAMSIZ - 1} are possible"
+    if value in (".", ".."):
+        return "CNI_IFNAME is . or .."
+    if any(c in "/:" or c.isspace() or ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in value):
+        return "invalid characters in CNI_IFNAME"
+    return ""
+
+
+_PROBLEM: dict[str, Callable[[str], str]] = {
+    "CNI_CONTAINERID": container_id_problem,
+    "CNI_IFNAME": ifname_problem,
+}
+
+
+def check_environment(environ: Mapping[str, str]) -> str:
+    """Return the verb, once every variable that it requires is there and well formed.
+
+    To be called before stdin is read. An empty variable counts as a missing one. Raises
+    `ShimError` 4, which names all wrong variables at once.
+    """
+    verb = environ.get("CNI_COMMAND", "")
+    if not verb:
+        raise ShimError(INVALID_ENVIRONMENT, "required env variables [CNI_COMMAND] missing")
+    if verb not in _VARIABLES:
+        raise ShimError(INVALID_ENVIRONMENT, f"unknown CNI_COMMAND: {_short(verb)}")
+    required = [name for name, needed in _VARIABLES[verb].items() if needed]
+    missing = [name for name in required if not environ.get(name)]
+    problems = [f"required env variables [{','.join(missing)}] missing"] if missing else []
+    values = []
+    for name in required:
+        value = environ.get(name, "")
+        problem = _PROBLEM[name](value) if value and name in _PROBLEM else ""
+        if problem:
+            problems.append(problem)
+            values.append(f"{name} is {_short(value)!r}")
+    if problems:
+        raise ShimError(INVALID_ENVIRONMENT, "; ".join(problems), "; ".join(values))
+    return verb
+
+
+def parse(environ: Mapping[str, str], text: bytes) -> Request:
+    """Make the request of a call from its environment and what was on stdin.
+
+    Parameters that the verb does not take are neither looked at nor passed on. Raises `ShimError`
+    4 for the environment, 6 for text that is no configuration, 1 for a version that is not spoken
+    or is too old for the verb, 7 for a network name.
+    """
+    verb = check_environment(environ)
+    conf = decode(text)
+    version = _config_version(conf)
+    network = _network_name(conf)
+    since = _SINCE.get(verb, OLDEST_VERSION)
+    if SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
+        raise ShimError(
+            INCOMPATIBLE_VERSION,
+            f"config version does not allow {verb}",
+            f'config is "{version}", {verb} exists since {since}',
+        )
+    given = {name: environ.get(name, "") for name in _VARIABLES[verb]}
+    container_id = given.get("CNI_CONTAINERID", "")
+    ifname = given.get("CNI_IFNAME", "")
+    size = len(os.fsencode(f"{network}:{container_id}:{ifname}"))
+    if size > MAX_ATTACHMENT_BYTES:
+        raise ShimError(
+            INVALID_ENVIRONMENT,
+            "network name, CNI_CONTAINERID and CNI_IFNAME are together too long to be a file name",
+            f"{size} bytes, at most {MAX_ATTACHMENT_BYTES} are possible",
+        )
+    return Request(
+        verb,
+        network=network,
+        cni_version=version,
+        conf=conf,
+        environ=environ,
+        container_id=container_id,
+        netns=given.get("CNI_NETNS", ""),
+        ifname=ifname,
+        args=given.get("CNI_ARGS", ""),
+        path=given.get("CNI_PATH", ""),
+    )
+
+
+def decode(text: bytes, *, what: str = "network configuration") -> Json:
+    """Read one JSON object, more strictly than `json` does: what is read can be written again.
+
+    Not accepted: anything but UTF-8, a second document, a key given twice, a number that JSON
+    cannot express (NaN, 1e999), nesting beyond Python's. Raises `ShimError` 6; `what` is the
+    name of the text in its message.
+    """
+    try:
+        value = json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_float=_finite,
+            parse_constant=_no_number,
+        )
+    except RecursionError:
+        why = "nested too deeply"
+    except ValueError as error:
+        # JSONDecodeError, UnicodeDecodeError, an integer of thousands of digits, and our own.
+        why = str(error) if text.strip() else "it is empty"
+    else:
+        if isinstance(value, dict):
+            return value
+        why = "it is not a JSON object"
+    raise ShimError(DECODING_FAILURE, f"cannot decode the {what}", why)
+
+
+def spoken_version(text: bytes) -> str:
+    """Return the version that a text asks for where it is supported, else ours; never raise.
+
+    This is the `cniVersion` of an answer to a text that could not become a request.
+    """
+    try:
+        version = decode(text).get("cniVersion")
+    except ShimError:
+        return CURRENT_VERSION
+    return version if version in SUPPORTED_VERSIONS else CURRENT_VERSION
+
+
+def version_answer(text: bytes) -> str:
+    """Answer VERSION (section 2): the version of the question, and all there are; never raise."""
+    answer = {"cniVersion": spoken_version(text), "supportedVersions": SUPPORTED_VERSIONS}
+    return json.dumps(answer, separators=(",", ":")) + "\n"
+
+
+def format_result(result: Json) -> str:
+    """Write a result as the reference library does; the text is ASCII (section 5, "Success")."""
+    try:
+        return json.dumps(result, indent=4)
+    except RecursionError:
+        raise ShimError(DECODING_FAILURE, "cannot write the result", "nested too deeply") from None
+
+
+def format_error(error: ShimError, cni_version: str) -> str:
+    """Write an error (section 5, "Error"); that of a delegated plugin stays as it was written."""
+    if isinstance(error, PluginFailed):
+        # A lone surrogate has no UTF-8; written as \udcXX it is what JSON itself makes of it.
+        return error.answer.encode("utf-8", "backslashreplace").decode("utf-8")
+    answer = {"cniVersion": cni_version, "code": error.code, "msg": error.message}
+    if error.details:
+        answer["details"] = error.details
+    return json.dumps(answer, indent=4)
+
+
+def about() -> str:
+    """Return what to say on stderr where the executable is started without a command."""
+    return (
+        f"netns-shim {__version__}: run CNI plugins inside a shared rootless network namespace\n"
+        f"CNI protocol versions supported: {', '.join(SUPPORTED_VERSIONS)}\n"
+    )
+
+
+def _config_version(conf: Json) -> str:
+    version = conf.get("cniVersion", "")
+    if not isinstance(version, str):
+        raise ShimError(DECODING_FAILURE, "cniVersion is not a string")
+    if not version:
+        return OLDEST_VERSION
+    if version not in SUPPORTED_VERSIONS:
+        # The reference library compares texts as well: "1.0" is not "1.0.0".
+        supported = " ".join(f'"{known}"' for known in SUPPORTED_VERSIONS)
+        details = f'config is "{_short(version)}", plugin supports [{supported}]'
+        raise ShimError(INCOMPATIBLE_VERSION, "incompatible CNI versions", details)
+    return version
+
+
+def _network_name(conf: Json) -> str:
+    name = conf.get("name")
+    if not isinstance(name, str) or not name:
+        raise ShimError(INVALID_NETWORK_CONFIG, "missing network name")
+    if not NAME.fullmatch(name):
+        message = "invalid characters found in network name"
+        raise ShimError(INVALID_NETWORK_CONFIG, message, f"name is {_short(name)!r}")
+    return name
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Json:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for index, key in enumerate(keys) if key in keys[:index])
+        raise ValueError(f"key {_short(twice)!r} is given twice in one object")
+    return value
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"number {_short(digits)} is too large")
+    return number
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a JSON value")
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= 200 else value[:200] + "…"

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of the shim, and whether it has been validated before.
+
+Validation needs jsonschema, whose import takes longer than a plugin. A configuration that was
+found valid therefore leaves a *stamp*: a file with the version of the shim and the whole static
+part of the configuration, compared for equality. A stamp saves time and nothing else: whatever is
+odd about it means "not validated". This module runs at every call and imports little for it.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import os
+
+from . import __version__
+from .cni import NAME
+from .errors import INVALID_NETWORK_CONFIG, ShimError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Json = dict[str, Any]
+
+DEFAULT_NETNS = "default"
+DEFAULT_ENTER = "auto"
+DEFAULT_TIMEOUT = 120.0
+MAX_NETNS_LENGTH = 64
+
+# What a runtime adds to a call (section 3 of the specification): no two calls agree on it.
+_RUN_TIME_KEYS = ("prevResult", "runtimeConfig", "args")
+_RESERVED_PREFIX = "cni.dev/"
+
+_S_IFMT = 0o170000
+_S_IFREG = 0o100000
+
+
+class Configuration:
+    """What the shim itself is told by a configuration, with the defaults filled in.
+
+    `plugins` are the delegated configurations as they were written, one or more; `netns` the name
+    of the shared network namespace; `uplink` has the keys `driver` (empty: to be chosen),
+    `options` and `path` (empty: to be looked up); `enter` is auto, always or never; `state_dir`
+    an absolute path or empty for the default; `timeout` in seconds, for one delegated plugin.
+    """
+
+    __slots__ = ("enter", "netns", "plugins", "state_dir", "timeout", "uplink")
+
+    def __init__(
+        self,
+        *,
+        plugins: list[Json],
+        netns: str = DEFAULT_NETNS,
+        uplink: Json | None = None,
+        enter: str = DEFAULT_ENTER,
+        state_dir: str = "",
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        self.plugins = plugins
+        self.netns = netns
+        self.uplink = uplink or {"driver": "", "options": [], "path": ""}
+        self.enter = enter
+        self.state_dir = state_dir
+        self.timeout = timeout
+
+
+def read(conf: Json) -> Configuration:
+    """Read the shim's own keys.
+
+    Safe before `check` too, where its answer is needed to find the stamps: a configuration that
+    is not of the right shape is refused as `check` would refuse it, by `ShimError` 7.
+    """
+    if not _has_shape(conf):
+        _validate(conf)
+        raise ShimError(INVALID_NETWORK_CONFIG, "invalid configuration")
+    uplink = conf.get("uplink", "")
+    if isinstance(uplink, str):
+        uplink = {"driver": uplink}
+    return Configuration(
+        plugins=[conf["delegate"]] if "delegate" in conf else conf["plugins"],
+        netns=conf.get("netns", DEFAULT_NETNS),
+        uplink={"driver": "", "options": [], "path": "", **uplink},
+        enter=conf.get("enter", DEFAULT_ENTER),
+        state_dir=conf.get("stateDir", ""),
+        timeout=float(conf.get("timeout", DEFAULT_TIMEOUT)),
+    )
+
+
+def static_part(conf: Json) -> str:
+    """Return the configuration as canonical JSON in ASCII, without what the runtime added.
+
+    Raises `ShimError` 7 where it is nested too deeply to be written.
+    """
+    static = {
+        key: value
+        for key, value in conf.items()
+        if key not in _RUN_TIME_KEYS and not key.startswith(_RESERVED_PREFIX)
+    }
+    try:
+        return json.dumps(static, sort_keys=True, separators=(",", ":"))
+    except RecursionError:
+        message = "invalid configuration: nested too deeply"
+        raise ShimError(INVALID_NETWORK_CONFIG, message) from None
+
+
+def check(conf: Json, stamp_dir: str | None) -> bool:
+    """Return if the configuration is valid: True where a stamp says so, False where it was read.
+
+    After False it is worth to `remember`. Raises `ShimError` 7 with all problems at once.
+    """
+    # No stamp covers these, so they are looked at in every call.
+    for key in _RUN_TIME_KEYS:
+        if not isinstance(conf.get(key), dict | None):
+            raise ShimError(INVALID_NETWORK_CONFIG, f"$.{key}: must be an object")
+    if stamp_dir is not None:
+        static = static_part(conf)
+        if _holds(os.path.join(stamp_dir, _stamp_name(conf, static)), _stamp_content(static)):
+            return True
+    _validate(conf)
+    return False
+
+
+def remember(conf: Json, stamp_dir: str) -> None:
+    """Leave a stamp for a configuration that `check` accepted, in a directory that exists.
+
+    A failure to write is none: the configuration is validated again next time.
+    """
+    static = static_part(conf)
+    # A name of its own for every writer; not the stamp's with a suffix, which might be too long.
+    temporary = os.path.join(stamp_dir, f".new-{os.urandom(8).hex()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(temporary, flags, 0o600)
+    except OSError:
+        return
+    try:
+        try:
+            # Written short or not synced when the power goes: then it is not equal, and no stamp.
+            os.write(fd, _stamp_content(static))
+        finally:
+            os.close(fd)
+        os.rename(temporary, os.path.join(stamp_dir, _stamp_name(conf, static)))
+    except OSError:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            return
+
+
+def _stamp_name(conf: Json, static: str) -> str:
+    name = conf.get("name")
+    # The wire has checked the name; `validate` reads configurations that came by no wire.
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        name = ""
+    return f"{name}-{binascii.crc32(static.encode('ascii')):08x}"
+
+
+def _stamp_content(static: str) -> bytes:
+    return f"netns-shim {__version__}\n{static}\n".encode("ascii")
+
+
+def _holds(path: str, content: bytes) -> bool:
+    try:
+        # O_NONBLOCK: a FIFO in the place of a stamp must not stop us.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(fd)
+        return (
+            status.st_mode & _S_IFMT == _S_IFREG
+            and status.st_mode & 0o022 == 0
+            and status.st_uid == os.geteuid()
+            and status.st_size == len(content)
+            and os.read(fd, len(content) + 1) == content
+        )
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _validate(conf: Json) -> None:
+    from . import schema  # jsonschema, 118 ms: only where no stamp holds
+
+    schema.validate(conf)
+
+
+def _has_shape(conf: Json) -> bool:
+    plugins = [conf["delegate"]] if "delegate" in conf else conf.get("plugins")
+    netns = conf.get("netns", DEFAULT_NETNS)
+    state_dir = conf.get("stateDir", "/")
+    timeout = conf.get("timeout", DEFAULT_TIMEOUT)
+    return (
+        isinstance(plugins, list)
+        and plugins != []
+        and all(isinstance(plugin, dict) for plugin in plugins)
+        and isinstance(netns, str)
+        and NAME.fullmatch(netns) is not None
+        and len(netns) <= MAX_NETNS_LENGTH
+        and _is_uplink(conf.get("uplink", ""))
+        and isinstance(conf.get("enter", DEFAULT_ENTER), str)
+        and isinstance(state_dir, str)
+        and state_dir.startswith("/")
+        and "\0" not in state_dir
+        and isinstance(timeout, int | float)
+        and 0 < timeout <= 86400
+    )
+
+
+def _is_uplink(uplink: Any) -> bool:
+    if isinstance(uplink, str):
+        return True
+    if not isinstance(uplink, dict):
+        return False
+    options = uplink.get("options", [])
+    return (
+        isinstance(uplink.get("driver"), str)
+        and isinstance(uplink.get("path", ""), str)
+        and isinstance(options, list)
+        and all(isinstance(option, str) for option in options)
+    )

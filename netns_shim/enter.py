@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The namespaces and mounts in which a plugin runs, as a list of steps that is made, then done.
+
+Entering the shared netns is one-way: setns(2) back into the host's netns is refused to a process
+of a user namespace. The mount namespace is another matter: it belongs to our own user namespace,
+so the process comes back to it through a descriptor that it kept. That makes a helper process
+unnecessary, and lets state be changed where it really is instead of in a private copy of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from .errors import warn
+from .libc import (
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_REC,
+    MS_SLAVE,
+    mount,
+    setns,
+    unshare,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from .request import Request
+    from .state import State
+
+MAXIMUM_LINKS = 255
+CNI_STATE = "/var/lib/cni"
+RESOLVED = "/run/systemd/resolve"
+
+
+class Bind:
+    """One bind mount; its source is opened before any step is done, so a step may cover it."""
+
+    __slots__ = ("flags", "source", "target")
+
+    def __init__(self, source: str, target: str, flags: int = 0) -> None:
+        self.source = source
+        self.target = target
+        self.flags = MS_BIND | flags
+
+    def __str__(self) -> str:
+        recursive = " with what is mounted in it" if self.flags & MS_REC else ""
+        return f"bind {self.source} on {self.target}{recursive}"
+
+
+class Tmpfs:
+    """One empty file system."""
+
+    __slots__ = ("target",)
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def __str__(self) -> str:
+        return f"mount an empty tmpfs on {self.target}"
+
+
+Step = Bind | Tmpfs
+
+
+def plan(state: State, environ: Mapping[str, str], keep: Iterable[str]) -> list[Step]:
+    """List the mounts for the netns of this state, in the order in which they must be made.
+
+    `keep` are paths that a plugin will be given: they stay visible where a mount would hide them.
+    """
+    cni = _existing_parent(CNI_STATE)
+    steps: list[Step] = [Bind(state.path("run"), "/run"), Bind(state.dir + cni, cni)]
+    steps += _kept([environ.get("XDG_RUNTIME_DIR", ""), "/run/systemd", *keep], cni)
+    try:
+        target = resolv_conf_target("/etc/resolv.conf")
+    except OSError as error:
+        warn(f"names will not resolve in the shared netns: {error}")
+        return steps
+    if target.startswith(RESOLVED + "/"):
+        # systemd-resolved replaces its file by rename, which would detach a mount on it.
+        steps.append(Tmpfs(RESOLVED))
+    steps.append(Bind(state.path("resolv.conf"), target))
+    return steps
+
+
+def throwaway_plan(environ: Mapping[str, str], keep: Iterable[str]) -> list[Step]:
+    """List the mounts for a netns that nobody attaches to, in which a late DEL can run."""
+    cni = _existing_parent(CNI_STATE)
+    return [
+        Tmpfs("/run"),
+        Tmpfs(cni),
+        *_kept([environ.get("XDG_RUNTIME_DIR", ""), "/run/systemd", *keep], cni),
+    ]
+
+
+def _kept(paths: list[str], cni: str) -> list[Bind]:
+    """Bind again what /run and the directory of CNI's state hide, none of it inside another."""
+    wanted = set()
+    for path in paths:
+        # A path may lie there as it is written, or only where its links lead, or both.
+        for form in (os.path.normpath(path), os.path.realpath(path)):
+            if form.startswith(("/run/", cni + "/")) and os.path.exists(form):
+                wanted.add(form)
+    chosen: list[str] = []
+    for path in sorted(wanted):
+        if not any(path.startswith(outer + "/") for outer in chosen):
+            chosen.append(path)
+    return [Bind(path, path, MS_REC) for path in chosen]
+
+
+def _existing_parent(path: str) -> str:
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def resolv_conf_target(path: str) -> str:
+    """Tell where the netns's resolv.conf is to be mounted so that `path` leads there.
+
+    The kernel follows links before it mounts, so this does too, in every component; but only to
+    the first one under /run, because links below are not there in the new /run.
+
+    OSError where there is no such file, or more than 255 links.
+    """
+    done, todo, links = "", path.split("/")[::-1], 0
+    while todo:
+        part = todo.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            done = os.path.dirname(done).rstrip("/")
+            continue
+        done = f"{done}/{part}"
+        if done == "/run":
+            return os.path.normpath("/".join([done, *todo[::-1]]))
+        try:
+            link = os.readlink(done)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                continue
+            raise
+        links += 1
+        if links > MAXIMUM_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        todo += link.split("/")[::-1]
+        done = "" if link.startswith("/") else os.path.dirname(done).rstrip("/")
+    return done
+
+
+class Inside:
+    """Being inside a netns and the mounts made for it, as a context.
+
+    The netns stays after the end of the context, the mount namespace does not.
+    """
+
+    __slots__ = ("_cwd", "_mounts", "_netns", "_root", "_steps")
+
+    def __init__(self, netns: int | None, steps: list[Step]) -> None:
+        """Take a descriptor of the netns, None for a new one that ends with this process."""
+        self._netns = netns
+        self._steps = steps
+
+    def __enter__(self) -> None:
+        self._mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        self._root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        self._cwd = os.open(".", os.O_PATH | os.O_CLOEXEC)
+        if self._netns is None:
+            unshare(CLONE_NEWNET)
+        else:
+            setns(self._netns, CLONE_NEWNET)
+        unshare(CLONE_NEWNS)
+        # Slave: our mounts stay here; the host's unmounts reach us, so nothing is kept busy.
+        mount(None, "/", None, MS_SLAVE | MS_REC)
+        try:
+            _do(self._steps)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        setns(self._mounts, CLONE_NEWNS)
+        # setns(2) leaves a process at the root of the mount namespace, which need not be its own.
+        os.fchdir(self._root)
+        os.chroot(".")
+        os.fchdir(self._cwd)
+        for fd in (self._mounts, self._root, self._cwd):
+            os.close(fd)
+
+
+def _do(steps: list[Step]) -> None:
+    # Sources are opened first, from within the new mount namespace: a bind mount of something
+    # outside it is refused, and later steps cover some of them.
+    flags = os.O_PATH | os.O_CLOEXEC
+    sources = [os.open(s.source, flags) if isinstance(s, Bind) else -1 for s in steps]
+    for step, fd in zip(steps, sources, strict=True):
+        if isinstance(step, Tmpfs):
+            _make_target(step.target, is_directory=True)
+            mount("tmpfs", step.target, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+            continue
+        source = f"/proc/self/fd/{fd}"
+        _make_target(step.target, is_directory=os.path.isdir(source))
+        mount(source, step.target, None, step.flags)
+        os.close(fd)
+
+
+def _make_target(path: str, *, is_directory: bool) -> None:
+    """Make what to mount on where it is missing: in our own new /run, empty at first."""
+    if os.path.exists(path):
+        return
+    directory = path if is_directory else os.path.dirname(path)
+    os.makedirs(directory, 0o700, exist_ok=True)
+    if not is_directory:
+        os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
+
+
+def paths_of(request: Request) -> list[str]:
+    """List the paths that a call gives to a plugin: the directories that hold them."""
+    netns = os.path.dirname(request.netns)
+    # A namespace right in /run is kept alone: keeping its directory would be keeping all of /run.
+    held = request.netns if os.path.realpath(netns) == "/run" else netns
+    return [held, *request.path.split(":")]

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one error type of the package and the codes it may carry.
+
+Codes 1 to 99 are the CNI specification's (section 5, "Error"); 8 and 999 are not in its text but
+in its reference library; 100 and above are ours, as the specification leaves them to plugins.
+"""
+
+from __future__ import annotations
+
+import sys
+
+INCOMPATIBLE_VERSION = 1
+UNSUPPORTED_FIELD = 2
+UNKNOWN_CONTAINER = 3
+INVALID_ENVIRONMENT = 4
+IO_FAILURE = 5
+DECODING_FAILURE = 6
+INVALID_NETWORK_CONFIG = 7
+INVALID_NETNS = 8
+TRY_AGAIN_LATER = 11
+NOT_AVAILABLE = 50
+LIMITED_CONNECTIVITY = 51
+PLUGIN_MISBEHAVED = 100
+PLUGIN_TIMED_OUT = 101
+UPLINK_FAILED = 102
+CANNOT_ENTER = 103
+ALREADY_ATTACHED = 104
+INTERNAL = 999
+
+
+class ShimError(Exception):
+    """A failure with an answer for the runtime: a code, one sentence, and what explains it."""
+
+    def __init__(self, code: int, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.details}" if self.details else self.message
+
+
+class PluginFailed(ShimError):
+    """A delegated plugin answered with an error of its own, which reaches the runtime unchanged.
+
+    `answer` is the text of the plugin's error object as it printed it.
+    """
+
+    def __init__(self, code: int, message: str, details: str, answer: str) -> None:
+        super().__init__(code, message, details)
+        self.answer = answer
+
+
+def warn(message: str) -> None:
+    """Write one line for people to stderr, the only channel that is not the protocol's."""
+    print(f"netns-shim: {message}", file=sys.stderr)

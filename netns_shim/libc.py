@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The system calls that Python lacks, each under its own name, with one failure funnel.
+
+Loaded at every call of a plugin: `ctypes` is the price (3 ms), and nothing else is imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWNET = 0x40000000
+
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_BIND = 4096
+MS_REC = 16384
+MS_SLAVE = 1 << 19
+
+MNT_DETACH = 2
+
+# include/uapi/linux/nsfs.h: _IO(0xb7, 1) and _IO(0xb7, 3)
+NS_GET_USERNS = 0xB701
+NS_GET_NSTYPE = 0xB703
+
+CAP_NET_ADMIN = 12
+CAP_SYS_ADMIN = 21
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = (
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_ulong,
+    ctypes.c_char_p,
+)
+
+
+def _oserror(filename: str | None = None) -> OSError:
+    errno = ctypes.get_errno()
+    return OSError(errno, os.strerror(errno), filename)
+
+
+def setns(fd: int, nstype: int, name: str | None = None) -> None:
+    """Move this process into a namespace, setns(2); `name` is what the error shows."""
+    if _libc.setns(fd, nstype) < 0:
+        raise _oserror(name)
+
+
+def unshare(flags: int) -> None:
+    """Give this process namespaces of its own, unshare(2)."""
+    if _libc.unshare(flags) < 0:
+        raise _oserror()
+
+
+def mount(source: str | None, target: str, fstype: str | None, flags: int) -> None:
+    """Mount, bind or change propagation, mount(2); the error names the target."""
+    arguments = [None if a is None else os.fsencode(a) for a in (source, target, fstype)]
+    if _libc.mount(*arguments, flags, None) < 0:
+        raise _oserror(target)
+
+
+def umount2(target: str, flags: int) -> None:
+    """Unmount, umount2(2)."""
+    if _libc.umount2(os.fsencode(target), flags) < 0:
+        raise _oserror(target)
+
+
+def ns_type(fd: int) -> int:
+    """Tell the CLONE_NEW* constant of an open namespace, ioctl_ns(2); ENOTTY where it is none."""
+    return fcntl.ioctl(fd, NS_GET_NSTYPE)
+
+
+def ns_userns(fd: int) -> int:
+    """Open the user namespace that owns an open namespace, ioctl_ns(2).
+
+    EPERM where the owner is neither this process's user namespace nor one below it.
+    """
+    return fcntl.ioctl(fd, NS_GET_USERNS)

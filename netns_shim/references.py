@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""References: what an ADD leaves for CHECK, DEL and GC, one file an attachment.
+
+A reference is a journal: one line of JSON a phase, appended; the last complete line of a key wins.
+It is not rewritten by rename as other files are, because its inode carries the lock (flock) of the
+operation in flight, which the kernel drops when that process dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+
+from .errors import TRY_AGAIN_LATER, ShimError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .state import State
+
+    Json = dict[str, Any]
+
+ADDING = "adding"
+LIVE = "live"
+DELETING = "deleting"
+
+# A reference that is no attachment but a running command begins with this: no network name does.
+RUN_PREFIX = ":run:"
+
+
+class Reference:
+    """One file in `refs/`, locked by this process until it is dropped or closed.
+
+    `is_ours` tells that this call made it, or made it its own: on failure it has to be given back.
+    """
+
+    __slots__ = ("_fd", "is_ours", "path", "record")
+
+    def __init__(self, path: str, fd: int, record: Json, *, is_ours: bool) -> None:
+        self.path = path
+        self._fd = fd
+        self.record = record
+        self.is_ours = is_ours
+
+    @property
+    def phase(self) -> str:
+        """The phase it is in; a reference cut off before its first line was being added."""
+        return str(self.record.get("phase", ADDING))
+
+    def write(self, phase: str, **fields: Any) -> None:
+        """Append a line: the attachment is in this phase now."""
+        line = {"phase": phase, **fields}
+        self.record.update(line)
+        if phase == ADDING:
+            self.is_ours = True
+        text = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        if os.write(self._fd, text) != len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
+
+    def close(self) -> None:
+        """End the operation and leave the reference."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def give_back(self) -> None:
+        """End an operation that failed: what was there before it stays, what it made goes."""
+        if self.is_ours:
+            self.drop()
+        else:
+            self.close()
+
+    def drop(self) -> None:
+        """Remove the reference: nothing is attached any more."""
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+        self.close()
+
+
+def reference_name(network: str, container_id: str, ifname: str, types: list[str]) -> str:
+    """Name the file of an attachment.
+
+    The first three parts cannot hold a colon (the wire has checked them). The plugin types tell
+    apart the entries of one network configuration that are wrapped one by one.
+    """
+    kinds = "+".join(types).encode(errors="replace")[:60].decode(errors="ignore")
+    return f"{network}:{container_id}:{ifname}:{kinds}"
+
+
+def take(state: State, name: str) -> Reference:
+    """Create a reference.
+
+    FileNotFoundError where the netns is not ready, FileExistsError where the attachment has one.
+    """
+    path = f"{state.refs}/{name}"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    _lock(fd, path)
+    return Reference(path, fd, {}, is_ours=True)
+
+
+def find(state: State, name: str) -> Reference | None:
+    """Open the reference of an attachment and lock it; None where there is none."""
+    path = f"{state.refs}/{name}"
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        fd = os.open(path, flags)
+    except FileNotFoundError:
+        return None
+    _lock(fd, path)
+    # Whoever held the lock until now may have dropped the reference.
+    if os.fstat(fd).st_nlink == 0:
+        os.close(fd)
+        return None
+    return Reference(path, fd, _parse(os.pread(fd, os.fstat(fd).st_size, 0)), is_ours=False)
+
+
+def _lock(fd: int, path: str) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        name = os.path.basename(path)
+        raise ShimError(
+            TRY_AGAIN_LATER, "another operation on this attachment is running", name
+        ) from None
+
+
+def _parse(journal: bytes) -> Json:
+    """Read a journal; a last line that was cut off, and anything unreadable, is left out."""
+    record: Json = {}
+    for line in journal.split(b"\n"):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            record.update(entry)
+    return record
+
+
+def references(state: State) -> list[Json]:
+    """Read all references, for looking: no lock is taken. The key `file` holds the name."""
+    records = []
+    try:
+        names = sorted(os.listdir(state.refs))
+    except FileNotFoundError:
+        return []
+    for name in names:
+        try:
+            with open(f"{state.refs}/{name}", "rb") as file:
+                record = _parse(file.read())
+        except FileNotFoundError:
+            continue
+        records.append({**record, "file": name})
+    return records

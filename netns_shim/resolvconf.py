@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The resolv.conf of the shared netns, resolv.conf(5)."""
+
+from __future__ import annotations
+
+import ipaddress
+
+HOST = "/etc/resolv.conf"
+# Where the real servers are when the host's file names only a resolver on its own loopback, which
+# cannot be reached from another netns.
+BEHIND_STUBS = (
+    "/run/systemd/resolve/resolv.conf",
+    "/run/NetworkManager/no-stub-resolv.conf",
+)
+
+
+def compose(forwarders: list[str], *, has_ipv6: bool) -> str:
+    """Write a resolv.conf: the uplink's servers first, then the host's that can be reached.
+
+    Search domains and options are the host's. Nobody else's servers are ever put in.
+    """
+    lines = _read(HOST)
+    if any(_is_loopback(server) for server in _values(lines, "nameserver")):
+        for path in BEHIND_STUBS:
+            real = _read(path)
+            if _values(real, "nameserver"):
+                lines = real
+                break
+    servers = [*forwarders, *_values(lines, "nameserver")]
+    wanted = [s for s in dict.fromkeys(servers) if _is_reachable(s, has_ipv6=has_ipv6)]
+    # The last line of each kind counts; `domain` is the older form of `search`.
+    search = [v for keyword, v in lines if keyword in ("search", "domain")][-1:]
+    options = [v for keyword, v in lines if keyword == "options"][-1:]
+    return "".join(
+        [f"search {value}\n" for value in search]
+        + [f"nameserver {server}\n" for server in wanted]
+        + [f"options {value}\n" for value in options]
+    )
+
+
+def _read(path: str) -> list[tuple[str, str]]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except OSError:
+        return []
+    lines = []
+    for line in text.splitlines():
+        content = line.split("#", 1)[0].split(";", 1)[0].split(None, 1)
+        if len(content) == 2:
+            lines.append((content[0], content[1].strip()))
+    return lines
+
+
+def _values(lines: list[tuple[str, str]], keyword: str) -> list[str]:
+    return [value for found, value in lines if found == keyword]
+
+
+def _is_loopback(server: str) -> bool:
+    try:
+        return ipaddress.ip_address(server).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_reachable(server: str, *, has_ipv6: bool) -> bool:
+    try:
+        ip = ipaddress.ip_address(server)
+    except ValueError:
+        return False
+    # A zone names an interface of the host, which is not there in the netns.
+    zone = getattr(ip, "scope_id", None)
+    return not ip.is_loopback and zone is None and (ip.version == 4 or has_ipv6)

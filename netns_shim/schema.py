@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole truth about a configuration: every problem at once, in sentences for people.
+
+The schema is a JSON Schema (2020-12) in `schemas/`, which editors can use as it is. What it cannot
+say, because it compares two places, is said here. This module is cold: it loads jsonschema.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from .errors import INVALID_NETWORK_CONFIG, ShimError
+
+Json = dict[str, Any]
+Place = tuple[str | int, ...]
+Problem = tuple[Place, str]
+
+_PATH = os.path.join(os.path.dirname(__file__), "schemas", "netns-shim.schema.json")
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
+
+# More than this nobody reads, and a runtime may keep them in a log line.
+_MAX_LINES = 50
+
+_KINDS = {
+    "object": "an object",
+    "array": "a list",
+    "string": "a string",
+    "number": "a number",
+    "integer": "an integer",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+def schema_text() -> str:
+    """Return the JSON Schema of the configuration as text."""
+    with open(_PATH, encoding="utf-8") as file:
+        return file.read()
+
+
+def validate(conf: Json) -> None:
+    """Raise `ShimError` 7 unless the configuration is valid.
+
+    One problem is the message itself; of several the message is their number, and the details
+    are one line each, in the order of the places they are about.
+    """
+    try:
+        lines = [f"{_show_place(place)}: {why}" for place, why in _problems(conf)]
+    except RecursionError:
+        lines = ["$: nested too deeply"]
+    if len(lines) == 1:
+        raise ShimError(INVALID_NETWORK_CONFIG, f"invalid configuration: {lines[0]}")
+    if lines:
+        message = f"invalid configuration: {len(lines)} problems"
+        if len(lines) > _MAX_LINES:
+            lines[_MAX_LINES:] = [f"… and {len(lines) - _MAX_LINES} more"]
+        raise ShimError(INVALID_NETWORK_CONFIG, message, "\n".join(lines))
+
+
+def _problems(conf: Json) -> list[Problem]:
+    validator = Draft202012Validator(json.loads(schema_text()))
+    found = {problem for error in validator.iter_errors(conf) for problem in _explain(error)}
+    if isinstance(conf, dict):
+        found.update(_beyond_schema(conf))
+    return sorted(found, key=_order)
+
+
+def _explain(error: Any) -> Iterator[Problem]:
+    place: Place = tuple(error.absolute_path)
+    value, rule, schema = error.instance, error.validator_value, error.schema
+    match error.validator:
+        case "additionalProperties":
+            yield from _unknown_keys(place, value, schema)
+        case "oneOf":
+            # Of what is no object this says nothing that "type" has not said.
+            if isinstance(value, dict):
+                yield place, _delegate_or_plugins(value)
+        case "required":
+            # jsonschema makes one error for each key, but tells the key in its prose only.
+            for key in rule:
+                if key not in value:
+                    yield place, f"key '{key}' is missing"
+        case "type":
+            kinds = [rule] if isinstance(rule, str) else rule
+            wanted = " or ".join(_KINDS[kind] for kind in kinds if kind != "null")
+            yield place, f"must be {wanted}, is {_show(value)}"
+        case "enum":
+            choices = ", ".join(json.dumps(choice) for choice in rule)
+            yield place, f"must be one of {choices}; is {_show(value)}"
+        case "pattern":
+            yield place, f"{_show(value)} does not fit: {schema['description']}"
+        case "minItems":
+            yield place, "must not be empty"
+        case "maxLength":
+            yield place, f"must be at most {rule} characters long, is {len(value)}"
+        case "exclusiveMinimum":
+            yield place, f"must be more than {rule}, is {_show(value)}"
+        case "maximum":
+            yield place, f"must be at most {rule}, is {_show(value)}"
+        case other:
+            yield place, f"{_show(value)} breaks the rule '{other}' of the schema"
+
+
+def _unknown_keys(place: Place, value: Json, schema: Json) -> Iterator[Problem]:
+    known = list(schema["properties"])
+    patterns = list(schema.get("patternProperties", ()))
+    for key in value:
+        if key in known or any(re.search(pattern, key) for pattern in patterns):
+            continue
+        near = difflib.get_close_matches(key, known, n=1)
+        if near:
+            yield (*place, key), f"unknown key; did you mean '{near[0]}'?"
+        elif place:
+            yield (*place, key), f"unknown key; known are {', '.join(known)}"
+        else:
+            sentence = "unknown key; keys of the delegated plugin belong inside 'delegate'"
+            yield (*place, key), sentence
+
+
+def _delegate_or_plugins(conf: Json) -> str:
+    if "delegate" in conf:
+        return "'delegate' and 'plugins' exclude each other: keep one of them"
+    return "'delegate' (the plugin to run) or 'plugins' (a chain of them) is missing"
+
+
+def _beyond_schema(conf: Json) -> Iterator[Problem]:
+    types = list(_delegated_types(conf))
+    for place, value in types:
+        if value == conf.get("type"):
+            yield place, "a plugin cannot delegate to itself"
+    uplink = conf.get("uplink")
+    texts: list[tuple[Place, Any]] = [*types, (("stateDir",), conf.get("stateDir"))]
+    if isinstance(uplink, dict):
+        texts.append((("uplink", "path"), uplink.get("path")))
+        options = uplink.get("options")
+        if isinstance(options, list):
+            texts += [(("uplink", "options", i), option) for i, option in enumerate(options)]
+    for place, text in texts:
+        # JSON can say "\ud800"; no file name and no command line argument can.
+        if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in text):
+            yield place, f"{_show(text)} holds half a surrogate pair, which is no character"
+
+
+def _delegated_types(conf: Json) -> Iterator[Problem]:
+    places: list[tuple[Place, Any]] = [(("delegate",), conf.get("delegate"))]
+    plugins = conf.get("plugins")
+    if isinstance(plugins, list):
+        places += [(("plugins", index), plugin) for index, plugin in enumerate(plugins)]
+    for place, plugin in places:
+        if not isinstance(plugin, dict):
+            continue
+        ipam = plugin.get("ipam")
+        if isinstance(plugin.get("type"), str):
+            yield (*place, "type"), plugin["type"]
+        if isinstance(ipam, dict) and isinstance(ipam.get("type"), str):
+            yield (*place, "ipam", "type"), ipam["type"]
+
+
+def _order(problem: Problem) -> tuple[list[tuple[int, int, str]], str]:
+    place, why = problem
+    return [(0, p, "") if isinstance(p, int) else (1, 0, p) for p in place], why
+
+
+def _show_place(place: Place) -> str:
+    text = "$"
+    for part in place:
+        if isinstance(part, str) and _PLAIN_KEY.fullmatch(part):
+            text += f".{part}"
+        else:
+            text += f"[{_show(part)}]"
+    return text
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:60] + "…"

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Being a plugin: read a request, call a verb, write the answer, give the exit status.
+
+This is the one place that makes error JSON. Exactly one document is written to stdout.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+
+from . import cni
+from .errors import INTERNAL, IO_FAILURE, ShimError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import ModuleType
+
+# What a runtime may send, in bytes: far more than any configuration has.
+MAXIMUM_INPUT = 16 << 20
+
+
+def serve(
+    load_verbs: Callable[[], ModuleType], environ: Mapping[str, str], stdin: int, stdout: int
+) -> int:
+    """Serve one call of a CNI runtime over open descriptors; give the exit status.
+
+    `load_verbs` imports the verbs, which VERSION does without.
+    """
+    text = b""
+    try:
+        verb = cni.check_environment(environ)
+        text = _read(stdin)
+        if verb == "VERSION":
+            _write(stdout, cni.version_answer(text))
+            return 0
+        request = cni.parse(environ, text)
+        answer = getattr(load_verbs(), VERBS[verb])(request)
+    except Exception as error:
+        _write(stdout, cni.format_error(as_shim_error(error), cni.spoken_version(text)))
+        return 1
+    if answer is not None:
+        _write(stdout, cni.format_result(answer))
+    return 0
+
+
+VERBS = {"ADD": "add", "DEL": "delete", "CHECK": "check", "GC": "gc", "STATUS": "status"}
+
+
+def as_shim_error(error: Exception) -> ShimError:
+    """Turn any failure into one with a code: 5 for the kernel's, 999 for the unexpected."""
+    if isinstance(error, ShimError):
+        return error
+    if isinstance(error, OSError):
+        return ShimError(IO_FAILURE, f"{error.strerror}", str(error.filename or ""))
+    if isinstance(error, ModuleNotFoundError):
+        return ShimError(
+            IO_FAILURE,
+            f"the Python package {error.name!r} is missing",
+            "install it, or netns-shim with pip, then call `netns-shim install` again",
+        )
+    traceback.print_exc()
+    return ShimError(INTERNAL, "this is a bug in netns-shim", f"{type(error).__name__}: {error}")
+
+
+def _read(fd: int) -> bytes:
+    chunks = []
+    size = 0
+    while chunk := os.read(fd, 1 << 16):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAXIMUM_INPUT:
+            raise ShimError(IO_FAILURE, f"more than {MAXIMUM_INPUT >> 20} MiB on stdin")
+    return b"".join(chunks)
+
+
+def _write(fd: int, text: str) -> None:
+    data = text.encode()
+    while data:
+        data = data[os.write(fd, data) :]

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is on disk: the directory of a shared netns, and the identity of its uplink.
+
+A directory `refs/` means that the netns is ready. One file in it is one reference. Creating one
+needs no lock, and destroying the netns begins with `rmdir refs/`, which the kernel refuses while a
+reference is there and which makes every later creation fail: so an attachment can never be made to
+a netns that is going away, and nothing is ever counted twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+
+from .errors import IO_FAILURE, ShimError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    Json = dict[str, Any]
+
+
+class State:
+    """The directory of one shared netns; it need not exist."""
+
+    __slots__ = ("base", "dir", "name", "pin", "refs")
+
+    def __init__(self, base: str, name: str) -> None:
+        self.base = base
+        self.name = name
+        self.dir = f"{base}/{name}"
+        self.pin = f"{self.dir}/netns"
+        self.refs = f"{self.dir}/refs"
+
+    def path(self, name: str) -> str:
+        """Give the path of one of the files: `uplink.json`, `resolv.conf`, `run`, …"""
+        return f"{self.dir}/{name}"
+
+    @property
+    def stamps(self) -> str:
+        """The directory of the stamps of configurations already checked."""
+        return f"{self.dir}/validated"
+
+    def exists(self) -> bool:
+        """Tell whether the netns is ready, after checking that the directories are ours."""
+        return is_private(self.base) and is_private(self.dir) and os.path.isdir(self.refs)
+
+    def uplink(self) -> Json:
+        """Read the record of the uplink; empty where there is none that can be read."""
+        try:
+            with open(self.path("uplink.json"), encoding="utf-8") as file:
+                record = json.load(file)
+        except (OSError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
+
+
+def base_dir(environ: Mapping[str, str], override: str = "") -> str:
+    """Tell where state is kept: `stateDir`, else below the user's runtime directory.
+
+    XDG_RUNTIME_DIR counts only if it is ours (after sudo or su it may be somebody else's), and a
+    runtime may not pass it at all: then /run/user/UID with the user's ID outside the user
+    namespace, /run for root, and at last a directory in TMPDIR.
+    """
+    if override:
+        return override
+    uid = environ.get("_CONTAINERS_ROOTLESS_UID") or _outer_uid()
+    for runtime in (environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
+        if runtime.startswith("/") and _is_own_directory(runtime):
+            return f"{runtime.rstrip('/')}/netns-shim"
+    if uid == "0":
+        return "/run/netns-shim"
+    return f"{environ.get('TMPDIR') or '/tmp'}/netns-shim-{uid}"
+
+
+def _outer_uid() -> str:
+    """Tell the user's ID as the parent user namespace knows it, user_namespaces(7)."""
+    euid = os.geteuid()
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        for line in file:
+            inside, outside, count = map(int, line.split())
+            if inside <= euid < inside + count:
+                return str(outside + euid - inside)
+    return str(euid)
+
+
+def _is_own_directory(path: str) -> bool:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid()
+
+
+def is_private(path: str) -> bool:
+    """Tell whether a directory exists; refuse one that others could have written into."""
+    try:
+        info = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISDIR(info.st_mode):
+        problem = "it is not a directory"
+    elif info.st_uid != os.geteuid():
+        problem = f"it belongs to user {info.st_uid}, not {os.geteuid()}"
+    elif info.st_mode & 0o077:
+        problem = f"its mode is {stat.S_IMODE(info.st_mode):04o}, not 0700"
+    else:
+        return True
+    raise ShimError(IO_FAILURE, f"refusing the state directory {path}", problem)
+
+
+def make_private(path: str) -> None:
+    """Make a directory of mode 0700, parents included; an existing one must be ours."""
+    if is_private(path):
+        return
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        is_private(path)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        os.mkdir(path, 0o700)
+
+
+def write_atomically(path: str, text: str) -> None:
+    """Write a file of mode 0600 by a temporary file and rename(2)."""
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(temporary, path)
+    except OSError:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise
+
+
+def now() -> str:
+    """Tell the time as RFC 3339 has it, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def start_time(pid: int) -> int:
+    """Tell when a process started, in clock ticks after boot, proc_pid_stat(5).
+
+    A process ID alone may be somebody else's by now; with this it is an identity. 0 where the
+    process is gone or a zombie, which some first processes never reap.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    fields = text.rpartition(b")")[2].split()
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def is_alive(record: Json) -> bool:
+    """Tell whether the uplink's process of this record lives; a netns without one is alive."""
+    pid = record.get("pid")
+    if pid is None:
+        return record.get("driver") == "none"
+    return isinstance(pid, int) and record.get("startTime") == start_time(pid) != 0

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that joins the shared netns to the outside: pasta, slirp4netns, or none.
+
+Each is started from the host's netns, inside the user namespace that owns the shared one. Its
+standard streams are the log in the state directory and it inherits nothing else: a runtime waits
+until the last holder of its pipes is gone, and an uplink stays.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import os
+import select
+import shutil
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from .errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError, warn
+from .invoke import DEFAULT_PATH
+from .state import start_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .state import State
+
+# Where Podman looks for its helpers besides PATH.
+HELPER_DIRECTORIES = (
+    "/usr/local/libexec/podman",
+    "/usr/local/lib/podman",
+    "/usr/libexec/podman",
+    "/usr/lib/podman",
+)
+TUN = "/dev/net/tun"
+START_SECONDS = 30
+STOP_SECONDS = 5
+
+DNS_FORWARD = "169.254.1.1"
+MAP_GUEST = "169.254.1.2"
+
+
+class Nothing:
+    """No uplink: what is attached reaches what is attached, and no further."""
+
+    driver = "none"
+    forwarders: tuple[str, ...] = ()
+    host_addresses: tuple[str, ...] = ()
+
+    def start(self, state: State) -> None:
+        """Start nothing."""
+
+    def wait(self, state: State) -> int | None:
+        """Wait for nothing; there is no process ID."""
+        return None
+
+
+class Pasta:
+    """pasta(1) of passt, which puts the host's own addresses into the netns."""
+
+    driver = "pasta"
+
+    def __init__(self, path: str, options: list[str]) -> None:
+        """Refuse options by which it would not be ours to start and to end."""
+        for option in ("-f", "--foreground", "-P", "--pid", "--netns"):
+            if _given(options, option):
+                raise ShimError(
+                    INVALID_NETWORK_CONFIG, f"uplink.options: {option} is set by netns-shim itself"
+                )
+        self.path = path
+        self.options = [o for o in options if o != "--map-gw"]
+        self.maps_gateway = "--map-gw" in options
+        self.maps_guest = not _given(options, "--map-guest-addr")
+        self.forwarders = _values(options, "--dns-forward") or (DNS_FORWARD,)
+        self.host_addresses = _values(options, "--map-guest-addr") or (MAP_GUEST,)
+
+    def command(self, state: State) -> list[str]:
+        """List the arguments; the order is that of Podman, and the last pair is the newest."""
+        options = self.options
+        command = [self.path, "--config-net", *options, "--pid", state.path("uplink.pid")]
+        if not _given(options, "--dns-forward"):
+            command += ["--dns-forward", DNS_FORWARD]
+        for short, long in (
+            ("-t", "--tcp-ports"),
+            ("-u", "--udp-ports"),
+            ("-T", "--tcp-ns"),
+            ("-U", "--udp-ns"),
+        ):
+            if not _given(options, short) and not _given(options, long):
+                command += [short, "none"]
+        if not self.maps_gateway:
+            command.append("--no-map-gw")
+        if not any(_given(options, o) for o in ("-d", "--debug", "--trace")):
+            command.append("--quiet")
+        if not _given(options, "-l") and not _given(options, "--log-file"):
+            command += ["--log-file", state.path("uplink.log")]
+        command += ["--netns", state.pin]
+        if self.maps_guest:
+            command += ["--map-guest-addr", MAP_GUEST]
+        return command
+
+    def start(self, state: State) -> None:
+        """Start it; it goes to the background by itself when it is ready."""
+        self._process = _popen(self.command(state), state)
+
+    def wait(self, state: State) -> int | None:
+        """Wait until it is ready; give its process ID. ShimError (code 102) where it fails."""
+        try:
+            status = self._process.wait(START_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise _failed("pasta", f"not ready after {START_SECONDS} s", state) from None
+        if status == 1 and self.maps_guest and "unrecognized option '--map-guest" in _log(state):
+            # Releases before August 2024 do not know the option.
+            self.maps_guest, self.host_addresses = False, ()
+            os.truncate(state.path("uplink.log"), 0)
+            self.start(state)
+            return self.wait(state)
+        if status:
+            raise _failed("pasta", f"exit status {status}", state)
+        with open(state.path("uplink.pid"), encoding="ascii") as file:
+            pid = int(file.read())
+        os.unlink(state.path("uplink.pid"))
+        return pid
+
+
+class Slirp4netns:
+    """slirp4netns(1), which puts addresses of its own into the netns."""
+
+    driver = "slirp4netns"
+    host_addresses: tuple[str, ...] = ()
+
+    def __init__(self, path: str, options: list[str]) -> None:
+        """Derive the address of its name server, the third of its network."""
+        self.path = path
+        self.options = options
+        cidr = (_values(options, "--cidr") or ("10.0.2.0/24",))[-1]
+        try:
+            self.forwarders = (str(ipaddress.IPv4Network(cidr, strict=False)[3]),)
+        except (ValueError, IndexError) as error:
+            raise ShimError(
+                INVALID_NETWORK_CONFIG, "uplink.options: --cidr is no IPv4 network", str(error)
+            ) from None
+
+    def command(self, state: State, ready: int) -> list[str]:
+        """List the arguments; what this version of it does not know is left out."""
+        usage = subprocess.run(
+            [self.path, "--help"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=START_SECONDS,
+        ).stdout
+        wanted = (
+            "--disable-host-loopback",
+            "--mtu=65520",
+            "--enable-sandbox",
+            "--enable-seccomp",
+            "--enable-ipv6",
+        )
+        known = [
+            o
+            for o in wanted
+            if o.split("=")[0] in usage and not _given(self.options, o.split("=")[0])
+        ]
+        place = ["--netns-type=path", state.pin, "tap0"]
+        return [self.path, *known, *self.options, "-c", "-r", str(ready), *place]
+
+    def start(self, state: State) -> None:
+        """Start it in the background; it says over a pipe when it is ready."""
+        self._ready, ready = os.pipe()
+        try:
+            self._process = _popen(self.command(state, ready), state, pass_fds=(ready,))
+        except BaseException:
+            os.close(self._ready)
+            raise
+        finally:
+            os.close(ready)
+
+    def wait(self, state: State) -> int | None:
+        """Wait until it is ready; give its process ID. ShimError (code 102) where it fails."""
+        poll = select.poll()
+        poll.register(self._ready, select.POLLIN)
+        is_ready = bool(poll.poll(START_SECONDS * 1000)) and os.read(self._ready, 1) == b"1"
+        os.close(self._ready)
+        if not is_ready:
+            self._process.kill()
+            raise _failed("slirp4netns", f"exit status {self._process.wait()}", state)
+        return self._process.pid
+
+
+Uplink = Nothing | Pasta | Slirp4netns
+
+
+def choose(wanted: Mapping[str, Any], environ: Mapping[str, str]) -> Uplink:
+    """Make the uplink that a configuration asks for: pasta if it is installed, else slirp4netns.
+
+    Raises ShimError (code 102) where its program is not installed.
+    """
+    driver, options = wanted.get("driver", ""), list(wanted.get("options", []))
+    if driver == "none":
+        return Nothing()
+    path = wanted.get("path", "")
+    for name, kind in (("pasta", Pasta), ("slirp4netns", Slirp4netns)):
+        program = path or program_path(name, environ)
+        if driver in ("", name) and program:
+            return kind(program, options)
+    missing = f"{driver} is" if driver else "neither pasta nor slirp4netns is"
+    raise ShimError(
+        UPLINK_FAILED,
+        f"no uplink: {missing} installed",
+        'install passt or slirp4netns, or set "uplink": "none"',
+    )
+
+
+def check(wanted: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    """Raise ShimError (code 102) where the uplink that is asked for cannot be started."""
+    chosen = choose(wanted, environ)
+    if not isinstance(chosen, Nothing) and not os.access(TUN, os.R_OK | os.W_OK):
+        raise ShimError(
+            UPLINK_FAILED, f"{TUN} cannot be used", "load the module tun; its mode is to be 0666"
+        )
+
+
+def program_path(name: str, environ: Mapping[str, str]) -> str:
+    """Find an uplink's program in PATH or where Podman keeps its helpers; "" if it is nowhere."""
+    places = [environ.get("PATH", ""), DEFAULT_PATH, *HELPER_DIRECTORIES]
+    return shutil.which(name, path=":".join(places)) or ""
+
+
+def stop(pid: int, since: int) -> None:
+    """End a process and wait until it is gone; do nothing if it is not the one that is meant.
+
+    `since` is its start time (proc_pid_stat(5)): a process ID may be somebody else's by now.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # Only now, as the descriptor holds on to the process whose identity is looked at.
+        if start_time(pid) != since:
+            return
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(pidfd, number)
+            if poll.poll(STOP_SECONDS * 1000):
+                return
+        warn(f"the uplink with PID {pid} does not end")
+    except ProcessLookupError:
+        return
+    except PermissionError as error:
+        # A security module may forbid the signal; the netns can be removed all the same.
+        warn(f"cannot end the uplink with PID {pid}: {error}")
+    finally:
+        os.close(pidfd)
+
+
+def stray(pin: str) -> list[tuple[int, int]]:
+    """Find uplinks of a netns that are in no record: process IDs and start times.
+
+    They are ours, and were told to join the pin: its path is in a directory that only we can read.
+    """
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            since = start_time(int(entry))
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                arguments = file.read().split(b"\0")
+            is_ours = os.stat(f"/proc/{entry}").st_uid == os.geteuid()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        is_uplink = b"--netns" in arguments or b"--netns-type=path" in arguments
+        if is_ours and since and is_uplink and os.fsencode(pin) in arguments:
+            found.append((int(entry), since))
+    return found
+
+
+def _popen(
+    command: list[str], state: State, pass_fds: tuple[int, ...] = ()
+) -> subprocess.Popen[bytes]:
+    with open(state.path("uplink.log"), "ab") as log:
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                pass_fds=pass_fds,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ShimError(
+                UPLINK_FAILED, f"cannot start the uplink {command[0]}", error.strerror or ""
+            ) from None
+
+
+def _failed(name: str, why: str, state: State) -> ShimError:
+    text = _log(state).strip()
+    return ShimError(UPLINK_FAILED, f"the uplink {name} failed: {why}", text[-2000:])
+
+
+def _log(state: State) -> str:
+    with open(state.path("uplink.log"), encoding="utf-8", errors="replace") as file:
+        lines = file.read().splitlines()
+    # What an unprivileged pasta says about the system log explains nothing.
+    return "\n".join(line for line in lines if "to syslog" not in line)
+
+
+def _given(options: list[str], name: str) -> bool:
+    """Tell whether an option is there, in any of the ways in which getopt_long(3) takes it."""
+    if name.startswith("--"):
+        return any(o == name or o.startswith(name + "=") for o in options)
+    return any(o.startswith(name) for o in options)
+
+
+def _values(options: list[str], name: str) -> tuple[str, ...]:
+    values = [o.partition("=")[2] for o in options if o.startswith(name + "=")]
+    values += [value for o, value in itertools.pairwise(options) if o == name]
+    return tuple(values)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which versions of the specification a plugin speaks: asked once for each executable.
+
+The Go library compares versions as texts, so a plugin must be spoken to in one it names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from . import cni, invoke
+from .errors import INCOMPATIBLE_VERSION, PLUGIN_TIMED_OUT, PluginFailed, ShimError
+from .state import write_atomically
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What Go plugins older than the verb VERSION answer to it; they speak only the first version.
+UNKNOWN_VERB = "unknown CNI_COMMAND: VERSION"
+
+
+class Versions:
+    """What is known of the versions that plugins speak; remembered in a file, which is a cache.
+
+    The file maps a path to what identifies the executable and to its versions, none where the
+    plugin gives no sensible answer.
+    """
+
+    __slots__ = ("_file", "_is_changed", "_known")
+
+    def __init__(self, file: str | None) -> None:
+        """Read what is known; without a file every plugin is asked again."""
+        self._file = file
+        self._is_changed = False
+        self._known: dict[str, list[object]] = {}
+        if file is not None:
+            try:
+                with open(file, encoding="utf-8") as text:
+                    known = json.load(text)
+            except (OSError, ValueError):
+                return
+            if isinstance(known, dict):
+                self._known = known
+
+    def of(self, plugin: invoke.Plugin, environ: Mapping[str, str]) -> list[str]:
+        """List the versions a plugin speaks, as it says; empty where it does not say."""
+        info = os.stat(plugin.path)
+        identity = [info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size]
+        known = self._known.get(plugin.path)
+        if isinstance(known, list) and known[:-1] == identity and isinstance(known[-1], list):
+            return known[-1]
+        versions = _ask(plugin, environ)
+        self._known[plugin.path] = [*identity, versions]
+        self._is_changed = True
+        return versions
+
+    def remember(self) -> None:
+        """Write what was learned; losing it costs time and nothing else."""
+        if self._is_changed and self._file is not None:
+            try:
+                write_atomically(self._file, json.dumps(self._known))
+            except OSError:
+                pass
+
+
+def choose(spoken: list[str], wanted: str, type_: str) -> str:
+    """Choose the version to speak with a plugin: the wanted one, else the nearest, older first.
+
+    A plugin that does not say what it speaks is spoken to in the wanted version, as libcni does,
+    which never asks. Raises ShimError (code 1) where there is none in common.
+    """
+    if wanted in spoken or not spoken:
+        return wanted
+    known = sorted((v for v in spoken if v in cni.SUPPORTED_VERSIONS), key=_key)
+    if not known:
+        raise ShimError(
+            INCOMPATIBLE_VERSION,
+            f"plugin {type_!r} speaks no version of the CNI specification known here",
+            f"it speaks {spoken}, known are {list(cni.SUPPORTED_VERSIONS)}",
+        )
+    older = [v for v in known if not at_least(v, wanted)]
+    return older[-1] if older else known[0]
+
+
+def at_least(version: str, minimum: str) -> bool:
+    """Tell whether a version is the same as another or newer."""
+    return _key(version) >= _key(minimum)
+
+
+def _key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _ask(plugin: invoke.Plugin, environ: Mapping[str, str]) -> list[str]:
+    dummies = {"CNI_CONTAINERID": "", "CNI_NETNS": "dummy", "CNI_IFNAME": "dummy", "CNI_ARGS": ""}
+    newest = cni.SUPPORTED_VERSIONS[-1]
+    try:
+        answer = plugin.call("VERSION", {**environ, **dummies}, {"cniVersion": newest})
+    except PluginFailed as error:
+        return ["0.1.0"] if error.message == UNKNOWN_VERB else []
+    except ShimError as error:
+        if error.code == PLUGIN_TIMED_OUT:
+            raise
+        return []
+    if not isinstance(answer, dict):
+        return []
+    versions = answer.get("supportedVersions")
+    if versions is None and answer.get("cniVersion") == "0.2.0":
+        return ["0.1.0", "0.2.0"]
+    if not isinstance(versions, list):
+        return []
+    return [v for v in versions if isinstance(v, str)]

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+# Turns a new network namespace into the internet and joins a machine to it: run by tests/bench.py
+# as root, with `sh -eu`. $1 is a process of the machine, in whose namespace the other end comes up.
+
+echo 0 >/proc/sys/net/ipv6/conf/all/accept_dad
+echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
+
+ip -batch - <<EOF
+link set lo up
+address add 203.0.113.7/32 dev lo
+link add eth0 type veth peer name eth0 netns $1
+address add 198.51.100.1/24 dev eth0
+address add 2001:db8:100::1/64 dev eth0 nodad
+link set eth0 up
+EOF
+nsenter --target="$1" --net ip -batch - <<EOF
+address add 198.51.100.2/24 dev eth0
+address add 2001:db8:100::2/64 dev eth0 nodad
+link set eth0 up
+route add default via 198.51.100.1
+route add default via 2001:db8:100::1
+EOF
+exec /usr/bin/python3 -I "$(dirname "$0")/internet.py"

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+# Turns a new network and mount namespace into a machine of its own: run by tests/bench.py as root,
+# with `sh -eu`. Every directory written to is a tmpfs, so the real machine is left as it is and
+# everything vanishes with the namespaces.
+# Parameters: USER_NAME USER_ID SUBID, the first of the subordinate ids; PYTHON, the interpreter;
+# SITE_PACKAGES, its libraries, and LIB, where they go below the prefix.
+
+own() { mount -t tmpfs -o "mode=0755${2:+,$2}" tmpfs "$1"; }
+
+# What is needed from the outside, before it is hidden.
+own /run
+mkdir /run/etc /run/site
+mount --bind "$SITE_PACKAGES" /run/site
+own /run/etc
+cp -a /etc/. /run/etc
+mount --move /run/etc /etc
+
+mkdir -p /dev/net
+own /dev/net
+mknod -m 0666 /dev/net/tun c 10 200 # the mode that udev gives it
+own /home
+own /opt
+own /var/lib "uid=$USER_ID,gid=$USER_ID" # libcni keeps its cache there
+
+# An installation of the package under test, as `pip install` would make it: see World.
+prefix=/opt/netns-shim
+lib=$prefix/$LIB
+mkdir -p "$lib" "$prefix/bin" "$prefix/site" /opt/bench /opt/cni/bin
+mount --move /run/site "$prefix/site"
+mount -o remount,bind,ro "$prefix/site"
+for entry in "$prefix/site"/*; do
+    case ${entry##*/} in *netns_shim*) ;; *) ln -s "$entry" "$lib" ;; esac
+done
+ln -s "$PYTHON" "$prefix/bin/python3"
+printf 'home = %s\ninclude-system-site-packages = false\n' "${PYTHON%/*}" >"$prefix/pyvenv.cfg"
+printf '#!%s\nfrom netns_shim.main import console\nconsole()\n' "$prefix/bin/python3" >"$prefix/bin/netns-shim"
+chmod 0755 "$prefix/bin/netns-shim"
+ln -s /usr/lib/cni/* /opt/cni/bin
+
+echo "$USER_NAME:x:$USER_ID:$USER_ID::/home/$USER_NAME:/bin/sh" >>/etc/passwd
+echo "$USER_NAME:x:$USER_ID:" >>/etc/group
+echo "$USER_NAME:$SUBID:65536" | tee /etc/subuid >/etc/subgid
+rm -f /etc/resolv.conf
+printf 'search example.test\nnameserver 198.51.100.1\n' >/etc/resolv.conf
+
+rmdir /run/etc /run/site
+mkdir -p "/home/$USER_NAME" "/run/user/$USER_ID" /run/netns
+chown "$USER_ID:$USER_ID" "/home/$USER_NAME" /run/netns
+mount -t tmpfs -o "nosuid,nodev,mode=0700,uid=$USER_ID,gid=$USER_ID" tmpfs "/run/user/$USER_ID"
+mount --make-rshared / # as systemd leaves it
+
+# Addresses are usable at once, without duplicate address detection; anybody may ping.
+echo 0 >/proc/sys/net/ipv6/conf/all/accept_dad
+echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
+echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range
+ip link set lo up
+
+echo ready
+exec cat # until the bench closes the pipe, or dies
