@@ -221,7 +221,9 @@ def _make_target(path: str, *, is_directory: bool) -> None:
 
 def paths_of(request: Request) -> list[str]:
     """List the paths that a call gives to a plugin: the directories that hold them."""
-    netns = os.path.dirname(request.netns)
-    # A namespace right in /run is kept alone: keeping its directory would be keeping all of /run.
-    held = request.netns if os.path.realpath(netns) == "/run" else netns
-    return [held, *request.path.split(":")]
+    paths = request.path.split(":")
+    for netns in {request.netns, os.path.realpath(request.netns)}:
+        # One right in /run is kept alone: to keep its directory would be to keep all of /run.
+        directory = os.path.dirname(netns)
+        paths.append(netns if directory == "/run" else directory)
+    return paths

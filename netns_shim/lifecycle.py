@@ -194,10 +194,15 @@ def _connect(state: State, chosen: Uplink) -> None:
     """Start the uplink, then write what is known of it and the resolv.conf that leads to it."""
     chosen.start(state)
     # Meanwhile: the import takes longer than the uplink (190 ms).
-    from . import inspect
+    from . import netlink
 
     pid = chosen.wait(state)
-    interface, addresses = inspect.uplink_interface(state.pin) if pid else ("", [])
+    if chosen.ipv6:
+        try:
+            netlink.configure_ipv6(state.pin, *chosen.ipv6)
+        except ShimError as error:
+            warn(f"the shared netns has no IPv6: {error.details}")
+    interface, addresses = netlink.uplink_interface(state.pin) if pid else ("", [])
     has_ipv6 = any(":" in a for a in addresses)
     forwarders = [f for f in chosen.forwarders if has_ipv6 or ":" not in f]
     if not any("." in a for a in addresses):

@@ -46,6 +46,7 @@ class Nothing:
 
     driver = "none"
     forwarders: tuple[str, ...] = ()
+    ipv6 = ()
     host_addresses: tuple[str, ...] = ()
 
     def start(self, state: State) -> None:
@@ -60,6 +61,7 @@ class Pasta:
     """pasta(1) of passt, which puts the host's own addresses into the netns."""
 
     driver = "pasta"
+    ipv6 = ()
 
     def __init__(self, path: str, options: list[str]) -> None:
         """Refuse options by which it would not be ours to start and to end."""
@@ -127,9 +129,14 @@ class Pasta:
 
 
 class Slirp4netns:
-    """slirp4netns(1), which puts addresses of its own into the netns."""
+    """slirp4netns(1), which puts addresses of its own into the netns.
+
+    `ipv6` is what of that it leaves to router advertisements, which the kernel ignores as soon as
+    a plugin makes the netns forward: interface, address with prefix length, and gateway.
+    """
 
     driver = "slirp4netns"
+    ipv6: tuple[str, ...] = ()
     host_addresses: tuple[str, ...] = ()
 
     def __init__(self, path: str, options: list[str]) -> None:
@@ -165,6 +172,9 @@ class Slirp4netns:
             for o in wanted
             if o.split("=")[0] in usage and not _given(self.options, o.split("=")[0])
         ]
+        if "--enable-ipv6" in [*known, *self.options]:
+            # The network of libslirp is the same always, and the address the fellow of IPv4's.
+            self.ipv6 = ("tap0", "fd00::100/64", "fd00::2")
         place = ["--netns-type=path", state.pin, "tap0"]
         return [self.path, *known, *self.options, "-c", "-r", str(ready), *place]
 

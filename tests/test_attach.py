@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job, end to end: real plugins, real uplinks, an unprivileged user."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import bench
+import pytest
+from runtime import DUAL, Runtime, bridge, ips, page, reaches
+
+CHAIN = [
+    bridge(*DUAL),
+    {"type": "portmap", "capabilities": {"portMappings": True}},
+    {"type": "firewall"},
+    {"type": "tuning", "sysctl": {"net.core.somaxconn": "500"}},
+]
+WRAPPED = {"plugins": CHAIN, "capabilities": {"portMappings": True}}
+
+
+@pytest.mark.parametrize("uplink", ["pasta", "slirp4netns"])
+def test_containers_reach_each_other_and_the_outside(world, session, uplink):
+    """Two containers reach each other and, over IPv4 and IPv6, the internet; then nothing is left."""
+    runtime = Runtime(session, delegate=bridge(*DUAL), uplink=uplink)
+    with session.container() as first, session.container() as second:
+        runtime.add("first", first)
+        result = runtime.add("second", second)
+
+        assert all(reaches(first, address) for address in ips(result))
+        assert page(first, bench.PAGE_BEYOND).endswith(f"{bench.HOST}\n")
+        assert page(second, bench.PAGE6).endswith(f"{bench.HOST6}\n")
+
+        runtime.delete("first", first)
+        assert reaches(second, bench.PAGE)
+        runtime.delete("second", second)
+    assert world.leftovers() == []
+
+
+def test_without_an_uplink_containers_reach_each_other_only(world, session):
+    """With `uplink: none` there is no process, and no way out."""
+    runtime = Runtime(session, delegate=bridge(*DUAL), uplink="none")
+    with session.container() as first, session.container() as second:
+        runtime.add("first", first)
+        result = runtime.add("second", second)
+
+        assert all(reaches(first, address) for address in ips(result))
+        assert page(first, bench.PAGE) == ""
+        (netns,) = runtime.status()
+        assert netns["uplink"] == {"driver": "none", "pid": None, "alive": True}
+
+        runtime.delete("first", first)
+        runtime.delete("second", second)
+    assert world.leftovers() == []
+
+
+def test_the_first_after_the_last_works_again(world, session):
+    """A netns that was destroyed is made again by the next ADD."""
+    runtime = Runtime(session, delegate=bridge())
+    with session.container() as container:
+        for _ in range(3):
+            runtime.add("c", container)
+            assert reaches(container, bench.PAGE)
+            runtime.delete("c", container)
+            assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("at_once", [1, 20], ids=["in sequence", "at once"])
+def test_twenty_containers(world, session, at_once):
+    """Twenty containers with a chain of four plugins reach each other and the outside.
+
+    Added in sequence or all at once, deleted in random order: in the end nothing is left.
+    """
+    runtime = Runtime(session, **WRAPPED)
+    containers = {f"c{i}": session.container() for i in range(20)}
+
+    def add(name: str) -> list[str]:
+        port = 8000 + int(name[1:])
+        mappings = [{"hostPort": port, "containerPort": 80, "protocol": "tcp"}]
+        conf = {"runtimeConfig": {"portMappings": mappings}}
+        return ips(runtime.add(name, containers[name], conf=conf))
+
+    with ThreadPoolExecutor(at_once) as pool:
+        addresses = list(pool.map(add, containers))
+        assert len({v4 for v4, _ in addresses}) == 20
+        (netns,) = runtime.status()
+        assert {r["containerID"] for r in netns["references"]} == set(containers)
+
+        everybody = ["ping", "-c1", "-W2"]
+        one, other = random.sample(list(containers.values()), 2)
+        assert [v4 for v4, _ in addresses if one.run([*everybody, v4]).returncode] == []
+        assert page(other, bench.PAGE_BEYOND)
+
+        order = random.sample(list(containers), 20)
+        list(pool.map(lambda name: runtime.delete(name, containers[name]), order))
+    for container in containers.values():
+        container.close()
+    assert world.leftovers() == []
+
+
+def test_published_port(world, session):
+    """A capability given to the shim reaches the plugin of the chain that has it: portmap."""
+    runtime = Runtime(session, **WRAPPED)
+    mappings = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
+    with session.container() as server, session.container() as client:
+        conf = {"runtimeConfig": {"portMappings": mappings}}
+        runtime.add("server", server, conf=conf)
+        gateway = runtime.add("client", client)["ips"][0]["gateway"]
+        script = (
+            "import socket; s = socket.create_server(('', 80)); print(flush=True); "
+            "c, _ = s.accept(); c.recv(99); c.sendall(b'HTTP/1.0 200 OK\\r\\n\\r\\nhere')"
+        )
+        listener = server.popen(["python3", "-c", script], stdout=-1, text=True)
+        listener.stdout.readline()
+
+        assert client.run(["fetch", gateway, "8080"]).stdout == "here"
+
+        runtime.delete("server", server, conf=conf)
+        runtime.delete("client", client)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0", "1.1.0"])
+def test_every_version(world, session, version):
+    """ADD, CHECK and DEL in each version, also the one that Debian's plugins do not speak."""
+    runtime = Runtime(session, delegate=bridge(*DUAL), cniVersion=version, uplink="none")
+    with session.container() as container:
+        result = runtime.add("c", container)
+
+        assert result["cniVersion"] == version
+        assert {ip.get("version") for ip in result["ips"]} == (
+            {None} if version >= "1" else {"4", "6"}
+        )
+        if version >= "0.4.0":
+            runtime.succeed("CHECK", "c", container.netns, conf={"prevResult": result})
+        conf = {"prevResult": result} if version >= "0.4.0" else {}
+        runtime.delete("c", container, conf=conf)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "0.2.0"])
+def test_the_oldest_versions(world, session, version):
+    """A runtime of the first versions gets a result as they had it."""
+    runtime = Runtime(session, delegate=bridge(), cniVersion=version, uplink="none")
+    with session.container() as container:
+        result = runtime.add("c", container)
+
+        assert result["cniVersion"] == version
+        assert result["ip4"]["ip"].startswith("10.89.0.")
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("way", ["below /proc", "pinned under /run", "through a link"])
+def test_where_the_container_is(world, session, way):
+    """A CNI_NETNS keeps its path inside, wherever it is: the /run of plugins is another one."""
+    runtime = Runtime(session, delegate=bridge(), uplink="none")
+    pinned = "" if way == "below /proc" else "/run/netns/pinned"
+    with session.container(pinned=pinned) as container:
+        netns = container.netns
+        if way == "through a link":
+            netns = f"{world.env['HOME']}/link"
+            session.run(["ln", "-s", container.netns, netns], check=True)
+
+        result = runtime.succeed("ADD", "c", netns)
+
+        assert result["interfaces"][-1]["sandbox"] == netns
+        conf = {"prevResult": result}
+        runtime.succeed("CHECK", "c", netns, conf=conf)
+        runtime.succeed("DEL", "c", netns, conf=conf)
+    assert world.leftovers() == []
+
+
+def test_networks_side_by_side(world, session):
+    """Networks with netns's of their own do not meet; one container can be in several."""
+    one = Runtime(session, delegate=bridge("10.1.0.0/24"), netns="one", name="one")
+    two = Runtime(session, delegate=bridge("10.2.0.0/24"), netns="two", name="two", uplink="none")
+    with session.container() as both, session.container() as second:
+        one.add("both", both)
+        two.add("both", both, CNI_IFNAME="eth1", conf={"delegate": bridge("10.2.0.0/24")})
+        (address,) = ips(two.add("second", second))
+
+        assert reaches(both, address)
+        assert not reaches(second, "10.1.0.1")
+        assert {n["name"]: len(n["references"]) for n in one.status()} == {"one": 1, "two": 2}
+
+        two.delete("second", second)
+        two.delete("both", both, CNI_IFNAME="eth1")
+        assert [n["name"] for n in one.status()] == ["one"]
+        one.delete("both", both)
+    assert world.leftovers() == []
