@@ -102,7 +102,7 @@ class Chain:
         for link in reversed(links):
             try:
                 self._call("DEL", link, previous)
-            except ShimError as error:
+            except (ShimError, OSError) as error:
                 warn(f"undoing a failed ADD: {error}")
 
     def delete(self, previous: Json | None) -> None:

@@ -76,7 +76,7 @@ def plan(state: State, environ: Mapping[str, str], keep: Iterable[str]) -> list[
     """
     cni = _existing_parent(CNI_STATE)
     steps: list[Step] = [Bind(state.path("run"), "/run"), Bind(state.dir + cni, cni)]
-    steps += _kept([environ.get("XDG_RUNTIME_DIR", ""), "/run/systemd", *keep], cni)
+    steps += _kept([os.path.dirname(state.base), *_always_kept(environ), *keep], cni)
     try:
         target = resolv_conf_target("/etc/resolv.conf")
     except OSError as error:
@@ -95,8 +95,13 @@ def throwaway_plan(environ: Mapping[str, str], keep: Iterable[str]) -> list[Step
     return [
         Tmpfs("/run"),
         Tmpfs(cni),
-        *_kept([environ.get("XDG_RUNTIME_DIR", ""), "/run/systemd", *keep], cni),
+        *_kept([*_always_kept(environ), *keep], cni),
     ]
+
+
+def _always_kept(environ: Mapping[str, str]) -> list[str]:
+    # Many files are links into the second, /dev/log for one.
+    return [environ.get("XDG_RUNTIME_DIR", ""), "/run/systemd"]
 
 
 def _kept(paths: list[str], cni: str) -> list[Bind]:

@@ -52,6 +52,15 @@ class PluginFailed(ShimError):
         self.answer = answer
 
 
+# What has been written to stderr in this call. libcni throws that away where the call fails, so it
+# has to be in the error as well.
+warnings: list[str] = []
+
+
 def warn(message: str) -> None:
     """Write one line for people to stderr, the only channel that is not the protocol's."""
-    print(f"netns-shim: {message}", file=sys.stderr)
+    warnings.append(message)
+    try:
+        print(f"netns-shim: {message}", file=sys.stderr)
+    except OSError:
+        pass  # nobody reads it, which is no reason to fail

@@ -31,6 +31,7 @@ MAXIMUM_OUTPUT = 16 << 20
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Python ignores these, and a parent may have ignored others; a plugin starts as from a shell.
 DEFAULT_SIGNALS = [
+    signal.SIGCHLD,
     signal.SIGHUP,
     signal.SIGINT,
     signal.SIGPIPE,
@@ -39,6 +40,10 @@ DEFAULT_SIGNALS = [
     signal.SIGXFSZ,
 ]
 BUSY_RETRIES = 5
+# Two are the most that a plugin has a reason for; each costs a copy of the rest.
+MAXIMUM_DOCUMENTS = 8
+# What these print in success is nobody's business, and libcni does not look at it.
+WITHOUT_ANSWER = ("DEL", "CHECK", "GC", "STATUS")
 
 
 class Plugin:
@@ -65,7 +70,8 @@ class Plugin:
         )
         what = f"plugin {self.type!r} ({verb})"
         try:
-            answers = documents(stdout.decode())
+            is_ignored = status == 0 and verb in WITHOUT_ANSWER
+            answers = [] if is_ignored else documents(stdout.decode())
         except ValueError as error:
             raise ShimError(
                 PLUGIN_MISBEHAVED,
@@ -76,7 +82,10 @@ class Plugin:
             raise _failure(what, status, answers, stderr)
         if stderr:
             # As libcni does: the log of a plugin that succeeded belongs to whoever called it.
-            os.write(2, stderr)
+            try:
+                os.write(2, stderr)
+            except OSError:
+                pass  # whoever does not want to read it has its network all the same
         return answers[-1][0] if answers else None
 
 
@@ -127,16 +136,26 @@ def find(type_: str, search_path: str) -> str:
 
 def documents(text: str) -> list[tuple[Any, str]]:
     """Split a text into JSON documents, each with its own text; ValueError where it is none."""
-    decoder = json.JSONDecoder()
-    found = []
+    decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+    found: list[tuple[Any, str]] = []
     try:
         while text := text.lstrip(" \t\r\n"):
+            if len(found) == MAXIMUM_DOCUMENTS:
+                raise ValueError(f"more than {MAXIMUM_DOCUMENTS} documents")
             document, end = decoder.raw_decode(text)
             found.append((document, text[:end]))
             text = text[end:]
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return found
+
+
+def _finite(digits: str) -> float:
+    # Python would write 1e999 and NaN as no JSON can be.
+    number = float(digits)
+    if number - number != 0:
+        raise ValueError(f"{digits[:200]} is not a number of JSON")
+    return number
 
 
 def _environment(environ: Mapping[str, str], verb: str) -> dict[str, str]:

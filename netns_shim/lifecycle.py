@@ -242,7 +242,8 @@ def _unpin(state: State) -> None:
         except FileNotFoundError:
             return
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            # EPERM: this mount namespace is not ours, so we have mounted nothing in it.
+            if error.errno not in (errno.EINVAL, errno.EPERM):
                 raise
             break
     os.unlink(state.pin)

@@ -71,11 +71,11 @@ def open_netns(path: str) -> int:
 def identity(path: str) -> list[int] | None:
     """Tell a network namespace from every other while it lives: device and inode.
 
-    None where the path leads to none: to nothing, or to something else.
+    None where the path leads to none that can be opened.
     """
     try:
         fd = open_netns(path)
-    except (FileNotFoundError, NotADirectoryError, ShimError):
+    except (OSError, ShimError):
         return None
     info = os.fstat(fd)
     os.close(fd)
@@ -86,12 +86,10 @@ def check_container_netns(path: str) -> None:
     """Refuse a CNI_NETNS that no plugin could attach, before anything is made for it."""
     try:
         fd = open_netns(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ShimError(
-            INVALID_NETNS, f"no network namespace: {path!r}", error.strerror or ""
-        ) from None
-    try:
-        os.close(ns_userns(fd))
+        try:
+            os.close(ns_userns(fd))
+        finally:
+            os.close(fd)
     except PermissionError:
         raise ShimError(
             INVALID_NETNS,
@@ -99,8 +97,10 @@ def check_container_netns(path: str) -> None:
             "the user namespace that owns it is not the caller's and not below it; "
             "run the container runtime in the user namespace in which it makes its containers",
         ) from None
-    finally:
-        os.close(fd)
+    except OSError as error:
+        raise ShimError(
+            INVALID_NETNS, f"no network namespace: {path!r}", error.strerror or ""
+        ) from None
 
 
 def check_is_other(path: str, shared: int) -> None:

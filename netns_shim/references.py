@@ -57,7 +57,10 @@ class Reference:
         if phase == ADDING:
             self.is_ours = True
         text = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        size = os.fstat(self._fd).st_size
         if os.write(self._fd, text) != len(text):
+            # A part of a line would spoil the next one.
+            os.ftruncate(self._fd, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
 
     def close(self) -> None:
@@ -100,6 +103,10 @@ def take(state: State, name: str) -> Reference:
     path = f"{state.refs}/{name}"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
     _lock(fd, path)
+    # A DEL may have found it before it was locked, and dropped it.
+    if os.fstat(fd).st_nlink == 0:
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     return Reference(path, fd, {}, is_ours=True)
 
 

@@ -28,9 +28,9 @@ def compose(forwarders: list[str], *, has_ipv6: bool) -> str:
                 break
     servers = [*forwarders, *_values(lines, "nameserver")]
     wanted = [s for s in dict.fromkeys(servers) if _is_reachable(s, has_ipv6=has_ipv6)]
-    # The last line of each kind counts; `domain` is the older form of `search`.
+    # The last one counts; `domain` is the older form of it. Options add up.
     search = [v for keyword, v in lines if keyword in ("search", "domain")][-1:]
-    options = [v for keyword, v in lines if keyword == "options"][-1:]
+    options = [v for keyword, v in lines if keyword == "options"]
     return "".join(
         [f"search {value}\n" for value in search]
         + [f"nameserver {server}\n" for server in wanted]
@@ -53,14 +53,16 @@ def _read(path: str) -> list[tuple[str, str]]:
 
 
 def _values(lines: list[tuple[str, str]], keyword: str) -> list[str]:
-    return [value for found, value in lines if found == keyword]
+    return [value.split()[0] for found, value in lines if found == keyword]
 
 
 def _is_loopback(server: str) -> bool:
     try:
-        return ipaddress.ip_address(server).is_loopback
+        ip = ipaddress.ip_address(server)
     except ValueError:
         return False
+    # 0.0.0.0 and :: are this machine as well, ip(7).
+    return ip.is_loopback or ip.is_unspecified
 
 
 def _is_reachable(server: str, *, has_ipv6: bool) -> bool:
@@ -70,4 +72,4 @@ def _is_reachable(server: str, *, has_ipv6: bool) -> bool:
         return False
     # A zone names an interface of the host, which is not there in the netns.
     zone = getattr(ip, "scope_id", None)
-    return not ip.is_loopback and zone is None and (ip.version == 4 or has_ipv6)
+    return not _is_loopback(server) and zone is None and (ip.version == 4 or has_ipv6)

@@ -7,7 +7,8 @@ This is the one place that makes error JSON. Exactly one document is written to 
 from __future__ import annotations
 
 import os
-import traceback
+import signal
+import sys
 
 from . import cni
 from .errors import INTERNAL, IO_FAILURE, ShimError
@@ -36,13 +37,26 @@ def serve(
             _write(stdout, cni.version_answer(text))
             return 0
         request = cni.parse(environ, text)
-        answer = getattr(load_verbs(), VERBS[verb])(request)
+        _settle()
+        result = getattr(load_verbs(), VERBS[verb])(request)
+        answer = "" if result is None else cni.format_result(result)
     except Exception as error:
         _write(stdout, cni.format_error(as_shim_error(error), cni.spoken_version(text)))
         return 1
-    if answer is not None:
-        _write(stdout, cni.format_result(answer))
+    _write(stdout, answer)
     return 0
+
+
+def _settle() -> None:
+    """Make up for what a careless caller has left us: closed streams, and SIGCHLD ignored."""
+    # Else a file of ours gets the number 2, and the next warning is written into it.
+    while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
+        pass
+    os.close(fd)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)  # else `print` would take stdout
+    # Else the kernel reaps our children, and nobody learns how they have ended, wait(2).
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 VERBS = {"ADD": "add", "DEL": "delete", "CHECK": "check", "GC": "gc", "STATUS": "status"}
@@ -60,7 +74,8 @@ def as_shim_error(error: Exception) -> ShimError:
             f"the Python package {error.name!r} is missing",
             "install it, or netns-shim with pip, then call `netns-shim install` again",
         )
-    traceback.print_exc()
+    # As `traceback` does, which imports eight modules more.
+    sys.excepthook(type(error), error, error.__traceback__)
     return ShimError(INTERNAL, "this is a bug in netns-shim", f"{type(error).__name__}: {error}")
 
 

@@ -123,7 +123,7 @@ def make_private(path: str) -> None:
         is_private(path)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-        os.mkdir(path, 0o700)
+        make_private(path)
 
 
 def write_atomically(path: str, text: str) -> None:

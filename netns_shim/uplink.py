@@ -153,13 +153,7 @@ class Slirp4netns:
 
     def command(self, state: State, ready: int) -> list[str]:
         """List the arguments; what this version of it does not know is left out."""
-        usage = subprocess.run(
-            [self.path, "--help"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=START_SECONDS,
-        ).stdout
+        usage = _usage(self.path)
         wanted = (
             "--disable-host-loopback",
             "--mtu=65520",
@@ -214,10 +208,10 @@ def choose(wanted: Mapping[str, Any], environ: Mapping[str, str]) -> Uplink:
         return Nothing()
     path = wanted.get("path", "")
     for name, kind in (("pasta", Pasta), ("slirp4netns", Slirp4netns)):
-        program = path or program_path(name, environ)
+        program = program_path(path or name, environ)
         if driver in ("", name) and program:
             return kind(program, options)
-    missing = f"{driver} is" if driver else "neither pasta nor slirp4netns is"
+    missing = f"{path or driver} is" if driver else "neither pasta nor slirp4netns is"
     raise ShimError(
         UPLINK_FAILED,
         f"no uplink: {missing} installed",
@@ -283,8 +277,8 @@ def stray(pin: str) -> list[tuple[int, int]]:
             with open(f"/proc/{entry}/cmdline", "rb") as file:
                 arguments = file.read().split(b"\0")
             is_ours = os.stat(f"/proc/{entry}").st_uid == os.geteuid()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # gone, or somebody else's where /proc is mounted with hidepid
         is_uplink = b"--netns" in arguments or b"--netns-type=path" in arguments
         if is_ours and since and is_uplink and os.fsencode(pin) in arguments:
             found.append((int(entry), since))
@@ -311,8 +305,23 @@ def _popen(
             ) from None
 
 
+def _usage(path: str) -> str:
+    try:
+        return subprocess.run(
+            [path, "--help"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=START_SECONDS,
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ShimError(UPLINK_FAILED, f"cannot start the uplink {path}", str(error)) from None
+
+
 def _failed(name: str, why: str, state: State) -> ShimError:
-    text = _log(state).strip()
+    # After a wrong option both programs print their usage, which hides what was wrong.
+    text = _log(state).partition("\nUsage:")[0].strip()
     return ShimError(UPLINK_FAILED, f"the uplink {name} failed: {why}", text[-2000:])
 
 

@@ -13,6 +13,7 @@ from .call import Call
 from .errors import (
     ALREADY_ATTACHED,
     INTERNAL,
+    INVALID_NETWORK_CONFIG,
     LIMITED_CONNECTIVITY,
     NOT_AVAILABLE,
     TRY_AGAIN_LATER,
@@ -275,8 +276,13 @@ def _valid_attachments(conf: Json) -> set[tuple[str, str]] | None:
     """
     for key in ("cni.dev/valid-attachments", "cni.dev/attachments"):
         if key in conf:
-            entries = conf[key] or []
-            return {(e["containerID"], e["ifname"]) for e in entries if isinstance(e, dict)}
+            try:
+                return {(e["containerID"], e["ifname"]) for e in conf[key] or []}
+            except (TypeError, KeyError):
+                raise ShimError(
+                    INVALID_NETWORK_CONFIG,
+                    f"$['{key}']: must be a list of objects with containerID and ifname",
+                ) from None
     return None
 
 

@@ -47,10 +47,11 @@ class Versions:
     def of(self, plugin: invoke.Plugin, environ: Mapping[str, str]) -> list[str]:
         """List the versions a plugin speaks, as it says; empty where it does not say."""
         info = os.stat(plugin.path)
-        identity = [info.st_dev, info.st_ino, info.st_mtime_ns, info.st_size]
+        # Not the time of the last modification: chmod(1) cures a plugin as well.
+        identity = [info.st_dev, info.st_ino, info.st_ctime_ns, info.st_size]
         known = self._known.get(plugin.path)
         if isinstance(known, list) and known[:-1] == identity and isinstance(known[-1], list):
-            return known[-1]
+            return [str(version) for version in known[-1]]
         versions = _ask(plugin, environ)
         self._known[plugin.path] = [*identity, versions]
         self._is_changed = True

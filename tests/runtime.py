@@ -4,7 +4,12 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
 import subprocess
+import time
+from collections.abc import Callable
 from typing import Any
 
 import bench
@@ -54,7 +59,7 @@ class Runtime:
     def call(
         self, verb: str, container_id: str = "", netns: str = "", *, conf=None, **more: str
     ) -> subprocess.CompletedProcess[str]:
-        """Make a call; `more` are further variables, `conf` keys that replace some of the conf's."""
+        """Make a call; `more` are further variables, `conf` keys to replace."""
         text = json.dumps({**self.conf, **(conf or {})})
         env = self.environment(verb, container_id, netns, **more)
         return self.place.run([PLUGIN], env=env, input=text)
@@ -86,6 +91,23 @@ class Runtime:
         """List the shared netns's as `status --json` shows them."""
         done = self.place.run([PLUGIN, "status", "--json"], check=True)
         return json.loads(done.stdout)["netns"]
+
+
+def kill(pid: int) -> None:
+    """Kill a process that the test has led to, an uplink, and wait until it has ended."""
+    pidfd = os.pidfd_open(pid)
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    assert select.select([pidfd], [], [], 10)[0]
+    os.close(pidfd)
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    """Wait for what happens in processes that cannot be waited for; tell whether it did."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+    return True
 
 
 def ips(result: dict[str, Any]) -> list[str]:

@@ -21,7 +21,7 @@ WRAPPED = {"plugins": CHAIN, "capabilities": {"portMappings": True}}
 
 @pytest.mark.parametrize("uplink", ["pasta", "slirp4netns"])
 def test_containers_reach_each_other_and_the_outside(world, session, uplink):
-    """Two containers reach each other and, over IPv4 and IPv6, the internet; then nothing is left."""
+    """Two containers reach each other and the internet over both families; nothing is left."""
     runtime = Runtime(session, delegate=bridge(*DUAL), uplink=uplink)
     with session.container() as first, session.container() as second:
         runtime.add("first", first)

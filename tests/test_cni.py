@@ -389,7 +389,7 @@ def test_any_input_is_a_request_or_an_error(given: dict[str, str], stdin: bytes)
 
     assert isinstance(request, Request)
     name = os.fsencode(f"{request.network}:{request.container_id}:{request.ifname}")
-    assert len(name) <= 240
+    assert len(name) <= cni.MAX_ATTACHMENT_BYTES
     assert b"/" not in name
     assert b"\0" not in name
 

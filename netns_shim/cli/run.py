@@ -65,7 +65,7 @@ def main(arguments: argparse.Namespace) -> int:
     if netns.is_in_place("auto") and not where.exists():
         # Where plugins work in the caller's netns, that is the one to be in.
         _execute(command)
-    name = f"{references.RUN_PREFIX}{os.getpid()}"
+    name = f"{references.RUN_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
     uplink = {"driver": arguments.uplink, "options": [], "path": ""}
     reference = shared.take(where, name, uplink, os.environ)
     try:

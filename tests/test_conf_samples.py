@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every sample in conf/ does what conf/README.md says of it, called through libcni."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import bench
+import pytest
+from runtime import PLUGIN, ips, page, reaches
+
+from netns_shim import schema
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+SAMPLES = {path.stem: json.loads(path.read_text()) for path in sorted(CONF.glob("*.conflist"))}
+MAPPINGS = '{"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}'
+SERVER = (
+    "import socket; s = socket.create_server(('', 80)); print(flush=True); "
+    "c, _ = s.accept(); c.recv(99); c.sendall(b'HTTP/1.0 200 OK\\r\\n\\r\\nhere')"
+)
+
+each = pytest.mark.parametrize("sample", SAMPLES)
+
+
+class Libcni:
+    """A runtime of the session that reads the samples from its configuration directory."""
+
+    def __init__(self, session: bench.Session, cnidrive: str) -> None:
+        self.session = session
+        self.cnidrive = cnidrive
+        directory = f"{session.env['HOME']}/net.d"
+        shutil.copytree(CONF, session.path(directory))
+        self.env = {
+            **session.env,
+            "NETCONFPATH": directory,
+            "CNI_PATH": bench.World.plugin_dir,
+        }
+
+    def run(self, verb: str, sample: str, container: bench.Container, **env: str):
+        """Call a verb with further variables in the environment."""
+        argv = [self.cnidrive, verb, SAMPLES[sample]["name"], container.netns]
+        return self.session.run(argv, env={**self.env, **env})
+
+    def call(self, verb: str, sample: str, container: bench.Container, **env: str) -> str:
+        """Call a verb, which must succeed; give what the runtime prints."""
+        done = self.run(verb, sample, container, **env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def add(self, sample: str, container: bench.Container, **env: str) -> list[str]:
+        """Attach a container; give its addresses, without their prefix length."""
+        return ips(json.loads(self.call("add", sample, container, **env)))
+
+    def status(self):
+        """List the shared netns's as `netns-shim status --json` shows them."""
+        done = self.session.run([PLUGIN, "status", "--json"], check=True)
+        return json.loads(done.stdout)["netns"]
+
+
+@pytest.fixture
+def libcni(session, cnidrive):
+    """A runtime with the samples."""
+    return Libcni(session, cnidrive)
+
+
+def entries(sample: str):
+    """List the entries of the shim in a sample."""
+    return SAMPLES[sample]["plugins"]
+
+
+def publishes(sample: str) -> bool:
+    """Tell whether a sample takes port mappings."""
+    return any("portMappings" in entry.get("capabilities", {}) for entry in entries(sample))
+
+
+def uplink(sample: str) -> str:
+    """Tell the uplink of a sample; pasta where it does not say."""
+    named = entries(sample)[0].get("uplink", "pasta")
+    return named if isinstance(named, str) else named["driver"]
+
+
+@each
+def test_sample_is_valid(sample):
+    """A sample is free of everything that the schema or the shim complains about."""
+    for entry in entries(sample):
+        schema.validate({**entry, "cniVersion": "1.0.0", "name": SAMPLES[sample]["name"]})
+
+
+def test_samples_share_nothing():
+    """No two samples have a network name, a bridge or a subnet in common."""
+    bridges, subnets = [], []
+    for sample in SAMPLES:
+        for entry in entries(sample):
+            for plugin in entry.get("plugins", [entry.get("delegate")]):
+                if plugin["type"] == "bridge":
+                    bridges.append(plugin["bridge"])
+                    subnets += [r["subnet"] for (r,) in plugin["ipam"]["ranges"]]
+
+    for names in (bridges, subnets, [conf["name"] for conf in SAMPLES.values()]):
+        assert len(set(names)) == len(names) >= len(SAMPLES)
+
+
+@each
+def test_sample_attaches(world, libcni, sample):
+    """ADD, CHECK and DEL through libcni; two containers meet; the way out is the uplink's."""
+    with libcni.session.container() as first, libcni.session.container() as second:
+        addresses = libcni.add(sample, first)
+        libcni.add(sample, second)
+        libcni.call("check", sample, first)
+        libcni.call("check", sample, second)
+        (netns,) = libcni.status()
+
+        assert all(reaches(second, address) for address in addresses)
+        assert netns["name"] == entries(sample)[0].get("netns", "default")
+        assert netns["uplink"]["driver"] == uplink(sample)
+        out, out6 = page(first, bench.PAGE_BEYOND), page(first, bench.PAGE6)
+        assert out.endswith(f"{bench.HOST}\n") == (uplink(sample) != "none")
+        assert out6.endswith(f"{bench.HOST6}\n") == (len(addresses) == 2)
+
+        libcni.call("del", sample, first)
+        libcni.call("del", sample, second)
+        assert first.run(["ip", "link", "show", "eth0"]).returncode == 1
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("sample", list(filter(publishes, SAMPLES)))
+def test_sample_publishes_a_port(world, libcni, sample):
+    """What listens in the container is reached at the published port of the shared netns."""
+    with libcni.session.container() as container:
+        libcni.add(sample, container, CAP_ARGS=MAPPINGS)
+        server = container.popen(["python3", "-c", SERVER], stdout=subprocess.PIPE, text=True)
+        server.stdout.readline()
+
+        fetch = [PLUGIN, "run", "--", "fetch", bench.HOST, "8080"]
+        assert libcni.session.run(fetch).stdout == "here"
+
+        # portmap 1.1.1 looks for the rules of IPv4 in the tables of IPv6, whoever calls it.
+        check = libcni.run("check", sample, container, CAP_ARGS=MAPPINGS)
+        assert check.returncode == 0 or "could not check ipv6 dnat" in check.stderr
+
+        libcni.call("del", sample, container, CAP_ARGS=MAPPINGS)
+    assert world.leftovers() == []
+
+
+def test_slirp4netns_takes_its_options(world, libcni):
+    """The shared netns of 30-slirp4netns has an address of the network in its options."""
+    with libcni.session.container() as container:
+        libcni.add("30-slirp4netns", container)
+        (netns,) = libcni.status()
+
+        assert "10.0.30.100" in netns["addresses"]
+
+        libcni.call("del", "30-slirp4netns", container)
+    assert world.leftovers() == []
+
+
+def test_samples_live_side_by_side(world, libcni):
+    """A container on each network at once: addresses differ, CHECK and DEL find their own."""
+    containers = {sample: libcni.session.container() for sample in SAMPLES}
+    addresses = [a for sample in SAMPLES for a in libcni.add(sample, containers[sample])]
+
+    assert len(set(addresses)) == len(addresses) > len(SAMPLES)
+    assert [n["name"] for n in libcni.status()] == ["default", "isolated", "slirp4netns"]
+
+    for sample, container in containers.items():
+        libcni.call("check", sample, container)
+        libcni.call("del", sample, container)
+        container.close()
+    assert world.leftovers() == []

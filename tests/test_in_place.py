@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where plugins run: in the caller's own netns if it is theirs, else in the shared one."""
+
+from __future__ import annotations
+
+import json
+
+import bench
+from runtime import PLUGIN, Runtime, bridge, page, reaches
+
+from netns_shim import errors
+
+
+def test_real_root_works_in_place(world):
+    """As root of the machine the bridge is made in the machine's netns; nothing is counted."""
+    runtime = Runtime(world.root, delegate=bridge(), stateDir="/run/in-place")
+    with world.root.container() as container:
+        result = runtime.add("c", container)
+
+        assert "cni0" in world.root.run(["ip", "-br", "link"]).stdout
+        assert page(container, bench.PAGE)
+        runtime.succeed("CHECK", "c", container.netns, conf={"prevResult": result})
+        runtime.delete("c", container)
+    world.root.run(["ip", "link", "delete", "cni0"], check=True)
+    world.root.run(["rm", "-r", "/run/in-place", "/var/lib/cni"], check=True)
+    assert world.leftovers() == []
+
+
+def test_a_netns_of_ones_own_is_used_as_it_is(world, session):
+    """In a netns that belongs to the caller's userns no second one is made."""
+    runtime = Runtime(session, delegate=bridge(), stateDir="/run/netns/state")
+    with session.container() as outer, session.container() as container:
+        runtime.place = outer
+        runtime.add("c", container)
+
+        assert "cni0" in outer.run(["ip", "-br", "link"]).stdout
+        runtime.delete("c", container)
+        assert world.leftovers() == []
+
+
+def test_enter_always(world, session):
+    """`enter: always` makes a shared netns even there."""
+    runtime = Runtime(session, delegate=bridge(), enter="always", uplink="none")
+    with session.container() as outer, session.container() as container:
+        runtime.place = outer
+        runtime.add("c", container)
+
+        assert "cni0" not in outer.run(["ip", "-br", "link"]).stdout
+        assert reaches(container, "10.89.0.1")
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_enter_never(world, session):
+    """`enter: never` runs the plugin in the host's netns, where it fails by itself."""
+    runtime = Runtime(session, delegate=bridge(), enter="never")
+    with session.container() as container:
+        error = runtime.fail("ADD", "c", container.netns)
+
+    assert "not permitted" in error["msg"]
+    assert world.leftovers() == []
+
+
+def test_a_bare_user_is_told_what_to_do(world, session):
+    """Without capabilities there is a clear error with the command that helps."""
+    runtime = Runtime(world, delegate=bridge())
+    with session.container() as container:
+        error = runtime.fail("ADD", "c", container.netns)
+
+    assert error["code"] == errors.CANNOT_ENTER
+    assert "unshare --user --map-root-user --map-auto --mount" in error["details"]
+    assert world.leftovers() == []
+
+
+def test_no_mount_namespace_of_ones_own(world):
+    """A userns in the host's mount namespace cannot pin a netns; the error says so."""
+    runtime = Runtime(world, delegate=bridge())
+    # A container of that userns, then the plugin.
+    script = """
+        coproc C { exec unshare --net sh -c "echo; exec cat"; }
+        read -u ${C[0]}
+        CNI_NETNS=/proc/$C_PID/ns/net "$0" || :
+    """
+    argv = ["unshare", "--user", "--map-root-user", "bash", "-euc", script, PLUGIN]
+    env = {**world.env, **runtime.environment("ADD", "c", "")}
+    done = world.run(argv, env=env, input=json.dumps(runtime.conf))
+
+    error = json.loads(done.stdout)
+    assert error["code"] == errors.CANNOT_ENTER, error
+    assert error["msg"] == "this user namespace cannot mount"
+    assert world.leftovers() == []
+
+
+def test_a_container_of_a_sibling(world, session):
+    """A container that belongs to another userns cannot be attached; nothing is made for it."""
+    runtime = Runtime(session, delegate=bridge())
+    with world.session() as sibling, sibling.container() as container:
+        error = runtime.fail("ADD", "c", container.netns)
+
+    assert error["code"] in (errors.INVALID_NETNS, errors.IO_FAILURE)
+    assert world.leftovers() == []

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`netns-shim run`: a command in the shared netns, which is there as long as the command is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import bench
+import pytest
+from runtime import PLUGIN, Runtime, bridge, kill, until
+
+WAIT = ["sh", "-c", "echo ready; exec cat"]
+
+
+def test_a_command_sees_the_shared_netns(world, session):
+    """Without any attachment the netns is made for the command and goes with it."""
+    done = session.run([PLUGIN, "run", "--", "fetch", bench.PAGE_BEYOND])
+
+    assert done.stdout == f"hello from the internet, you are {bench.HOST}\n"
+    assert done.returncode == 0
+    assert world.leftovers() == []
+
+
+def test_a_command_sees_the_mounts(world, session):
+    """The command has the /run and /var/lib/cni of the plugins and the netns's resolv.conf."""
+    script = (
+        "cat /etc/resolv.conf; touch /run/here /var/lib/cni/here; ls /run; echo $XDG_RUNTIME_DIR/*"
+    )
+    done = session.run([PLUGIN, "run", "--", "sh", "-euc", script], check=True)
+
+    lines = done.stdout.splitlines()
+    assert lines[:3] == [
+        "search example.test",
+        "nameserver 169.254.1.1",
+        f"nameserver {bench.PAGE}",
+    ]
+    assert "here" in lines
+    assert lines[-1] == f"{world.runtime_dir}/netns-shim"
+    assert not session.path("/run/here").exists()
+    assert world.leftovers() == []
+
+
+def test_names_resolve(world, session):
+    """pasta forwards the queries of the netns to the host's name server."""
+    script = f"import socket; print(socket.gethostbyname('{bench.NAME}'))"
+    done = session.run([PLUGIN, "run", "--", "python3", "-c", script], check=True)
+
+    assert done.stdout == f"{bench.PAGE_BEYOND}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (["sh", "-c", "exit 7"], 7),
+        (["sh", "-c", "kill -TERM $$"], 128 + signal.SIGTERM),
+        (["no-such-command"], 127),
+        (["/etc/passwd"], 126),
+    ],
+)
+def test_exit_status(world, session, command, status):
+    """The exit status is the command's, as a shell gives it."""
+    assert session.run([PLUGIN, "run", "--", *command]).returncode == status
+    assert world.leftovers() == []
+
+
+def test_signals_are_forwarded(world, session):
+    """A signal sent to netns-shim ends the command, which may have something to say first."""
+    script = "trap 'echo caught; exit 3' TERM; echo $$; while :; do read -t 1 line || :; done"
+    argv = [PLUGIN, "run", "--uplink", "none", "--", "bash", "-c", script]
+    child = session.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    inner = int(child.stdout.readline())
+    (reference,) = Runtime(session).status()[0]["commands"]
+
+    os.kill(reference["pid"], signal.SIGTERM)
+
+    assert child.communicate(timeout=20)[0] == "caught\n"
+    assert child.returncode == 3
+    assert not os.path.exists(f"/proc/{inner}")
+    assert world.leftovers() == []
+
+
+def test_the_reference_is_gone_even_when_it_is_killed(world, session):
+    """Killed with SIGKILL, it leaves neither the command nor the reference nor the netns."""
+    argv = [PLUGIN, "run", "--", *WAIT]
+    child = session.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child.stdout.readline()
+    (reference,) = Runtime(session).status()[0]["commands"]
+    assert reference["command"] == WAIT
+
+    kill(reference["pid"])
+
+    assert until(lambda: world.leftovers() == [])
+    assert Runtime(session).status() == []
+
+
+def test_an_attachment_and_a_command_share_the_netns(world, session):
+    """Each of them keeps the netns for itself when the other one goes."""
+    runtime = Runtime(session, delegate=bridge())
+    argv = [PLUGIN, "run", "--", *WAIT]
+    with session.container() as container:
+        child = session.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        child.stdout.readline()
+        runtime.add("c", container)
+        (netns,) = runtime.status()
+        child.communicate()
+        assert runtime.status()[0]["commands"] == []
+        assert runtime.status()[0]["uplink"] == netns["uplink"]
+
+        child = session.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        child.stdout.readline()
+        runtime.delete("c", container)
+        assert runtime.status()[0]["references"] == []
+        child.communicate()
+    assert world.leftovers() == []
+
+
+def test_explain_makes_nothing(world, session):
+    """--explain lists the mounts and does nothing."""
+    done = session.run([PLUGIN, "run", "--explain"], check=True)
+
+    state = f"{world.runtime_dir}/netns-shim/default"
+    assert done.stdout.splitlines()[0] == f"bind {state}/run on /run"
+    assert not session.path(f"{world.runtime_dir}/netns-shim").exists()
+
+
+def test_without_a_command(session):
+    """Without a command it says so."""
+    done = session.run([PLUGIN, "run"])
+
+    assert done.returncode == 1
+    assert done.stderr == "netns-shim: no command is given\n"

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""References: what every order of ADD and DEL leads to, with the real programs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from runtime import PLUGIN, Runtime, bridge, kill, reaches
+
+from netns_shim import errors
+
+
+@pytest.fixture
+def runtime(session) -> Runtime:
+    """A runtime with a bridge and no uplink."""
+    return Runtime(session, delegate=bridge(), uplink="none")
+
+
+def references(runtime: Runtime) -> list[str]:
+    """List who is attached."""
+    return [r["containerID"] for netns in runtime.status() for r in netns["references"]]
+
+
+def leases(runtime: Runtime, world) -> list[str]:
+    """List the addresses that host-local has given away in the default netns."""
+    state = f"{world.runtime_dir}/netns-shim/default"
+    networks = runtime.place.path(f"{state}/var/lib/cni/networks/rootless")
+    return sorted(p.name for p in networks.glob("10.*"))
+
+
+def test_a_second_add_is_refused(world, runtime):
+    """The same attachment cannot be added twice; the first stays as it was."""
+    with runtime.place.container() as container:
+        runtime.add("c", container)
+        before = leases(runtime, world)
+
+        error = runtime.fail("ADD", "c", container.netns)
+
+        assert error["code"] == errors.ALREADY_ATTACHED
+        assert "'c' is already attached" in error["msg"]
+        assert references(runtime) == ["c"]
+        assert leases(runtime, world) == before
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_delete_twice_and_without_add(world, runtime):
+    """A DEL too many succeeds and takes nothing away from others."""
+    with runtime.place.container() as container, runtime.place.container() as other:
+        runtime.delete("c", container)
+        runtime.add("c", container)
+        runtime.add("other", other)
+
+        runtime.delete("c", container)
+        runtime.delete("c", container)
+        runtime.delete("never", container)
+
+        assert references(runtime) == ["other"]
+        assert reaches(other, "10.89.0.1")
+        runtime.delete("other", other)
+        runtime.delete("other", other)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("netns", ["", "/proc/0/ns/net", "/run/netns/gone", "/etc/passwd"])
+def test_delete_without_the_container(world, runtime, netns):
+    """DEL with CNI_NETNS empty, dead or something else releases what was given."""
+    with runtime.place.container() as container, runtime.place.container() as other:
+        runtime.add("c", container)
+        runtime.add("other", other)
+        container.close()
+
+        runtime.succeed("DEL", "c", netns)
+
+        assert references(runtime) == ["other"]
+        assert leases(runtime, world) == ["10.89.0.3"]
+        runtime.delete("other", other)
+    assert world.leftovers() == []
+
+
+def test_delete_spares_who_has_the_path_now(world, runtime):
+    """Where CNI_NETNS leads to another container by now, that one keeps its interface."""
+    path = "/run/netns/reused"
+    with runtime.place.container(pinned=path) as container:
+        runtime.add("first", container)
+    with runtime.place.container(pinned=path) as second:
+        runtime.add("second", second)
+
+        runtime.delete("first", second)
+
+        assert reaches(second, "10.89.0.1")
+        assert references(runtime) == ["second"]
+        runtime.delete("second", second)
+    assert world.leftovers() == []
+
+
+def test_delete_when_the_netns_is_gone(world, runtime, session):
+    """DEL with no shared netns releases a lease kept elsewhere, succeeds and makes nothing."""
+    delegate = bridge()
+    delegate["ipam"]["dataDir"] = f"{world.env['HOME']}/leases"
+    runtime = Runtime(session, delegate=delegate, uplink="none")
+    directory = session.path(f"{world.env['HOME']}/leases/rootless")
+    with session.container() as container:
+        runtime.add("c", container)
+        state = f"{world.runtime_dir}/netns-shim/default"
+        script = 'umount "$0/netns"; rm -r "$0"'
+        session.run(["sh", "-euc", script, state], check=True)
+        assert (directory / "10.89.0.2").exists()
+
+        runtime.delete("c", container)
+
+        assert not (directory / "10.89.0.2").exists()
+        assert runtime.status() == []
+    assert world.leftovers() == []
+
+
+def test_an_add_after_the_container_died_takes_its_place(world, session):
+    """A container ID whose container is gone without DEL can be attached again at once."""
+    # Without ipMasq: the bridge plugin forgets the rules of a container whose netns is gone, and
+    # then fails to remove the chain that it named after the same container ID.
+    runtime = Runtime(session, delegate={**bridge(), "ipMasq": False}, uplink="none")
+    with runtime.place.container() as container:
+        runtime.add("c", container)
+    with runtime.place.container() as container:
+        runtime.add("c", container)
+
+        assert references(runtime) == ["c"]
+        assert len(leases(runtime, world)) == 1
+        assert reaches(container, "10.89.0.1")
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_a_failed_add_leaves_nothing(world, runtime):
+    """When a real plugin fails in the middle of a chain, all is undone, the netns too."""
+    # This kernel or that: a sysctl that does not exist fails on every one.
+    tuning = {"type": "tuning", "sysctl": {"net.core.no_such_thing": "1"}}
+    chain = Runtime(runtime.place, plugins=[bridge(), tuning], uplink="pasta")
+    with runtime.place.container() as container:
+        error = chain.fail("ADD", "c", container.netns)
+
+        assert "no_such_thing" in error["msg"]
+        assert world.leftovers() == []
+        links = container.run(["ip", "-br", "link"], check=True).stdout
+        assert "eth0" not in links
+        runtime.add("c", container)
+        assert leases(runtime, world) == ["10.89.0.2"]
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_a_failed_add_beside_others(world, runtime):
+    """A failed ADD gives back its own reference and address, and nobody else's."""
+    tuning = {"type": "tuning", "sysctl": {"net.core.no_such_thing": "1"}}
+    with runtime.place.container() as container, runtime.place.container() as other:
+        runtime.add("other", other)
+
+        conf = {"plugins": [bridge(), tuning]}
+        failing = Runtime(runtime.place, uplink="none", **conf)
+        failing.fail("ADD", "c", container.netns)
+
+        assert references(runtime) == ["other"]
+        assert leases(runtime, world) == ["10.89.0.2"]
+        assert reaches(other, "10.89.0.1")
+        runtime.delete("other", other)
+    assert world.leftovers() == []
+
+
+def test_check(world, runtime):
+    """CHECK wants the attachment, then asks the plugin; it makes nothing."""
+    with runtime.place.container() as container:
+        error = runtime.fail("CHECK", "c", container.netns)
+        assert error["code"] == errors.UNKNOWN_CONTAINER
+        assert runtime.status() == []
+
+        runtime.add("c", container)
+        runtime.succeed("CHECK", "c", container.netns)
+        container.run(["ip", "link", "set", "eth0", "name", "eth7"], check=True)
+        error = runtime.fail("CHECK", "c", container.netns)
+        assert "eth0" in error["msg"]
+        container.run(["ip", "link", "set", "eth7", "name", "eth0"], check=True)
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_check_wants_a_live_uplink(world, session):
+    """CHECK says that the uplink is gone, and does not start it; the next ADD does."""
+    runtime = Runtime(session, delegate=bridge())
+    with session.container() as container, session.container() as other:
+        runtime.add("c", container)
+        (netns,) = runtime.status()
+        kill(netns["uplink"]["pid"])
+
+        error = runtime.fail("CHECK", "c", container.netns)
+        assert error["code"] == errors.UPLINK_FAILED
+        assert runtime.status()[0]["uplink"]["alive"] is False
+
+        runtime.add("other", other)
+        runtime.succeed("CHECK", "c", container.netns)
+        runtime.delete("c", container)
+        runtime.delete("other", other)
+    assert world.leftovers() == []
+
+
+def test_gc_deletes_what_is_not_valid(world, session):
+    """GC detaches, with a real DEL, what the runtime does not name; others and networks stay."""
+    runtime = Runtime(session, delegate=bridge(), uplink="none", cniVersion="1.1.0")
+    other = Runtime(session, delegate=bridge(), uplink="none", cniVersion="1.1.0", name="other")
+    with session.container() as one, session.container() as two, session.container() as three:
+        runtime.add("one", one)
+        runtime.add("two", two)
+        other.add("three", three)
+
+        valid = [{"containerID": "one", "ifname": "eth0"}]
+        runtime.succeed("GC", conf={"cni.dev/valid-attachments": valid})
+
+        assert references(runtime) == ["three", "one"]
+        assert "eth0" not in two.run(["ip", "-br", "link"], check=True).stdout
+        assert reaches(one, "10.89.0.1")
+        runtime.succeed("GC")
+        assert references(runtime) == ["three", "one"]
+        runtime.succeed("GC", conf={"cni.dev/attachments": None})
+        other.succeed("GC", conf={"cni.dev/valid-attachments": []})
+    assert world.leftovers() == []
+
+
+def test_status_verb(world, session):
+    """STATUS makes nothing; it succeeds where an ADD would, else it has the code 50."""
+    runtime = Runtime(session, delegate=bridge(), cniVersion="1.1.0")
+    runtime.succeed("STATUS")
+
+    missing = {"delegate": {"type": "no-such-plugin"}}
+    error = runtime.fail("STATUS", conf=missing)
+    assert error["code"] == errors.NOT_AVAILABLE
+    uplink = {"uplink": {"driver": "pasta", "path": "/nowhere/pasta"}}
+    assert runtime.fail("STATUS", conf=uplink)["code"] == errors.NOT_AVAILABLE
+    assert not session.path(f"{world.runtime_dir}/netns-shim").exists()
+
+
+def test_status_of_a_lost_uplink(world, session):
+    """STATUS gives the code 51 where what is attached has lost its uplink."""
+    runtime = Runtime(session, delegate=bridge(), cniVersion="1.1.0")
+    with session.container() as container:
+        runtime.add("c", container)
+        (netns,) = runtime.status()
+        kill(netns["uplink"]["pid"])
+
+        assert runtime.fail("STATUS")["code"] == errors.LIMITED_CONNECTIVITY
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_version_makes_nothing(world, session):
+    """VERSION with a runtime's dummy values answers before there is anything."""
+    env = {"CNI_COMMAND": "VERSION", "CNI_NETNS": "dummy", "CNI_PATH": "dummy"}
+    done = session.run([PLUGIN], env=env, input='{"cniVersion":"1.0.0"}')
+
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["supportedVersions"][0] == "0.1.0"
+    assert not session.path(f"{world.runtime_dir}/netns-shim").exists()
+
+
+def test_the_shared_netns_is_no_container(world, runtime):
+    """A CNI_NETNS that is the shared netns itself is refused before a plugin runs."""
+    with runtime.place.container() as container:
+        runtime.add("c", container)
+        pin = runtime.status()[0]["path"]
+
+        error = runtime.fail("ADD", "self", pin)
+
+        assert error["code"] == errors.INVALID_NETNS
+        assert "should not be the same" in error["msg"]
+        assert references(runtime) == ["c"]
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_plugins_wrapped_one_by_one(world, session):
+    """Entries of one list that are wrapped each for themselves share the attachment."""
+    first = Runtime(session, delegate=bridge(), uplink="none")
+    second = Runtime(session, delegate={"type": "tuning", "mtu": 1400}, uplink="none")
+    with session.container() as container:
+        result = first.add("c", container)
+        conf = {"prevResult": result}
+        assert second.add("c", container, conf=conf)["ips"] == result["ips"]
+
+        assert "mtu 1400" in container.run(["ip", "link", "show", "eth0"], check=True).stdout
+        (netns,) = first.status()
+        assert [r["ips"] for r in netns["references"]] == [["10.89.0.2/24"]]
+        second.delete("c", container, conf=conf)
+        assert references(first) == ["c"]
+        first.delete("c", container, conf=conf)
+    assert world.leftovers() == []
