@@ -10,7 +10,11 @@ from .versions import Versions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .references import Reference
+
+    Json = dict[str, Any]
 
 # What is remembered for plugins that run in place; no shared netns has a name with a dot first.
 IN_PLACE = ".in-place"
@@ -23,7 +27,7 @@ class Call:
     shared netns, which need not exist yet, and `name` the name of the attachment's reference.
     """
 
-    __slots__ = ("chain", "conf", "in_place", "name", "request", "state", "was_valid")
+    __slots__ = ("chain", "conf", "in_place", "name", "request", "state", "versions", "was_valid")
 
     def __init__(self, request: Request, *, in_place: bool | None = None) -> None:
         """Check the configuration and find the plugins.
@@ -36,10 +40,11 @@ class Call:
         self.in_place = netns.is_in_place(self.conf.enter) if in_place is None else in_place
         base = state.base_dir(request.environ, self.conf.state_dir)
         self.state = state.State(base, IN_PLACE if self.in_place else self.conf.netns)
-        is_there = state.is_private(base) and state.is_private(self.state.dir)
-        self.was_valid = conf.check(request.conf, self.state.stamps if is_there else None)
-        memory = self.state.path("plugins.json") if is_there else None
-        self.chain = Chain(self.conf, request, Versions(memory))
+        if state.is_private(base):
+            state.is_private(self.state.dir)
+        self.was_valid = conf.check(request.conf, self.state.stamps)
+        self.versions = Versions(self.state.path("plugins.json"))
+        self.chain = Chain(self.conf, request, self.versions)
         types = [plugin["type"] for plugin in self.conf.plugins]
         self.name = references.reference_name(
             request.network, request.container_id, request.ifname, types
@@ -60,12 +65,46 @@ class Call:
         return enter.Inside(None, enter.throwaway_plan(self.request.environ, keep))
 
     def remember(self) -> None:
-        """Leave a stamp, so that the next call need not validate the configuration again."""
-        if self.was_valid:
-            return
-        try:
-            for directory in (self.state.base, self.state.dir, self.state.stamps):
-                state.make_private(directory)
-        except OSError:
-            return
-        conf.remember(self.request.conf, self.state.stamps)
+        """Save the next call the validation, and asking the plugins for their versions.
+
+        To be called while a reference is held: nothing may be written into a directory that is
+        being removed.
+        """
+        if not self.was_valid:
+            try:
+                for directory in (self.state.base, self.state.dir, self.state.stamps):
+                    state.make_private(directory)
+            except OSError:
+                return
+            conf.remember(self.request.conf, self.state.stamps)
+        self.versions.remember()
+
+
+def cached(request: Request, record: Json) -> Call | None:
+    """Make the DEL of an attachment from what its ADD was given; None where it was given nothing.
+
+    A reference without a first line belongs to an ADD that was cut off before it did anything.
+    """
+    if not isinstance(record.get("conf"), dict):
+        return None
+    container_id, netns_path, ifname = record["containerID"], record["netns"], record["ifname"]
+    variables = {
+        "CNI_CONTAINERID": container_id,
+        "CNI_NETNS": netns_path,
+        "CNI_IFNAME": ifname,
+        "CNI_ARGS": record["args"],
+        "CNI_PATH": record["path"],
+    }
+    cached = Request(
+        "DEL",
+        network=record["network"],
+        cni_version=record["conf"].get("cniVersion") or "0.1.0",
+        conf={k: v for k, v in record["conf"].items() if k != "prevResult"},
+        environ={**request.environ, **variables},
+        container_id=container_id,
+        netns=netns_path,
+        ifname=ifname,
+        args=record["args"],
+        path=record["path"],
+    )
+    return Call(cached, in_place=False)

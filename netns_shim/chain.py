@@ -59,7 +59,6 @@ class Chain:
             spoken = versions.of(plugin, request.environ)
             version = choose(spoken, request.cni_version, plugin.type)
             self._links.append(Link(entry, plugin, spoken, version))
-        versions.remember()
 
     def lose_netns(self) -> None:
         """Let the plugins find nothing at CNI_NETNS, as after the end of the container.

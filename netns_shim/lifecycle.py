@@ -193,21 +193,23 @@ def _pin(state: State) -> None:
 def _connect(state: State, chosen: Uplink) -> None:
     """Start the uplink, then write what is known of it and the resolv.conf that leads to it."""
     chosen.start(state)
-    # Meanwhile: the import takes longer than the uplink (190 ms).
-    from . import netlink
+    pid, interface, addresses = None, "", list[str]()
+    if not isinstance(chosen, uplink.Nothing):
+        from . import netlink  # imported while the uplink starts: it takes longer (190 ms)
 
-    pid = chosen.wait(state)
-    if chosen.ipv6:
-        try:
-            netlink.configure_ipv6(state.pin, *chosen.ipv6)
-        except ShimError as error:
-            warn(f"the shared netns has no IPv6: {error.details}")
-    interface, addresses = netlink.uplink_interface(state.pin) if pid else ("", [])
-    has_ipv6 = any(":" in a for a in addresses)
-    forwarders = [f for f in chosen.forwarders if has_ipv6 or ":" not in f]
-    if not any("." in a for a in addresses):
-        forwarders = [f for f in forwarders if ":" in f]
-    write_atomically(state.path("resolv.conf"), resolvconf.compose(forwarders, has_ipv6=has_ipv6))
+        pid = chosen.wait(state)
+        if chosen.ipv6:
+            try:
+                netlink.configure_ipv6(state.pin, *chosen.ipv6)
+            except ShimError as error:
+                warn(f"the shared netns has no IPv6: {error.details}")
+        interface, addresses = netlink.uplink_interface(state.pin)
+    # Only the forwarders of a family that the netns has can be reached.
+    families = {":" in address for address in addresses}
+    forwarders = [f for f in chosen.forwarders if (":" in f) in families]
+    write_atomically(
+        state.path("resolv.conf"), resolvconf.compose(forwarders, has_ipv6=True in families)
+    )
     os.chmod(state.path("resolv.conf"), 0o644)
     record = {
         "driver": chosen.driver,
@@ -231,7 +233,7 @@ def _stop_uplink(state: State) -> None:
     if isinstance(record.get("pid"), int) and isinstance(record.get("startTime"), int):
         known.append((record["pid"], record["startTime"]))
     # One that was started and not yet written down when its starter was killed.
-    for pid, since in dict.fromkeys([*known, *uplink.stray(state.pin)]):
+    for pid, since in dict.fromkeys([*known, *uplink.stray(state)]):
         uplink.stop(pid, since)
 
 

@@ -46,15 +46,10 @@ class Nothing:
 
     driver = "none"
     forwarders: tuple[str, ...] = ()
-    ipv6 = ()
     host_addresses: tuple[str, ...] = ()
 
     def start(self, state: State) -> None:
         """Start nothing."""
-
-    def wait(self, state: State) -> int | None:
-        """Wait for nothing; there is no process ID."""
-        return None
 
 
 class Pasta:
@@ -65,7 +60,7 @@ class Pasta:
 
     def __init__(self, path: str, options: list[str]) -> None:
         """Refuse options by which it would not be ours to start and to end."""
-        for option in ("-f", "--foreground", "-P", "--pid", "--netns"):
+        for option in ("-f", "--foreground", "-P", "--pid", "-l", "--log-file", "--netns"):
             if _given(options, option):
                 raise ShimError(
                     INVALID_NETWORK_CONFIG, f"uplink.options: {option} is set by netns-shim itself"
@@ -95,9 +90,7 @@ class Pasta:
             command.append("--no-map-gw")
         if not any(_given(options, o) for o in ("-d", "--debug", "--trace")):
             command.append("--quiet")
-        if not _given(options, "-l") and not _given(options, "--log-file"):
-            command += ["--log-file", state.path("uplink.log")]
-        command += ["--netns", state.pin]
+        command += ["--log-file", state.path("uplink.log"), "--netns", state.pin]
         if self.maps_guest:
             command += ["--map-guest-addr", MAP_GUEST]
         return command
@@ -106,7 +99,7 @@ class Pasta:
         """Start it; it goes to the background by itself when it is ready."""
         self._process = _popen(self.command(state), state)
 
-    def wait(self, state: State) -> int | None:
+    def wait(self, state: State) -> int:
         """Wait until it is ready; give its process ID. ShimError (code 102) where it fails."""
         try:
             status = self._process.wait(START_SECONDS)
@@ -183,7 +176,7 @@ class Slirp4netns:
         finally:
             os.close(ready)
 
-    def wait(self, state: State) -> int | None:
+    def wait(self, state: State) -> int:
         """Wait until it is ready; give its process ID. ShimError (code 102) where it fails."""
         poll = select.poll()
         poll.register(self._ready, select.POLLIN)
@@ -263,26 +256,35 @@ def stop(pid: int, since: int) -> None:
         os.close(pidfd)
 
 
-def stray(pin: str) -> list[tuple[int, int]]:
+def stray(state: State) -> list[tuple[int, int]]:
     """Find uplinks of a netns that are in no record: process IDs and start times.
 
-    They are ours, and were told to join the pin: its path is in a directory that only we can read.
+    They were told to join the pin, and hold open what only an uplink of this netns does: its log,
+    or the netns itself. The path alone proves nothing, as another mount namespace can have it too.
     """
+    held = {_file(state.path("uplink.log")), _file(state.pin)} - {None}
     found = []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        since = start_time(int(entry))
         try:
-            since = start_time(int(entry))
             with open(f"/proc/{entry}/cmdline", "rb") as file:
                 arguments = file.read().split(b"\0")
-            is_ours = os.stat(f"/proc/{entry}").st_uid == os.geteuid()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # gone, or somebody else's where /proc is mounted with hidepid
-        is_uplink = b"--netns" in arguments or b"--netns-type=path" in arguments
-        if is_ours and since and is_uplink and os.fsencode(pin) in arguments:
+            if os.fsencode(state.pin) not in arguments:
+                continue
+            descriptors = [f"/proc/{entry}/fd/{fd}" for fd in os.listdir(f"/proc/{entry}/fd")]
+        except OSError:
+            continue  # it has ended, or is not ours
+        if since and held & {_file(descriptor) for descriptor in descriptors}:
             found.append((int(entry), since))
     return found
+
+
+def _file(path: str) -> tuple[int, int] | None:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
 
 
 def _popen(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from . import netns, references, shared, state
-from .call import Call
+from .call import Call, cached
 from .errors import (
     ALREADY_ATTACHED,
     INTERNAL,
@@ -23,13 +23,13 @@ from .errors import (
     warn,
 )
 from .references import ADDING, DELETING, LIVE
-from .request import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from .references import Reference
+    from .request import Request
 
     Json = dict[str, Any]
 
@@ -49,7 +49,7 @@ def add(request: Request) -> Json:
     try:
         _refuse_if_attached(reference, request)
         # What an ADD or a DEL that was cut off has left is undone first, as it was asked for.
-        leftover = _cached(request, reference.record)
+        leftover = cached(request, reference.record)
         fd = shared.open_mended(call.state, call.conf.uplink, request.environ)
         if not _overrides(request):
             netns.check_is_other(request.netns, fd)
@@ -62,8 +62,8 @@ def add(request: Request) -> Json:
         reference.give_back()
         shared.leave(call.state)
         raise
-    reference.close()
     call.remember()
+    reference.close()
     return result
 
 
@@ -176,36 +176,6 @@ def _is_gone(path: str, record: Json, fd: int | None) -> bool:
     return found is None or found != (record.get("netnsID") or found)
 
 
-def _cached(request: Request, record: Json) -> Call | None:
-    """Make the DEL of an attachment from what its ADD was given; None where it was given nothing.
-
-    A reference without a first line belongs to an ADD that was cut off before it did anything.
-    """
-    if not isinstance(record.get("conf"), dict):
-        return None
-    container_id, netns_path, ifname = record["containerID"], record["netns"], record["ifname"]
-    variables = {
-        "CNI_CONTAINERID": container_id,
-        "CNI_NETNS": netns_path,
-        "CNI_IFNAME": ifname,
-        "CNI_ARGS": record["args"],
-        "CNI_PATH": record["path"],
-    }
-    cached = Request(
-        "DEL",
-        network=record["network"],
-        cni_version=record["conf"].get("cniVersion") or "0.1.0",
-        conf={k: v for k, v in record["conf"].items() if k != "prevResult"},
-        environ={**request.environ, **variables},
-        container_id=container_id,
-        netns=netns_path,
-        ifname=ifname,
-        args=record["args"],
-        path=record["path"],
-    )
-    return Call(cached, in_place=False)
-
-
 def check(request: Request) -> None:
     """CHECK: the reference, the netns and a live uplink are there; then the plugins' CHECK."""
     call = Call(request)
@@ -260,7 +230,7 @@ def _delete_stale(call: Call) -> list[str]:
         if record.get("network") != call.request.network or attachment in valid:
             continue
         try:
-            stale = _cached(call.request, record)
+            stale = cached(call.request, record)
             if stale is not None:
                 stale.name = record["file"]
                 _delete(stale)

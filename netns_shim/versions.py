@@ -53,6 +53,8 @@ class Versions:
         if isinstance(known, list) and known[:-1] == identity and isinstance(known[-1], list):
             return [str(version) for version in known[-1]]
         versions = _ask(plugin, environ)
+        if versions is None:
+            return []  # an accident, maybe: not to be remembered
         self._known[plugin.path] = [*identity, versions]
         self._is_changed = True
         return versions
@@ -94,7 +96,8 @@ def _key(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def _ask(plugin: invoke.Plugin, environ: Mapping[str, str]) -> list[str]:
+def _ask(plugin: invoke.Plugin, environ: Mapping[str, str]) -> list[str] | None:
+    """Ask a plugin; empty where its answer says nothing, None where it broke down."""
     dummies = {"CNI_CONTAINERID": "", "CNI_NETNS": "dummy", "CNI_IFNAME": "dummy", "CNI_ARGS": ""}
     newest = cni.SUPPORTED_VERSIONS[-1]
     try:
@@ -104,7 +107,7 @@ def _ask(plugin: invoke.Plugin, environ: Mapping[str, str]) -> list[str]:
     except ShimError as error:
         if error.code == PLUGIN_TIMED_OUT:
             raise
-        return []
+        return None
     if not isinstance(answer, dict):
         return []
     versions = answer.get("supportedVersions")

@@ -141,3 +141,52 @@ def is_let_go(fifo: Path, fd: int, seconds: float = 20) -> bool:
             return True
         text += chunk
     return False
+
+
+# An uplink that goes to the background like pasta. Files beside it say how it is to behave.
+PASTA = f"""#!/usr/bin/python3 -IS
+import json, os, signal, sys
+
+directory = os.path.dirname(sys.argv[0])
+record = {{"argv": sys.argv[1:], "cwd": os.getcwd(), "leads": os.getsid(0) == os.getpid()}}
+with open(directory + "/{LOG}", "a") as log:
+    log.write(json.dumps(record) + "\\n")
+print("No routable interface to syslog", file=sys.stderr)
+if os.path.exists(directory + "/old") and "--map-guest-addr" in sys.argv:
+    sys.exit("pasta: unrecognized option '--map-guest-addr'")
+if os.path.exists(directory + "/broken"):
+    print("Failed to open() /dev/net/tun", file=sys.stderr)
+    sys.exit(2)
+if os.path.exists(directory + "/hanging"):
+    signal.pause()
+child = os.fork()
+if child == 0:
+    signal.pause()
+with open(sys.argv[sys.argv.index("--pid") + 1], "w") as file:
+    file.write(str(child) + "\\n")
+"""
+
+# An uplink that stays in the foreground and says when it is ready, like slirp4netns.
+SLIRP4NETNS = f"""#!/usr/bin/python3 -IS
+import json, os, signal, sys
+
+directory = os.path.dirname(sys.argv[0])
+if sys.argv[1:] == ["--help"]:
+    print(open(directory + "/usage").read())
+    sys.exit()
+with open(directory + "/{LOG}", "a") as log:
+    log.write(json.dumps({{"argv": sys.argv[1:]}}) + "\\n")
+if os.path.exists(directory + "/broken"):
+    print("cannot open the tap", file=sys.stderr)
+    sys.exit(5)
+ready = int(sys.argv[sys.argv.index("-r") + 1])
+os.write(ready, b"1")
+os.close(ready)
+signal.pause()
+"""
+
+
+def log(directory: Path) -> list[dict[str, Any]]:
+    """Read how the uplinks in a directory were called."""
+    path = directory / LOG
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

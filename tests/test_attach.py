@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import bench
 import pytest
@@ -72,7 +73,6 @@ def test_twenty_containers(world, session, at_once):
     Added in sequence or all at once, deleted in random order: in the end nothing is left.
     """
     runtime = Runtime(session, **WRAPPED)
-    containers = {f"c{i}": session.container() for i in range(20)}
 
     def add(name: str) -> list[str]:
         port = 8000 + int(name[1:])
@@ -80,7 +80,8 @@ def test_twenty_containers(world, session, at_once):
         conf = {"runtimeConfig": {"portMappings": mappings}}
         return ips(runtime.add(name, containers[name], conf=conf))
 
-    with ThreadPoolExecutor(at_once) as pool:
+    with ExitStack() as stack, ThreadPoolExecutor(at_once) as pool:
+        containers = {f"c{i}": stack.enter_context(session.container()) for i in range(20)}
         addresses = list(pool.map(add, containers))
         assert len({v4 for v4, _ in addresses}) == 20
         (netns,) = runtime.status()
@@ -93,8 +94,6 @@ def test_twenty_containers(world, session, at_once):
 
         order = random.sample(list(containers), 20)
         list(pool.map(lambda name: runtime.delete(name, containers[name]), order))
-    for container in containers.values():
-        container.close()
     assert world.leftovers() == []
 
 

@@ -47,7 +47,9 @@ def chain(
     )
     entries = plugins if isinstance(plugins, list) else [plugins]
     versions = Versions(None if memory is None else str(memory))
-    return Chain(Configuration(plugins=entries, timeout=60), request, versions)
+    chain = Chain(Configuration(plugins=entries, timeout=60), request, versions)
+    versions.remember()
+    return chain
 
 
 def three(directory: Path, failing: str = "", verbs: Iterable[str] = ("ADD",)) -> Any:

@@ -82,6 +82,12 @@ def uplink(sample: str) -> str:
     return named if isinstance(named, str) else named["driver"]
 
 
+def serve(container: bench.Container) -> None:
+    """Start a server of one page in a container; give when it listens."""
+    server = container.popen(["python3", "-c", SERVER], stdout=subprocess.PIPE, text=True)
+    server.stdout.readline()
+
+
 @each
 def test_sample_is_valid(sample):
     """A sample is free of everything that the schema or the shim complains about."""
@@ -131,10 +137,10 @@ def test_sample_publishes_a_port(world, libcni, sample):
     """What listens in the container is reached at the published port of the shared netns."""
     with libcni.session.container() as container:
         libcni.add(sample, container, CAP_ARGS=MAPPINGS)
-        server = container.popen(["python3", "-c", SERVER], stdout=subprocess.PIPE, text=True)
-        server.stdout.readline()
+        serve(container)
 
-        fetch = [PLUGIN, "run", "--", "fetch", bench.HOST, "8080"]
+        netns = entries(sample)[0].get("netns", "default")
+        fetch = [PLUGIN, "run", "--netns", netns, "--", "fetch", bench.HOST, "8080"]
         assert libcni.session.run(fetch).stdout == "here"
 
         # portmap 1.1.1 looks for the rules of IPv4 in the tables of IPv6, whoever calls it.
@@ -142,6 +148,19 @@ def test_sample_publishes_a_port(world, libcni, sample):
         assert check.returncode == 0 or "could not check ipv6 dnat" in check.stderr
 
         libcni.call("del", sample, container, CAP_ARGS=MAPPINGS)
+    assert world.leftovers() == []
+
+
+def test_published_port_is_reached_from_outside(world, libcni):
+    """The uplink of 70-published passes the port on: the machine's neighbours reach it."""
+    with libcni.session.container() as container:
+        libcni.add("70-published", container, CAP_ARGS=MAPPINGS)
+        serve(container)
+
+        fetch = [bench.INSIDE / "fetch", bench.HOST, "8080"]
+        assert world.internet.run(fetch).stdout == "here"
+
+        libcni.call("del", "70-published", container, CAP_ARGS=MAPPINGS)
     assert world.leftovers() == []
 
 
@@ -163,7 +182,12 @@ def test_samples_live_side_by_side(world, libcni):
     addresses = [a for sample in SAMPLES for a in libcni.add(sample, containers[sample])]
 
     assert len(set(addresses)) == len(addresses) > len(SAMPLES)
-    assert [n["name"] for n in libcni.status()] == ["default", "isolated", "slirp4netns"]
+    assert [n["name"] for n in libcni.status()] == [
+        "default",
+        "isolated",
+        "published",
+        "slirp4netns",
+    ]
 
     for sample, container in containers.items():
         libcni.call("check", sample, container)

@@ -7,6 +7,7 @@ import json
 import random
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import bench
 import pytest
@@ -23,7 +24,6 @@ def uplinks(world) -> list[str]:
 def test_many_in_and_out_at_once(world, session):
     """While the count crosses zero all the time, an ADD that succeeds is one that works."""
     runtime = Runtime(session, delegate=bridge())
-    containers = [session.container() for _ in range(6)]
 
     def in_and_out(number: int) -> None:
         for _ in range(3):
@@ -32,11 +32,9 @@ def test_many_in_and_out_at_once(world, session):
             assert len(uplinks(world)) == 1
             runtime.delete(f"c{number}", containers[number])
 
-    with ThreadPoolExecutor(len(containers)) as pool:
+    with ExitStack() as stack, ThreadPoolExecutor(6) as pool:
+        containers = [stack.enter_context(session.container()) for _ in range(6)]
         list(pool.map(in_and_out, random.sample(range(6), 6)))
-
-    for container in containers:
-        container.close()
     assert world.leftovers() == []
 
 

@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""References: one file an attachment, locked while it is worked on, read line by line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netns_shim import cni, errors, references
+from netns_shim.errors import ShimError
+from netns_shim.references import ADDING, DELETING, LIVE
+from netns_shim.state import State
+
+NAME = "net:c:eth0:bridge"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    """The state of a netns that is ready."""
+    (tmp_path / "default" / "refs").mkdir(parents=True)
+    return State(str(tmp_path), "default")
+
+
+def files(state: State) -> list[str]:
+    """List the references."""
+    return sorted(os.listdir(state.refs))
+
+
+def test_name() -> None:
+    """A reference is named after the attachment and the plugins."""
+    assert references.reference_name("net", "c", "eth0", ["bridge", "portmap"]) == (
+        "net:c:eth0:bridge+portmap"
+    )
+
+
+@given(st.text("abc", min_size=1, max_size=100), st.lists(st.text(min_size=1), max_size=30))
+def test_name_fits_into_a_directory(container_id: str, types: list[str]) -> None:
+    """However many plugins there are, the name is one that a file can have."""
+    network = "n" * (cni.MAX_ATTACHMENT_BYTES - len(container_id) - 6)
+
+    name = references.reference_name(network, container_id, "eth0", types)
+
+    assert len(name.encode()) <= 255
+    assert name.startswith(f"{network}:{container_id}:eth0:")
+
+
+def test_taking_creates_a_file(state: State) -> None:
+    """A reference that is taken is a private file, and ours to give back."""
+    reference = references.take(state, NAME)
+
+    assert (reference.is_ours, reference.phase) == (True, ADDING)
+    assert files(state) == [NAME]
+    assert os.stat(reference.path).st_mode & 0o777 == 0o600
+    reference.close()
+
+
+def test_taking_twice(state: State) -> None:
+    """An attachment has one reference."""
+    references.take(state, NAME).close()
+
+    with pytest.raises(FileExistsError):
+        references.take(state, NAME)
+
+
+def test_taking_one_of_nothing(state: State) -> None:
+    """No reference can be taken to a netns that is not ready, or no longer."""
+    os.rmdir(state.refs)
+
+    with pytest.raises(FileNotFoundError):
+        references.take(state, NAME)
+
+
+def test_reference_keeps_the_netns(state: State) -> None:
+    """Destroying begins with rmdir(2), which a reference prevents until it is dropped."""
+    reference = references.take(state, NAME)
+    with pytest.raises(OSError, match="not empty"):
+        os.rmdir(state.refs)
+
+    reference.drop()
+
+    os.rmdir(state.refs)
+
+
+def test_taken_reference_that_was_dropped(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reference that a DEL dropped before it was locked does not count as taken."""
+    lock = references._lock
+
+    def late(fd: int, path: str) -> None:
+        os.unlink(path)
+        lock(fd, path)
+
+    monkeypatch.setattr(references, "_lock", late)
+    before = os.listdir("/proc/self/fd")
+
+    with pytest.raises(FileNotFoundError):
+        references.take(state, NAME)
+
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_found_reference_that_was_dropped(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reference that was dropped before it was locked is none."""
+    references.take(state, NAME).close()
+    lock = references._lock
+
+    def late(fd: int, path: str) -> None:
+        os.unlink(path)
+        lock(fd, path)
+
+    monkeypatch.setattr(references, "_lock", late)
+
+    assert references.find(state, NAME) is None
+
+
+def test_finding_none(state: State) -> None:
+    """An attachment without a reference has none; nothing is made by looking."""
+    assert references.find(state, NAME) is None
+    assert files(state) == []
+
+
+def test_finding_one(state: State) -> None:
+    """A reference is found with what was last written, and is not ours to give back."""
+    reference = references.take(state, NAME)
+    reference.write(ADDING, network="net", conf={"é": [1]}, result=None)
+    reference.write(LIVE, result={"cniVersion": "1.0.0"})
+    reference.close()
+
+    found = references.find(state, NAME)
+
+    assert found is not None
+    assert found.record == {
+        "phase": LIVE,
+        "network": "net",
+        "conf": {"é": [1]},
+        "result": {"cniVersion": "1.0.0"},
+    }
+    assert (found.phase, found.is_ours) == (LIVE, False)
+    found.close()
+
+
+def test_link_is_not_followed(state: State, tmp_path: Path) -> None:
+    """A link in the place of a reference is an error."""
+    (tmp_path / "elsewhere").write_text("{}")
+    os.symlink(tmp_path / "elsewhere", f"{state.refs}/{NAME}")
+
+    with pytest.raises(OSError, match="symbolic links"):
+        references.find(state, NAME)
+
+
+@pytest.mark.parametrize("first", [references.take, references.find])
+def test_one_operation_at_a_time(state: State, first: Any) -> None:
+    """While an operation on an attachment is running, others are told to come again."""
+    if first is references.find:
+        references.take(state, NAME).close()
+    reference = first(state, NAME)
+    before = os.listdir("/proc/self/fd")
+
+    with pytest.raises(ShimError) as caught:
+        references.find(state, NAME)
+
+    assert caught.value.code == errors.TRY_AGAIN_LATER
+    assert caught.value.details == NAME
+    assert os.listdir("/proc/self/fd") == before
+    reference.close()
+    again = references.find(state, NAME)
+    assert again is not None
+    again.close()
+
+
+def test_lock_ends_with_the_process(state: State) -> None:
+    """A process that is killed leaves the reference and no lock."""
+    pid = os.fork()
+    if pid == 0:
+        references.take(state, NAME).write(ADDING, network="net")
+        os.kill(os.getpid(), 9)
+    os.waitpid(pid, 0)
+
+    found = references.find(state, NAME)
+
+    assert found is not None
+    assert (found.phase, found.record["network"]) == (ADDING, "net")
+    found.close()
+
+
+def test_giving_back_what_was_made(state: State) -> None:
+    """An operation that failed removes the reference that it made."""
+    references.take(state, NAME).give_back()
+
+    assert files(state) == []
+
+
+def test_giving_back_what_was_found(state: State) -> None:
+    """An operation that failed leaves the reference that it found."""
+    references.take(state, NAME).close()
+    found = references.find(state, NAME)
+    assert found is not None
+
+    found.give_back()
+
+    assert files(state) == [NAME]
+
+
+def test_found_reference_becomes_ours(state: State) -> None:
+    """An ADD that begins anew on what it found has to give it back when it fails."""
+    references.take(state, NAME).close()
+    found = references.find(state, NAME)
+    assert found is not None
+    found.write(DELETING)
+    assert not found.is_ours
+
+    found.write(ADDING)
+    found.give_back()
+
+    assert files(state) == []
+
+
+def test_dropping_twice(state: State) -> None:
+    """A reference that is gone is dropped already, and closing again does nothing."""
+    reference = references.take(state, NAME)
+    os.unlink(reference.path)
+
+    reference.drop()
+    reference.drop()
+    reference.close()
+
+    assert files(state) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 20])
+def test_full_disk(state: State, size: int) -> None:
+    """A line that does not fit is an error, and spoils neither what was there nor what follows."""
+    reference = references.take(state, NAME)
+    reference.write(LIVE, network="net", result={"x": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    used = os.stat(reference.path).st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (used + size, limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:  # noqa: PT011 (which one is looked at below)
+            reference.write(DELETING, long="x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    reference.write(DELETING, since="now")
+    reference.close()
+
+    assert caught.value.errno in (errno.ENOSPC, errno.EFBIG)
+    (record,) = references.references(state)
+    assert record == {
+        "file": NAME,
+        "phase": DELETING,
+        "network": "net",
+        "result": {"x": 1},
+        "since": "now",
+    }
+
+
+@pytest.mark.parametrize(
+    ("journal", "expected"),
+    [
+        (b"", {}),
+        (b"\0\0\0\0", {}),
+        (b'{"phase":"live"', {}),
+        (b'{"phase":"live"}\n{"phase":"del', {"phase": "live"}),
+        (b'\xff\xfe\n{"phase":"live"}\n', {"phase": "live"}),
+        (b'[]\n7\nnull\n"x"\n{"phase":"live"}\n', {"phase": "live"}),
+        (b'{"phase":"adding","a":1}\n\n{"phase":"live","b":2}\n', {"a": 1, "b": 2}),
+    ],
+)
+def test_damaged_journal(state: State, journal: bytes, expected: dict[str, Any]) -> None:
+    """What can be read of a damaged reference is read, and the rest is left out."""
+    Path(state.refs, NAME).write_bytes(journal)
+
+    found = references.find(state, NAME)
+    (listed,) = references.references(state)
+
+    assert found is not None
+    assert {**found.record, **expected} == found.record
+    assert listed == {**found.record, "file": NAME}
+    assert found.phase == found.record.get("phase", ADDING)
+    found.close()
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.text(), st.none() | st.integers() | st.text(), max_size=3), max_size=4
+    ),
+    st.data(),
+)
+def test_journal_cut_off_anywhere(lines: list[dict[str, Any]], data: st.DataObject) -> None:
+    """Wherever a journal ends, its complete lines are read."""
+    texts = [json.dumps(line).encode() + b"\n" for line in lines]
+    whole = b"".join(texts)
+    end = data.draw(st.integers(0, len(whole)))
+
+    record = references._parse(whole[:end])
+
+    expected: dict[str, Any] = {}
+    for line, text in zip(lines, texts, strict=True):
+        # Its end of line may be missing.
+        if end < len(text) - 1:
+            break
+        end -= len(text)
+        expected.update(line)
+    assert record == expected
+
+
+def test_listing(state: State) -> None:
+    """All references are read in the order of their names, even those that are locked."""
+    held = references.take(state, "b:c:eth0:x")
+    held.write(LIVE, network="b")
+    references.take(state, "a:c:eth0:x").close()
+
+    assert references.references(state) == [
+        {"file": "a:c:eth0:x"},
+        {"file": "b:c:eth0:x", "phase": LIVE, "network": "b"},
+    ]
+    held.close()
+
+
+def test_listing_nothing(state: State) -> None:
+    """A netns that is not there has no references."""
+    os.rmdir(state.refs)
+
+    assert references.references(state) == []
+
+
+def test_commands_are_told_from_attachments() -> None:
+    """No network can have a name that begins like the reference of a command."""
+    assert not cni.NAME.fullmatch(references.RUN_PREFIX)
+    assert not cni.NAME.match(references.RUN_PREFIX)

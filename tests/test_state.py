@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is on disk: whose directories it is in, how it is written, and who is alive."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netns_shim import errors, state
+from netns_shim.errors import ShimError
+from netns_shim.state import State
+
+UID = os.geteuid()
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that waits until its stdin is closed."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def refusal(path: Path) -> str:
+    """Return why a directory is refused."""
+    with pytest.raises(ShimError) as caught:
+        state.is_private(str(path))
+    assert caught.value.code == errors.IO_FAILURE
+    assert caught.value.message == f"refusing the state directory {path}"
+    return caught.value.details
+
+
+def test_paths() -> None:
+    """All paths of a netns are below its directory."""
+    where = State("/run/netns-shim", "default")
+
+    assert where.pin == "/run/netns-shim/default/netns"
+    assert where.refs == "/run/netns-shim/default/refs"
+    assert where.stamps == "/run/netns-shim/default/validated"
+    assert where.path("uplink.json") == "/run/netns-shim/default/uplink.json"
+
+
+def test_netns_exists_when_it_is_ready(tmp_path: Path) -> None:
+    """The directory of the references, which is made last, says that a netns is ready."""
+    where = State(str(tmp_path / "base"), "default")
+    seen = [where.exists()]
+    for path in (where.base, where.dir, where.refs):
+        os.mkdir(path, 0o700)
+        seen.append(where.exists())
+
+    assert seen == [False, False, False, True]
+
+
+@pytest.mark.parametrize("odd", ["base", "dir"])
+def test_state_of_others_is_refused(tmp_path: Path, odd: str) -> None:
+    """A netns is refused where somebody else could have written its state."""
+    where = State(str(tmp_path / "base"), "default")
+    os.makedirs(where.refs)
+    os.chmod(where.base, 0o700)
+    os.chmod(where.dir, 0o700)
+    os.chmod(getattr(where, odd), 0o770)
+
+    with pytest.raises(ShimError) as caught:
+        where.exists()
+
+    assert caught.value.details == "its mode is 0770, not 0700"
+
+
+@pytest.mark.parametrize("mode", [0o701, 0o750, 0o755, 0o777, 0o1777])
+def test_directory_open_to_others(tmp_path: Path, mode: int) -> None:
+    """Others can neither write nor look into a state directory."""
+    tmp_path.chmod(mode)
+
+    assert refusal(tmp_path) == f"its mode is {mode:04o}, not 0700"
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_no_directory(tmp_path: Path, kind: str) -> None:
+    """A state directory is a directory, and not a link to one."""
+    path = tmp_path / "x"
+    if kind == "file":
+        path.touch()
+    else:
+        path.symlink_to(tmp_path)
+
+    assert refusal(path) == "it is not a directory"
+
+
+def test_directory_of_somebody_else(tmp_path: Path) -> None:
+    """A directory of another user is refused."""
+    path = Path("/")
+    if UID == 0:
+        os.chown(tmp_path, 65534, -1)
+        path = tmp_path
+
+    assert refusal(path).startswith("it belongs to user ")
+
+
+def test_private_directory_is_made(tmp_path: Path) -> None:
+    """A directory is made with its parents; only itself is private."""
+    path = tmp_path / "a" / "b" / "c"
+    before = os.umask(0o022)
+    try:
+        state.make_private(str(path))
+    finally:
+        os.umask(before)
+
+    assert state.is_private(str(path))
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert path.parent.stat().st_mode & 0o777 == 0o755
+
+
+def test_private_directory_is_there(tmp_path: Path) -> None:
+    """What is there already is fine if it is private, and refused if it is not."""
+    tmp_path.chmod(0o700)
+    state.make_private(str(tmp_path))
+    tmp_path.chmod(0o755)
+
+    with pytest.raises(ShimError):
+        state.make_private(str(tmp_path))
+
+
+def test_private_directories_are_made_at_once(tmp_path: Path) -> None:
+    """Two that make the same directory at the same time are both satisfied."""
+    for attempt in range(50):
+        path = str(tmp_path / str(attempt) / "a" / "b")
+        together = threading.Barrier(4)
+        failed: list[BaseException] = []
+
+        def make(path: str = path, together: Any = together, failed: Any = failed) -> None:
+            together.wait()
+            try:
+                state.make_private(path)
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=make) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+
+
+def test_state_dir_of_the_configuration_wins(tmp_path: Path) -> None:
+    """`stateDir` is taken as it is."""
+    assert state.base_dir({"XDG_RUNTIME_DIR": str(tmp_path)}, "/some/where") == "/some/where"
+
+
+@pytest.mark.parametrize("end", ["", "/", "//"])
+def test_runtime_directory(tmp_path: Path, end: str) -> None:
+    """State is kept in the user's runtime directory."""
+    environ = {"XDG_RUNTIME_DIR": f"{tmp_path}{end}"}
+
+    assert state.base_dir(environ) == f"{tmp_path}/netns-shim"
+
+
+@pytest.mark.parametrize("value", ["", "relative", "/no/such", "/proc/1/fdinfo/none"])
+@pytest.mark.parametrize("tmp", [None, "/some/tmp"])
+def test_runtime_directory_that_is_none(value: str, tmp: str | None) -> None:
+    """Without one of our own a user has a directory for temporary files, by the outer ID."""
+    environ = {"XDG_RUNTIME_DIR": value, "_CONTAINERS_ROOTLESS_UID": "987654321"}
+    if tmp is not None:
+        environ["TMPDIR"] = tmp
+
+    assert state.base_dir(environ) == f"{tmp or '/tmp'}/netns-shim-987654321"
+
+
+def test_runtime_directory_of_root() -> None:
+    """Root on the host keeps its state in /run where there is no /run/user/0."""
+    expected = {"/run/netns-shim", "/run/user/0/netns-shim"}
+
+    assert state.base_dir({"_CONTAINERS_ROOTLESS_UID": "0"}) in expected
+
+
+def test_outer_uid_is_found() -> None:
+    """In the initial user namespace the outer user ID is the user ID."""
+    with open("/proc/self/uid_map") as file:
+        maps = [list(map(int, line.split())) for line in file]
+    (base,) = (out + UID - inside for inside, out, n in maps if inside <= UID < inside + n)
+
+    assert state._outer_uid() == str(base)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "\ufeff{}"])
+def test_unreadable_record(tmp_path: Path, text: str) -> None:
+    """A damaged record of an uplink is no record."""
+    where = State(str(tmp_path), "default")
+    os.mkdir(where.dir)
+    Path(where.path("uplink.json")).write_text(text)
+
+    assert where.uplink() == {}
+
+
+def test_record(tmp_path: Path) -> None:
+    """The record of an uplink is read as it was written; without one there is none."""
+    where = State(str(tmp_path), "default")
+    os.mkdir(where.dir)
+    assert where.uplink() == {}
+
+    state.write_atomically(where.path("uplink.json"), json.dumps({"pid": 7}))
+
+    assert where.uplink() == {"pid": 7}
+
+
+def test_file_is_replaced_at_once(tmp_path: Path) -> None:
+    """A file is private, replaces its predecessor as a whole, and leaves no other."""
+    path = tmp_path / "file"
+    path.write_text("old")
+    with open(path) as reader:
+        state.write_atomically(str(path), "new é")
+
+        assert reader.read() == "old"
+    assert path.read_text() == "new é"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_file_that_cannot_be_replaced(tmp_path: Path) -> None:
+    """A failure leaves what was there, and nothing else."""
+    path = tmp_path / "file"
+    (path / "full").mkdir(parents=True)
+
+    with pytest.raises(IsADirectoryError):
+        state.write_atomically(str(path), "new")
+
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_time() -> None:
+    """Times are of RFC 3339, in UTC."""
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", state.now())
+
+
+def test_start_time_is_an_identity(child: subprocess.Popen[bytes]) -> None:
+    """A process keeps its start time, which is that of proc_pid_stat(5)."""
+    since = state.start_time(child.pid)
+
+    text = Path(f"/proc/{child.pid}/stat").read_text()
+    assert since == int(text.rpartition(")")[2].split()[19]) > 0
+    assert state.start_time(child.pid) == since
+
+
+def test_start_time_of_a_process_with_an_odd_name(tmp_path: Path) -> None:
+    """The name of a process may hold spaces and parentheses."""
+    name = tmp_path / ") S 1 2 ("
+    name.symlink_to("/bin/cat")
+    with subprocess.Popen([name], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        process.stdout.read(1)  # so that it is this program by now
+
+        since = state.start_time(process.pid)
+
+        assert state.start_time(os.getpid()) <= since
+
+
+def test_zombie_is_dead(child: subprocess.Popen[bytes]) -> None:
+    """A process that nobody has reaped yet does not live; nor does one that never was."""
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+    assert state.start_time(child.pid) == 0
+    child.wait()
+    assert state.start_time(child.pid) == 0
+
+
+def test_uplink_is_alive(child: subprocess.Popen[bytes]) -> None:
+    """An uplink lives if its process has the start time of the record."""
+    since = state.start_time(child.pid)
+
+    assert state.is_alive({"driver": "pasta", "pid": child.pid, "startTime": since})
+    assert not state.is_alive({"driver": "pasta", "pid": child.pid, "startTime": since - 1})
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({}, False),
+        ({"driver": "none", "pid": None}, True),
+        ({"driver": "pasta", "pid": None}, False),
+        ({"driver": "pasta", "pid": "1", "startTime": "1"}, False),
+        ({"driver": "pasta", "pid": 0, "startTime": 0}, False),
+        ({"driver": "pasta", "pid": 1 << 40, "startTime": 0}, False),
+        ({"driver": "pasta", "pid": os.getpid()}, False),
+    ],
+)
+def test_uplink_of_odd_records(record: dict[str, Any], expected: bool) -> None:
+    """No uplink is alive where none is wanted; what is not known to live is dead."""
+    assert state.is_alive(record) is expected
