@@ -107,7 +107,7 @@ def _always_kept(environ: Mapping[str, str]) -> list[str]:
 def _kept(paths: list[str], cni: str) -> list[Bind]:
     """Bind again what /run and the directory of CNI's state hide, none of it inside another."""
     wanted = set()
-    for path in paths:
+    for path in filter(None, paths):
         # A path may lie there as it is written, or only where its links lead, or both.
         for form in (os.path.normpath(path), os.path.realpath(path)):
             if form.startswith(("/run/", cni + "/")) and os.path.exists(form):

@@ -70,6 +70,8 @@ def repair(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) 
             _forget_other_boot(state)
             _stop_uplink(state)
             _unpin(state)
+            # In a new netns somebody is the first again.
+            _remove_tree(state.path("started"))
             _make_directories(state)
             _pin(state)
             warn(
@@ -151,7 +153,8 @@ def _forget_other_boot(state: State) -> None:
 
 def _make_directories(state: State) -> None:
     make_private(state.dir)
-    os.makedirs(state.path("var/lib/cni"), 0o700, exist_ok=True)
+    for name in ("started", "var/lib/cni"):
+        os.makedirs(state.path(name), 0o700, exist_ok=True)
     run = state.path("run")
     os.makedirs(run, 0o700, exist_ok=True)
     if os.path.exists("/sys/fs/selinux/enforce"):
@@ -262,6 +265,8 @@ def _clear(state: State) -> None:
 
 def _remove_tree(directory: str) -> None:
     """Remove a directory, but never anything that is mounted below it."""
+    if not os.path.isdir(directory):
+        return
     real = os.path.realpath(directory)
     for target in _mount_points():
         if target == real or target.startswith(real + "/"):

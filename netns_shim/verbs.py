@@ -22,6 +22,7 @@ from .errors import (
     ShimError,
     warn,
 )
+from .first import First
 from .references import ADDING, DELETING, LIVE
 
 TYPE_CHECKING = False
@@ -53,7 +54,7 @@ def add(request: Request) -> Json:
         fd = shared.open_mended(call.state, call.conf.uplink, request.environ)
         if not _overrides(request):
             netns.check_is_other(request.netns, fd)
-        with call.inside(fd):
+        with First(call.state, request, call.conf.timeout), call.inside(fd):
             if leftover is not None:
                 warn(f"removing what is left of an earlier attachment: {call.name}")
                 leftover.chain.delete(reference.record.get("result"))
