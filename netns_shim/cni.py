@@ -19,7 +19,6 @@ from .errors import (
     INVALID_NETWORK_CONFIG,
     PluginFailed,
     ShimError,
-    warnings,
 )
 from .request import Request
 
@@ -229,9 +228,8 @@ def format_error(error: ShimError, cni_version: str) -> str:
         # A lone surrogate has no UTF-8; written as \udcXX it is what JSON itself makes of it.
         return error.answer.encode("utf-8", "backslashreplace").decode("utf-8")
     answer = {"cniVersion": cni_version, "code": error.code, "msg": error.message}
-    details = "; ".join(filter(None, [error.details, *warnings]))
-    if details:
-        answer["details"] = details
+    if error.details:
+        answer["details"] = error.details
     return json.dumps(answer, indent=4)
 
 

@@ -227,7 +227,8 @@ def _make_target(path: str, *, is_directory: bool) -> None:
 def paths_of(request: Request) -> list[str]:
     """List the paths that a call gives to a plugin: the directories that hold them."""
     paths = request.path.split(":")
-    for netns in {request.netns, os.path.realpath(request.netns)}:
+    # realpath("") would be the current directory.
+    for netns in {request.netns, os.path.realpath(request.netns)} if request.netns else ():
         # One right in /run is kept alone: to keep its directory would be to keep all of /run.
         directory = os.path.dirname(netns)
         paths.append(netns if directory == "/run" else directory)

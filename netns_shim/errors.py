@@ -52,8 +52,7 @@ class PluginFailed(ShimError):
         self.answer = answer
 
 
-# What has been written to stderr in this call. libcni throws that away where the call fails, so it
-# has to be in the error as well.
+# What has been written to stderr in this call: where it fails, this may explain why.
 warnings: list[str] = []
 
 

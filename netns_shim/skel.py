@@ -11,7 +11,7 @@ import signal
 import sys
 
 from . import cni
-from .errors import INTERNAL, IO_FAILURE, ShimError
+from .errors import INTERNAL, IO_FAILURE, ShimError, warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def serve(
     `load_verbs` imports the verbs, which VERSION does without.
     """
     text = b""
+    warnings.clear()
     try:
         verb = cni.check_environment(environ)
         text = _read(stdin)
@@ -41,7 +42,10 @@ def serve(
         result = getattr(load_verbs(), VERBS[verb])(request)
         answer = "" if result is None else cni.format_result(result)
     except Exception as error:
-        _write(stdout, cni.format_error(as_shim_error(error), cni.spoken_version(text)))
+        failure = as_shim_error(error)
+        # libcni throws stderr away where a call fails; what explains it has to be in the answer.
+        failure.details = "; ".join(filter(None, [failure.details, *warnings]))
+        _write(stdout, cni.format_error(failure, cni.spoken_version(text)))
         return 1
     _write(stdout, answer)
     return 0

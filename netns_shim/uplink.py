@@ -204,7 +204,7 @@ def choose(wanted: Mapping[str, Any], environ: Mapping[str, str]) -> Uplink:
         program = program_path(path or name, environ)
         if driver in ("", name) and program:
             return kind(program, options)
-    missing = f"{path or driver} is" if driver else "neither pasta nor slirp4netns is"
+    missing = f"{path or driver} is not" if driver else "neither pasta nor slirp4netns is"
     raise ShimError(
         UPLINK_FAILED,
         f"no uplink: {missing} installed",
@@ -265,8 +265,9 @@ def stray(state: State) -> list[tuple[int, int]]:
     held = {_file(state.path("uplink.log")), _file(state.pin)} - {None}
     found = []
     for entry in filter(str.isdigit, os.listdir("/proc")):
-        since = start_time(int(entry))
         try:
+            # In the try as well: hidepid, proc(5), refuses even this for others' processes.
+            since = start_time(int(entry))
             with open(f"/proc/{entry}/cmdline", "rb") as file:
                 arguments = file.read().split(b"\0")
             if os.fsencode(state.pin) not in arguments:

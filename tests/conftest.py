@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import bench
 import pytest
 
+from netns_shim import errors
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that asks for the bench."""
@@ -24,6 +26,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("NETNS_SHIM_REQUIRE_NETNS") == "1":
             pytest.fail(why, pytrace=False)
         pytest.skip(why)
+
+
+@pytest.fixture(autouse=True)
+def no_warnings() -> Iterator[None]:
+    """Forget the warnings of a test: a process serves one call, but many tests."""
+    yield
+    errors.warnings.clear()
 
 
 @pytest.fixture(scope="session")

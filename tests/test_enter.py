@@ -294,16 +294,32 @@ def test_steps_can_be_shown() -> None:
 @pytest.mark.parametrize(
     ("netns", "expected"),
     [
-        ("/run/netns/x", "/run/netns"),
-        ("/run/x", "/run/x"),
-        ("/run//x", "/run//x"),
-        ("/proc/7/ns/net", "/proc/7/ns"),
+        ("/run/netns/x", {"/run/netns"}),
+        ("/run/x", {"/run/x"}),
+        ("/run//x", {"/run//x", "/run/x"}),
+        ("/proc/0/ns/net", {"/proc/0/ns"}),
+        ("", set()),
     ],
 )
-def test_paths_of_a_call(netns: str, expected: str) -> None:
+def test_paths_of_a_call(netns: str, expected: set[str]) -> None:
     """The directory of the netns and those of CNI_PATH are kept; all of /run never is."""
-    request = Request(
-        "ADD",
+    assert set(enter.paths_of(request(netns))) == {"/opt/cni/bin", "/run/plugins", *expected}
+
+
+def test_netns_by_a_link(root: Path) -> None:
+    """A netns that is given by a link is kept where it is, too."""
+    path = link(root / "link", "/run/x")
+
+    assert set(enter.paths_of(request(str(path)))) == {
+        *("/opt/cni/bin", "/run/plugins"),
+        *(str(root), "/run/x"),
+    }
+
+
+def request(netns: str) -> Request:
+    """Return a call for a container's netns."""
+    return Request(
+        "DEL",
         network="n",
         cni_version="1.0.0",
         conf={},
@@ -311,5 +327,3 @@ def test_paths_of_a_call(netns: str, expected: str) -> None:
         netns=netns,
         path="/opt/cni/bin:/run/plugins",
     )
-
-    assert enter.paths_of(request) == [expected, "/opt/cni/bin", "/run/plugins"]

@@ -52,7 +52,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_resolv_conf_through_links(world, session, etc, layout):
-    """Whatever leads to /etc/resolv.conf, inside it is that of the netns; outside nothing moves."""
+    """Whatever leads to /etc/resolv.conf, inside it is that of the netns, outside none."""
     etc.run(["sh", "-euc", LAYOUTS[layout]], check=True)
     before = etc.run(["cat", "/etc/resolv.conf"], check=True).stdout
 

@@ -28,7 +28,7 @@ def state(tmp_path: Path) -> Iterator[State]:
     where = State(str(tmp_path), "default")
     os.mkdir(where.dir)
     yield where
-    for pid, since in uplink.stray(where.pin):
+    for pid, since in uplink.stray(where):
         uplink.stop(pid, since)
 
 
@@ -103,8 +103,6 @@ def test_arguments_of_pasta(state: State) -> None:
         (["-d"], ["--quiet"], ["-d"]),
         (["--debug"], ["--quiet"], ["--debug"]),
         (["--trace"], ["--quiet"], ["--trace", "-t"]),
-        (["-l", "/log"], ["--log-file"], ["-l", "/log"]),
-        (["--log-file=/log"], ["--log-file"], ["--log-file=/log"]),
         (["--mtu", "1400"], [], ["--mtu", "1400"]),
     ],
 )
@@ -147,7 +145,10 @@ def test_addresses_of_pasta(
 
 @pytest.mark.parametrize(
     "option",
-    ["-f", "--foreground", "-P", "-P/pid", "--pid", "--pid=/pid", "--netns", "--netns=/netns"],
+    [
+        *("-f", "--foreground", "-P", "-P/pid", "--pid", "--pid=/pid"),
+        *("-l", "-l/log", "--log-file", "--log-file=/log", "--netns", "--netns=/netns"),
+    ],
 )
 def test_options_that_are_ours(option: str) -> None:
     """Options by which an uplink would not be ours to end are refused by name."""
@@ -157,7 +158,7 @@ def test_options_that_are_ours(option: str) -> None:
     assert "uplink.options: -" in error.message
 
 
-@pytest.mark.parametrize("option", ["--no-netns-quit", "--netns-only", "-F", "--freebind"])
+@pytest.mark.parametrize("option", ["--no-netns-quit", "--netns-only", "-F", "--log-size=1"])
 def test_options_like_those_that_are_ours(state: State, option: str) -> None:
     """Options that only look like ours are passed on."""
     assert option in Pasta("pasta", [option]).command(state)
@@ -229,19 +230,21 @@ def test_pasta_that_never_gets_ready(
     error = failure(chosen.wait, state)
 
     assert error.message == "the uplink pasta failed: not ready after 0.3 s"
-    assert uplink.stray(state.pin) == []
+    assert uplink.stray(state) == []
 
 
-@pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
-def test_program_that_cannot_be_executed(state: State, driver: str) -> None:
-    """A path that leads to no program is an error of the uplink that names it."""
-    chosen = uplink.choose({"driver": driver, "path": "/no/such/program"}, {})
+@pytest.mark.parametrize("kind", [Pasta, Slirp4netns])
+def test_program_that_cannot_be_executed(state: State, tmp_path: Path, kind: Any) -> None:
+    """A program that cannot be started is an error of the uplink that names it."""
+    program = str(fakes.executable(tmp_path / "program", "#!/no/such/interpreter\n"))
+    before = os.listdir("/proc/self/fd")
 
-    error = failure(chosen.start, state)
+    error = failure(kind(program, []).start, state)
 
     assert error.code == errors.UPLINK_FAILED
-    assert error.message == "cannot start the uplink /no/such/program"
+    assert error.message == f"cannot start the uplink {program}"
     assert "No such file or directory" in error.details
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_arguments_of_slirp4netns(state: State, bin_dir: Path) -> None:
@@ -309,12 +312,13 @@ def test_slirp4netns_is_started(state: State, bin_dir: Path) -> None:
     pid = chosen.wait(state)
 
     assert pid is not None
-    assert uplink.stray(state.pin) == [(pid, start_time(pid))]
+    found, expected = uplink.stray(state), [(pid, start_time(pid))]
+    uplink.stop(pid, start_time(pid))
+    chosen._process.wait()
+    assert found == expected
     (call,) = fakes.log(bin_dir)
     assert call["argv"][-3:] == ["--netns-type=path", state.pin, "tap0"]
     assert os.listdir("/proc/self/fd") == before
-    uplink.stop(pid, start_time(pid))
-    os.waitpid(pid, 0)
 
 
 def test_log_of_a_failing_slirp4netns(state: State, bin_dir: Path) -> None:
@@ -357,7 +361,7 @@ def test_uplink_holds_nothing_of_its_caller(state: State, bin_dir: Path, make: A
     os.close(reader)
     uplink.stop(pid, start_time(pid))
     if isinstance(chosen, Slirp4netns):
-        os.waitpid(pid, 0)
+        chosen._process.wait()
 
 
 def test_no_uplink(state: State) -> None:
@@ -367,7 +371,6 @@ def test_no_uplink(state: State) -> None:
     chosen.start(state)
 
     assert isinstance(chosen, Nothing)
-    assert chosen.wait(state) is None
     assert (chosen.forwarders, chosen.host_addresses) == ((), ())
     assert os.listdir(state.dir) == []
 
@@ -410,8 +413,9 @@ def test_choice(
     ("wanted", "message"),
     [
         ({}, "no uplink: neither pasta nor slirp4netns is installed"),
-        ({"driver": "pasta"}, "no uplink: pasta is installed"),
-        ({"driver": "slirp4netns"}, "no uplink: slirp4netns is installed"),
+        ({"driver": "pasta"}, "no uplink: pasta is not installed"),
+        ({"driver": "slirp4netns"}, "no uplink: slirp4netns is not installed"),
+        ({"driver": "pasta", "path": "/no/such"}, "no uplink: /no/such is not installed"),
     ],
 )
 def test_choice_of_none(
@@ -424,16 +428,18 @@ def test_choice_of_none(
     error = failure(uplink.choose, wanted, only)
 
     assert error.code == errors.UPLINK_FAILED
-    assert error.message == message.replace("pasta is", "pasta is not") if 0 else error.message
+    assert error.message == message
     assert "install passt or slirp4netns" in error.details
 
 
-def test_path_and_options_of_the_configuration() -> None:
+def test_path_and_options_of_the_configuration(bin_dir: Path) -> None:
     """A path is taken as it is, and options are the uplink's."""
-    chosen = uplink.choose({"driver": "pasta", "path": "/x", "options": ["-4"]}, {})
+    path = str(fakes.executable(bin_dir / "mine", ""))
+
+    chosen = uplink.choose({"driver": "pasta", "path": path, "options": ["-4"]}, {})
 
     assert isinstance(chosen, Pasta)
-    assert (chosen.path, chosen.options) == ("/x", ["-4"])
+    assert (chosen.path, chosen.options) == (path, ["-4"])
 
 
 def test_program_of_podman(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,23 +513,30 @@ def test_uplink_that_is_gone(waiting: subprocess.Popen[bytes]) -> None:
     uplink.stop(waiting.pid, since)
 
 
-@pytest.mark.parametrize("option", ["--netns", "--netns-type=path"])
-def test_stray_uplinks_are_found(state: State, option: str) -> None:
-    """An uplink of which there is no record is found by the netns in its arguments."""
-    waits = ["sh", "-c", "read x", "sh"]
-    others = [
-        [*waits, option, state.pin + "2"],
-        [*waits, option, f"{state.pin}/.."],
-        [*waits, state.pin],
-        [*waits, f"{option} {state.pin}"],
-    ]
-    commands = [[*waits, option, state.pin], *others]
-    started = [subprocess.Popen(command, stdin=subprocess.PIPE) for command in commands]
+@pytest.mark.parametrize("held", ["uplink.log", "netns"])
+def test_stray_uplinks_are_found(state: State, held: str) -> None:
+    """An uplink of which there is no record is found by its arguments and what it holds."""
+    sleeper = ["sh", "-c", "read x", "sh"]
+    with (
+        open(state.path(held), "ab") as file,
+        open(state.path("other"), "ab") as other,
+        open(state.path("netns"), "ab"),
+    ):
+        commands = [
+            ([*sleeper, "--netns", state.pin], file),
+            ([*sleeper, "--netns", state.pin], other),
+            ([*sleeper, "--netns", f"{state.pin}2"], file),
+            ([*sleeper, f"--netns {state.pin}"], file),
+        ]
+        started = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout)
+            for command, stdout in commands
+        ]
 
-    found = uplink.stray(state.pin)
+    found = uplink.stray(state)
 
     expected = [(started[0].pid, start_time(started[0].pid))]
     for process in started:
         process.communicate()
     assert found == expected
-    assert uplink.stray(state.pin) == []
+    assert uplink.stray(state) == []

@@ -44,15 +44,19 @@ def collect(base: str) -> dict[str, Any]:
 
 def _netns(where: state.State) -> dict[str, Any]:
     record = where.uplink()
-    attachments: dict[tuple[str, str, str], dict[str, Any]] = {}
+    attachments: dict[tuple[str, ...], dict[str, Any]] = {}
     commands = []
     for reference in references.references(where):
+        # The name of the file is believed: its content may be damaged or not be there yet.
+        key = tuple(reference["file"].split(":")[:3])
         if reference["file"].startswith(references.RUN_PREFIX):
-            commands.append({key: reference.get(key) for key in ("pid", "command", "since")})
-        elif "network" in reference:
+            command = _strings(reference.get("command"))
+            commands.append(
+                {"pid": reference.get("pid"), "command": command, "since": reference.get("since")}
+            )
+        elif len(key) == 3 and key[0]:
             # Plugins wrapped one by one in a list have a reference each for the same attachment.
-            key = (reference["network"], reference["containerID"], reference["ifname"])
-            known = attachments.setdefault(key, _attachment(reference))
+            known = attachments.setdefault(key, _attachment(key, reference))
             known["ips"] = known["ips"] or _ips(reference)
     return {
         "name": where.name,
@@ -62,24 +66,28 @@ def _netns(where: state.State) -> dict[str, Any]:
             "pid": record.get("pid"),
             "alive": state.is_alive(record),
         },
-        "addresses": record.get("addresses", []),
+        "addresses": _strings(record.get("addresses")),
         "references": list(attachments.values()),
         "commands": commands,
     }
 
 
-def _attachment(reference: dict[str, Any]) -> dict[str, Any]:
-    keys = ("network", "containerID", "ifname", "netns")
+def _attachment(key: tuple[str, ...], reference: dict[str, Any]) -> dict[str, Any]:
     return {
-        **{key: reference.get(key) for key in keys},
+        **dict(zip(("network", "containerID", "ifname"), key, strict=True)),
+        "netns": reference.get("netns"),
         "ips": _ips(reference),
         "since": reference.get("since"),
-        "phase": reference.get("phase"),
+        "phase": reference.get("phase", references.ADDING),
     }
 
 
 def _ips(reference: dict[str, Any]) -> list[str]:
-    return result.addresses(reference.get("result") or {})
+    return result.addresses(reference.get("result"))
+
+
+def _strings(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def describe(found: dict[str, Any]) -> str:
@@ -99,9 +107,10 @@ def describe(found: dict[str, Any]) -> str:
             phase = "" if entry["phase"] == references.LIVE else f" [{entry['phase']}]"
             lines.append(
                 f"  {entry['network']}: {entry['containerID']} {entry['ifname']} "
-                f"{', '.join(entry['ips']) or 'no address'} since {entry['since']}{phase}"
+                f"{', '.join(entry['ips']) or 'no address'} since {entry['since'] or '?'}{phase}"
             )
         for command in netns["commands"]:
-            words = " ".join(command["command"] or [])
-            lines.append(f"  command {words} (PID {command['pid']}) since {command['since']}")
+            words = " ".join(command["command"])
+            since = command["since"] or "?"
+            lines.append(f"  command {words} (PID {command['pid']}) since {since}")
     return "\n".join(lines)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documents say is so: links, examples, tables, layers."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import bench
+import pytest
+
+from netns_shim import errors, schema
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "netns_shim"
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("[cp]*/README.md")]
+)
+OF_CNI = {"cniVersion", "name", "type", "capabilities", "runtimeConfig", "prevResult", "args"}
+OF_RUNTIMES = {"disableCheck", "disableGC"}
+
+
+def block(text: str, language: str, number: int = 0) -> str:
+    """Give the content of a fenced block."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)[number]
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Give the cells of the table below a heading of the README."""
+    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line.strip("| ") for line in section.splitlines() if line.startswith("|")]
+    return [line.split(" | ") for line in lines[2:]]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document):
+    """Every link to a file of the repository is to one that exists."""
+    for target in re.findall(r"\]\(([^)#]+)", document.read_text()):
+        assert "://" in target or (document.parent / target).exists(), target
+
+
+def test_files_named_in_the_readme_exist():
+    """Samples and scripts that the README speaks of are there."""
+    for path in re.findall(r"(?:conf|scripts|docs)/[\w.\-]+\b", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_readme_shows_a_sample():
+    """The configuration to copy is one of the tested samples."""
+    sample = json.loads((ROOT / "conf/10-bridge.conflist").read_text())
+
+    assert json.loads(block(README, "json")) == sample
+
+
+def test_samples_are_described():
+    """conf/README.md has a line in its table, and a paragraph, for each sample."""
+    text = (ROOT / "conf/README.md").read_text()
+
+    for sample in (ROOT / "conf").glob("*.conflist"):
+        network = json.loads(sample.read_text())["name"]
+        assert re.search(rf"^\| `{sample.name}` \| `{network}`, ", text, re.M)
+        assert f"\n**{sample.stem}.** " in text
+
+
+def test_every_key_is_explained():
+    """The table of keys has those of the schema that are the shim's own."""
+    known = set(json.loads(schema.schema_text())["properties"])
+
+    assert {row[0].strip("`") for row in rows("Configuration")} == known - OF_CNI - OF_RUNTIMES
+
+
+def test_every_code_is_explained():
+    """The table of errors has every code that the package uses, and messages that it has."""
+    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    used = {
+        value
+        for name, value in vars(errors).items()
+        if name.isupper() and len(re.findall(rf"\b{name}\b", source)) > 1
+    }
+    table = rows("When something is wrong")
+
+    assert {int(row[0]) for row in table} == used
+    # Adjacent literals are one text, with whatever is filled in taken out.
+    texts = re.sub(r"\{[^{}]*\}", "…", re.sub(r'"\s+f?"', "", source))
+    for message in (m for row in table for m in re.findall(r"`([^`]+)`", row[2])):
+        for part in filter(None, map(str.strip, re.split("…", message))):
+            assert part in texts, message
+
+
+LAYERS = [
+    re.split(r"\s{2,}", line.strip())
+    for line in block((ROOT / "docs/design.md").read_text(), "layers").splitlines()
+    if "───" not in line
+]
+MODULES = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} | {"cli"}
+RANKS = {
+    word.rstrip("*"): rank
+    for rank, line in enumerate(LAYERS)
+    for word in line
+    if word.rstrip("*") in MODULES
+}
+COLD = {word[:-1] for line in LAYERS for word in line if word.endswith("*")}
+
+
+def imports(module: str) -> set[tuple[str, bool]]:
+    """List what a module imports of ours, with whether it does so at its top."""
+    found = set()
+    for path in PACKAGE.glob(f"{module}.py" if module != "cli" else "cli/*.py"):
+        tree = ast.parse(path.read_text())
+        top = set(map(id, tree.body))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                top |= set(map(id, node.body)) if module == "" else set()
+                node.body = []
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+                found |= {(name, id(node) in top) for name in names if name in MODULES}
+    return found
+
+
+def test_layers_are_complete():
+    """Every module has its place in docs/design.md."""
+    assert set(RANKS) == MODULES
+    assert COLD <= MODULES
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_down(module):
+    """A module imports from lower rows only, and a cold one at its top only if it is cold."""
+    for name, is_at_top in imports(module):
+        assert RANKS.get(name, -1) > RANKS[module], f"{module} imports {name}"
+        if is_at_top and module not in COLD:
+            assert name not in COLD, f"{module} imports {name}, which is cold, at its top"
+
+
+def test_by_hand(world):
+    """What the README says to type works, and leaves nothing."""
+    home = world.env["HOME"]
+    enter = block(README, "sh", 0).split()
+    env = {**world.env, "PATH": f"/opt/netns-shim/bin:{world.env['PATH']}"}
+    install = re.search(r"netns-shim install (\S+)", README)[1].replace("~", home)
+    world.run(["netns-shim", "install", install], env=env, check=True)
+
+    typed = f"cd {home}\n" + block(README, "sh", 1)
+    done = world.run([*enter, "sh", "-eux"], env=env, input=typed)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = done.stdout
+    assert '"address": "10.89.1.2/24"' in shown
+    assert re.search(r"^eth0@\S+ +UP +10\.89\.1\.2/24", shown, re.M)
+    assert "rootless: c1 eth0 10.89.1.2/24" in shown
+    assert re.search(r"^cni-rootless +UP +10\.89\.1\.1/24", shown, re.M)
+    assert "no shared network namespace is up" in shown
+    assert world.leftovers() == []
+    assert not world.path(f"{home}/net.json").exists()
+    world.reset()
+
+
+def test_bench_is_where_the_readme_says():
+    """The plugins of Debian are in the directory that the README names."""
+    assert "/usr/lib/cni" in README
+    assert "/usr/lib/cni" in (bench.INSIDE / "machine.sh").read_text()

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What imports what: the layers of the package, and what a call may cost."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+
+import netns_shim
+
+PACKAGE = Path(netns_shim.__file__).parent
+
+# From the bottom up: at top level a module imports only what stands before it.
+LAYERS = (
+    "errors",
+    "libc",
+    "request",
+    "result",
+    "cni",
+    "state",
+    "netns",
+    "references",
+    "conf",
+    "invoke",
+    "versions",
+    "chain",
+    "enter",
+    "schema",
+    "resolvconf",
+    "netlink",
+    "uplink",
+    "lifecycle",
+    "shared",
+    "call",
+    "first",
+    "verbs",
+    "skel",
+    "cli.install",
+    "cli.run",
+    "cli.status",
+    "cli",
+    "main",
+)
+# Imported where they are needed and not before: each costs more than the rest together.
+COLD = {"schema", "resolvconf", "netlink", "uplink", "lifecycle"}
+# What hot modules have from the standard library.
+STANDARD = {
+    *("__future__", "binascii", "ctypes", "errno", "fcntl", "json", "os", "re", "select"),
+    *("signal", "stat", "sys", "time"),
+}
+# What these bring along, and nothing else.
+BUDGET = {
+    *STANDARD,
+    *("collections", "copyreg", "enum", "functools", "genericpath", "itertools", "keyword"),
+    *("netns_shim", "operator", "posixpath", "reprlib", "struct", "types"),
+}
+FORBIDDEN = {
+    *("argparse", "asyncio", "contextlib", "dataclasses", "filelock", "inspect", "jsonschema"),
+    *("logging", "pathlib", "pyroute2", "shutil", "subprocess", "tempfile", "traceback"),
+    "typing",
+}
+
+
+def modules() -> list[str]:
+    """List the modules of the package."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return [name for name in found if name]
+
+
+def imports(name: str) -> Iterator[tuple[str, str]]:
+    """List what a module imports at top level: "ours" or "theirs", and the name."""
+    path = PACKAGE / name.replace(".", "/")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield "theirs", alias.name.partition(".")[0]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield "theirs", str(node.module).partition(".")[0]
+        elif isinstance(node, ast.ImportFrom):
+            package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
+            base = package[: len(package) - node.level + 1]
+            for alias in node.names:
+                full = ".".join([*base, *filter(None, [node.module])])
+                ours = full if node.module else ".".join([*base, alias.name])
+                if ours != "__version__":
+                    yield "ours", ours
+
+
+def loaded(code: str, **call: Any) -> set[str]:
+    """Return the modules that a program loads besides those that Python itself does."""
+    program = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        f"sys.path += {[str(PACKAGE.parent), *sys.path]!r}\n"
+        f"{code}\n"
+        "new = set(sys.modules) - before\n"
+        "print('MODULES', *sorted(new), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", program], capture_output=True, text=True, check=True, **call
+    )
+    (line,) = (x for x in done.stderr.splitlines() if x.startswith("MODULES "))
+    return set(line.split()[1:])
+
+
+def tops(names: set[str]) -> set[str]:
+    """Return the top-level names of modules, without those of C."""
+    return {name.partition(".")[0] for name in names if not name.startswith("_")} | {
+        name for name in names if name == "__future__"
+    }
+
+
+def test_every_module_has_a_layer() -> None:
+    """Each module has its place in the order, once."""
+    assert sorted(modules()) == sorted(LAYERS)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_imports_run_one_way(name: str) -> None:
+    """A module imports at top level only from the layers below it, and no cold one if hot."""
+    is_cold = name in COLD or name.startswith("cli")
+
+    for kind, other in imports(name):
+        if kind == "ours":
+            assert LAYERS.index(other) < LAYERS.index(name), f"{name} imports {other}"
+            assert is_cold or other not in COLD, f"{name} imports {other}, which is cold"
+            assert is_cold or not other.startswith("cli"), f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("name", [n for n in LAYERS if n not in COLD and not n.startswith("cli")])
+def test_hot_modules_import_little(name: str) -> None:
+    """A hot module has from the standard library only what is cheap."""
+    theirs = {other for kind, other in imports(name) if kind == "theirs"}
+
+    assert theirs - STANDARD == set()
+
+
+def test_package_imports_nothing() -> None:
+    """Importing the package alone costs nothing."""
+    assert loaded("import netns_shim") == {"netns_shim"}
+
+
+def test_budget_of_version() -> None:
+    """VERSION, which runtimes ask often, loads the wire and little else."""
+    code = (
+        "import os\n"
+        "os.environ['CNI_COMMAND'] = 'VERSION'\n"
+        "from netns_shim import main\n"
+        "assert main.main(['netns-shim']) == 0"
+    )
+
+    found = loaded(code, input="{}")
+
+    assert tops(found) - BUDGET == set()
+    assert tops(found) & FORBIDDEN == set()
+    assert {name for name in found if name.startswith("netns_shim.")} == {
+        f"netns_shim.{name}" for name in ("cni", "errors", "main", "request", "skel")
+    }
+
+
+def test_budget_of_the_verbs() -> None:
+    """The verbs, which every ADD imports, bring no library and no cold module."""
+    found = loaded("import netns_shim.verbs")
+
+    assert tops(found) - BUDGET == set()
+    assert {f"netns_shim.{name}" for name in COLD} & found == set()
+    assert "netns_shim.verbs" in found
+
+
+def test_budget_of_a_call(tmp_path: Path) -> None:
+    """The first ADD of a configuration validates it, which costs; the second is cheap."""
+    fakes.strict_plugin(tmp_path, "fake")
+    conf = {
+        "cniVersion": "1.0.0",
+        "name": "net",
+        "type": "netns-shim",
+        "enter": "never",
+        "stateDir": str(tmp_path / "state"),
+        "delegate": {"type": "fake"},
+    }
+    environ = {
+        "CNI_COMMAND": "ADD",
+        "CNI_CONTAINERID": "c",
+        "CNI_NETNS": "/proc/self/ns/net",
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": str(tmp_path),
+    }
+    code = "from netns_shim import main\nassert main.main(['netns-shim']) == 0"
+
+    first, second, third = (loaded(code, input=json.dumps(conf), env=environ) for _ in range(3))
+
+    # So that what follows does not hold by accident.
+    assert {"jsonschema", "netns_shim.schema"} <= first
+    assert second == third
+    assert tops(second) - BUDGET == set()
+    assert tops(second) & FORBIDDEN == set()
+    assert [call.verb for call in fakes.calls(tmp_path)].count("VERSION") <= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [("lifecycle", "filelock"), ("netlink", "pyroute2"), ("schema", "jsonschema")],
+)
+def test_libraries_are_where_they_are_expected(name: str, library: str) -> None:
+    """The cold modules do load their libraries, by the same measure."""
+    assert library in loaded(f"import netns_shim.{name}")
+
+
+def test_commands_may_cost() -> None:
+    """The commands for people load argparse, by the same measure."""
+    assert {"argparse", "netns_shim.cli.status"} <= loaded("import netns_shim.cli")

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`netns-shim install`: the launcher it writes, and what it refuses to replace."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from netns_shim import cni
+from netns_shim.cli import install
+from netns_shim.errors import ShimError
+from netns_shim.main import main
+
+
+def put(directory: Path, name: str = "netns-shim", *, force: bool = False) -> Path:
+    """Install the plugin and return its path."""
+    return Path(install.install(str(directory), name, force=force))
+
+
+def run(path: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a plugin with nothing but these variables, from elsewhere."""
+    return subprocess.run(
+        [path],
+        env=environ,
+        cwd="/",
+        input='{"cniVersion": "1.0.0"}',
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_launcher_is_for_everybody(tmp_path: Path, mask: int) -> None:
+    """Whatever the umask, everybody can run the plugin; its directory is made if need be."""
+    before = os.umask(mask)
+    try:
+        path = put(tmp_path / "a" / "b")
+    finally:
+        os.umask(before)
+
+    assert path == tmp_path / "a" / "b" / "netns-shim"
+    assert path.stat().st_mode & 0o7777 == 0o755
+    assert os.listdir(path.parent) == ["netns-shim"]
+
+
+def test_first_line(tmp_path: Path) -> None:
+    """The interpreter is this one, isolated from the environment and without `site`."""
+    first = put(tmp_path).read_text().splitlines()[0]
+
+    assert first == f"#!{os.path.realpath(sys.executable)} -IS"
+
+
+def test_launcher_needs_nothing(tmp_path: Path) -> None:
+    """With an empty environment and from another directory it answers, all libraries included."""
+    path = put(tmp_path)
+
+    version = run(path, CNI_COMMAND="VERSION")
+    # Its validation needs the packages beside ours.
+    invalid = subprocess.run(
+        [path],
+        env={"CNI_COMMAND": "STATUS", "CNI_PATH": "/none"},
+        cwd="/",
+        input='{"cniVersion": "1.1.0", "name": "n", "delegat": {}}',
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert json.loads(version.stdout)["supportedVersions"] == list(cni.SUPPORTED_VERSIONS)
+    assert (version.returncode, version.stderr) == (0, "")
+    assert "delegate" in invalid.stdout
+    assert "missing" not in invalid.stderr
+
+
+def test_environment_changes_nothing(tmp_path: Path) -> None:
+    """Variables of the caller do not change what is imported."""
+    (tmp_path / "json.py").write_text("raise SystemExit(77)")
+    path = put(tmp_path / "bin")
+
+    answer = run(path, CNI_COMMAND="VERSION", PYTHONPATH=str(tmp_path), PYTHONHOME="/none")
+
+    assert answer.returncode == 0
+
+
+def test_older_launcher_is_replaced_at_once(tmp_path: Path) -> None:
+    """An older launcher is replaced as a whole: who has it open still reads the old one."""
+    path = put(tmp_path)
+    old = path.read_text().replace("import sys\n", "import sys  # old\n")
+    path.write_text(old)
+
+    with open(path) as reader:
+        assert put(tmp_path) == path
+
+        assert reader.read() == old
+    assert "# old" not in path.read_text()
+    assert os.listdir(tmp_path) == ["netns-shim"]
+
+
+@pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF\xff\xfe", b"\n\n\n\nx"])
+def test_foreign_file_is_kept(tmp_path: Path, content: bytes) -> None:
+    """A file that is something else is kept, unless it is to be replaced by force."""
+    path = tmp_path / "netns-shim"
+    path.write_bytes(content)
+
+    with pytest.raises(ShimError, match="is something else") as caught:
+        put(tmp_path)
+
+    assert "--force" in caught.value.details
+    assert path.read_bytes() == content
+    put(tmp_path, force=True)
+    assert run(path, CNI_COMMAND="VERSION").returncode == 0
+
+
+@pytest.mark.parametrize("target", ["nowhere", "foreign"])
+def test_link_is_a_foreign_file(tmp_path: Path, target: str) -> None:
+    """A link to something else is kept; by force the link is replaced and not its target."""
+    (tmp_path / "foreign").write_text("foreign")
+    (tmp_path / "netns-shim").symlink_to(target)
+    with pytest.raises(ShimError, match="is something else"):
+        put(tmp_path)
+
+    put(tmp_path, force=True)
+
+    assert not (tmp_path / "netns-shim").is_symlink()
+    assert (tmp_path / "foreign").read_text() == "foreign"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_directory_in_the_way(tmp_path: Path, force: bool) -> None:
+    """A directory is never replaced, and the attempt leaves nothing behind."""
+    (tmp_path / "netns-shim").mkdir()
+
+    with pytest.raises((ShimError, IsADirectoryError)):
+        put(tmp_path, force=force)
+
+    assert os.listdir(tmp_path) == ["netns-shim"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/bin/sh", "a\nb", "\0", "\x1b[31m"])
+def test_bad_names(tmp_path: Path, name: str) -> None:
+    """A plugin's type is a file name that can be shown."""
+    with pytest.raises(ShimError, match="not a name for a plugin"):
+        put(tmp_path / "bin", name)
+
+    assert not (tmp_path / "bin").exists()
+
+
+def test_other_name(tmp_path: Path) -> None:
+    """The plugin can have any other name."""
+    path = put(tmp_path, "my-shim")
+
+    assert path == tmp_path / "my-shim"
+    assert run(path, CNI_COMMAND="VERSION").returncode == 0
+
+
+@pytest.mark.parametrize("interpreter", ["/opt/my python/bin/python", f"/{'x' * 300}/python"])
+def test_interpreter_that_cannot_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interpreter: str
+) -> None:
+    """An interpreter that cannot stand in the first line of a script is an error."""
+    monkeypatch.setattr(sys, "executable", interpreter)
+
+    with pytest.raises(ShimError, match="cannot stand in a script"):
+        put(tmp_path)
+
+    assert os.listdir(tmp_path) == []
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`netns-shim install` prints where the plugin is; a refusal is one line and status 1."""
+    assert main(["netns-shim", "install", str(tmp_path), "--name", "shim"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/shim\n"
+    (tmp_path / "shim").write_text("foreign")
+
+    assert main(["netns-shim", "install", "--name", "shim", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"netns-shim: {tmp_path}/shim is something else: use --force to replace it"
+    )
+    assert main(["netns-shim", "install", "--name", "shim", "--force", str(tmp_path)]) == 0
+
+
+def test_checkout_is_a_plugin_directory() -> None:
+    """The plugin in the source tree answers as an installed one."""
+    answer = run(Path(install.PACKAGE).parent / "plugins" / "netns-shim", CNI_COMMAND="VERSION")
+
+    assert json.loads(answer.stdout)["cniVersion"] == "1.0.0"
