@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from . import netns, resolvconf, uplink
+from . import netns, process, resolvconf, uplink
 from .errors import CANNOT_ENTER, TRY_AGAIN_LATER, ShimError, warn
 from .libc import CLONE_NEWNET, MNT_DETACH, MS_BIND, mount, umount2, unshare
 from .state import is_alive, is_private, make_private, start_time, write_atomically
@@ -236,8 +236,8 @@ def _stop_uplink(state: State) -> None:
     if isinstance(record.get("pid"), int) and isinstance(record.get("startTime"), int):
         known.append((record["pid"], record["startTime"]))
     # One that was started and not yet written down when its starter was killed.
-    for pid, since in dict.fromkeys([*known, *uplink.stray(state)]):
-        uplink.stop(pid, since)
+    for pid, since in dict.fromkeys([*known, *process.stray(state)]):
+        process.stop(pid, since)
 
 
 def _unpin(state: State) -> None:

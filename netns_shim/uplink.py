@@ -13,13 +13,11 @@ import itertools
 import os
 import select
 import shutil
-import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-from .errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError, warn
+from .errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError
 from .invoke import DEFAULT_PATH
-from .state import start_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +33,6 @@ HELPER_DIRECTORIES = (
 )
 TUN = "/dev/net/tun"
 START_SECONDS = 30
-STOP_SECONDS = 5
 
 DNS_FORWARD = "169.254.1.1"
 MAP_GUEST = "169.254.1.2"
@@ -225,67 +222,6 @@ def program_path(name: str, environ: Mapping[str, str]) -> str:
     """Find an uplink's program in PATH or where Podman keeps its helpers; "" if it is nowhere."""
     places = [environ.get("PATH", ""), DEFAULT_PATH, *HELPER_DIRECTORIES]
     return shutil.which(name, path=":".join(places)) or ""
-
-
-def stop(pid: int, since: int) -> None:
-    """End a process and wait until it is gone; do nothing if it is not the one that is meant.
-
-    `since` is its start time (proc_pid_stat(5)): a process ID may be somebody else's by now.
-    """
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        # Only now, as the descriptor holds on to the process whose identity is looked at.
-        if start_time(pid) != since:
-            return
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            signal.pidfd_send_signal(pidfd, number)
-            if poll.poll(STOP_SECONDS * 1000):
-                return
-        warn(f"the uplink with PID {pid} does not end")
-    except ProcessLookupError:
-        return
-    except PermissionError as error:
-        # A security module may forbid the signal; the netns can be removed all the same.
-        warn(f"cannot end the uplink with PID {pid}: {error}")
-    finally:
-        os.close(pidfd)
-
-
-def stray(state: State) -> list[tuple[int, int]]:
-    """Find uplinks of a netns that are in no record: process IDs and start times.
-
-    They were told to join the pin, and hold open what only an uplink of this netns does: its log,
-    or the netns itself. The path alone proves nothing, as another mount namespace can have it too.
-    """
-    held = {_file(state.path("uplink.log")), _file(state.pin)} - {None}
-    found = []
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            # In the try as well: hidepid, proc(5), refuses even this for others' processes.
-            since = start_time(int(entry))
-            with open(f"/proc/{entry}/cmdline", "rb") as file:
-                arguments = file.read().split(b"\0")
-            if os.fsencode(state.pin) not in arguments:
-                continue
-            descriptors = [f"/proc/{entry}/fd/{fd}" for fd in os.listdir(f"/proc/{entry}/fd")]
-        except OSError:
-            continue  # it has ended, or is not ours
-        if since and held & {_file(descriptor) for descriptor in descriptors}:
-            found.append((int(entry), since))
-    return found
-
-
-def _file(path: str) -> tuple[int, int] | None:
-    try:
-        info = os.stat(path)
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino
 
 
 def _popen(

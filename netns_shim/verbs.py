@@ -122,7 +122,7 @@ def _delete(call: Call) -> None:
     reference = _find_or_guard(call)
     if reference is None:
         # Addresses may be leased in places that outlive the netns. Nothing is made for it.
-        if netns.identity(call.request.netns) is None:
+        if _is_gone(call.request.netns, {}, None):
             call.chain.lose_netns()
         with call.nowhere():
             call.chain.delete(previous)
@@ -163,17 +163,20 @@ def _find_or_guard(call: Call) -> Reference | None:
 
 
 def _is_gone(path: str, record: Json, fd: int | None) -> bool:
-    """Tell whether CNI_NETNS is not, or no longer, the netns that was attached.
+    """Tell whether CNI_NETNS is not, or no longer, a netns attached to the shared one, open as fd.
 
-    Its path may be another container's by now: plugins must not take their interface away.
+    Its path may be another container's by now: plugins must not take their interface away. Where
+    the shared netns is lost, the other ends of its links are going as well, and plugins that still
+    find one would look for its rules, in vain.
     """
     if not path:
         return False
+    if fd is None:
+        return True
     found = netns.identity(path)
-    if fd is not None:
-        info = os.fstat(fd)
-        if found == [info.st_dev, info.st_ino]:
-            return True
+    info = os.fstat(fd)
+    if found == [info.st_dev, info.st_ino]:
+        return True
     return found is None or found != (record.get("netnsID") or found)
 
 

@@ -29,6 +29,7 @@ LAYERS = (
     "netns",
     "references",
     "conf",
+    "child",
     "invoke",
     "versions",
     "chain",
@@ -36,6 +37,7 @@ LAYERS = (
     "schema",
     "resolvconf",
     "netlink",
+    "process",
     "uplink",
     "lifecycle",
     "shared",
@@ -50,7 +52,7 @@ LAYERS = (
     "main",
 )
 # Imported where they are needed and not before: each costs more than the rest together.
-COLD = {"schema", "resolvconf", "netlink", "uplink", "lifecycle"}
+COLD = {"schema", "resolvconf", "netlink", "process", "uplink", "lifecycle"}
 # What hot modules have from the standard library.
 STANDARD = {
     *("__future__", "binascii", "ctypes", "errno", "fcntl", "json", "os", "re", "select"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 
 from netns_shim import errors, uplink
 from netns_shim.errors import ShimError
+from netns_shim.process import stop, stray
 from netns_shim.state import State, start_time
 from netns_shim.uplink import Nothing, Pasta, Slirp4netns
 
@@ -28,8 +27,8 @@ def state(tmp_path: Path) -> Iterator[State]:
     where = State(str(tmp_path), "default")
     os.mkdir(where.dir)
     yield where
-    for pid, since in uplink.stray(where):
-        uplink.stop(pid, since)
+    for pid, since in stray(where):
+        stop(pid, since)
 
 
 @pytest.fixture
@@ -41,14 +40,6 @@ def bin_dir(tmp_path: Path) -> Path:
     fakes.executable(path / "slirp4netns", fakes.SLIRP4NETNS)
     (path / "usage").write_text(USAGE)
     return path
-
-
-@pytest.fixture
-def waiting() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends when it is told to."""
-    with subprocess.Popen(["sleep", "600"]) as process:
-        yield process
-        process.kill()
 
 
 def failure(call: Any, *arguments: Any) -> ShimError:
@@ -230,7 +221,7 @@ def test_pasta_that_never_gets_ready(
     error = failure(chosen.wait, state)
 
     assert error.message == "the uplink pasta failed: not ready after 0.3 s"
-    assert uplink.stray(state) == []
+    assert stray(state) == []
 
 
 @pytest.mark.parametrize("kind", [Pasta, Slirp4netns])
@@ -312,8 +303,8 @@ def test_slirp4netns_is_started(state: State, bin_dir: Path) -> None:
     pid = chosen.wait(state)
 
     assert pid is not None
-    found, expected = uplink.stray(state), [(pid, start_time(pid))]
-    uplink.stop(pid, start_time(pid))
+    found, expected = stray(state), [(pid, start_time(pid))]
+    stop(pid, start_time(pid))
     chosen._process.wait()
     assert found == expected
     (call,) = fakes.log(bin_dir)
@@ -359,7 +350,7 @@ def test_uplink_holds_nothing_of_its_caller(state: State, bin_dir: Path, make: A
     links = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)}
     assert links == {"/dev/null", state.path("uplink.log")}
     os.close(reader)
-    uplink.stop(pid, start_time(pid))
+    stop(pid, start_time(pid))
     if isinstance(chosen, Slirp4netns):
         chosen._process.wait()
 
@@ -470,73 +461,3 @@ def test_device_that_is_there(only: dict[str, str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(uplink, "TUN", "/dev/null")
 
     uplink.check({}, only)
-
-
-def test_uplink_is_ended(waiting: subprocess.Popen[bytes]) -> None:
-    """An uplink is asked to end, and has ended afterwards."""
-    uplink.stop(waiting.pid, start_time(waiting.pid))
-
-    assert start_time(waiting.pid) == 0
-    assert waiting.wait() == -signal.SIGTERM
-
-
-def test_uplink_that_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An uplink that ignores the request is killed."""
-    monkeypatch.setattr(uplink, "STOP_SECONDS", 0.2)
-    script = "trap '' TERM; echo; exec sleep 600"
-    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.read(1)
-
-        uplink.stop(process.pid, start_time(process.pid))
-
-        assert process.wait() == -signal.SIGKILL
-
-
-@pytest.mark.parametrize("other", [-1, 1])
-def test_process_of_somebody_else_is_spared(waiting: subprocess.Popen[bytes], other: int) -> None:
-    """A process that has the ID of an uplink and another start time gets no signal."""
-    uplink.stop(waiting.pid, start_time(waiting.pid) + other)
-
-    assert waiting.poll() is None
-    assert start_time(waiting.pid) > 0
-
-
-def test_uplink_that_is_gone(waiting: subprocess.Popen[bytes]) -> None:
-    """Ending what has ended is no failure, reaped or not."""
-    since = start_time(waiting.pid)
-    waiting.kill()
-    os.waitid(os.P_PID, waiting.pid, os.WEXITED | os.WNOWAIT)
-    uplink.stop(waiting.pid, since)
-    waiting.wait()
-
-    uplink.stop(waiting.pid, since)
-
-
-@pytest.mark.parametrize("held", ["uplink.log", "netns"])
-def test_stray_uplinks_are_found(state: State, held: str) -> None:
-    """An uplink of which there is no record is found by its arguments and what it holds."""
-    sleeper = ["sh", "-c", "read x", "sh"]
-    with (
-        open(state.path(held), "ab") as file,
-        open(state.path("other"), "ab") as other,
-        open(state.path("netns"), "ab"),
-    ):
-        commands = [
-            ([*sleeper, "--netns", state.pin], file),
-            ([*sleeper, "--netns", state.pin], other),
-            ([*sleeper, "--netns", f"{state.pin}2"], file),
-            ([*sleeper, f"--netns {state.pin}"], file),
-        ]
-        started = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout)
-            for command, stdout in commands
-        ]
-
-    found = uplink.stray(state)
-
-    expected = [(started[0].pid, start_time(started[0].pid))]
-    for process in started:
-        process.communicate()
-    assert found == expected
-    assert uplink.stray(state) == []
