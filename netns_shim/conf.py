@@ -200,7 +200,7 @@ def _has_shape(conf: Json) -> bool:
         and NAME.fullmatch(netns) is not None
         and len(netns) <= MAX_NETNS_LENGTH
         and _is_uplink(conf.get("uplink", ""))
-        and isinstance(conf.get("enter", DEFAULT_ENTER), str)
+        and conf.get("enter", DEFAULT_ENTER) in ("auto", "always", "never")
         and isinstance(state_dir, str)
         and state_dir.startswith("/")
         and "\0" not in state_dir
