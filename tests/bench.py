@@ -37,7 +37,7 @@ INSIDE = TESTS / "inside"
 PATH = "/opt/bench:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LIB = os.path.relpath(sysconfig.get_path("purelib"), sys.prefix)
 HOLD = "echo ready; exec cat"
-UPLINKS = ("pasta", "passt", "slirp4netns")
+PROGRAMS = ("pasta", "passt", "slirp4netns", "aardvark-dns", "ld-linux")
 NEEDED = ("go", "ip", "newuidmap", "nsenter", "setpriv", "unshare")
 
 NSENTER = "/usr/bin/nsenter"
@@ -245,7 +245,7 @@ class World(Place):
         for pid in self._ids.processes():
             with suppress(OSError):  # it may end meanwhile
                 program = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
-                if program.startswith(UPLINKS):
+                if program.startswith(PROGRAMS):
                     found.append(f"process {pid}: {program}")
                 lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
                 mounts |= {point for line in lines if (point := line.split()[4]).startswith(top)}

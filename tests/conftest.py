@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
+from typing import NoReturn
 
 import bench
 import pytest
+import trixie
 
 from netns_shim import errors
 
@@ -23,9 +26,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a marked test where it cannot run; fail it where skipping would hide something."""
     if item.get_closest_marker("netns") and (why := bench.unusable()):
-        if os.environ.get("NETNS_SHIM_REQUIRE_NETNS") == "1":
-            pytest.fail(why, pytrace=False)
-        pytest.skip(why)
+        give_up(why)
+
+
+def give_up(why: str) -> NoReturn:
+    """Skip the test, or fail it where skipping would hide something."""
+    if os.environ.get("NETNS_SHIM_REQUIRE_NETNS") == "1":
+        pytest.fail(why, pytrace=False)
+    pytest.skip(why)
+
+
+class Releases(dict[str, str]):
+    """Directories in the machine by the release of netavark in them."""
+
+    def __missing__(self, release: str) -> NoReturn:
+        give_up(f"no netavark {release} here, but {', '.join(self)}")
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +72,26 @@ def cnidrive(world: bench.World) -> str:
     shutil.copy(bench.build_cnidrive(), world.path(program))
     world.path(program).chmod(0o755)
     return program
+
+
+@pytest.fixture(scope="session")
+def netavark(world: bench.World) -> Releases:
+    """The directories in the machine of the releases of netavark: Debian 12's and Debian 13's.
+
+    A machine that is Debian 13 itself has no 1.4.0, and a test that asks for it gives up.
+    """
+    old, new = "/opt/netavark-1.4", "/opt/netavark-1.14"
+    world.path(old).mkdir()
+    for program in trixie.PROGRAMS:
+        world.path(f"{old}/{program}").symlink_to(f"/usr/lib/podman/{program}")
+    try:
+        trixie.install(world.path(new))
+    except OSError as error:
+        give_up(f"no netavark of Debian 13: {error}")
+    world.root.run(["chmod", "-R", "a+rX", old, new], check=True)
+    releases = Releases()
+    for place in (old, new):  # which are of the same release where the machine is Debian 13
+        done = world.run([f"{place}/netavark", "version"])
+        if done.returncode == 0:
+            releases[json.loads(done.stdout)["version"]] = place
+    return releases

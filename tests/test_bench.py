@@ -160,7 +160,7 @@ def test_reset_ends_daemons(world, session):
 
 def test_libcni_attaches_a_container(world, session, cnidrive):
     """The Go driver runs Debian's plain plugins in a network namespace of the session."""
-    world.path("/etc/cni/net.d").mkdir(parents=True)
+    world.path("/etc/cni/net.d").mkdir(parents=True, exist_ok=True)
     world.path("/etc/cni/net.d/plain.conflist").write_text(json.dumps(NETWORK))
 
     with session.container() as shared, session.container() as container:

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real netavark works in the bench, in both of its releases."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trixie
+from fakes import executable
+from runtime import reaches
+
+RELEASES = ["1.4.0", "1.14.0"]
+GATEWAY, ADDRESS = "10.88.1.1", "10.88.1.5"
+NETWORK = {
+    "name": "plain",
+    "id": "ab" * 32,
+    "driver": "bridge",
+    "network_interface": "nv0",
+    "subnets": [{"subnet": "10.88.1.0/24", "gateway": GATEWAY}],
+    "dns_enabled": False,
+    "internal": False,
+    "ipv6_enabled": False,
+}
+STATUS = {"interfaces": {"eth0": {"mac_address": "02:00:00:00:00:01", "subnets": []}}}
+DRIVER = f"""#!/bin/sh
+cat >"${{0%/*}}/$1.json"
+[ "$1" = teardown ] || echo '{json.dumps(STATUS)}'
+"""
+
+
+def call(directory, outer, verb, container, *options, **changes):
+    """Have a netavark in a netns attach or detach a container; give its answer, if it has one."""
+    network = {**NETWORK, **changes}
+    name = network["name"]
+    request = {
+        "container_id": "c" * 64,
+        "container_name": "web",
+        "networks": {name: {"interface_name": "eth0", "static_ips": [ADDRESS]}},
+        "network_info": {name: network},
+    }
+    config = f"{outer.env['XDG_RUNTIME_DIR']}/networks"
+    outer.run(["mkdir", "-p", config], check=True)
+    argv = [f"{directory}/netavark", f"--config={config}", "--rootless=true"]
+    argv += [f"--aardvark-binary={directory}/aardvark-dns", *options, verb, container.netns]
+    done = outer.run(argv, input=json.dumps(request), check=True)
+    return json.loads(done.stdout)[name] if done.stdout else None
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("program", trixie.PROGRAMS)
+def test_release_is_what_it_says(world, netavark, release, program):
+    """Both programs run for the unprivileged user, and are of the release they are kept under."""
+    done = world.run([f"{netavark[release]}/{program}", "version"], check=True)
+
+    assert json.loads(done.stdout)["version"] == release
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_bridge(world, session, netavark, release):
+    """The user attaches a container to a bridge in a netns of his own, and detaches it."""
+    with session.container() as outer, session.container() as container:
+        status = call(netavark[release], outer, "setup", container)
+
+        subnets = [{"ipnet": f"{ADDRESS}/24", "gateway": GATEWAY}]
+        assert status["interfaces"]["eth0"]["subnets"] == subnets
+        assert reaches(container, GATEWAY)
+
+        assert call(netavark[release], outer, "teardown", container) is None
+        assert "nv0" not in outer.run(["ip", "-br", "link"], check=True).stdout
+        assert "eth0" not in container.run(["ip", "-br", "link"], check=True).stdout
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_aardvark_dns(world, session, netavark, release):
+    """The name server is started from beside netavark, is seen as a leftover, and is ended."""
+    with session.container() as outer, session.container() as container:
+        call(netavark[release], outer, "setup", container, dns_enabled=True)
+        found = world.leftovers()
+        call(netavark[release], outer, "teardown", container, dns_enabled=True)
+
+    assert [line.split()[0] for line in found] == ["process"]
+    assert world.leftovers() == []
+
+
+def test_driver(session, netavark):
+    """1.14 runs a driver of a plugin directory, with the netns and the network that it is for."""
+    drivers = f"{session.env['HOME']}/drivers"
+    session.run(["mkdir", drivers], check=True)
+    executable(session.path(f"{drivers}/tiny"), DRIVER)
+    more = f"--plugin-directory={drivers}"
+
+    with session.container() as outer, session.container() as container:
+        status = call(netavark["1.14.0"], outer, "setup", container, more, driver="tiny")
+        call(netavark["1.14.0"], outer, "teardown", container, more, driver="tiny")
+
+    assert status["interfaces"] == STATUS["interfaces"]
+    setup, teardown = (
+        json.loads(session.path(f"{drivers}/{verb}.json").read_text())
+        for verb in ("setup", "teardown")
+    )
+    assert setup == teardown
+    assert setup["network"]["driver"] == "tiny"
+    assert setup["network_options"]["static_ips"] == [ADDRESS]
+
+
+def test_fetch_is_not_repeated(tmp_path, monkeypatch):
+    """What has been unpacked is used without any program."""
+    monkeypatch.setattr(trixie, "TREE", tmp_path)
+    monkeypatch.setenv("PATH", "")
+
+    assert trixie.fetch() == tmp_path
+
+
+def test_failed_fetch_leaves_nothing(tmp_path, monkeypatch):
+    """Without apt there is an error, and no half of a tree that the next fetch would take."""
+    monkeypatch.setattr(trixie, "TREE", tmp_path / "trixie")
+    monkeypatch.setenv("PATH", "")
+
+    with pytest.raises(OSError, match="apt-get"):
+        trixie.fetch()
+    assert list(tmp_path.iterdir()) == []
