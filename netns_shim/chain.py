@@ -8,14 +8,17 @@ only the plugins with that capability, and a failed ADD is undone.
 from __future__ import annotations
 
 from . import invoke, result
+from .cni import SUPPORTED_VERSIONS
 from .errors import PLUGIN_MISBEHAVED, ShimError, warn
 from .versions import Versions, at_least, choose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from .conf import Configuration
+    from .driver import Driver
     from .request import Request
 
     Json = dict[str, Any]
@@ -31,7 +34,9 @@ class Link:
 
     __slots__ = ("conf", "plugin", "spoken", "version")
 
-    def __init__(self, conf: Json, plugin: invoke.Plugin, spoken: list[str], version: str) -> None:
+    def __init__(
+        self, conf: Json, plugin: invoke.Plugin | Driver, spoken: Sequence[str], version: str
+    ) -> None:
         self.conf = conf
         self.plugin = plugin
         self.spoken = spoken
@@ -49,12 +54,23 @@ class Chain:
     done. Raises ShimError (code 7 where one is not found, 1 where it speaks no known version).
     """
 
-    def __init__(self, conf: Configuration, request: Request, versions: Versions) -> None:
+    def __init__(
+        self, conf: Configuration, request: Request, versions: Versions, driver_state: str
+    ) -> None:
+        """Take the directory in which drivers of netavark keep their state."""
         self._request = request
         self._environ = request.environ
         self._is_list = "plugins" in request.conf
         self._links = []
         for entry in conf.plugins:
+            if "driver" in entry:
+                from .driver import Driver  # not for those who have none
+
+                driver = Driver(entry, conf, request.path, request.environ, versions, driver_state)
+                # It answers in whichever version it is asked in.
+                link = Link(entry, driver, SUPPORTED_VERSIONS, request.cni_version)
+                self._links.append(link)
+                continue
             plugin = invoke.Plugin(entry["type"], request.path, conf.timeout)
             spoken = versions.of(plugin, request.environ)
             version = choose(spoken, request.cni_version, plugin.type)
@@ -119,6 +135,9 @@ class Chain:
         request = self._request
         conf = {**link.conf, "cniVersion": link.version, "name": request.network}
         offered = self._offered(link.conf)
+        if "ipam" in offered:
+            # Who calls has allocated the addresses itself, as Podman does.
+            conf["ipam"] = offered.pop("ipam")
         if offered:
             conf["runtimeConfig"] = offered
         conf.pop("prevResult", None)

@@ -14,6 +14,10 @@ import time
 
 from .errors import PLUGIN_MISBEHAVED, PLUGIN_TIMED_OUT, ShimError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 # What a plugin may print, in bytes, before it is taken for broken and ended.
 MAXIMUM_OUTPUT = 16 << 20
 # Python ignores these, and a parent may have ignored others; a plugin starts as from a shell.
@@ -30,7 +34,14 @@ BUSY_RETRIES = 5
 
 
 def run(
-    path: str, environ: dict[str, str], stdin: bytes, *, name: str, what: str, timeout: float
+    path: str,
+    environ: dict[str, str],
+    stdin: bytes,
+    *,
+    arguments: Sequence[str] = (),
+    name: str,
+    what: str,
+    timeout: float,
 ) -> tuple[int, bytes, bytes]:
     """Run an executable to its end; give its exit status (negative: a signal), stdout and stderr.
 
@@ -43,7 +54,7 @@ def run(
     pipes = [os.pipe() for _ in range(3)]
     (child_in, to_child), (from_child, child_out), (log, child_log) = pipes
     try:
-        pid = _spawn(path, environ, child_in, child_out, child_log)
+        pid = _spawn([path, *arguments], environ, child_in, child_out, child_log)
     except OSError as error:
         for fd in (to_child, from_child, log):
             os.close(fd)
@@ -73,13 +84,15 @@ def run(
     return status, bytes(exchange.read[from_child]), bytes(exchange.read[log])
 
 
-def _spawn(path: str, environ: dict[str, str], stdin: int, stdout: int, stderr: int) -> int:
+def _spawn(
+    command: list[str], environ: dict[str, str], stdin: int, stdout: int, stderr: int
+) -> int:
     actions = [(os.POSIX_SPAWN_DUP2, fd, to) for to, fd in enumerate((stdin, stdout, stderr))]
     for attempt in range(BUSY_RETRIES + 1):
         try:
             return os.posix_spawn(
-                path,
-                [path],
+                command[0],
+                command,
                 environ,
                 file_actions=actions,
                 setpgroup=0,

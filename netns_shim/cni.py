@@ -102,6 +102,17 @@ _PROBLEM: dict[str, Callable[[str], str]] = {
 }
 
 
+def check_length(network: str, container_id: str, ifname: str) -> None:
+    """Refuse an attachment whose names are together too long to be a file name, `ShimError` 4."""
+    size = len(os.fsencode(f"{network}:{container_id}:{ifname}"))
+    if size > MAX_ATTACHMENT_BYTES:
+        raise ShimError(
+            INVALID_ENVIRONMENT,
+            "network name, CNI_CONTAINERID and CNI_IFNAME are together too long to be a file name",
+            f"{size} bytes, at most {MAX_ATTACHMENT_BYTES} are possible",
+        )
+
+
 def check_environment(environ: Mapping[str, str]) -> str:
     """Return the verb, once every variable that it requires is there and well formed.
 
@@ -149,13 +160,7 @@ def parse(environ: Mapping[str, str], text: bytes) -> Request:
     given = {name: environ.get(name, "") for name in _VARIABLES[verb]}
     container_id = given.get("CNI_CONTAINERID", "")
     ifname = given.get("CNI_IFNAME", "")
-    size = len(os.fsencode(f"{network}:{container_id}:{ifname}"))
-    if size > MAX_ATTACHMENT_BYTES:
-        raise ShimError(
-            INVALID_ENVIRONMENT,
-            "network name, CNI_CONTAINERID and CNI_IFNAME are together too long to be a file name",
-            f"{size} bytes, at most {MAX_ATTACHMENT_BYTES} are possible",
-        )
+    check_length(network, container_id, ifname)
     return Request(
         verb,
         network=network,

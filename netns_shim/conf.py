@@ -42,10 +42,11 @@ class Configuration:
     `plugins` are the delegated configurations as they were written, one or more; `netns` the name
     of the shared network namespace; `uplink` has the keys `driver` (empty: to be chosen),
     `options` and `path` (empty: to be looked up); `enter` is auto, always or never; `state_dir`
-    an absolute path or empty for the default; `timeout` in seconds, for one delegated plugin.
+    an absolute path or empty for the default; `timeout` in seconds, for one delegated plugin;
+    `plugin_dirs` where plugins of netavark are looked for, empty for the default.
     """
 
-    __slots__ = ("enter", "netns", "plugins", "state_dir", "timeout", "uplink")
+    __slots__ = ("enter", "netns", "plugin_dirs", "plugins", "state_dir", "timeout", "uplink")
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Configuration:
         enter: str = DEFAULT_ENTER,
         state_dir: str = "",
         timeout: float = DEFAULT_TIMEOUT,
+        plugin_dirs: list[str] | None = None,
     ) -> None:
         self.plugins = plugins
         self.netns = netns
@@ -63,6 +65,7 @@ class Configuration:
         self.enter = enter
         self.state_dir = state_dir
         self.timeout = timeout
+        self.plugin_dirs = plugin_dirs or []
 
 
 def read(conf: Json) -> Configuration:
@@ -84,6 +87,7 @@ def read(conf: Json) -> Configuration:
         enter=conf.get("enter", DEFAULT_ENTER),
         state_dir=conf.get("stateDir", ""),
         timeout=float(conf.get("timeout", DEFAULT_TIMEOUT)),
+        plugin_dirs=conf.get("pluginDirs"),
     )
 
 
@@ -195,7 +199,7 @@ def _has_shape(conf: Json) -> bool:
     return (
         isinstance(plugins, list)
         and plugins != []
-        and all(isinstance(plugin, dict) for plugin in plugins)
+        and all(_is_entry(plugin) for plugin in plugins)
         and isinstance(netns, str)
         and NAME.fullmatch(netns) is not None
         and len(netns) <= MAX_NETNS_LENGTH
@@ -206,7 +210,16 @@ def _has_shape(conf: Json) -> bool:
         and "\0" not in state_dir
         and isinstance(timeout, int | float)
         and 0 < timeout <= 86400
+        and _are_texts(conf.get("pluginDirs", []))
     )
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("driver") or entry.get("type"), str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _is_uplink(uplink: Any) -> bool:
@@ -214,10 +227,8 @@ def _is_uplink(uplink: Any) -> bool:
         return True
     if not isinstance(uplink, dict):
         return False
-    options = uplink.get("options", [])
     return (
         isinstance(uplink.get("driver"), str)
         and isinstance(uplink.get("path", ""), str)
-        and isinstance(options, list)
-        and all(isinstance(option, str) for option in options)
+        and _are_texts(uplink.get("options", []))
     )

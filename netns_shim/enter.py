@@ -99,6 +99,18 @@ def throwaway_plan(environ: Mapping[str, str], keep: Iterable[str]) -> list[Step
     ]
 
 
+def can_keep_state() -> bool:
+    """Tell whether plugins can keep their state where they expect to, /var/lib/cni."""
+    return os.access(_existing_parent(CNI_STATE), os.W_OK)
+
+
+def plan_in_place(state: State, keep: list[str]) -> list[Step]:
+    """List the mounts for a netns that is the caller's: a place for the plugins' state alone."""
+    cni = _existing_parent(CNI_STATE)
+    kept = [bind for bind in _kept(keep, cni) if bind.target.startswith(cni + "/")]
+    return [Bind(state.dir + cni, cni), *kept]
+
+
 def _always_kept(environ: Mapping[str, str]) -> list[str]:
     # Many files are links into the second, /dev/log for one.
     return [environ.get("XDG_RUNTIME_DIR", ""), "/run/systemd"]
@@ -156,6 +168,18 @@ def resolv_conf_target(path: str) -> str:
         todo += link.split("/")[::-1]
         done = "" if link.startswith("/") else os.path.dirname(done).rstrip("/")
     return done
+
+
+class Unchanged:
+    """Being where one is, as a context."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Enter nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing."""
 
 
 class Inside:
@@ -226,7 +250,10 @@ def _make_target(path: str, *, is_directory: bool) -> None:
 
 def paths_of(request: Request) -> list[str]:
     """List the paths that a call gives to a plugin: the directories that hold them."""
-    paths = request.path.split(":")
+    paths = [*request.path.split(":"), *(request.conf.get("pluginDirs") or [])]
+    for entry in [request.conf.get("delegate") or {}, *(request.conf.get("plugins") or [])]:
+        if entry.get("path"):
+            paths.append(os.path.dirname(entry["path"]))
     # realpath("") would be the current directory.
     for netns in {request.netns, os.path.realpath(request.netns)} if request.netns else ():
         # One right in /run is kept alone: to keep its directory would be to keep all of /run.

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 # A runtime may pass no PATH at all, and plugins call iptables and nft.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Where Podman keeps the programs that help it, besides PATH.
+HELPER_DIRECTORIES = (
+    "/usr/local/libexec/podman",
+    "/usr/local/lib/podman",
+    "/usr/libexec/podman",
+    "/usr/lib/podman",
+)
 # Two are the most that a plugin has a reason for; each costs a copy of the rest.
 MAXIMUM_DOCUMENTS = 8
 # What these print in success is nobody's business, and libcni does not look at it.
@@ -47,7 +54,7 @@ class Plugin:
         name = f"plugin {self.type!r}"
         what = f"{name} ({verb})"
         text = json.dumps(conf).encode()
-        environment = _environment(environ, verb)
+        environment = {**with_path(environ), "CNI_COMMAND": verb}
         status, stdout, stderr = run(
             self.path, environment, text, name=name, what=what, timeout=self.timeout
         )
@@ -57,24 +64,28 @@ class Plugin:
         except ValueError as error:
             raise ShimError(
                 PLUGIN_MISBEHAVED,
-                f"{what} {_ending(status)} and printed no JSON",
+                f"{what} {ending(status)} and printed no JSON",
                 explain(f"{error}; it printed {stdout[:500]!r}", stderr),
             ) from None
         if status:
             raise _failure(what, status, answers, stderr)
-        if stderr:
-            # As libcni does: the log of a plugin that succeeded belongs to whoever called it.
-            try:
-                os.write(2, stderr)
-            except OSError:
-                pass  # whoever does not want to read it has its network all the same
+        pass_on(stderr)
         return answers[-1][0] if answers else None
+
+
+def pass_on(stderr: bytes) -> None:
+    """Write the log of a plugin that succeeded, as libcni does, for whoever called it."""
+    try:
+        if stderr:
+            os.write(2, stderr)
+    except OSError:
+        pass  # whoever does not want to read it has its network all the same
 
 
 def _failure(what: str, status: int, answers: list[tuple[Any, str]], stderr: bytes) -> ShimError:
     """Make the error for an exit status that is not zero."""
     if not answers:
-        return ShimError(PLUGIN_MISBEHAVED, f"{what} {_ending(status)}", explain("", stderr))
+        return ShimError(PLUGIN_MISBEHAVED, f"{what} {ending(status)}", explain("", stderr))
     # A plugin of the Go library whose netns check fails late has printed its result already.
     error, text = answers[-1]
     if isinstance(error, dict) and isinstance(error.get("code"), int) and "msg" in error:
@@ -84,12 +95,13 @@ def _failure(what: str, status: int, answers: list[tuple[Any, str]], stderr: byt
         )
     return ShimError(
         PLUGIN_MISBEHAVED,
-        f"{what} {_ending(status)} and printed no error object",
+        f"{what} {ending(status)} and printed no error object",
         explain(f"it printed {text[:500]}", stderr),
     )
 
 
-def _ending(status: int) -> str:
+def ending(status: int) -> str:
+    """Say how a process has ended."""
     if status < 0:
         try:
             return f"was ended by {signal.Signals(-status).name}"
@@ -135,11 +147,8 @@ def _finite(digits: str) -> float:
     return number
 
 
-def _environment(environ: Mapping[str, str], verb: str) -> dict[str, str]:
+def with_path(environ: Mapping[str, str]) -> dict[str, str]:
+    """Give an environment whose PATH has the usual places, whatever the caller's has."""
     path = environ.get("PATH", "")
     missing = [d for d in DEFAULT_PATH.split(":") if d not in path.split(":")]
-    return {
-        **environ,
-        "CNI_COMMAND": verb,
-        "PATH": ":".join([*filter(None, [path]), *missing]),
-    }
+    return {**environ, "PATH": ":".join([*filter(None, [path]), *missing])}

@@ -147,7 +147,7 @@ def _forget_other_boot(state: State) -> None:
             pass
         finally:
             os.close(fd)
-    for name in ("run", "var"):
+    for name in ("run", "var", "netavark"):
         _remove_tree(state.path(name))
 
 
@@ -258,6 +258,7 @@ def _clear(state: State) -> None:
     """Remove all of a netns: the uplink first, as it may hold ports, then pin and files."""
     if not is_private(state.dir):
         return
+    process.stop_name_server(state)
     _stop_uplink(state)
     _unpin(state)
     _remove_tree(state.dir)

@@ -6,11 +6,15 @@ from __future__ import annotations
 import os
 import sys
 
-from . import cni, skel
+from . import as_cni, cni, skel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+
+
+# The first argument of a plugin of netavark; none of the commands for people has such a name.
+NETAVARK_COMMANDS = ("create", "setup", "teardown", "info")
 
 
 def _load_verbs() -> ModuleType:
@@ -22,9 +26,17 @@ def _load_verbs() -> ModuleType:
 def main(argv: list[str]) -> int:
     """Serve a runtime or a person; give the exit status.
 
-    Arguments are given by people only: a CNI runtime passes none, and its CNI_COMMAND can be
-    inherited by a command that is none of its plugins.
+    A CNI runtime passes no arguments, and its CNI_COMMAND can be inherited by a command that is
+    none of its plugins: so arguments count for more.
     """
+    if os.path.basename(argv[0]) == "netavark":
+        from . import as_binary  # for whoever calls the binary of that name
+
+        return as_binary.main(argv[1:])
+    if argv[1:] and argv[1] in NETAVARK_COMMANDS:
+        from . import as_netavark  # as is this
+
+        return skel.serve(as_netavark.Face(argv[1:], os.environ), 0, 1)
     if argv[1:]:
         from . import cli  # argparse and more: for people only
 
@@ -32,7 +44,7 @@ def main(argv: list[str]) -> int:
     if not os.environ.get("CNI_COMMAND"):
         sys.stderr.write(cni.about())
         return 0
-    return skel.serve(_load_verbs, os.environ, 0, 1)
+    return skel.serve(as_cni.Face(_load_verbs, os.environ), 0, 1)
 
 
 def console() -> None:

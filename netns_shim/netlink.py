@@ -7,16 +7,18 @@ import ipaddress
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyroute2 import IPRoute
 
-from .errors import UPLINK_FAILED, ShimError
+from .errors import PLUGIN_MISBEHAVED, UPLINK_FAILED, ShimError
 from .libc import CLONE_NEWNET, setns
 
 # include/uapi/linux/if_addr.h: no duplicate address detection, which takes a second.
 IFA_F_NODAD = 0x02
+# include/uapi/linux/if.h
+IFF_UP = 1
 
 
 def uplink_interface(pin: str) -> tuple[str, list[str]]:
@@ -43,6 +45,66 @@ def _tap_addresses() -> dict[str, Any]:
                 "addresses": [a for a in addresses if _is_reachable(a)],
             }
     return {"interface": "", "addresses": []}
+
+
+def verify(path: str, ifname: str, result: Mapping[str, Any]) -> None:
+    """Check that an interface in a netns is as a result of CNI 0.3.0 or later says (CHECK).
+
+    Raises ShimError (code 100) with all that is not.
+    """
+    found = _in_netns(path, lambda: _interface(ifname))
+    if not found:
+        raise ShimError(PLUGIN_MISBEHAVED, f"the interface {ifname!r} is not there", path)
+    macs = [i.get("mac") for i in result.get("interfaces") or [] if i.get("name") == ifname]
+    problems = [
+        f"its MAC is {found['mac']}, not {mac}"
+        for mac in macs
+        if mac and mac.lower() != found["mac"].lower()
+    ]
+    if not found["isUp"]:
+        problems.append("it is down")
+    for ip in result.get("ips") or []:
+        if str(ipaddress.ip_interface(ip["address"])) not in found["addresses"]:
+            problems.append(f"it has no address {ip['address']}")
+    for route in result.get("routes") or []:
+        if _route(route["dst"], route.get("gw")) not in found["routes"]:
+            problems.append(f"there is no route to {route['dst']}")
+    if problems:
+        raise ShimError(
+            PLUGIN_MISBEHAVED, f"the interface {ifname!r} has been changed", "; ".join(problems)
+        )
+
+
+def _interface(ifname: str) -> dict[str, Any]:
+    with IPRoute() as netlink:
+        links = [link for link in netlink.get_links() if link.get("ifname") == ifname]
+        if not links:
+            return {}
+        addresses = [
+            str(ipaddress.ip_interface(f"{entry.get('address')}/{entry['prefixlen']}"))
+            for entry in netlink.get_addr(index=links[0]["index"])
+        ]
+        routes = [
+            _route(f"{_destination(entry)}/{entry['dst_len']}", entry.get("gateway"))
+            for entry in netlink.get_routes()
+        ]
+        return {
+            "mac": links[0].get("address") or "",
+            "isUp": bool(links[0]["flags"] & IFF_UP),
+            "addresses": addresses,
+            "routes": routes,
+        }
+
+
+def _destination(entry: Any) -> str:
+    # A default route has none.
+    return entry.get("dst") or ("::" if entry["family"] == socket.AF_INET6 else "0.0.0.0")
+
+
+def _route(destination: str, gateway: str | None) -> list[str]:
+    """Write a route in one way, whoever has written it before."""
+    network = str(ipaddress.ip_network(destination, strict=False))
+    return [network, str(ipaddress.ip_address(gateway)) if gateway else ""]
 
 
 def configure_ipv6(pin: str, interface: str, address: str, gateway: str) -> None:

@@ -7,7 +7,15 @@ import errno
 import os
 
 from .errors import CANNOT_ENTER, INVALID_NETNS, ShimError
-from .libc import CAP_NET_ADMIN, CAP_SYS_ADMIN, CLONE_NEWNET, ns_type, ns_userns
+from .libc import (
+    CAP_NET_ADMIN,
+    CAP_SYS_ADMIN,
+    CLONE_NEWNET,
+    ns_type,
+    ns_userns,
+    setns,
+    unshare,
+)
 
 
 def is_in_place(mode: str) -> bool:
@@ -20,7 +28,7 @@ def is_in_place(mode: str) -> bool:
     """
     if mode == "never":
         return True
-    if not _is_privileged():
+    if not is_privileged():
         raise ShimError(
             CANNOT_ENTER,
             "no capabilities over any network namespace",
@@ -30,7 +38,8 @@ def is_in_place(mode: str) -> bool:
     return mode == "auto" and _is_ours("/proc/self/ns/net")
 
 
-def _is_privileged() -> bool:
+def is_privileged() -> bool:
+    """Tell whether this process may enter, make and mount what belongs to its user namespace."""
     needed = 1 << CAP_SYS_ADMIN | 1 << CAP_NET_ADMIN
     with open("/proc/self/status", "rb") as file:
         _, _, tail = file.read().partition(b"\nCapEff:")
@@ -46,6 +55,12 @@ def _is_ours(path: str) -> bool:
     finally:
         os.close(fd)
     return True
+
+
+def is_initial_userns() -> bool:
+    """Tell whether this process is in the user namespace that the machine began with."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return file.read().split() == ["0", "0", "4294967295"]
 
 
 def open_netns(path: str) -> int:
@@ -115,3 +130,50 @@ def check_is_other(path: str, shared: int) -> None:
             "plugin's netns and netns from CNI_NETNS should not be the same",
             f"{path} is the network namespace that plugins run in",
         )
+
+
+def has_interface(path: str, ifname: str) -> bool:
+    """Tell whether a netns has an interface of this name; False where it is no netns."""
+    try:
+        fd = open_netns(path)
+    except (OSError, ShimError):
+        return False
+    pid = os.fork()
+    if pid == 0:
+        try:
+            setns(fd, CLONE_NEWNET, path)
+            with open("/proc/self/net/dev", encoding="utf-8", errors="surrogateescape") as file:
+                names = [line.partition(":")[0].strip() for line in file]
+            os._exit(0 if ifname in names else 1)
+        finally:
+            os._exit(1)
+    os.close(fd)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+class StandIn:
+    """A new and empty netns, as a context that gives its path; it goes with the context."""
+
+    __slots__ = ("_pid", "_stop")
+
+    def __enter__(self) -> str:
+        ready, tell = os.pipe()
+        hear, self._stop = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                os.close(self._stop)
+                unshare(CLONE_NEWNET)
+                os.write(tell, b"1")
+                os.read(hear, 1)  # the end of the context, or of the process that it is in
+            finally:
+                os._exit(0)
+        os.close(tell)
+        os.close(hear)
+        os.read(ready, 1)
+        os.close(ready)
+        return f"/proc/{self._pid}/ns/net"
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._stop)
+        os.waitpid(self._pid, 0)

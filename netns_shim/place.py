@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Holding on to a shared netns: take a reference to it, open it, leave it.
+"""Where plugins run: inside a shared netns, or in the caller's own.
 
-What has to be made, mended or removed is left to `lifecycle`, which is imported only then.
+Both places are used in the same way: take a reference, open the netns, be inside, leave. What has
+to be made, mended or removed is left to `lifecycle`, which is imported only then.
 """
 
 from __future__ import annotations
 
 import os
 
-from . import netns, references, state
-from .errors import TRY_AGAIN_LATER, ShimError
+from . import enter, netns, references, state
+from .errors import (
+    LIMITED_CONNECTIVITY,
+    NOT_AVAILABLE,
+    TRY_AGAIN_LATER,
+    UPLINK_FAILED,
+    ShimError,
+)
+from .first import First
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .references import Reference
+    from .request import Request
     from .state import State
 
     Json = dict[str, Any]
@@ -25,58 +34,208 @@ if TYPE_CHECKING:
 ATTEMPTS = 10
 
 
-def take(where: State, name: str, uplink: Json, environ: Mapping[str, str]) -> Reference:
-    """Take a reference, making the netns with this uplink where there is none.
+class Shared:
+    """The shared netns of a configuration, which need not exist.
 
-    One that is there already is given as it is, for the caller to judge.
+    `wanted` is the uplink that it is made with where it does not.
     """
-    for _ in range(ATTEMPTS):
+
+    __slots__ = ("_environ", "_wanted", "state")
+
+    # Whether all references here are of attachments to one and the same netns.
+    is_one_netns = True
+
+    def __init__(self, where: State, wanted: Json, environ: Mapping[str, str]) -> None:
+        self.state = where
+        self._wanted = wanted
+        self._environ = environ
+
+    def check_container(self, path: str) -> None:
+        """Refuse a CNI_NETNS that no plugin could attach, before anything is made for it."""
+        netns.check_container_netns(path)
+
+    def check_ready(self) -> None:
+        """Check that an ADD finds all it needs (STATUS). ShimError with the code 50 or 51."""
+        from . import uplink  # 20 ms: a runtime asks for it seldom
+
         try:
-            if where.exists():
-                return references.take(where, name)
+            uplink.check(self._wanted, self._environ)
+        except ShimError as error:
+            raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
+        if self.state.exists() and not state.is_alive(self.state.uplink()):
+            raise ShimError(
+                LIMITED_CONNECTIVITY,
+                f"the shared netns {self.state.name!r} has lost its uplink",
+                "the next ADD repairs it",
+            )
+
+    def take(self, name: str) -> Reference:
+        """Take a reference, making the netns where there is none.
+
+        One that is there already is given as it is, for the caller to judge.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                if self.state.exists():
+                    return references.take(self.state, name)
+            except FileNotFoundError:
+                pass  # the last one is just leaving
+            except FileExistsError:
+                reference = references.find(self.state, name)
+                if reference is not None:
+                    return reference
+            from . import lifecycle  # 60 ms: only where there is no netns
+
+            lifecycle.create(self.state, self._wanted, self._environ)
+        raise ShimError(
+            TRY_AGAIN_LATER, f"the shared netns {self.state.name!r} comes and goes all the time"
+        )
+
+    def find(self, name: str) -> Reference | None:
+        """Open a reference, None where there is none."""
+        return references.find(self.state, name) if self.state.exists() else None
+
+    def guard(self, name: str) -> Reference | None:
+        """Take a reference so that the netns stays meanwhile; None where there is no netns."""
+        if not self.state.exists():
+            return None
+        try:
+            return references.take(self.state, name)
         except FileNotFoundError:
-            pass  # the last one is just leaving
+            return None  # the last one is just leaving
         except FileExistsError:
-            reference = references.find(where, name)
-            if reference is not None:
-                return reference
-        from . import lifecycle  # 60 ms: only where there is no netns
+            raise references.busy(name) from None
 
-        lifecycle.create(where, uplink, environ)
-    raise ShimError(
-        TRY_AGAIN_LATER, f"the shared netns {where.name!r} comes and goes all the time"
-    )
+    def open_mended(self) -> int:
+        """Open the netns, to which a reference is held; mend it first if it is broken."""
+        where = self.state
+        is_pinned = netns.identity(where.pin) is not None
+        if not (is_pinned and state.is_alive(where.uplink())):
+            from . import lifecycle  # 60 ms: only where something is broken
 
+            lifecycle.repair(where, self._wanted, self._environ)
+        return netns.open_netns(where.pin)
 
-def open_mended(where: State, uplink: Json, environ: Mapping[str, str]) -> int:
-    """Open the netns, to which a reference is held; mend it first if it is broken."""
-    is_pinned = netns.identity(where.pin) is not None
-    if not (is_pinned and state.is_alive(where.uplink())):
+    def open_as_is(self) -> int | None:
+        """Open the netns; None where there is none, or it is lost.
+
+        Raises ShimError where it lives on in another mount namespace.
+        """
+        if netns.identity(self.state.pin) is not None:
+            return netns.open_netns(self.state.pin)
+        if not self.state.uplink():
+            return None
         from . import lifecycle  # 60 ms: only where something is broken
 
-        lifecycle.repair(where, uplink, environ)
-    return netns.open_netns(where.pin)
+        lifecycle.refuse_if_elsewhere(self.state)
+        return None
+
+    def open_alive(self) -> int:
+        """Open the netns, to which a reference is held (CHECK); ShimError where it is broken."""
+        fd = self.open_as_is()
+        uplink = self.state.uplink()
+        if fd is None or not state.is_alive(uplink):
+            what = "is lost" if fd is None else f"has lost its uplink {uplink.get('driver')}"
+            raise ShimError(
+                UPLINK_FAILED,
+                f"the shared netns {self.state.name!r} {what}",
+                "the next ADD repairs it",
+            )
+        return fd
+
+    def first(self, request: Request, timeout: float) -> First:
+        """Give the context in which the first ADD of its kind runs alone."""
+        return First(self.state, request, timeout)
+
+    def inside(self, fd: int | None, keep: list[str]) -> enter.Inside:
+        """Give the context for plugins in the netns, or in a new one with the same state.
+
+        `keep` are paths that they will be given, which have to stay visible.
+        """
+        return enter.Inside(fd, enter.plan(self.state, self._environ, keep))
+
+    def nowhere(self, keep: list[str]) -> enter.Inside:
+        """Give the context for plugins when there is no netns: one that ends with us."""
+        return enter.Inside(None, enter.throwaway_plan(self._environ, keep))
+
+    def leave(self) -> None:
+        """Remove the netns if a reference that was dropped was the last."""
+        try:
+            os.rmdir(self.state.refs)
+        except OSError:
+            return  # others are attached, or somebody is removing it already
+        from . import lifecycle  # 60 ms: only for the last one
+
+        lifecycle.destroy(self.state)
 
 
-def open_as_is(where: State) -> int | None:
-    """Open the netns; None where it is lost.
+class InPlace:
+    """The netns of the caller, which is not ours to make, mend or remove.
 
-    Raises ShimError where it lives on in another mount namespace.
+    References are kept all the same: who calls may not remember what ADD has answered.
     """
-    if netns.identity(where.pin) is not None:
-        return netns.open_netns(where.pin)
-    from . import lifecycle  # 60 ms: only where something is broken
 
-    lifecycle.refuse_if_elsewhere(where)
-    return None
+    __slots__ = ("state",)
+
+    is_one_netns = False
+
+    def __init__(self, where: State) -> None:
+        self.state = where
+
+    def check_container(self, path: str) -> None:
+        """Leave it to the plugins, which have the caller's power and no other."""
+
+    def check_ready(self) -> None:
+        """Need nothing."""
+
+    def take(self, name: str) -> Reference:
+        """Take a reference; one that is there already is given as it is."""
+        for directory in (self.state.base, self.state.dir, self.state.refs):
+            state.make_private(directory)
+        for _ in range(ATTEMPTS):
+            try:
+                return references.take(self.state, name)
+            except FileExistsError:
+                reference = references.find(self.state, name)
+                if reference is not None:
+                    return reference
+        raise references.busy(name)
+
+    def find(self, name: str) -> Reference | None:
+        """Open a reference, None where there is none."""
+        return references.find(self.state, name) if self.state.exists() else None
+
+    def guard(self, name: str) -> Reference | None:
+        """Take nothing: the netns does not go with the references."""
+        return None
+
+    def open_mended(self) -> int:
+        """Open the netns of this process."""
+        return netns.open_netns("/proc/self/ns/net")
+
+    open_as_is = open_mended
+    open_alive = open_mended
+
+    def first(self, request: Request, timeout: float) -> enter.Unchanged:
+        """Leave it to the caller, in whose netns others than us are at work as well."""
+        return enter.Unchanged()
+
+    def inside(self, fd: int | None, keep: list[str]) -> enter.Inside | enter.Unchanged:
+        """Stay where we are; with a /var/lib/cni of our own where the caller's cannot be written.
+
+        The inside of Podman's rootless netns is such a place since Podman 5.
+        """
+        if enter.can_keep_state() or not netns.is_privileged():
+            return enter.Unchanged()
+        os.makedirs(self.state.dir + enter.CNI_STATE, 0o700, exist_ok=True)
+        return enter.Inside(fd, enter.plan_in_place(self.state, keep))
+
+    def nowhere(self, keep: list[str]) -> enter.Inside | enter.Unchanged:
+        """Stay where we are: this netns is there always."""
+        return self.inside(self.open_as_is(), keep)
+
+    def leave(self) -> None:
+        """Leave the directory for the next one."""
 
 
-def leave(where: State) -> None:
-    """Remove the netns if a reference that was dropped was the last."""
-    try:
-        os.rmdir(where.refs)
-    except OSError:
-        return  # others are attached, or somebody is removing it already
-    from . import lifecycle  # 60 ms: only for the last one
-
-    lifecycle.destroy(where)
+Place = Shared | InPlace

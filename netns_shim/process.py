@@ -74,6 +74,22 @@ def stray(state: State) -> list[tuple[int, int]]:
     return found
 
 
+def stop_name_server(state: State) -> None:
+    """End an aardvark-dns that netavark has started in this netns and left there.
+
+    It ends by itself with the last container, unless a teardown failed. Its record is a process
+    ID alone, so it has to be in the netns to be the one.
+    """
+    try:
+        with open(state.path("netavark/config/aardvark-dns/aardvark.pid"), "rb") as file:
+            pid = int(file.read())
+        since = start_time(pid)
+        if since and _file(f"/proc/{pid}/ns/net") == _file(state.pin) is not None:
+            stop(pid, since)
+    except (OSError, ValueError):
+        return  # there is none
+
+
 def _file(path: str) -> tuple[int, int] | None:
     try:
         info = os.stat(path)

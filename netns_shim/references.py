@@ -131,10 +131,12 @@ def _lock(fd: int, path: str) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        name = os.path.basename(path)
-        raise ShimError(
-            TRY_AGAIN_LATER, "another operation on this attachment is running", name
-        ) from None
+        raise busy(os.path.basename(path)) from None
+
+
+def busy(name: str) -> ShimError:
+    """Make the error for a reference that another call is working on."""
+    return ShimError(TRY_AGAIN_LATER, "another operation on this attachment is running", name)
 
 
 def _parse(journal: bytes) -> Json:
@@ -152,9 +154,18 @@ def _parse(journal: bytes) -> Json:
 
 def references(state: State) -> list[Json]:
     """Read all references, for looking: no lock is taken. The key `file` holds the name."""
+    return _read(state, "")
+
+
+def of_interface(state: State, container_id: str, ifname: str) -> list[Json]:
+    """Read the references of one interface of a container, as `references` does."""
+    return _read(state, f":{container_id}:{ifname}:")
+
+
+def _read(state: State, part: str) -> list[Json]:
     records = []
     try:
-        names = sorted(os.listdir(state.refs))
+        names = sorted(name for name in os.listdir(state.refs) if part in name)
     except FileNotFoundError:
         return []
     for name in names:

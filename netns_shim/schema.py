@@ -157,8 +157,9 @@ def _delegated_types(conf: Json) -> Iterator[Problem]:
         if not isinstance(plugin, dict):
             continue
         ipam = plugin.get("ipam")
-        if isinstance(plugin.get("type"), str):
-            yield (*place, "type"), plugin["type"]
+        for key in ("driver", "type"):
+            if isinstance(plugin.get(key), str):
+                yield (*place, key), plugin[key]
         if isinstance(ipam, dict) and isinstance(ipam.get("type"), str):
             yield (*place, "ipam", "type"), ipam["type"]
 

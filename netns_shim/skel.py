@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Being a plugin: read a request, call a verb, write the answer, give the exit status.
+"""Being a plugin: read a request, have it answered, write the answer, give the exit status.
 
-This is the one place that makes error JSON. Exactly one document is written to stdout.
+This is the one place where an error becomes an answer. Exactly one document is written to stdout.
 """
 
 from __future__ import annotations
@@ -10,48 +10,49 @@ import os
 import signal
 import sys
 
-from . import cni
 from .errors import INTERNAL, IO_FAILURE, ShimError, warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import ModuleType
+    from typing import Protocol
+
+    class Face(Protocol):
+        """One call of whoever calls plugins, by whichever wire."""
+
+        def prepare(self) -> None:
+            """Refuse what can be refused before stdin is read."""
+
+        def answer(self, text: bytes) -> str:
+            """Do what is asked for; give what goes to stdout."""
+
+        def failure(self, error: ShimError, text: bytes) -> str:
+            """Write an error; `text` is what was on stdin."""
+
 
 # What a runtime may send, in bytes: far more than any configuration has.
 MAXIMUM_INPUT = 16 << 20
 
 
-def serve(
-    load_verbs: Callable[[], ModuleType], environ: Mapping[str, str], stdin: int, stdout: int
-) -> int:
-    """Serve one call of a CNI runtime over open descriptors; give the exit status.
-
-    `load_verbs` imports the verbs, which VERSION does without.
-    """
+def serve(face: Face, stdin: int, stdout: int) -> int:
+    """Serve one call over open descriptors; give the exit status."""
     text = b""
     warnings.clear()
     try:
-        verb = cni.check_environment(environ)
-        text = _read(stdin)
-        if verb == "VERSION":
-            _write(stdout, cni.version_answer(text))
-            return 0
-        request = cni.parse(environ, text)
-        _settle()
-        result = getattr(load_verbs(), VERBS[verb])(request)
-        answer = "" if result is None else cni.format_result(result)
+        face.prepare()
+        text = read(stdin)
+        settle()
+        answer = face.answer(text)
     except Exception as error:
         failure = as_shim_error(error)
-        # libcni throws stderr away where a call fails; what explains it has to be in the answer.
+        # Callers throw stderr away where a call fails; what explains it has to be in the answer.
         failure.details = "; ".join(filter(None, [failure.details, *warnings]))
-        _write(stdout, cni.format_error(failure, cni.spoken_version(text)))
+        write(stdout, face.failure(failure, text).encode())
         return 1
-    _write(stdout, answer)
+    write(stdout, answer.encode())
     return 0
 
 
-def _settle() -> None:
+def settle() -> None:
     """Make up for what a careless caller has left us: closed streams, and SIGCHLD ignored."""
     # Else a file of ours gets the number 2, and the next warning is written into it.
     while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
@@ -61,9 +62,6 @@ def _settle() -> None:
         sys.stderr = os.fdopen(2, "w", closefd=False)  # else `print` would take stdout
     # Else the kernel reaps our children, and nobody learns how they have ended, wait(2).
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-
-VERBS = {"ADD": "add", "DEL": "delete", "CHECK": "check", "GC": "gc", "STATUS": "status"}
 
 
 def as_shim_error(error: Exception) -> ShimError:
@@ -83,7 +81,8 @@ def as_shim_error(error: Exception) -> ShimError:
     return ShimError(INTERNAL, "this is a bug in netns-shim", f"{type(error).__name__}: {error}")
 
 
-def _read(fd: int) -> bytes:
+def read(fd: int) -> bytes:
+    """Read a descriptor to its end; refuse more than anybody has a reason to send."""
     chunks = []
     size = 0
     while chunk := os.read(fd, 1 << 16):
@@ -94,7 +93,7 @@ def _read(fd: int) -> bytes:
     return b"".join(chunks)
 
 
-def _write(fd: int, text: str) -> None:
-    data = text.encode()
+def write(fd: int, data: bytes) -> None:
+    """Write all of it."""
     while data:
         data = data[os.write(fd, data) :]

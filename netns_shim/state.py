@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 
+# Of plugins that run in place; no shared netns has a name with a dot first.
+IN_PLACE = ".in-place"
+
+
 class State:
     """The directory of one shared netns; it need not exist."""
 
@@ -57,6 +61,14 @@ class State:
         except (OSError, ValueError):
             return {}
         return record if isinstance(record, dict) else {}
+
+
+def all_in(base: str) -> list[State]:
+    """List what is below a state directory and ready: shared netns's, and IN_PLACE."""
+    names = sorted(os.listdir(base)) if is_private(base) else []
+    # Other names with a dot first are locks.
+    found = [State(base, name) for name in names if name == IN_PLACE or name[0] != "."]
+    return [where for where in found if where.exists()]
 
 
 def base_dir(environ: Mapping[str, str], override: str = "") -> str:

@@ -17,20 +17,13 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from .errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError
-from .invoke import DEFAULT_PATH
+from .invoke import DEFAULT_PATH, HELPER_DIRECTORIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .state import State
 
-# Where Podman looks for its helpers besides PATH.
-HELPER_DIRECTORIES = (
-    "/usr/local/libexec/podman",
-    "/usr/local/lib/podman",
-    "/usr/libexec/podman",
-    "/usr/lib/podman",
-)
 TUN = "/dev/net/tun"
 START_SECONDS = 30
 

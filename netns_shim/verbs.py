@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import os
 
-from . import netns, references, shared, state
-from .call import Call, cached
+from . import netns, references, state
+from .call import Call, recall
 from .errors import (
     ALREADY_ATTACHED,
     INTERNAL,
     INVALID_NETWORK_CONFIG,
-    LIMITED_CONNECTIVITY,
     NOT_AVAILABLE,
-    TRY_AGAIN_LATER,
     UNKNOWN_CONTAINER,
-    UPLINK_FAILED,
     ShimError,
     warn,
 )
-from .first import First
 from .references import ADDING, DELETING, LIVE
 
 TYPE_CHECKING = False
@@ -41,27 +37,24 @@ def add(request: Request) -> Json:
     A failure gives the reference back, after the plugins have undone what they did.
     """
     call = Call(request)
-    if call.in_place:
-        result = call.chain.add()
-        call.remember()
-        return result
-    netns.check_container_netns(request.netns)
-    reference = call.take()
+    place = call.place
+    place.check_container(request.netns)
+    reference = place.take(call.name)
     try:
         _refuse_if_attached(reference, request)
         # What an ADD or a DEL that was cut off has left is undone first, as it was asked for.
-        leftover = cached(request, reference.record)
-        fd = shared.open_mended(call.state, call.conf.uplink, request.environ)
+        leftover = recall(request.environ, reference.record)
+        fd = place.open_mended()
         if not _overrides(request):
             netns.check_is_other(request.netns, fd)
-        with First(call.state, request, call.conf.timeout), call.inside(fd):
+        with place.first(request, call.conf.timeout), call.inside(fd):
             if leftover is not None:
                 warn(f"removing what is left of an earlier attachment: {call.name}")
-                leftover.chain.delete(reference.record.get("result"))
+                Call(leftover, place).chain.delete(reference.record.get("result"))
             result = _attach(call, reference)
     except BaseException:
         reference.give_back()
-        shared.leave(call.state)
+        place.leave()
         raise
     call.remember()
     reference.close()
@@ -115,51 +108,33 @@ def delete(request: Request) -> None:
 
 
 def _delete(call: Call) -> None:
-    previous = call.request.conf.get("prevResult")
-    if call.in_place:
-        call.chain.delete(previous)
-        return
-    reference = _find_or_guard(call)
-    if reference is None:
-        # Addresses may be leased in places that outlive the netns. Nothing is made for it.
-        if _is_gone(call.request.netns, {}, None):
-            call.chain.lose_netns()
-        with call.nowhere():
-            call.chain.delete(previous)
-        return
+    place = call.place
+    # A DEL too many runs in the netns as well, which has to stay meanwhile.
+    reference = place.find(call.name) or place.guard(call.name)
     try:
-        fd = shared.open_as_is(call.state)
-        if _is_gone(call.request.netns, reference.record, fd):
+        record = {} if reference is None else reference.record
+        fd = place.open_as_is()
+        if _is_gone(call.request.netns, record, fd):
             call.chain.lose_netns()
-        try:
-            reference.write(DELETING)
-        except OSError as error:
-            warn(f"cannot write down that a DEL is going on: {error}")
-        with call.inside(fd):
-            call.chain.delete(previous or reference.record.get("result"))
+        if reference is None:
+            # Addresses may be leased in places that outlive the netns. Nothing is made for it.
+            inside = call.nowhere()
+        else:
+            inside = call.inside(fd)
+            try:
+                reference.write(DELETING)
+            except OSError as error:
+                warn(f"cannot write down that a DEL is going on: {error}")
+        with inside:
+            call.chain.delete(call.request.conf.get("prevResult") or record.get("result"))
     except BaseException:
-        reference.give_back()
-        shared.leave(call.state)
+        if reference is not None:
+            reference.give_back()
+        place.leave()
         raise
-    reference.drop()
-    shared.leave(call.state)
-
-
-def _find_or_guard(call: Call) -> Reference | None:
-    """Find the reference, or take one so that the netns stays while a DEL too many runs in it."""
-    if not call.state.exists():
-        return None
-    reference = references.find(call.state, call.name)
     if reference is not None:
-        return reference
-    try:
-        return references.take(call.state, call.name)
-    except FileNotFoundError:
-        return None
-    except FileExistsError:
-        raise ShimError(
-            TRY_AGAIN_LATER, "another operation on this attachment is running", call.name
-        ) from None
+        reference.drop()
+    place.leave()
 
 
 def _is_gone(path: str, record: Json, fd: int | None) -> bool:
@@ -183,28 +158,17 @@ def _is_gone(path: str, record: Json, fd: int | None) -> bool:
 def check(request: Request) -> None:
     """CHECK: the reference, the netns and a live uplink are there; then the plugins' CHECK."""
     call = Call(request)
-    previous = request.conf.get("prevResult")
-    if call.in_place:
-        call.chain.forward("CHECK", previous)
-        return
-    reference = references.find(call.state, call.name) if call.state.exists() else None
+    reference = call.place.find(call.name)
     if reference is None or reference.phase != LIVE:
         raise ShimError(
             UNKNOWN_CONTAINER,
             f"container {request.container_id!r} is not attached to network "
             f"{request.network!r} as {request.ifname!r}",
         )
-    fd = shared.open_as_is(call.state)
-    uplink = call.state.uplink()
-    if fd is None or not state.is_alive(uplink):
-        what = "is lost" if fd is None else f"has lost its uplink {uplink.get('driver')}"
-        raise ShimError(
-            UPLINK_FAILED,
-            f"the shared netns {call.state.name!r} {what}",
-            "the next ADD repairs it",
+    with call.inside(call.place.open_alive()):
+        call.chain.forward(
+            "CHECK", request.conf.get("prevResult") or reference.record.get("result")
         )
-    with call.inside(fd):
-        call.chain.forward("CHECK", previous or reference.record.get("result"))
     reference.close()
 
 
@@ -214,7 +178,8 @@ def gc(request: Request) -> None:
     All is tried; the failures are raised as one.
     """
     call = Call(request)
-    problems = [] if call.in_place else _delete_stale(call)
+    # Who is in another netns may have references in the same place, and knows of none of ours.
+    problems = _delete_stale(call) if call.place.is_one_netns else []
     try:
         _forward_gc(call)
     except (ShimError, OSError) as error:
@@ -229,15 +194,14 @@ def _delete_stale(call: Call) -> list[str]:
     if valid is None:
         return []
     problems = []
-    for record in references.references(call.state):
+    for record in references.references(call.place.state):
         attachment = (record.get("containerID"), record.get("ifname"))
         if record.get("network") != call.request.network or attachment in valid:
             continue
         try:
-            stale = cached(call.request, record)
+            stale = recall(call.request.environ, record)
             if stale is not None:
-                stale.name = record["file"]
-                _delete(stale)
+                _delete(Call(stale, call.place))
         except (ShimError, OSError) as error:
             problems.append(f"{record['file']}: {error}")
     return problems
@@ -263,22 +227,16 @@ def _valid_attachments(conf: Json) -> set[tuple[str, str]] | None:
 def _forward_gc(call: Call) -> None:
     if not call.chain.knows("GC"):
         return
-    if call.in_place:
-        call.chain.forward("GC")
-        return
-    guard = None
-    if call.state.exists():
-        try:
-            guard = references.take(call.state, f":gc:{os.getpid()}")
-        except FileNotFoundError:
-            guard = None  # the last one is just leaving
+    place = call.place
+    guard = place.guard(f":gc:{os.getpid()}")
     try:
-        with call.nowhere() if guard is None else call.inside(shared.open_as_is(call.state)):
+        fd = place.open_as_is()
+        with call.nowhere() if guard is None else call.inside(fd):
             call.chain.forward("GC")
     finally:
         if guard is not None:
             guard.drop()
-            shared.leave(call.state)
+            place.leave()
 
 
 def status(request: Request) -> None:
@@ -290,21 +248,7 @@ def status(request: Request) -> None:
         call = Call(request)
     except ShimError as error:
         raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
-    if call.in_place:
-        call.chain.forward("STATUS")
-        return
-    from . import uplink  # 20 ms: a runtime asks for it seldom
-
-    try:
-        uplink.check(call.conf.uplink, request.environ)
-    except ShimError as error:
-        raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
-    if call.state.exists() and not state.is_alive(call.state.uplink()):
-        raise ShimError(
-            LIMITED_CONNECTIVITY,
-            f"the shared netns {call.state.name!r} has lost its uplink",
-            "the next ADD repairs it",
-        )
+    call.place.check_ready()
     if call.chain.knows("STATUS"):
         with call.nowhere():
             call.chain.forward("STATUS")

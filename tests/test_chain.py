@@ -47,7 +47,7 @@ def chain(
     )
     entries = plugins if isinstance(plugins, list) else [plugins]
     versions = Versions(None if memory is None else str(memory))
-    chain = Chain(Configuration(plugins=entries, timeout=60), request, versions)
+    chain = Chain(Configuration(plugins=entries, timeout=60), request, versions, "/nowhere")
     versions.remember()
     return chain
 

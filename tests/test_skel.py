@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netns_shim import __version__, cni, errors, skel
+from netns_shim import __version__, as_cni, cni, errors, skel
 from netns_shim.cli import install
 from netns_shim.errors import PluginFailed, ShimError
 
@@ -26,6 +26,7 @@ ENVIRON = {
     "CNI_COMMAND": "ADD",
     "CNI_CONTAINERID": "c",
     "CNI_NETNS": "/proc/self/ns/net",
+    "CNI_NETNS_OVERRIDE": "1",
     "CNI_IFNAME": "eth0",
     "CNI_PATH": "/no/such/directory",
 }
@@ -270,14 +271,17 @@ def test_result(installed: Path, tmp_path: Path, version: str) -> None:
 @pytest.mark.parametrize("verb", ["DEL", "CHECK"])
 def test_nothing_to_say(installed: Path, tmp_path: Path, verb: str) -> None:
     """The other verbs say nothing in success, even where the plugin does."""
-    script = "if verb != 'VERSION': print('done')\nelse: answer({'supportedVersions': ['1.0.0']})"
+    script = """if verb == 'VERSION': answer({'supportedVersions': ['1.0.0']})
+elif verb == 'ADD': answer({})
+else: print('done')"""
     fakes.fake_plugin(tmp_path, "fake", script)
     environ, stdin = in_place(tmp_path)
+    call(environ, stdin, (installed,))
 
     answer = call({**environ, "CNI_COMMAND": verb}, stdin, (installed,))
 
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, b"", b"")
-    assert fakes.verbs(tmp_path) == [("fake", verb)]
+    assert fakes.verbs(tmp_path) == [("fake", "ADD"), ("fake", verb)]
 
 
 def test_error_of_a_plugin(installed: Path, tmp_path: Path) -> None:
@@ -359,9 +363,10 @@ def serve(verb: str, function: Any, version: str = "1.1.0") -> tuple[int, str]:
     (stdin, to_stdin), (from_stdout, stdout) = os.pipe(), os.pipe()
     os.write(to_stdin, json.dumps({**CONF, "cniVersion": version}).encode())
     os.close(to_stdin)
-    verbs: Any = SimpleNamespace(**{name: function(name) for name in skel.VERBS.values()})
+    verbs: Any = SimpleNamespace(**{name: function(name) for name in as_cni.VERBS.values()})
     try:
-        status = skel.serve(lambda: verbs, {**ENVIRON, "CNI_COMMAND": verb}, stdin, stdout)
+        face = as_cni.Face(lambda: verbs, {**ENVIRON, "CNI_COMMAND": verb})
+        status = skel.serve(face, stdin, stdout)
     finally:
         os.close(stdout)
         os.close(stdin)
@@ -378,7 +383,7 @@ def raising(error: Exception) -> Any:
     return lambda _: function
 
 
-@pytest.mark.parametrize(("verb", "function"), skel.VERBS.items())
+@pytest.mark.parametrize(("verb", "function"), as_cni.VERBS.items())
 def test_verbs(verb: str, function: str) -> None:
     """Each verb is the function of its name, and gets the request."""
     status, stdout = serve(verb, lambda name: lambda request: {"x": [name, request.verb]})

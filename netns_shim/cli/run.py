@@ -15,9 +15,10 @@ import signal
 import sys
 from typing import NoReturn
 
-from .. import enter, netns, references, shared, state
+from .. import enter, netns, references, state
 from ..cni import NAME
 from ..errors import INVALID_ENVIRONMENT, ShimError
+from ..place import Shared
 
 SUMMARY = "Run a command inside a shared network namespace."
 FORWARDED = {
@@ -67,15 +68,16 @@ def main(arguments: argparse.Namespace) -> int:
         _execute(command)
     name = f"{references.RUN_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
     uplink = {"driver": arguments.uplink, "options": [], "path": ""}
-    reference = shared.take(where, name, uplink, os.environ)
+    place = Shared(where, uplink, os.environ)
+    reference = place.take(name)
     try:
-        fd = shared.open_mended(where, uplink, os.environ)
+        fd = place.open_mended()
         reference.write("running", pid=os.getpid(), command=command, since=state.now())
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED | {signal.SIGCHLD})
-        keeper, tell = _start_keeper(where, reference)
+        keeper, tell = _start_keeper(place, reference)
     except BaseException:
         reference.drop()
-        shared.leave(where)
+        place.leave()
         raise
     child = _start_command(command, enter.Inside(fd, enter.plan(where, os.environ, [])))
     os.write(tell, f"{child}\n".encode())
@@ -125,7 +127,7 @@ def _wait_for(child: int) -> int:
             return code if code >= 0 else 128 - code
 
 
-def _start_keeper(where: state.State, reference: references.Reference) -> tuple[int, int]:
+def _start_keeper(place: Shared, reference: references.Reference) -> tuple[int, int]:
     """Start the keeper; give its process ID and the pipe on which it waits for the command's."""
     hear, tell = os.pipe()
     parent = os.pidfd_open(os.getpid())
@@ -138,7 +140,7 @@ def _start_keeper(where: state.State, reference: references.Reference) -> tuple[
         os.close(tell)
         _keep(hear, parent)
         reference.drop()
-        shared.leave(where)
+        place.leave()
     except Exception as error:
         print(f"netns-shim: {error}", file=sys.stderr)
     os._exit(0)

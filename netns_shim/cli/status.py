@@ -32,13 +32,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def collect(base: str) -> dict[str, Any]:
     """Gather what is up below a state directory; nothing is entered, locked or changed."""
-    found = []
-    names = sorted(os.listdir(base)) if state.is_private(base) else []
-    for name in names:
-        where = state.State(base, name)
-        # Names with a dot first are locks and what is remembered for plugins run in place.
-        if not name.startswith(".") and where.exists():
-            found.append(_netns(where))
+    found = [_netns(where) for where in state.all_in(base) if where.name != state.IN_PLACE]
     return {"stateDir": base, "netns": found}
 
 

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Being the `netavark` binary, for callers who run it where it cannot work.
+
+netavark makes its bridges in the netns that it is started in, which in the host's it cannot do for
+a user without root. Installed under that name, the shim runs the real one with the same arguments
+and the same standard input inside the shared netns, and hands back what it says.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import child, driver, invoke, netavark, netns, skel, state
+from .errors import INVALID_NETWORK_CONFIG, ShimError
+from .place import Shared
+from .references import ADDING, DELETING, LIVE, reference_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from .references import Reference
+
+    Json = dict[str, Any]
+
+NAME = "netavark"
+SHARED = "default"
+UPLINK: Json = {"driver": "", "options": [], "path": ""}
+# Options of netavark that take a value; those whose value is a path are marked.
+WITH_PATH = ("-c", "--config", "-f", "--file", "-a", "--aardvark-binary", "--plugin-directory")
+WITH_VALUE = (*WITH_PATH, "-r", "--rootless", "--firewall-driver")
+# How long it may take, in seconds. It has no limit of its own.
+TIMEOUT = 300.0
+
+
+class Arguments:
+    """The arguments of the binary: `command`, its own `argument`, and the `paths` in options."""
+
+    def __init__(self, words: list[str]) -> None:
+        positional, self.paths, self.file = [], list[str](), ""
+        rest = iter(words)
+        for word in rest:
+            name, equals, value = word.partition("=")
+            if not name.startswith("-"):
+                positional.append(word)
+                continue
+            if not name.startswith("--"):
+                name, value, equals = word[:2], word[2:], word[2:]
+            if name in WITH_VALUE and not equals:
+                value = next(rest, "")
+            if name in WITH_PATH:
+                self.paths.append(value)
+            if name in ("-f", "--file"):
+                self.file = value
+        self.words = words
+        self.command, self.argument = [*positional, "", ""][:2]
+
+    def with_argument(self, argument: str, command: str = "") -> list[str]:
+        """Give the words with another argument, and another command if one is given."""
+        exchanged = {self.argument: argument, self.command: command or self.command}
+        return [exchanged.get(word, word) for word in self.words]
+
+
+def main(words: list[str]) -> int:
+    """Serve whoever calls `netavark`; give the exit status."""
+    environ = os.environ
+    try:
+        arguments = Arguments(words)
+        real = driver.find({"driver": "bridge"}, [], environ)
+        is_attaching = arguments.command in ("setup", "teardown") and bool(arguments.argument)
+        if not is_attaching or netns.is_in_place("auto"):
+            os.execve(real, [real, *words], dict(environ))
+        skel.settle()
+        status, stdout, stderr = _Attaching(real, arguments, environ).run()
+    except Exception as error:
+        os.write(1, netavark.format_error(skel.as_shim_error(error)).encode())
+        return 1
+    invoke.pass_on(stderr)
+    skel.write(1, stdout)
+    return status if status >= 0 else 128 - status
+
+
+class _Attaching:
+    """A setup or teardown of one container, which is in one network or in several."""
+
+    def __init__(self, real: str, arguments: Arguments, environ: Mapping[str, str]) -> None:
+        self._real = real
+        self._arguments = arguments
+        self._environ = invoke.with_path(environ)
+        self._text = _read(arguments.file)
+        self._asked = netavark.decode_options(self._text)
+        self._place = Shared(state.State(state.base_dir(environ), SHARED), UPLINK, environ)
+        paths = [*arguments.paths, real, arguments.argument]
+        self._keep = [*arguments.paths, *map(os.path.dirname, paths)]
+
+    def run(self) -> tuple[int, bytes, bytes]:
+        """Do it; give exit status, stdout and stderr of the real one."""
+        return self._setup() if self._arguments.command == "setup" else self._teardown()
+
+    def _start(self, words: list[str]) -> tuple[int, bytes, bytes]:
+        return child.run(
+            self._real,
+            self._environ,
+            self._text,
+            arguments=words,
+            name=NAME,
+            what=f"{NAME} {self._arguments.command}",
+            timeout=TIMEOUT,
+        )
+
+    def _name(self, network: str, ifname: str) -> str:
+        return reference_name(network, self._asked["container_id"], ifname, [NAME])
+
+    def _setup(self) -> tuple[int, bytes, bytes]:
+        path = self._arguments.argument
+        self._place.check_container(path)
+        held: dict[str, Reference] = {}
+        try:
+            for network, ifname in self._asked["networks"].items():
+                held[network] = self._place.take(self._name(network, ifname))
+            fd = self._place.open_mended()
+            netns.check_is_other(path, fd)
+            ours = [network for network, reference in held.items() if reference.is_ours]
+            for network in ours:
+                held[network].write(
+                    ADDING,
+                    network=network,
+                    containerID=self._asked["container_id"],
+                    ifname=self._asked["networks"][network],
+                    netns=path,
+                    netnsID=netns.identity(path),
+                    since=state.now(),
+                )
+            with self._place.inside(fd, self._keep):
+                status, stdout, stderr = self._start(self._arguments.words)
+                if status and len(ours) == len(held):
+                    # It leaves what it has half made.
+                    self._start(self._arguments.with_argument(path, "teardown"))
+            if status == 0:
+                for network, result in netavark.addresses(stdout).items():
+                    if network in ours:
+                        held[network].write(LIVE, result=result)
+        except BaseException:
+            self._give_back(held)
+            raise
+        if status:
+            self._give_back(held)
+        for reference in held.values():
+            reference.close()
+        return status, stdout, stderr
+
+    def _give_back(self, held: dict[str, Reference]) -> None:
+        for reference in held.values():
+            reference.give_back()
+        self._place.leave()
+
+    def _teardown(self) -> tuple[int, bytes, bytes]:
+        path = self._arguments.argument
+        held: dict[str, Reference] = {}
+        for network, ifname in self._asked["networks"].items():
+            reference = self._place.find(self._name(network, ifname))
+            if reference is not None:
+                held[ifname] = reference
+                reference.write(DELETING)
+        fd = self._place.open_as_is() if held else None
+        inside = self._place.inside(fd, self._keep) if held else self._place.nowhere(self._keep)
+        with inside:
+            if netns.identity(path) is None:
+                # Without a netns it does nothing before 2.1, and leaves its rules for ever.
+                with netns.StandIn() as stand_in:
+                    answer = self._start(self._arguments.with_argument(stand_in))
+            else:
+                answer = self._start(self._arguments.words)
+        for ifname, reference in held.items():
+            if answer[0] == 0 or not netns.has_interface(path, ifname):
+                reference.drop()
+            reference.close()
+        self._place.leave()
+        return answer
+
+
+def _read(file: str) -> bytes:
+    if not file:
+        return skel.read(0)
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return skel.read(fd)
+    except OSError as error:
+        raise ShimError(INVALID_NETWORK_CONFIG, f"cannot read {file}", str(error)) from None
+    finally:
+        os.close(fd)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Being a CNI plugin: what comes by the CNI wire becomes a call of a verb."""
+
+from __future__ import annotations
+
+from . import cni
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import ModuleType
+
+    from .errors import ShimError
+
+VERBS = {"ADD": "add", "DEL": "delete", "CHECK": "check", "GC": "gc", "STATUS": "status"}
+
+
+class Face:
+    """One call of a CNI runtime."""
+
+    __slots__ = ("_environ", "_load_verbs", "_verb")
+
+    def __init__(self, load_verbs: Callable[[], ModuleType], environ: Mapping[str, str]) -> None:
+        """Take the environment of the call; `load_verbs` is for all verbs but VERSION."""
+        self._load_verbs = load_verbs
+        self._environ = environ
+
+    def prepare(self) -> None:
+        """Refuse what can be refused before stdin is read."""
+        self._verb = cni.check_environment(self._environ)
+
+    def answer(self, text: bytes) -> str:
+        """Do what is asked for; give what goes to stdout."""
+        if self._verb == "VERSION":
+            return cni.version_answer(text)
+        request = cni.parse(self._environ, text)
+        result = getattr(self._load_verbs(), VERBS[self._verb])(request)
+        return "" if result is None else cni.format_result(result)
+
+    def failure(self, error: ShimError, text: bytes) -> str:
+        """Write an error as the specification has it."""
+        return cni.format_error(error, cni.spoken_version(text))

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Being a plugin of netavark: `create`, `setup NETNS`, `teardown NETNS`, `info`.
+
+`setup` is an ADD, `teardown` a DEL: the network becomes a configuration, what is asked for a
+container becomes what a CNI runtime would ask for it, and the result becomes a StatusBlock.
+"""
+
+from __future__ import annotations
+
+from . import call, netavark, network, references, result, state, verbs
+from .errors import INVALID_NETWORK_CONFIG, PLUGIN_MISBEHAVED, ShimError, warn
+from .request import Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from .netavark import Exec
+
+    Json = dict[str, Any]
+
+# What result a StatusBlock is made of.
+RESULT_VERSION = "1.1.0"
+
+
+class Face:
+    """One call of netavark, or of Podman, which calls `create` itself."""
+
+    __slots__ = ("_arguments", "_command", "_environ")
+
+    def __init__(self, arguments: list[str], environ: Mapping[str, str]) -> None:
+        self._command, *self._arguments = arguments
+        # A CNI_COMMAND and the like can be inherited from anybody.
+        self._environ = {k: v for k, v in environ.items() if k == "CNI_PATH" or k[:4] != "CNI_"}
+
+    def prepare(self) -> None:
+        """Refuse what can be refused before stdin is read."""
+        wanted = 1 if self._command in ("setup", "teardown") else 0
+        if len(self._arguments) != wanted or not all(self._arguments):
+            what = "the path of a network namespace" if wanted else "nothing"
+            raise ShimError(INVALID_NETWORK_CONFIG, f"{self._command} takes {what} as argument")
+
+    def answer(self, text: bytes) -> str:
+        """Do what is asked for; give what goes to stdout."""
+        if self._command == "info":
+            return netavark.format_info()
+        if self._command == "create":
+            from . import create  # jsonschema and more: a network is made once
+
+            return create.complete(netavark.decode_network(text), self._environ)
+        asked = netavark.decode_exec(text)
+        if self._command == "setup":
+            return _setup(asked, self._arguments[0], self._environ)
+        _teardown(asked, self._arguments[0], self._environ)
+        return ""
+
+    def failure(self, error: ShimError, text: bytes) -> str:
+        """Write an error as netavark reads it."""
+        return netavark.format_error(error)
+
+
+def _setup(asked: Exec, netns: str, environ: Mapping[str, str]) -> str:
+    request = _request("ADD", asked, netns, environ)
+    answer = verbs.add(request)
+    try:
+        answer = result.convert(answer, RESULT_VERSION)
+        _check_honoured(asked, answer)
+        return netavark.format_status(answer, netns, asked.ifname)
+    except BaseException:
+        # netavark does not tear down the driver that failed.
+        try:
+            verbs.delete(_request("DEL", asked, netns, environ))
+        except (ShimError, OSError) as error:
+            warn(f"undoing a failed setup: {error}")
+        raise
+
+
+def _teardown(asked: Exec, netns: str, environ: Mapping[str, str]) -> None:
+    """Detach by what the setup was given, whatever has become of the files it was made from."""
+    request = _recall(asked, environ)
+    if request is None:
+        try:
+            request = _request("DEL", asked, netns, environ)
+        except ShimError as error:
+            warn(f"nothing is known of container {asked.container_id!r}: {error}")
+            return
+    verbs.delete(request)
+
+
+def _recall(asked: Exec, environ: Mapping[str, str]) -> Request | None:
+    given: dict[str, str] = asked.network.get("options") or {}
+    for where in state.all_in(state.base_dir(environ, given.get("stateDir", ""))):
+        for record in references.of_interface(where, asked.container_id, asked.ifname):
+            request = call.recall(environ, record)
+            if request is not None:
+                return request
+    return None
+
+
+def _request(verb: str, asked: Exec, netns: str, environ: Mapping[str, str]) -> Request:
+    """Make the request that a CNI runtime would make of this."""
+    conf = network.configuration(asked.network, environ)
+    path = network.cni_path(asked.network, environ)
+    args = _args(asked)
+    conf["runtimeConfig"] = _runtime_config(asked, conf, is_needed=verb == "ADD")
+    variables = {
+        "CNI_CONTAINERID": asked.container_id,
+        "CNI_NETNS": netns,
+        "CNI_IFNAME": asked.ifname,
+        "CNI_ARGS": args,
+        "CNI_PATH": path,
+    }
+    return Request(
+        verb,
+        network=conf["name"],
+        cni_version=conf["cniVersion"],
+        conf=conf,
+        environ={**environ, **variables},
+        container_id=asked.container_id,
+        netns=netns,
+        ifname=asked.ifname,
+        args=args,
+        path=path,
+    )
+
+
+def _args(asked: Exec) -> str:
+    """Write CNI_ARGS: for plugins that do not look at runtimeConfig."""
+    pairs = {
+        "K8S_POD_NAME": asked.container_name,
+        "MAC": asked.options.get("static_mac", ""),
+    }
+    ips = asked.options.get("static_ips") or []
+    if len(ips) == 1 and not network.is_by_caller(asked.network):
+        pairs["IP"] = ips[0]
+    # A plugin that does not know a key fails, unless it is told not to.
+    written = ["IgnoreUnknown=1"]
+    for key, value in pairs.items():
+        if ";" in value or "=" in value:
+            warn(f"{key} cannot be passed on, as it holds ; or =: {value!r}")
+        elif value:
+            written.append(f"{key}={value}")
+    return ";".join(written)
+
+
+def _runtime_config(asked: Exec, conf: Json, *, is_needed: bool) -> Json:
+    ips = asked.options.get("static_ips") or []
+    offered: Json = {
+        "aliases": {conf["name"]: asked.options.get("aliases") or []},
+        "mac": asked.options.get("static_mac"),
+        "portMappings": netavark.expand_ports(asked.ports),
+    }
+    if network.is_by_caller(asked.network):
+        offered["ipam"] = _allocated(asked, conf, ips, is_needed=is_needed)
+    else:
+        offered["ips"] = ips
+    return {key: value for key, value in offered.items() if value}
+
+
+def _allocated(asked: Exec, conf: Json, ips: list[str], *, is_needed: bool) -> Json:
+    """Write the addresses that the caller has allocated as a configuration of `static`."""
+    subnets = asked.network["subnets"]
+    found, lost = netavark.match_subnets(ips, subnets)
+    if is_needed and (lost or not ips):
+        why = f"{', '.join(lost)} are in no subnet" if lost else "none are given"
+        raise ShimError(INVALID_NETWORK_CONFIG, f"network_options.static_ips: {why}")
+    addresses = []
+    for ip, subnet in found.items():
+        entry = {"address": f"{ip}/{subnet['subnet'].partition('/')[2]}"}
+        if subnet.get("gateway"):
+            entry["gateway"] = subnet["gateway"]
+        addresses.append(entry)
+    gateways = [entry["gateway"] for entry in addresses if "gateway" in entry]
+    return {
+        "type": "static",
+        "addresses": addresses,
+        "routes": network.routes(asked.network, conf, gateways),
+    }
+
+
+def _check_honoured(asked: Exec, answer: Json) -> None:
+    """Refuse a result without the address or MAC that was asked for: the caller counts on it."""
+    given = result.addresses(answer)
+    for ip in asked.options.get("static_ips") or []:
+        if not any(netavark.same_address(ip, address) for address in given):
+            raise ShimError(
+                PLUGIN_MISBEHAVED,
+                f"the static IP {ip} was not honoured",
+                f"the plugin has given {', '.join(given) or 'no address'}",
+            )
+    mac = asked.options.get("static_mac") or ""
+    macs = [i.get("mac") or "" for i in answer.get("interfaces") or [] if i.get("sandbox")]
+    if mac and mac.lower() not in [m.lower() for m in macs]:
+        raise ShimError(
+            PLUGIN_MISBEHAVED,
+            f"the static MAC {mac} was not honoured",
+            f"the plugin has given {', '.join(macs) or 'none'}",
+        )

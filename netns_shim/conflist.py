@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A CNI network in a file, as a runtime finds and reads it (section 1 of the specification)."""
+
+from __future__ import annotations
+
+import os
+
+from . import cni
+from .errors import INVALID_NETWORK_CONFIG, ShimError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    Json = dict[str, Any]
+
+# Where runtimes look for plugins; those of Podman 4, which were the last to be named for it.
+PLUGIN_DIRS = (
+    "/usr/local/libexec/cni",
+    "/usr/libexec/cni",
+    "/usr/local/lib/cni",
+    "/usr/lib/cni",
+    "/opt/cni/bin",
+)
+SYSTEM_DIR = "/etc/cni/net.d"
+# Keys of an entry by which it is one of the shim, whatever name that is installed under.
+OURS = ("delegate", "plugins")
+# Keys that are the network's or the runtime's, and so not the shim's own.
+OF_CNI = ("cniVersion", "name", "type", "capabilities", *OURS)
+
+
+def load(wanted: str, environ: Mapping[str, str]) -> Json:
+    """Read a network by the path of its file, or by its name.
+
+    Gives `name`, `cniVersion` and `plugins`. Where its entries are the shim's already, what they
+    wrap is given, with the shim's own keys beside it. Raises ShimError (code 6 or 7).
+    """
+    if "/" in wanted:
+        return _read(wanted)
+    directories = _directories(environ)
+    for path in _candidates(directories):
+        network = _read(path)
+        if network["name"] == wanted:
+            return network
+    raise ShimError(
+        INVALID_NETWORK_CONFIG, f"no CNI network {wanted!r}", f"looked in {', '.join(directories)}"
+    )
+
+
+def _directories(environ: Mapping[str, str]) -> list[str]:
+    home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME') or '/root'}/.config"
+    return [*filter(None, [environ.get("NETCONFPATH")]), f"{home}/cni/net.d", SYSTEM_DIR]
+
+
+def _candidates(directories: list[str]) -> list[str]:
+    """List the files in the order in which libcni takes them: lists first, each sorted."""
+    found = []
+    for directory in directories:
+        try:
+            names = sorted(os.listdir(directory))
+        except OSError:
+            continue
+        for endings in ((".conflist",), (".conf", ".json")):
+            found += [f"{directory}/{name}" for name in names if name.endswith(endings)]
+    return found
+
+
+def _read(path: str) -> Json:
+    if not path.startswith("/"):
+        raise ShimError(INVALID_NETWORK_CONFIG, f"not an absolute path: {path!r}")
+    try:
+        # O_NONBLOCK: a pipe must not stop us.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ShimError(
+            INVALID_NETWORK_CONFIG, f"cannot read {path}", error.strerror or ""
+        ) from None
+    with open(fd, "rb") as file:
+        conf = cni.decode(file.read(), what=f"CNI network in {path}")
+    if "plugins" not in conf or "delegate" in conf:
+        # One plugin alone, in a file that ends with .conf or .json.
+        conf = {**conf, "plugins": [conf]}
+    name, plugins = conf.get("name"), conf["plugins"]
+    if not isinstance(name, str) or not cni.NAME.fullmatch(name):
+        raise ShimError(INVALID_NETWORK_CONFIG, f"{path}: missing or invalid network name")
+    if not (isinstance(plugins, list) and plugins and all(isinstance(p, dict) for p in plugins)):
+        raise ShimError(INVALID_NETWORK_CONFIG, f"{path}: 'plugins' must be a list of objects")
+    return {"name": name, "cniVersion": _version(conf), **_unwrap(plugins, path)}
+
+
+def _version(conf: Json) -> str:
+    """Choose the newest version that the network has and we speak, as libcni does."""
+    offered = conf.get("cniVersions")
+    versions = [conf.get("cniVersion"), *(offered if isinstance(offered, list) else [])]
+    known = [version for version in cni.SUPPORTED_VERSIONS if version in versions]
+    if known:
+        return known[-1]
+    # Whatever it is, it is refused with the words that every wrong version is refused with.
+    return str(conf.get("cniVersion") or cni.OLDEST_VERSION)
+
+
+def _unwrap(plugins: list[Json], path: str) -> Json:
+    ours = [plugin for plugin in plugins if any(key in plugin for key in OURS)]
+    if not ours:
+        return {"plugins": plugins}
+    keys = [{k: v for k, v in entry.items() if k not in OF_CNI} for entry in ours]
+    if len(ours) < len(plugins) or any(key != keys[0] for key in keys):
+        raise ShimError(
+            INVALID_NETWORK_CONFIG,
+            f"{path}: entries of netns-shim must be alone and agree in their keys",
+        )
+    inner: list[Json] = []
+    for entry in ours:
+        if "delegate" in entry:
+            inner.append({"capabilities": entry.get("capabilities"), **entry["delegate"]})
+        else:
+            inner += entry["plugins"]
+    return {**keys[0], "plugins": [{k: v for k, v in p.items() if v is not None} for p in inner]}

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making a network of netavark (`create`): checked as a whole, and completed.
+
+Everything is looked at that a setup will need and that can be known before: options, files,
+plugins. What is completed is what others go by: who allocates addresses, gateways, names.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import TYPE_CHECKING, Any
+
+from . import conf, driver, invoke, mapping, netavark, network, schema
+from .errors import INVALID_NETWORK_CONFIG, ShimError, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    Json = dict[str, Any]
+
+IFNAME_LENGTH = 15
+
+
+def complete(wanted: Json, environ: Mapping[str, str]) -> str:
+    """Give the network as JSON; its name, ID and driver are what they were.
+
+    Raises ShimError (code 7) with all problems at once.
+    """
+    configuration = network.configuration(wanted, environ)
+    schema.validate(configuration)
+    problems = [*_missing(wanted, configuration, environ), *_disagreements(wanted)]
+    if problems:
+        message = f"invalid network {wanted['name'][:60]!r}: "
+        if len(problems) == 1:
+            raise ShimError(INVALID_NETWORK_CONFIG, message + problems[0])
+        message += f"{len(problems)} problems"
+        raise ShimError(INVALID_NETWORK_CONFIG, message, "\n".join(problems))
+    made = _by_driver(dict(wanted), configuration, environ)
+    _complete_addresses(made)
+    _complete_names(made, configuration, environ)
+    return json.dumps(made)
+
+
+def _missing(wanted: Json, configuration: Json, environ: Mapping[str, str]) -> Iterator[str]:
+    """Find what is not installed of the plugins, drivers and IPAM plugins."""
+    path = network.cni_path(wanted, environ)
+    read = conf.read(configuration)
+    for entry in read.plugins:
+        try:
+            if "driver" in entry:
+                driver.find(entry, read.plugin_dirs, environ)
+            else:
+                invoke.find(entry["type"], path)
+        except ShimError as error:
+            yield str(error)
+        ipam = (entry.get("ipam") or {}).get("type")
+        if network.is_by_caller(wanted) and "type" in entry and _takes_ipam(entry):
+            ipam = "static"
+        if ipam:
+            try:
+                invoke.find(ipam, path)
+            except ShimError as error:
+                yield str(error)
+
+
+def _takes_ipam(entry: Json) -> bool:
+    return (entry.get("capabilities") or {}).get("ipam") is True
+
+
+def _disagreements(wanted: Json) -> Iterator[str]:
+    """Find what contradicts itself in the addresses."""
+    subnets = wanted.get("subnets") or []
+    if subnets and not network.is_by_caller(wanted):
+        yield (
+            f"ipam_options.driver: {network.ipam_driver(wanted)!r} allocates nothing, "
+            "but there are subnets"
+        )
+    for index, subnet in enumerate(subnets):
+        gateway = subnet.get("gateway")
+        within = ipaddress.ip_network(subnet["subnet"], strict=False)
+        if gateway and ipaddress.ip_address(gateway) not in within:
+            yield f"subnets[{index}].gateway: {gateway} is not in {subnet['subnet']}"
+
+
+def _by_driver(made: Json, configuration: Json, environ: Mapping[str, str]) -> Json:
+    """Let a wrapped plugin of netavark complete the network as well."""
+    entry = configuration["plugins"][0]
+    if "driver" not in entry or mapping.is_built_in(entry):
+        return made
+    options = entry.get("options") or {}
+    asked = {**made, "driver": entry["driver"], "options": options}
+    text = driver.create(entry, conf.read(configuration), environ, asked)
+    theirs = netavark.decode_network(text)
+    kept = {key: made[key] for key in ("name", "id", "driver")}
+    ours = {key: text for key, text in made["options"].items() if key not in options}
+    return {**theirs, **kept, "options": {**(theirs.get("options") or {}), **ours}}
+
+
+def _complete_addresses(made: Json) -> None:
+    """Settle who allocates: the caller where there are subnets, else whoever is wrapped."""
+    named = network.ipam_driver(made)
+    if made.get("subnets"):
+        allocator = "host-local"
+        made["ipv6_enabled"] = made["ipv6_enabled"] or any(
+            ":" in subnet["subnet"] for subnet in made["subnets"]
+        )
+        for subnet in made["subnets"]:
+            if not subnet.get("gateway") and not made["internal"]:
+                hosts = ipaddress.ip_network(subnet["subnet"], strict=False)
+                if hosts.num_addresses > 1:
+                    subnet["gateway"] = str(hosts[1])
+    else:
+        allocator = "none"
+        if named not in ("none", *network.BY_CALLER) and "type" in made["options"]:
+            made["options"] = {"ipam": named, **made["options"]}
+        elif "type" in made["options"] and "ipam" not in made["options"] and named != "none":
+            warn("the network has no addresses: give it a subnet, or an IPAM plugin with ipam=")
+    made["ipam_options"] = {**(made.get("ipam_options") or {}), "driver": allocator}
+
+
+def _complete_names(made: Json, configuration: Json, environ: Mapping[str, str]) -> None:
+    entry = configuration["plugins"][0]
+    kind = entry.get("type") or entry["driver"]
+    if kind == "bridge" and "conf" not in made["options"] and not made.get("network_interface"):
+        made["network_interface"] = f"cni-{made['id']}"[: IFNAME_LENGTH - 3]
+    has_names = made["dns_enabled"] and entry.get("driver") == "bridge"
+    if has_names and not driver.aardvark(driver.find(entry, [], environ)):
+        warn("names of containers will not resolve: aardvark-dns is not installed")
+        has_names = False
+    # netavark itself resolves no names in the networks of its plugins.
+    made["dns_enabled"] = has_names

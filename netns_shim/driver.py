@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A driver of netavark behind the face of a CNI plugin.
+
+An external driver is a plugin of netavark; bridge, macvlan and ipvlan are in the binary of that
+name. Neither allocates addresses, so an IPAM plugin of CNI does. Neither remembers what it was
+asked, and a teardown must be asked the same: so that is kept in a file until it has succeeded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+from . import child, invoke, mapping, netavark, netns, versions
+from .errors import (
+    INTERNAL,
+    INVALID_NETWORK_CONFIG,
+    NOT_AVAILABLE,
+    PLUGIN_MISBEHAVED,
+    ShimError,
+    warn,
+)
+from .state import write_atomically
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from .conf import Configuration
+
+    Json = dict[str, Any]
+
+# Where Podman looks for plugins of netavark.
+PLUGIN_DIRS = (
+    "/usr/local/libexec/netavark",
+    "/usr/libexec/netavark",
+    "/usr/local/lib/netavark",
+    "/usr/lib/netavark",
+)
+
+
+class Driver:
+    """One entry with `driver`; it has the interface of `invoke.Plugin`.
+
+    `directory` is where its state is kept. Making it finds the programs; ShimError (code 7) where
+    there are none.
+    """
+
+    __slots__ = ("_directory", "_entry", "_ipam", "_path", "_versions", "timeout", "type")
+
+    def __init__(
+        self,
+        entry: Json,
+        conf: Configuration,
+        search_path: str,
+        environ: Mapping[str, str],
+        known: versions.Versions,
+        directory: str,
+    ) -> None:
+        self.type: str = entry["driver"]
+        self.timeout = conf.timeout
+        self._entry = entry
+        self._path = find(entry, conf.plugin_dirs, environ)
+        kind = mapping.ipam_of(entry).get("type")
+        self._ipam = invoke.Plugin(kind, search_path, conf.timeout) if kind else None
+        self._versions = known
+        self._directory = directory
+
+    def call(self, verb: str, environ: Mapping[str, str], conf: Json) -> Json | None:
+        """Call a verb of CNI; give the result of ADD. GC has nothing to do here."""
+        if verb == "ADD":
+            return self._add(environ, conf)
+        if verb == "DEL":
+            self._delete(environ, conf)
+        elif verb == "CHECK":
+            from . import netlink  # pyroute2, 190 ms: runtimes CHECK seldom
+
+            previous = conf.get("prevResult") or {}
+            netlink.verify(environ.get("CNI_NETNS", ""), environ["CNI_IFNAME"], previous)
+        elif verb == "STATUS":
+            self._status(environ)
+        return None
+
+    def _add(self, environ: Mapping[str, str], conf: Json) -> Json:
+        mapping.check_supported(self._entry, conf.get("runtimeConfig") or {})
+        if self._entry.get("dns_enabled") and not aardvark(self._path):
+            raise ShimError(
+                INVALID_NETWORK_CONFIG,
+                "dns_enabled: aardvark-dns is not installed",
+                "install it, or set dns_enabled to false",
+            )
+        asked = mapping.request(self._entry, environ, conf, self._allocate(environ, conf))
+        path = self._file(environ, conf)
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        write_atomically(path, json.dumps(asked))
+        status = self._setup(environ, asked)
+        return mapping.result_of(asked, status, environ.get("CNI_NETNS", ""))
+
+    def _setup(self, environ: Mapping[str, str], asked: Json) -> Json:
+        text = self._run("setup", environ, asked)
+        what = f"driver {self.type!r}"
+        if not mapping.is_built_in(self._entry):
+            return netavark.decode_status(text, what)
+        name = asked["network"]["name"]
+        status: Json = netavark.decode_statuses(text, what).get(name, {})
+        return status
+
+    def _delete(self, environ: Mapping[str, str], conf: Json) -> None:
+        path = self._file(environ, conf)
+        try:
+            with open(path, encoding="utf-8") as file:
+                asked = json.load(file)
+        except FileNotFoundError:
+            pass  # nothing was set up
+        else:
+            self._tear_down(environ, asked)
+            os.unlink(path)
+        if self._ipam is not None:
+            self._call_ipam("DEL", environ, conf)
+
+    def _tear_down(self, environ: Mapping[str, str], asked: Json) -> None:
+        """Tear down. What is gone already is an error to netavark, and none to us."""
+        if netns.identity(environ.get("CNI_NETNS", "")) is None and mapping.is_built_in(
+            self._entry
+        ):
+            # Before 2.1 netavark does nothing without a netns, and its rules stay for ever.
+            with netns.StandIn() as path:
+                self._tear_down({**environ, "CNI_NETNS": path}, asked)
+            return
+        try:
+            self._run("teardown", environ, asked)
+        except ShimError as error:
+            if netns.has_interface(environ.get("CNI_NETNS", ""), environ["CNI_IFNAME"]):
+                raise
+            warn(f"the interface is gone already: {error}")
+
+    def _status(self, environ: Mapping[str, str]) -> None:
+        """Have the program say who it is."""
+        command = "version" if mapping.is_built_in(self._entry) else "info"
+        what = f"driver {self.type!r} ({command})"
+        status, stdout, stderr = _start(self._path, environ, [command], b"", what, self.timeout)
+        # A plugin may know no `info`, as nobody calls it; that it runs is enough.
+        if status and command == "version":
+            raise ShimError(NOT_AVAILABLE, f"{what} failed", child.explain("", stderr or stdout))
+
+    def _allocate(self, environ: Mapping[str, str], conf: Json) -> list[Json]:
+        if self._ipam is None:
+            # The caller's own, if there are any.
+            return list((conf.get("ipam") or {}).get("addresses") or [])
+        return mapping.ips_of(self._call_ipam("ADD", environ, conf), conf["cniVersion"])
+
+    def _call_ipam(self, verb: str, environ: Mapping[str, str], conf: Json) -> Json:
+        assert self._ipam is not None
+        spoken = self._versions.of(self._ipam, environ)
+        keys = ("name", "runtimeConfig", "args")
+        asked: Json = {key: conf[key] for key in keys if key in conf}
+        asked["cniVersion"] = versions.choose(spoken, conf["cniVersion"], self._ipam.type)
+        asked |= {"type": self.type, "ipam": mapping.ipam_of(self._entry)}
+        answer = self._ipam.call(verb, environ, asked) or {}
+        return {"cniVersion": asked["cniVersion"], **answer}
+
+    def _run(self, command: str, environ: Mapping[str, str], asked: Json) -> bytes:
+        """Run the program to its end; give what it printed. ShimError where it fails."""
+        arguments = [command, environ.get("CNI_NETNS", "")]
+        given = asked
+        if mapping.is_built_in(self._entry):
+            arguments = [*self._global_arguments(), *arguments]
+            given = mapping.network_options(asked)
+        what = f"driver {self.type!r} ({command})"
+        return _run(self._path, environ, arguments, given, what, self.timeout)
+
+    def _global_arguments(self) -> list[str]:
+        config = f"{self._directory}/config"
+        os.makedirs(config, 0o700, exist_ok=True)
+        names = aardvark(self._path)
+        rootless = "false" if netns.is_initial_userns() else "true"
+        return [
+            *("--config", config),
+            f"--rootless={rootless}",
+            *([f"--aardvark-binary={names}"] if names else []),
+        ]
+
+    def _file(self, environ: Mapping[str, str], conf: Json) -> str:
+        names = (conf["name"], environ["CNI_CONTAINERID"], environ["CNI_IFNAME"], self.type)
+        return f"{self._directory}/attachments/{':'.join(names)}"
+
+
+def create(entry: Json, conf: Configuration, environ: Mapping[str, str], network: Json) -> bytes:
+    """Have a plugin of netavark complete a network; give what it printed."""
+    path = find(entry, conf.plugin_dirs, environ)
+    what = f"driver {entry['driver']!r} (create)"
+    return _run(path, environ, ["create"], network, what, conf.timeout)
+
+
+def _run(
+    path: str,
+    environ: Mapping[str, str],
+    arguments: list[str],
+    given: Json,
+    what: str,
+    timeout: float,
+) -> bytes:
+    text = json.dumps(given).encode()
+    status, stdout, stderr = _start(path, environ, arguments, text, what, timeout)
+    if status == 0:
+        invoke.pass_on(stderr)
+        return stdout
+    error = netavark.parse_error(stdout)
+    if error:
+        raise ShimError(INTERNAL, f"{what} failed: {error}", child.explain("", stderr))
+    raise ShimError(
+        PLUGIN_MISBEHAVED,
+        f"{what} {invoke.ending(status)}",
+        child.explain(f"it printed {stdout[:500]!r}" if stdout else "", stderr),
+    )
+
+
+def _start(
+    path: str,
+    environ: Mapping[str, str],
+    arguments: list[str],
+    stdin: bytes,
+    what: str,
+    timeout: float,
+) -> tuple[int, bytes, bytes]:
+    inherited = {k: v for k, v in environ.items() if not k.startswith("CNI_")}
+    return child.run(
+        path,
+        invoke.with_path(inherited),
+        stdin,
+        arguments=arguments,
+        name=what,
+        what=what,
+        timeout=timeout,
+    )
+
+
+def find(entry: Json, plugin_dirs: list[str], environ: Mapping[str, str]) -> str:
+    """Find the program of an entry: `path`, the netavark binary, or a plugin of netavark.
+
+    Raises ShimError (code 7) where there is none.
+    """
+    name = entry["driver"]
+    if entry.get("path"):
+        candidates = [entry["path"]]
+    elif mapping.is_built_in(entry):
+        candidates = binaries("netavark", environ)
+    else:
+        candidates = [f"{directory}/{name}" for directory in plugin_dirs or PLUGIN_DIRS]
+    for path in candidates:
+        if os.path.isfile(path) and os.access(path, os.X_OK) and not is_shim(path):
+            return str(path)
+    places = ":".join(os.path.dirname(path) for path in candidates)
+    raise ShimError(
+        INVALID_NETWORK_CONFIG,
+        f"failed to find driver {name!r} in path [{places}]",
+        "install netavark" if mapping.is_built_in(entry) else "install it, or set pluginDirs",
+    )
+
+
+def binaries(name: str, environ: Mapping[str, str]) -> list[str]:
+    """List where a binary of netavark may be, most wanted first."""
+    directories = invoke.with_path(environ)["PATH"].split(":")
+    return [f"{directory}/{name}" for directory in (*directories, *invoke.HELPER_DIRECTORIES)]
+
+
+def aardvark(beside: str) -> str:
+    """Find aardvark-dns: beside the netavark binary, else where helpers are; "" if nowhere."""
+    directories = [os.path.dirname(beside), *invoke.HELPER_DIRECTORIES]
+    for path in [f"{directory}/aardvark-dns" for directory in directories]:
+        if os.access(path, os.X_OK):
+            return path
+    return ""
+
+
+def is_shim(path: str) -> bool:
+    """Tell whether a program is a launcher of this one, which would wait for itself for ever."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4096)
+    except OSError:
+        return False
+    return re.match(rb"#!.*python", start) is not None and b"netns_shim.main" in start
