@@ -175,7 +175,8 @@ class _Translation:
         self._refuse(["ipam"] if "ipam" in self._given else [], "driver")
         if name == self._network["driver"]:
             self._problems.append("options.driver: a driver cannot wrap itself")
-        entry: Json = {"driver": name, "capabilities": dict(CAPABILITIES)}
+        # Addresses are the caller's, if there are any: netavark has no other source of them.
+        entry: Json = {"driver": name, "capabilities": dict(CAPABILITIES), "ipam": {}}
         if self._more:
             entry["options"] = self._more
         for key in ("dns_enabled", "internal", "network_dns_servers", "network_interface"):
@@ -184,8 +185,6 @@ class _Translation:
         for key in ("routes", "subnets"):
             if self._network.get(key):
                 entry[key] = [_present(item) for item in self._network[key]]
-        if not is_by_caller(self._network):
-            entry["ipam"] = {}
         return {"plugins": [entry]}
 
     def _refuse(self, keys: list[str], way: str) -> None:

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""netavark's callers as the shim sees them: arguments, standard input, one JSON document."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import bench
+from runtime import PLUGIN
+
+ID = "ab" * 32
+
+
+def network(*subnets: str, name: str = "theirs", **options: str) -> dict[str, Any]:
+    """Write a network of which Podman allocates the addresses, if there are subnets."""
+    return {
+        "name": name,
+        "id": ID,
+        "driver": "cni",
+        "dns_enabled": False,
+        "internal": False,
+        "ipv6_enabled": any(":" in subnet for subnet in subnets),
+        "subnets": [{"subnet": subnet} for subnet in subnets] or None,
+        "options": options,
+    }
+
+
+def request(made: dict[str, Any], container_id: str, *ips: str, **more: Any) -> dict[str, Any]:
+    """Write what a plugin of netavark is given for a container."""
+    options = {"interface_name": "eth0", "static_ips": list(ips) or None, **more}
+    ports = options.pop("ports", None)
+    return {
+        "container_id": container_id,
+        "container_name": f"name-of-{container_id}",
+        "port_mappings": ports,
+        "network": made,
+        "network_options": options,
+    }
+
+
+class Netavark:
+    """Calls the shim as a plugin of netavark."""
+
+    def __init__(self, place: bench.Place, plugin: str = PLUGIN) -> None:
+        self.place = place
+        self.plugin = plugin
+
+    def call(self, *arguments: str, **given: Any):
+        """Call it with anything."""
+        return self.place.run([self.plugin, *arguments], input=json.dumps(given))
+
+    def succeed(self, *arguments: str, **given: Any) -> Any:
+        """Make a call that succeeds; give its answer, None where it is one without."""
+        done = self.call(*arguments, **given)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout) if done.stdout else None
+
+    def fail(self, *arguments: str, **given: Any) -> str:
+        """Make a call that fails; give its error, which is alone in its object."""
+        done = self.call(*arguments, **given)
+        assert done.returncode == 1, done.stdout + done.stderr
+        answer = json.loads(done.stdout)
+        assert list(answer) == ["error"]
+        return answer["error"]
+
+    def setup(self, container: bench.Container, **given: Any) -> list[str]:
+        """Attach a container; give its addresses, without their prefix length."""
+        status = self.succeed("setup", container.netns, **given)
+        (interface,) = status["interfaces"].values()
+        return [subnet["ipnet"].partition("/")[0] for subnet in interface["subnets"]]
+
+    def teardown(self, container: bench.Container, **given: Any) -> None:
+        """Detach a container."""
+        assert self.succeed("teardown", container.netns, **given) is None

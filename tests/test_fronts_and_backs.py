@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Any front with any back, with the real programs: who calls, and what is run."""
+
+from __future__ import annotations
+
+import json
+
+import bench
+import podman
+import pytest
+from podman import Netavark
+from runtime import PLUGIN, Runtime, bridge, page, reaches
+
+SUBNETS = ("10.89.0.0/24", "fd00:89::/64")
+RELEASES = ("1.4.0", "1.14.0")
+# A name server's question for the address of `beta`, RFC 1035.
+ASK = r"""
+import socket
+question = b"\x12\x34\x01\0\0\1\0\0\0\0\0\0\4beta\3dns\6podman\0\0\1\0\1"
+asker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+asker.settimeout(5)
+asker.sendto(question, ("10.89.0.1", 53))
+print(socket.inet_ntoa(asker.recv(512)[-4:]))
+"""
+PORT = {"host_port": 8080, "container_port": 80, "protocol": "tcp", "host_ip": "", "range": 1}
+
+
+def driver(netavark: dict[str, str], release: str, **more) -> dict:
+    """Configure netavark's bridge for a CNI runtime."""
+    subnets = [{"subnet": subnet} for subnet in SUBNETS]
+    path = f"{netavark[release]}/netavark"
+    return {
+        "driver": "bridge",
+        "path": path,
+        "subnets": subnets,
+        "network_interface": "nv0",
+        **more,
+    }
+
+
+def references(place: bench.Place) -> list[str]:
+    """List who is attached to the shared netns's."""
+    status = json.loads(place.run([PLUGIN, "status", "--json"], check=True).stdout)
+    return [r["containerID"] for netns in status["netns"] for r in netns["references"]]
+
+
+@pytest.mark.parametrize("back", ["type=bridge", *(f"driver {r}" for r in RELEASES)])
+def test_cni_runtime(world, session, netavark, back):
+    """A CNI runtime has containers attached, checked and detached, whoever does it."""
+    delegate = bridge(*SUBNETS)
+    if back != "type=bridge":
+        delegate = driver(netavark, back.removeprefix("driver "))
+    runtime = Runtime(session, delegate=delegate)
+    with session.container() as first, session.container() as second:
+        result = runtime.add("a", first)
+        runtime.add("b", second)
+        runtime.succeed("CHECK", "a", first.netns, conf={"prevResult": result})
+
+        assert reaches(first, "10.89.0.3")
+        assert reaches(first, "fd00:89::3")
+        assert page(first, bench.PAGE_BEYOND)
+        assert references(session) == ["a", "b"]
+        runtime.delete("a", first)
+        runtime.delete("a", first)
+        assert not reaches(second, "10.89.0.2")
+        runtime.delete("b", second)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("back", ["type=bridge", "conf=", "driver=bridge"])
+def test_netavark(world, session, netavark, back):
+    """netavark has containers attached and detached in the host's netns, whoever does it."""
+    key, _, value = back.partition("=")
+    if key == "conf":
+        value = f"{world.env['HOME']}/theirs.conflist"
+        conf = {"cniVersion": "1.0.0", "name": "ours", "plugins": [bridge()]}
+        session.path(value).write_text(json.dumps(conf))
+    caller = Netavark(session)
+    made = caller.succeed("create", **podman.network(*SUBNETS, **{key: value}))
+    assert {name: made[name] for name in ("name", "id", "driver")} == {
+        "name": "theirs",
+        "id": podman.ID,
+        "driver": "cni",
+    }
+    with session.container() as first, session.container() as second:
+        ours = podman.request(made, "a", "10.89.0.7", "fd00:89::7", ports=[PORT])
+        theirs = podman.request(made, "b", "10.89.0.8", "fd00:89::8")
+
+        assert caller.setup(first, **ours) == ["10.89.0.7", "fd00:89::7"]
+        caller.setup(second, **theirs)
+
+        assert reaches(first, "10.89.0.8")
+        assert page(first, bench.PAGE_BEYOND)
+        assert references(session) == ["a", "b"]
+        caller.teardown(first, **ours)
+        caller.teardown(first, **ours)
+        caller.teardown(second, **theirs)
+    assert world.leftovers() == []
+
+
+def test_network_with_its_own_addresses(world, session):
+    """Where the network has no subnets the CNI plugin allocates, and Podman is told not to."""
+    conf = {"cniVersion": "0.4.0", "name": "ours", "plugins": [bridge()]}
+    path = f"{world.env['HOME']}/ours.conflist"
+    session.path(path).write_text(json.dumps(conf))
+    caller = Netavark(session)
+    made = caller.succeed("create", **podman.network(conf=path))
+    assert made["ipam_options"] == {"driver": "none"}
+    with session.container() as container:
+        given = podman.request(made, "c", static_mac="02:00:00:00:00:0c")
+
+        assert caller.setup(container, **given) == ["10.89.0.2"]
+
+        assert "02:00:00:00:00:0c" in container.run(["ip", "link", "show", "eth0"]).stdout
+        session.path(path).unlink()
+        caller.teardown(container, **given)
+    assert world.leftovers() == []
+
+
+def test_setup_that_fails(world, session):
+    """A setup that fails half-way has undone what it did, and says why."""
+    caller = Netavark(session)
+    made = podman.network("10.89.0.0/24", type="bridge")
+    made["subnets"][0]["gateway"] = "10.99.0.1"  # the plugin gives it to the bridge all the same
+    made["routes"] = [{"destination": "10.5.0.0/16", "gateway": "10.77.0.1"}]
+    with session.container() as container:
+        error = caller.fail("setup", container.netns, **podman.request(made, "c", "10.89.0.7"))
+
+        assert "10.5.0.0" in error or "unreachable" in error, error
+        assert "eth0" not in container.run(["ip", "link"]).stdout
+    assert world.leftovers() == []
+
+
+def test_container_that_is_gone(world, session):
+    """A teardown after the end of the container succeeds, and the others stay."""
+    caller = Netavark(session)
+    made = caller.succeed("create", **podman.network("10.89.0.0/24", type="bridge"))
+    first, second = session.container(), session.container()
+    with second:
+        caller.setup(first, **podman.request(made, "a", "10.89.0.7"))
+        caller.setup(second, **podman.request(made, "b", "10.89.0.8"))
+        first.close()
+
+        caller.teardown(first, **podman.request(made, "a", "10.89.0.7"))
+
+        assert references(session) == ["b"]
+        assert page(second, bench.PAGE)
+        caller.teardown(second, **podman.request(made, "b", "10.89.0.8"))
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("kind", ["bridge", "macvlan"])
+def test_real_netavark_calls_it(world, session, netavark, kind):
+    """netavark 1.14 takes the shim for a driver, which then runs in the netns that both are in."""
+    made = podman.network("10.89.0.0/24", type=kind)
+    if kind == "macvlan":
+        made["network_interface"] = "parent"
+    given = {
+        "container_id": "c",
+        "container_name": "web",
+        "networks": {"theirs": {"interface_name": "eth0", "static_ips": ["10.89.0.7"]}},
+        "network_info": {"theirs": {**made, "driver": "netns-shim"}},
+    }
+    config = world.runtime_dir
+    options = ["--config", config, "--rootless=true", "--plugin-directory", world.plugin_dir]
+    program = [f"{netavark['1.14.0']}/netavark", *options]
+    with session.container() as outer, session.container() as container:
+        outer.run(["ip", "link", "add", "parent", "type", "veth", "peer", "name", "x"], check=True)
+        outer.run(["ip", "link", "set", "parent", "up"], check=True)
+
+        done = outer.run([*program, "setup", container.netns], input=json.dumps(given))
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        (interface,) = json.loads(done.stdout)["theirs"]["interfaces"].values()
+        assert interface["subnets"][0]["ipnet"] == "10.89.0.7/24"
+        assert "10.89.0.7/24" in container.run(["ip", "address", "show", "eth0"]).stdout
+        done = outer.run([*program, "teardown", container.netns], input=json.dumps(given))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "eth0" not in container.run(["ip", "link"]).stdout
+        assert not list(world.path(f"{world.runtime_dir}/netns-shim/.in-place/refs").iterdir())
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_names(world, session, netavark, cnidrive, release):
+    """Through libcni, containers of netavark's bridge find each other by name and by alias."""
+    delegate = driver(netavark, release, dns_enabled=True)
+    capabilities = {"aliases": True}
+    conf = {
+        "cniVersion": "1.0.0",
+        "name": "named",
+        "plugins": [{"type": "netns-shim", "delegate": delegate, "capabilities": capabilities}],
+    }
+    directory = f"{world.env['HOME']}/net.d"
+    session.path(directory).mkdir()
+    session.path(f"{directory}/named.conflist").write_text(json.dumps(conf))
+    env = {**session.env, "NETCONFPATH": directory, "CNI_PATH": world.plugin_dir}
+
+    def drive(verb, container, **more):
+        argv = [cnidrive, verb, "named", container.netns]
+        return session.run(argv, env={**env, **more}, check=True).stdout
+
+    with session.container() as alpha, session.container() as beta:
+        result = json.loads(drive("add", alpha, CNI_ARGS="IgnoreUnknown=1;K8S_POD_NAME=alpha"))
+        drive("add", beta, CNI_ARGS="IgnoreUnknown=1", CAP_ARGS='{"aliases": ["beta"]}')
+
+        assert "10.89.0.1" in result["dns"]["nameservers"]
+        assert alpha.run(["python3", "-c", ASK]).stdout == "10.89.0.3\n"
+        drive("check", alpha)
+        drive("del", alpha)
+        drive("del", beta)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_driver_and_a_container_that_is_gone(world, session, netavark, release):
+    """DEL of a container that is gone takes its published port and its lease away, others stay."""
+    delegate = driver(netavark, release, capabilities={"portMappings": True})
+    runtime = Runtime(session, delegate=delegate, capabilities={"portMappings": True})
+    mapping = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
+    ports = {"runtimeConfig": {"portMappings": [mapping]}}
+    rules = [PLUGIN, "run", "--", "sh", "-c", "nft list ruleset | grep -c 'dnat.*10.89.0.3'"]
+    first, second = session.container(), session.container()
+    with first:
+        runtime.add("a", first)
+        runtime.add("b", second, conf=ports)
+        assert session.run(rules).stdout != "0\n"
+        second.close()
+
+        runtime.delete("b", second, conf=ports)
+
+        assert session.run(rules).stdout == "0\n"
+        assert references(session) == ["a"]
+        assert reaches(first, "10.89.0.1")
+        with session.container() as third:
+            runtime.add("d", third)
+            runtime.delete("d", third)
+        runtime.delete("a", first)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_driver_that_fails(world, session, netavark, release):
+    """A bridge of netavark that cannot be made leaves neither a lease nor an interface."""
+    bad = [{"subnet": "10.89.0.0/24", "gateway": "10.89.0.1"}]
+    routes = [{"destination": "10.5.0.0/16", "gateway": "10.77.0.1"}]
+    delegate = {**driver(netavark, release), "subnets": bad, "routes": routes}
+    if release == "1.4.0":  # it knows no routes
+        delegate = {**driver(netavark, release), "options": {"mtu": "x"}}
+    runtime = Runtime(session, delegate=delegate)
+    with session.container() as other, session.container() as container:
+        runtime.add("other", other, conf={"name": "other", "delegate": bridge("10.90.0.0/24")})
+
+        error = runtime.fail("ADD", "c", container.netns)
+
+        assert error["msg"].startswith("driver 'bridge' (setup) failed: "), error
+        assert "eth0" not in container.run(["ip", "link"]).stdout
+        state = world.path(f"{world.runtime_dir}/netns-shim/default")
+        assert not list((state / "var/lib/cni/networks/rootless").glob("10.*"))
+        assert not list((state / "netavark/attachments").iterdir())
+        assert references(session) == ["other"]
+        runtime.delete("other", other, conf={"name": "other", "delegate": bridge("10.90.0.0/24")})
+    assert world.leftovers() == []
+
+
+def test_macvlan_without_its_parent(world, session, netavark):
+    """A driver that cannot do what it is asked is an error with its own words."""
+    delegate = {"driver": "macvlan", "subnets": [{"subnet": "10.89.0.0/24"}]}
+    runtime = Runtime(session, delegate={**delegate, "network_interface": "nowhere"})
+    with session.container() as container:
+        error = runtime.fail("ADD", "c", container.netns)
+
+    assert error["code"] == 999
+    assert error["msg"].startswith("driver 'macvlan' (setup) failed: "), error
+    assert world.leftovers() == []
+
+
+@pytest.mark.usefixtures("netavark")
+def test_status_of_a_driver(session):
+    """STATUS asks the binary, and says which one is missing."""
+    delegate = {"driver": "bridge", "subnets": [{"subnet": "10.89.0.0/24"}]}
+    runtime = Runtime(session, delegate=delegate)
+
+    runtime.succeed("STATUS", conf={"cniVersion": "1.1.0"})
+    gone = {"cniVersion": "1.1.0", "delegate": {**delegate, "path": "/no/netavark"}}
+    error = runtime.fail("STATUS", conf=gone)
+
+    assert error["code"] == 50
+    assert "failed to find driver 'bridge' in path [/no]" in error["msg"]

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shim in the place of the `netavark` binary, in the host's netns, with the real ones."""
+
+from __future__ import annotations
+
+import json
+
+import bench
+import pytest
+from runtime import PLUGIN, kill, page, reaches
+
+STAND_IN = "/opt/bench/netavark"
+RELEASES = ["1.4.0", "1.14.0"]
+
+
+def network(name: str, number: int) -> dict:
+    """Write a network of netavark."""
+    return {
+        "name": name,
+        "id": f"{number:064x}",
+        "driver": "bridge",
+        "network_interface": f"nv{number}",
+        "subnets": [{"subnet": f"10.89.{number}.0/24", "gateway": f"10.89.{number}.1"}],
+        "dns_enabled": False,
+        "internal": False,
+        "ipv6_enabled": False,
+    }
+
+
+def request(container_id: str, host: int, *names: str) -> dict:
+    """Write what netavark is given for a container in one or several networks."""
+    networks = {
+        name: {"interface_name": f"eth{i}", "static_ips": [f"10.89.{i}.{host}"]}
+        for i, name in enumerate(names)
+    }
+    infos = {name: network(name, i) for i, name in enumerate(names)}
+    return {
+        "container_id": container_id,
+        "container_name": container_id,
+        "networks": networks,
+        "network_info": infos,
+    }
+
+
+@pytest.fixture(scope="module")
+def installed(world, netavark):
+    """Install the stand-in; give a function that lets it find one release or the other."""
+    command = ["/opt/netns-shim/bin/netns-shim", "install", "--name", "netavark", "/opt/bench"]
+    world.root.run(command, check=True)
+
+    def environment(release: str) -> dict[str, str]:
+        path = f"{netavark[release]}:{world.env['PATH']}"
+        return {**world.env, "PATH": f"/opt/bench:{path}"}
+
+    return environment
+
+
+class Caller:
+    """Calls `netavark` and does not know that it is another one."""
+
+    def __init__(self, session: bench.Session, env: dict[str, str]) -> None:
+        self.session = session
+        self.env = env
+        self.options = ["--config", f"{env['XDG_RUNTIME_DIR']}/networks", "--rootless=true"]
+        session.run(["mkdir", "-p", self.options[1]], check=True)
+
+    def call(self, verb: str, netns: str, text: str):
+        """Call it with any standard input."""
+        argv = [STAND_IN, *self.options, verb, netns]
+        return self.session.run(argv, env=self.env, input=text)
+
+    def succeed(self, verb: str, container: bench.Container, **given):
+        """Make a call that succeeds; give its answer."""
+        done = self.call(verb, container.netns, json.dumps(given))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout) if done.stdout else None
+
+    def fail(self, verb: str, container: bench.Container, **given) -> str:
+        """Make a call that fails; give its error."""
+        done = self.call(verb, container.netns, json.dumps(given))
+        assert done.returncode == 1, done.stdout + done.stderr
+        return json.loads(done.stdout)["error"]
+
+    def references(self) -> list[tuple[str, str]]:
+        """List containers and interfaces."""
+        done = self.session.run([PLUGIN, "status", "--json"], check=True)
+        found = [r for netns in json.loads(done.stdout)["netns"] for r in netns["references"]]
+        return sorted((r["containerID"], r["ifname"]) for r in found)
+
+
+@pytest.fixture(params=RELEASES)
+def caller(session, installed, request):
+    """A caller for each release."""
+    return Caller(session, installed(request.param))
+
+
+def test_it_attaches(world, session, caller):
+    """Containers in one network and in two are attached, and detached, as netavark does it."""
+    with session.container() as first, session.container() as second:
+        answer = caller.succeed("setup", first, **request("a", 5, "one", "two"))
+        caller.succeed("setup", second, **request("b", 6, "one"))
+
+        assert list(answer) == ["one", "two"] or sorted(answer) == ["one", "two"]
+        assert page(first, bench.PAGE)
+        assert reaches(second, "10.89.0.5")
+        assert caller.references() == [("a", "eth0"), ("a", "eth1"), ("b", "eth0")]
+        caller.succeed("teardown", first, **request("a", 5, "one", "two"))
+        assert caller.references() == [("b", "eth0")]
+        caller.succeed("teardown", second, **request("b", 6, "one"))
+    session.run(["rm", "-r", caller.options[1]], check=True)
+    assert world.leftovers() == []
+
+
+def test_what_the_real_one_says(world, session, caller):
+    """Errors are the real one's: of a second setup, which harms nothing, and a second teardown."""
+    given = request("a", 5, "one")
+    with session.container() as container:
+        caller.succeed("setup", container, **given)
+
+        assert "eth0 already exists" in caller.fail("setup", container, **given)
+        assert page(container, bench.PAGE)
+        caller.succeed("teardown", container, **given)
+        assert "No such device" in caller.fail("teardown", container, **given)
+    session.run(["rm", "-r", caller.options[1]], check=True)
+    assert world.leftovers() == []
+
+
+def test_container_that_is_gone(world, session, caller):
+    """A teardown after the end of the container gives its reference back, whatever is said."""
+    container = session.container()
+    caller.succeed("setup", container, **request("a", 5, "one"))
+    container.close()
+
+    caller.fail("teardown", container, **request("a", 5, "one"))
+
+    session.run(["rm", "-r", caller.options[1]], check=True)
+    assert world.leftovers() == []
+
+
+def test_setup_that_fails(world, session, caller):
+    """A setup that fails leaves nothing, and its error is the real one's."""
+    given = request("a", 5, "one")
+    given["networks"]["one"]["static_ips"] = None
+    with session.container() as container:
+        assert "no static ips provided" in caller.fail("setup", container, **given)
+
+        assert "eth0" not in container.run(["ip", "link"]).stdout
+    session.run(["rm", "-r", caller.options[1]], check=True)
+    assert world.leftovers() == []
+
+
+def test_list_of_networks(session, caller):
+    """Networks as a list, as Podman 6 sends them, are understood; the real one may refuse them."""
+    given = request("a", 5, "one")
+    given["networks"] = [{"name": "one", **given["networks"]["one"]}]
+    with session.container() as container:
+        error = caller.fail("setup", container, **given)
+
+    assert "invalid type" in error or "expected a map" in error, error
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "cannot decode the request: it is empty"),
+        ("[]", "it is not a JSON object"),
+        ("{}", "container_id: is missing\nnetworks: is missing"),
+        ('{"container_id": "../x", "networks": {"a/b": {"interface_name": ""}}}', "3 problems"),
+    ],
+)
+def test_bad_input(world, session, caller, text, problem):
+    """What cannot be understood is refused before anything is made for it."""
+    done = caller.call("setup", "/proc/self/ns/net", text)
+
+    assert done.returncode == 1
+    assert problem in json.loads(done.stdout)["error"]
+    session.run(["rm", "-r", caller.options[1]], check=True)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_all_else_is_the_real_ones(session, installed, release):
+    """`version`, `update`, wrong usage: the real one is run in the place of the shim."""
+    env = installed(release)
+
+    version = session.run([STAND_IN, "version"], env=env)
+    usage = session.run([STAND_IN, "no-such-command"], env=env)
+    update = ["--config", "/tmp", "update", "n", "--network-dns-servers", "192.0.2.1"]
+    updated = session.run([STAND_IN, *update], env=env)
+    real = session.run([f"{env['PATH'].split(':')[1]}/netavark", *update], env=env)
+
+    assert json.loads(version.stdout)["version"] == release
+    assert (usage.returncode, usage.stdout) == (2, "")
+    assert (updated.returncode, updated.stdout) == (real.returncode, real.stdout)
+
+
+def test_in_place(world, session, caller):
+    """In a netns of the caller's own the real one works by itself, and nothing is remembered."""
+    with session.container() as outer, session.container() as container:
+        caller.session = outer
+        caller.succeed("setup", container, **request("a", 5, "one"))
+
+        assert "nv0" in outer.run(["ip", "link"]).stdout
+        caller.succeed("teardown", container, **request("a", 5, "one"))
+    assert not world.path(f"{world.runtime_dir}/netns-shim").exists()
+
+
+def test_uplink_that_died(world, session, caller):
+    """The next setup starts a lost uplink again."""
+    with session.container() as first, session.container() as second:
+        caller.succeed("setup", first, **request("a", 5, "one"))
+        status = json.loads(session.run([PLUGIN, "status", "--json"], check=True).stdout)
+        kill(status["netns"][0]["uplink"]["pid"])
+
+        caller.succeed("setup", second, **request("b", 6, "one"))
+
+        assert page(first, bench.PAGE)
+        caller.succeed("teardown", first, **request("a", 5, "one"))
+        caller.succeed("teardown", second, **request("b", 6, "one"))
+    session.run(["rm", "-r", caller.options[1]], check=True)
+    assert world.leftovers() == []
