@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import bench
+import podman
 import pytest
+from podman import Netavark
 from runtime import PLUGIN, ips, page, reaches
 
 from netns_shim import schema
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 SAMPLES = {path.stem: json.loads(path.read_text()) for path in sorted(CONF.glob("*.conflist"))}
+NETWORKS = {path.stem: json.loads(path.read_text()) for path in sorted(CONF.glob("podman/*"))}
 MAPPINGS = '{"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}'
 SERVER = (
     "import socket; s = socket.create_server(('', 80)); print(flush=True); "
@@ -101,9 +105,15 @@ def test_samples_share_nothing():
     for sample in SAMPLES:
         for entry in entries(sample):
             for plugin in entry.get("plugins", [entry.get("delegate")]):
-                if plugin["type"] == "bridge":
+                if plugin.get("type") == "bridge":
                     bridges.append(plugin["bridge"])
                     subnets += [r["subnet"] for (r,) in plugin["ipam"]["ranges"]]
+                elif "driver" in plugin:
+                    bridges.append(plugin["network_interface"])
+                    subnets += [s["subnet"] for s in plugin["subnets"]]
+    for network in NETWORKS.values():
+        bridges += filter(None, [network.get("network_interface")])
+        subnets += [s["subnet"] for s in network.get("subnets", [])]
 
     for names in (bridges, subnets, [conf["name"] for conf in SAMPLES.values()]):
         assert len(set(names)) == len(names) >= len(SAMPLES)
@@ -194,3 +204,35 @@ def test_samples_live_side_by_side(world, libcni):
         libcni.call("del", sample, container)
         container.close()
     assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network_of_podman(world, session, name):
+    """`create` has nothing to add to a sample, and a container is attached by it and detached."""
+    directory = world.path("/etc/cni/net.d")
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.copy(CONF / "10-bridge.conflist", directory)
+    caller, sample = Netavark(session), NETWORKS[name]
+    ips = ["10.89.10.7"] if name == "mine" else ["10.89.11.7"] if name == "wrapped" else []
+    given = podman.request(sample, "c", *ips)
+    with session.container() as container:
+        assert caller.succeed("create", **sample) == sample
+        (address,) = caller.setup(container, **given)
+
+        assert address == (ips or ["10.89.1.2"])[0]
+        assert page(container, bench.PAGE_BEYOND)
+        caller.teardown(container, **given)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network_is_made_as_described(name):
+    """The command in conf/README.md has the options and addresses of the sample."""
+    text = (CONF / "README.md").read_text()
+    (command,) = re.findall(rf"`(podman network create [^`]* {name})`", text)
+    words = command.split()
+
+    options = dict(words[i + 1].split("=", 1) for i, word in enumerate(words) if word == "-o")
+    subnets = [words[i + 1] for i, word in enumerate(words) if word == "--subnet"]
+    assert options == NETWORKS[name]["options"]
+    assert subnets == [subnet["subnet"] for subnet in NETWORKS[name].get("subnets", [])]
