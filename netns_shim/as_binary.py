@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 
-from . import child, driver, invoke, netavark, netns, skel, state
+from . import child, driver, enter, invoke, netavark, netns, skel, state
 from .errors import INVALID_NETWORK_CONFIG, ShimError
 from .place import Shared
 from .references import ADDING, DELETING, LIVE, reference_name
+from .turn import Turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,6 +110,11 @@ class _Attaching:
             timeout=TIMEOUT,
         )
 
+    def _turn(self) -> Turn:
+        # Podman runs one at a time, so none expects another beside it.
+        what = f"{NAME} {self._arguments.command}"
+        return Turn(self._place.state.path("started/netavark.lock"), TIMEOUT, what)
+
     def _name(self, network: str, ifname: str) -> str:
         return reference_name(network, self._asked["container_id"], ifname, [NAME])
 
@@ -132,7 +138,7 @@ class _Attaching:
                     netnsID=netns.identity(path),
                     since=state.now(),
                 )
-            with self._place.inside(fd, self._keep):
+            with self._turn(), self._place.inside(fd, self._keep):
                 status, stdout, stderr = self._start(self._arguments.words)
                 if status and len(ours) == len(held):
                     # It leaves what it has half made.
@@ -165,7 +171,7 @@ class _Attaching:
                 reference.write(DELETING)
         fd = self._place.open_as_is() if held else None
         inside = self._place.inside(fd, self._keep) if held else self._place.nowhere(self._keep)
-        with inside:
+        with self._turn() if held else enter.Unchanged(), inside:
             if netns.identity(path) is None:
                 # Without a netns it does nothing before 2.1, and leaves its rules for ever.
                 with netns.StandIn() as stand_in:

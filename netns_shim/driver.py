@@ -22,6 +22,7 @@ from .errors import (
     warn,
 )
 from .state import write_atomically
+from .turn import Turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -169,10 +170,13 @@ class Driver:
             arguments = [*self._global_arguments(), *arguments]
             given = mapping.network_options(asked)
         what = f"driver {self.type!r} ({command})"
-        return _run(self._path, environ, arguments, given, what, self.timeout)
+        # Podman runs one at a time, so none expects another beside it.
+        with Turn(f"{self._directory}/lock", self.timeout, what):
+            return _run(self._path, environ, arguments, given, what, self.timeout)
 
     def _global_arguments(self) -> list[str]:
-        config = f"{self._directory}/config"
+        # Its aardvark-dns serves the netns that it was started in and no other.
+        config = f"{self._directory}/config-{os.stat('/proc/self/ns/net').st_ino}"
         os.makedirs(config, 0o700, exist_ok=True)
         names = aardvark(self._path)
         rootless = "false" if netns.is_initial_userns() else "true"

@@ -13,11 +13,10 @@ such as published ports; but it belongs to all networks of a netns, so the lock 
 from __future__ import annotations
 
 import binascii
-import fcntl
 import os
 import time
 
-from .errors import TRY_AGAIN_LATER, ShimError
+from . import turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
     from .request import Request
     from .state import State
-
-# How often somebody who waits looks again, in seconds: short beside what a plugin takes.
-PAUSE = 0.01
 
 
 class First:
@@ -50,29 +46,15 @@ class First:
     def __enter__(self) -> None:
         deadline = time.monotonic() + self._timeout
         while not os.path.exists(self._marker):
-            if self._is_locked():
-                return
-            if time.monotonic() > deadline:
-                raise ShimError(
-                    TRY_AGAIN_LATER,
-                    "the first attachments to this network are still being made",
-                    f"waited {self._timeout:g} s for {self._path}",
-                )
-            time.sleep(PAUSE)
-
-    def _is_locked(self) -> bool:
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return False
+            self._lock = turn.take(self._path)
+            if self._lock >= 0:
+                break
+            what = "the first attachments to this network are still being made"
+            turn.wait(deadline, what, self._path)
         # Whoever had the lock before may have been the first, and have succeeded.
-        if os.path.exists(self._marker):
-            os.close(fd)
-            return True
-        self._lock = fd
-        return True
+        if self._lock >= 0 and os.path.exists(self._marker):
+            os.close(self._lock)
+            self._lock = -1
 
     def __exit__(
         self,

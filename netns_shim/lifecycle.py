@@ -68,6 +68,7 @@ def repair(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) 
         if netns.identity(state.pin) is None:
             refuse_if_elsewhere(state)
             _forget_other_boot(state)
+            process.stop_name_server(state)
             _stop_uplink(state)
             _unpin(state)
             # In a new netns somebody is the first again.

@@ -7,6 +7,7 @@ whose it is.
 
 from __future__ import annotations
 
+import glob
 import os
 import select
 import signal
@@ -40,12 +41,12 @@ def stop(pid: int, since: int) -> None:
             signal.pidfd_send_signal(pidfd, number)
             if poll.poll(STOP_SECONDS * 1000):
                 return
-        warn(f"the uplink with PID {pid} does not end")
+        warn(f"the process {pid} does not end")
     except ProcessLookupError:
         return
     except PermissionError as error:
         # A security module may forbid the signal; the netns can be removed all the same.
-        warn(f"cannot end the uplink with PID {pid}: {error}")
+        warn(f"cannot end the process {pid}: {error}")
     finally:
         os.close(pidfd)
 
@@ -78,16 +79,21 @@ def stop_name_server(state: State) -> None:
     """End an aardvark-dns that netavark has started in this netns and left there.
 
     It ends by itself with the last container, unless a teardown failed. Its record is a process
-    ID alone, so it has to be in the netns to be the one.
+    ID alone, so it must have been told to look into our directory to be the one.
     """
-    try:
-        with open(state.path("netavark/config/aardvark-dns/aardvark.pid"), "rb") as file:
-            pid = int(file.read())
-        since = start_time(pid)
-        if since and _file(f"/proc/{pid}/ns/net") == _file(state.pin) is not None:
+    directory = state.path("netavark")
+    for record in glob.glob("config-*/aardvark-dns/aardvark.pid", root_dir=directory):
+        try:
+            with open(f"{directory}/{record}", "rb") as file:
+                pid = int(file.read())
+            since = start_time(pid)
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                arguments = file.read().split(b"\0")
+        except (OSError, ValueError):
+            continue  # it has ended
+        told = os.fsencode(f"{directory}/{os.path.dirname(record)}")
+        if since and any(argument.rstrip(b"/") == told for argument in arguments):
             stop(pid, since)
-    except (OSError, ValueError):
-        return  # there is none
 
 
 def _file(path: str) -> tuple[int, int] | None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import bench
 import podman
@@ -286,3 +288,21 @@ def test_status_of_a_driver(session):
 
     assert error["code"] == 50
     assert "failed to find driver 'bridge' in path [/no]" in error["msg"]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_many_at_once(world, session, netavark, release):
+    """Twelve containers at once on netavark's bridge, and away again, do not clash."""
+    delegate = driver(netavark, release, dns_enabled=True)
+    runtime = Runtime(session, delegate=delegate)
+    with ExitStack() as stack, ThreadPoolExecutor(12) as pool:
+        containers = [stack.enter_context(session.container()) for _ in range(12)]
+        names = [f"c{i}" for i in range(12)]
+
+        results = list(pool.map(runtime.add, names, containers))
+
+        addresses = {ip["address"] for result in results for ip in result["ips"]}
+        assert len(addresses) == 24
+        assert all(reaches(container, "10.89.0.1") for container in containers)
+        list(pool.map(runtime.delete, names, containers))
+    assert world.leftovers() == []

@@ -35,6 +35,7 @@ LAYERS = (
     "conflist",
     "network",
     "child",
+    "turn",
     "invoke",
     "versions",
     "driver",

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking turns: one process at a time, and none waits for ever."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from .errors import TRY_AGAIN_LATER, ShimError
+
+# How often somebody who waits looks again, in seconds: short beside what a plugin takes.
+PAUSE = 0.01
+
+
+def take(path: str) -> int:
+    """Lock a file, made if need be; give its descriptor, -1 where another process has the lock."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return -1
+    return fd
+
+
+def wait(deadline: float, what: str, path: str) -> None:
+    """Wait a moment; ShimError (code 11) after the deadline, on the monotonic clock."""
+    if time.monotonic() > deadline:
+        raise ShimError(TRY_AGAIN_LATER, what, f"waited for {path}")
+    time.sleep(PAUSE)
+
+
+class Turn:
+    """The lock of a file as a context. The kernel drops it with the process."""
+
+    __slots__ = ("_fd", "_path", "_timeout", "_what")
+
+    def __init__(self, path: str, timeout: float, what: str) -> None:
+        """Take how many seconds to wait at most, and who waits."""
+        self._path = path
+        self._timeout = timeout
+        self._what = what
+
+    def __enter__(self) -> None:
+        deadline = time.monotonic() + self._timeout
+        while (fd := take(self._path)) < 0:
+            wait(deadline, f"{self._what} waits for another one to end", self._path)
+        self._fd = fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
