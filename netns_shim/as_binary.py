@@ -39,28 +39,33 @@ class Arguments:
     """The arguments of the binary: `command`, its own `argument`, and the `paths` in options."""
 
     def __init__(self, words: list[str]) -> None:
-        positional, self.paths, self.file = [], list[str](), ""
-        rest = iter(words)
-        for word in rest:
+        # Where in the words the command and its argument stand.
+        self._places: list[int] = []
+        self.paths: list[str] = []
+        self.file = ""
+        rest = iter(enumerate(words))
+        for place, word in rest:
             name, equals, value = word.partition("=")
             if not name.startswith("-"):
-                positional.append(word)
+                self._places.append(place)
                 continue
             if not name.startswith("--"):
-                name, value, equals = word[:2], word[2:], word[2:]
+                name, equals, value = word[:2], word[2:], word[2:].removeprefix("=")
             if name in WITH_VALUE and not equals:
-                value = next(rest, "")
+                _, value = next(rest, (0, ""))
             if name in WITH_PATH:
                 self.paths.append(value)
             if name in ("-f", "--file"):
                 self.file = value
         self.words = words
-        self.command, self.argument = [*positional, "", ""][:2]
+        self.command, self.argument = [*(words[place] for place in self._places), "", ""][:2]
 
     def with_argument(self, argument: str, command: str = "") -> list[str]:
         """Give the words with another argument, and another command if one is given."""
-        exchanged = {self.argument: argument, self.command: command or self.command}
-        return [exchanged.get(word, word) for word in self.words]
+        words = list(self.words)
+        words[self._places[0]] = command or self.command
+        words[self._places[1]] = argument
+        return words
 
 
 def main(words: list[str]) -> int:
@@ -111,7 +116,7 @@ class _Attaching:
         )
 
     def _turn(self) -> Turn:
-        # Podman runs one at a time, so none expects another beside it.
+        # See `driver`: two of them at once trip over each other.
         what = f"{NAME} {self._arguments.command}"
         return Turn(self._place.state.path("started/netavark.lock"), TIMEOUT, what)
 

@@ -79,13 +79,14 @@ def _setup(asked: Exec, netns: str, environ: Mapping[str, str]) -> str:
 def _teardown(asked: Exec, netns: str, environ: Mapping[str, str]) -> None:
     """Detach by what the setup was given, whatever has become of the files it was made from."""
     request = _recall(asked, environ)
-    if request is None:
-        try:
-            request = _request("DEL", asked, netns, environ)
-        except ShimError as error:
-            warn(f"nothing is known of container {asked.container_id!r}: {error}")
-            return
-    verbs.delete(request)
+    if request is not None:
+        verbs.delete(request)
+        return
+    # One too many, or what there was went with the machine's last start: nothing has to be there.
+    try:
+        verbs.delete(_request("DEL", asked, netns, environ))
+    except ShimError as error:
+        warn(f"nothing is known of container {asked.container_id!r}: {error}")
 
 
 def _recall(asked: Exec, environ: Mapping[str, str]) -> Request | None:
@@ -146,8 +147,9 @@ def _args(asked: Exec) -> str:
 
 def _runtime_config(asked: Exec, conf: Json, *, is_needed: bool) -> Json:
     ips = asked.options.get("static_ips") or []
+    aliases = asked.options.get("aliases")
     offered: Json = {
-        "aliases": {conf["name"]: asked.options.get("aliases") or []},
+        "aliases": {conf["name"]: aliases} if aliases else None,
         "mac": asked.options.get("static_mac"),
         "portMappings": netavark.expand_ports(asked.ports),
     }

@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from . import conf, driver, invoke, mapping, netavark, network, schema
-from .errors import INVALID_NETWORK_CONFIG, ShimError, warn
+from .errors import ShimError, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,15 +27,11 @@ def complete(wanted: Json, environ: Mapping[str, str]) -> str:
 
     Raises ShimError (code 7) with all problems at once.
     """
-    configuration = network.configuration(wanted, environ)
-    schema.validate(configuration)
-    problems = [*_missing(wanted, configuration, environ), *_disagreements(wanted)]
-    if problems:
-        message = f"invalid network {wanted['name'][:60]!r}: "
-        if len(problems) == 1:
-            raise ShimError(INVALID_NETWORK_CONFIG, message + problems[0])
-        message += f"{len(problems)} problems"
-        raise ShimError(INVALID_NETWORK_CONFIG, message, "\n".join(problems))
+    configuration, problems = network.translate(wanted, environ)
+    if configuration:
+        problems += schema.problems(configuration)
+        problems += _missing(wanted, configuration, environ)
+    network.raise_all(wanted, problems + list(_disagreements(wanted)))
     made = _by_driver(dict(wanted), configuration, environ)
     _complete_addresses(made)
     _complete_names(made, configuration, environ)
@@ -45,23 +41,23 @@ def complete(wanted: Json, environ: Mapping[str, str]) -> str:
 def _missing(wanted: Json, configuration: Json, environ: Mapping[str, str]) -> Iterator[str]:
     """Find what is not installed of the plugins, drivers and IPAM plugins."""
     path = network.cni_path(wanted, environ)
-    read = conf.read(configuration)
-    for entry in read.plugins:
+    for entry in configuration.get("plugins", []):
         try:
             if "driver" in entry:
-                driver.find(entry, read.plugin_dirs, environ)
-            else:
-                invoke.find(entry["type"], path)
+                driver.find(entry, configuration.get("pluginDirs") or [], environ)
+            elif driver.is_shim(invoke.find(str(entry.get("type")), path)):
+                yield f"the plugin {entry['type']!r} is netns-shim itself"
         except ShimError as error:
             yield str(error)
-        ipam = (entry.get("ipam") or {}).get("type")
-        if network.is_by_caller(wanted) and "type" in entry and _takes_ipam(entry):
-            ipam = "static"
-        if ipam:
-            try:
+        if network.is_by_caller(wanted) and _takes_ipam(entry):
+            ipam = "static" if "type" in entry else ""
+        else:
+            ipam = (entry.get("ipam") or {}).get("type", "")
+        try:
+            if ipam:
                 invoke.find(ipam, path)
-            except ShimError as error:
-                yield str(error)
+        except ShimError as error:
+            yield str(error)
 
 
 def _takes_ipam(entry: Json) -> bool:
@@ -76,6 +72,10 @@ def _disagreements(wanted: Json) -> Iterator[str]:
             f"ipam_options.driver: {network.ipam_driver(wanted)!r} allocates nothing, "
             "but there are subnets"
         )
+    options = wanted.get("options") or {}
+    allocator = network.ipam_driver(wanted)
+    if not subnets and allocator not in ("none", *network.BY_CALLER) and "type" not in options:
+        yield f"ipam_options.driver: {allocator!r} is not known beside conf and driver"
     for index, subnet in enumerate(subnets):
         gateway = subnet.get("gateway")
         within = ipaddress.ip_network(subnet["subnet"], strict=False)

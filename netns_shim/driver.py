@@ -100,7 +100,7 @@ class Driver:
         return mapping.result_of(asked, status, environ.get("CNI_NETNS", ""))
 
     def _setup(self, environ: Mapping[str, str], asked: Json) -> Json:
-        text = self._run("setup", environ, asked)
+        text = self._run("setup", environ["CNI_NETNS"], environ, asked)
         what = f"driver {self.type!r}"
         if not mapping.is_built_in(self._entry):
             return netavark.decode_status(text, what)
@@ -123,17 +123,22 @@ class Driver:
 
     def _tear_down(self, environ: Mapping[str, str], asked: Json) -> None:
         """Tear down. What is gone already is an error to netavark, and none to us."""
-        if netns.identity(environ.get("CNI_NETNS", "")) is None and mapping.is_built_in(
-            self._entry
-        ):
+        path = environ.get("CNI_NETNS", "")
+        if mapping.is_built_in(self._entry) and netns.identity(path) is None:
             # Before 2.1 netavark does nothing without a netns, and its rules stay for ever.
-            with netns.StandIn() as path:
-                self._tear_down({**environ, "CNI_NETNS": path}, asked)
-            return
+            try:
+                with netns.StandIn() as path:
+                    self._tear_down_in(path, environ, asked)
+                return
+            except PermissionError:
+                path = environ.get("CNI_NETNS", "")
+        self._tear_down_in(path, environ, asked)
+
+    def _tear_down_in(self, path: str, environ: Mapping[str, str], asked: Json) -> None:
         try:
-            self._run("teardown", environ, asked)
+            self._run("teardown", path, environ, asked)
         except ShimError as error:
-            if netns.has_interface(environ.get("CNI_NETNS", ""), environ["CNI_IFNAME"]):
+            if netns.has_interface(path, environ["CNI_IFNAME"]):
                 raise
             warn(f"the interface is gone already: {error}")
 
@@ -162,15 +167,16 @@ class Driver:
         answer = self._ipam.call(verb, environ, asked) or {}
         return {"cniVersion": asked["cniVersion"], **answer}
 
-    def _run(self, command: str, environ: Mapping[str, str], asked: Json) -> bytes:
+    def _run(self, command: str, path: str, environ: Mapping[str, str], asked: Json) -> bytes:
         """Run the program to its end; give what it printed. ShimError where it fails."""
-        arguments = [command, environ.get("CNI_NETNS", "")]
+        arguments = [command, path]
         given = asked
         if mapping.is_built_in(self._entry):
             arguments = [*self._global_arguments(), *arguments]
             given = mapping.network_options(asked)
         what = f"driver {self.type!r} ({command})"
-        # Podman runs one at a time, so none expects another beside it.
+        # Podman runs one at a time, and netavark counts on it: else a bridge that one has just
+        # found is removed by the last teardown of another.
         with Turn(f"{self._directory}/lock", self.timeout, what):
             return _run(self._path, environ, arguments, given, what, self.timeout)
 

@@ -152,7 +152,10 @@ def has_interface(path: str, ifname: str) -> bool:
 
 
 class StandIn:
-    """A new and empty netns, as a context that gives its path; it goes with the context."""
+    """A new and empty netns, as a context that gives its path; it goes with the context.
+
+    PermissionError where this process may make none.
+    """
 
     __slots__ = ("_pid", "_stop")
 
@@ -170,8 +173,11 @@ class StandIn:
                 os._exit(0)
         os.close(tell)
         os.close(hear)
-        os.read(ready, 1)
+        is_ready = os.read(ready, 1) == b"1"
         os.close(ready)
+        if not is_ready:
+            self.__exit__()
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         return f"/proc/{self._pid}/ns/net"
 
     def __exit__(self, *_: object) -> None:

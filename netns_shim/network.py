@@ -100,7 +100,18 @@ def configuration(network: Json, environ: Mapping[str, str]) -> Json:
 
     Reads the file that `conf` names. Raises ShimError (code 7) with all problems at once.
     """
-    return _Translation(network, environ).configuration()
+    made, problems = translate(network, environ)
+    raise_all(network, problems)
+    return made
+
+
+def translate(network: Json, environ: Mapping[str, str]) -> tuple[Json, list[str]]:
+    """Make the configuration as far as possible; give it and the problems there are.
+
+    It is empty where nothing says what is wrapped.
+    """
+    translation = _Translation(network, environ)
+    return translation.configuration(), translation.problems
 
 
 class _Translation:
@@ -110,7 +121,7 @@ class _Translation:
         self._network = network
         self._environ = environ
         self._given: dict[str, str] = network.get("options") or {}
-        self._problems: list[str] = []
+        self.problems: list[str] = []
         own = {*OWN, *WAYS, "cniPath", "ipam"}
         if "driver" not in self._given:
             own.add("no_default_route")
@@ -120,16 +131,15 @@ class _Translation:
     def configuration(self) -> Json:
         ways = [way for way in WAYS if way in self._given]
         if len(ways) != 1:
-            self._problems.append(
+            self.problems.append(
                 "options: one of conf (a CNI network), type (a CNI plugin) and driver (a driver "
                 f"of netavark) must say what is wrapped; there is {' and '.join(ways) or 'none'}"
             )
-            self._raise_all()
+            return {}
         own = self._convert({k: v for k, v in self._given.items() if k in OWN}, OWN)
         wrapped: Json = getattr(self, f"_from_{ways[0]}")(self._given[ways[0]])
         for key in own.keys() & wrapped.keys():
-            self._problems.append(f"options.{key}: stands in the file that conf names as well")
-        self._raise_all()
+            self.problems.append(f"options.{key}: stands in the file that conf names as well")
         base = {"cniVersion": CNI_VERSION, "name": self._network["name"], "type": "netns-shim"}
         return {**base, **wrapped, **own}
 
@@ -138,7 +148,7 @@ class _Translation:
         try:
             wrapped = conflist.load(wanted, self._environ)
         except ShimError as error:
-            self._problems.append(f"options.conf: {error}")
+            self.problems.append(f"options.conf: {error}")
             return {}
         if is_by_caller(self._network):
             # The caller's addresses take the place of whatever the file says of them.
@@ -148,7 +158,7 @@ class _Translation:
 
     def _from_type(self, kind: str) -> Json:
         if kind not in KEYS and self._more:
-            self._problems.append(
+            self.problems.append(
                 f"options: those of {kind!r} are not known here (of {', '.join(KEYS)} they are); "
                 "write a CNI network and name it with conf"
             )
@@ -164,7 +174,7 @@ class _Translation:
         if interface and kind in INTERFACE_KEYS:
             entry[INTERFACE_KEYS[kind]] = interface
         elif interface:
-            self._problems.append(f"network_interface: the plugin {kind!r} has no key for it")
+            self.problems.append(f"network_interface: the plugin {kind!r} has no key for it")
         plugin = self._given.get("ipam") or ipam_driver(self._network)
         if plugin not in ("none", *BY_CALLER):
             entry["ipam"] = {"type": plugin}
@@ -174,7 +184,7 @@ class _Translation:
     def _from_driver(self, name: str) -> Json:
         self._refuse(["ipam"] if "ipam" in self._given else [], "driver")
         if name == self._network["driver"]:
-            self._problems.append("options.driver: a driver cannot wrap itself")
+            self.problems.append("options.driver: a driver cannot wrap itself")
         # Addresses are the caller's, if there are any: netavark has no other source of them.
         entry: Json = {"driver": name, "capabilities": dict(CAPABILITIES), "ipam": {}}
         if self._more:
@@ -188,28 +198,30 @@ class _Translation:
         return {"plugins": [entry]}
 
     def _refuse(self, keys: list[str], way: str) -> None:
-        self._problems += [f"options.{key}: is not known beside {way}" for key in keys]
+        self.problems += [f"options.{key}: is not known beside {way}" for key in keys]
 
     def _convert(self, given: dict[str, str], table: _Table) -> Json:
         converted = {}
         for key, text in given.items():
             if key not in table:
                 known = ", ".join(table) or "none"
-                self._problems.append(f"options.{key}: unknown option; known are {known}")
+                self.problems.append(f"options.{key}: unknown option; known are {known}")
                 continue
             try:
                 converted[key] = table[key](text)
             except ValueError as error:
-                self._problems.append(f"options.{key}: {error}, is {text[:60]!r}")
+                self.problems.append(f"options.{key}: {error}, is {text[:60]!r}")
         return converted
 
-    def _raise_all(self) -> None:
-        what = f"invalid network {self._network['name'][:60]!r}"
-        if len(self._problems) == 1:
-            raise ShimError(INVALID_NETWORK_CONFIG, f"{what}: {self._problems[0]}")
-        if self._problems:
-            count = f"{what}: {len(self._problems)} problems"
-            raise ShimError(INVALID_NETWORK_CONFIG, count, "\n".join(self._problems))
+
+def raise_all(network: Json, problems: list[str]) -> None:
+    """Raise ShimError (code 7) with all of them, if there are any."""
+    what = f"invalid network {network['name'][:60]!r}"
+    if len(problems) == 1:
+        raise ShimError(INVALID_NETWORK_CONFIG, f"{what}: {problems[0]}")
+    if problems:
+        count = f"{what}: {len(problems)} problems"
+        raise ShimError(INVALID_NETWORK_CONFIG, count, "\n".join(problems))
 
 
 def cni_path(network: Json, environ: Mapping[str, str]) -> str:

@@ -51,10 +51,7 @@ def validate(conf: Json) -> None:
     One problem is the message itself; of several the message is their number, and the details
     are one line each, in the order of the places they are about.
     """
-    try:
-        lines = [f"{_show_place(place)}: {why}" for place, why in _problems(conf)]
-    except RecursionError:
-        lines = ["$: nested too deeply"]
+    lines = problems(conf)
     if len(lines) == 1:
         raise ShimError(INVALID_NETWORK_CONFIG, f"invalid configuration: {lines[0]}")
     if lines:
@@ -62,6 +59,14 @@ def validate(conf: Json) -> None:
         if len(lines) > _MAX_LINES:
             lines[_MAX_LINES:] = [f"… and {len(lines) - _MAX_LINES} more"]
         raise ShimError(INVALID_NETWORK_CONFIG, message, "\n".join(lines))
+
+
+def problems(conf: Json) -> list[str]:
+    """List what is wrong, one line each, in the order of the places."""
+    try:
+        return [f"{_show_place(place)}: {why}" for place, why in _problems(conf)]
+    except RecursionError:
+        return ["$: nested too deeply"]
 
 
 def _problems(conf: Json) -> list[Problem]:
