@@ -7,7 +7,7 @@ container becomes what a CNI runtime would ask for it, and the result becomes a 
 
 from __future__ import annotations
 
-from . import call, netavark, network, references, result, state, verbs
+from . import call, mapping, netavark, network, references, result, state, verbs
 from .errors import INVALID_NETWORK_CONFIG, PLUGIN_MISBEHAVED, ShimError, warn
 from .request import Request
 
@@ -105,6 +105,9 @@ def _request(verb: str, asked: Exec, netns: str, environ: Mapping[str, str]) -> 
     path = network.cni_path(asked.network, environ)
     args = _args(asked)
     conf["runtimeConfig"] = _runtime_config(asked, conf, is_needed=verb == "ADD")
+    if asked.options.get("options"):
+        # For a driver that is wrapped; what else knows them can find them there as well.
+        conf["args"] = {"netavark": {"options": asked.options["options"]}}
     variables = {
         "CNI_CONTAINERID": asked.container_id,
         "CNI_NETNS": netns,
@@ -151,7 +154,7 @@ def _runtime_config(asked: Exec, conf: Json, *, is_needed: bool) -> Json:
     offered: Json = {
         "aliases": {conf["name"]: aliases} if aliases else None,
         "mac": asked.options.get("static_mac"),
-        "portMappings": netavark.expand_ports(asked.ports),
+        "portMappings": mapping.expand_ports(asked.ports),
     }
     if network.is_by_caller(asked.network):
         offered["ipam"] = _allocated(asked, conf, ips, is_needed=is_needed)
@@ -163,7 +166,7 @@ def _runtime_config(asked: Exec, conf: Json, *, is_needed: bool) -> Json:
 def _allocated(asked: Exec, conf: Json, ips: list[str], *, is_needed: bool) -> Json:
     """Write the addresses that the caller has allocated as a configuration of `static`."""
     subnets = asked.network["subnets"]
-    found, lost = netavark.match_subnets(ips, subnets)
+    found, lost = mapping.match_subnets(ips, subnets)
     if is_needed and (lost or not ips):
         why = f"{', '.join(lost)} are in no subnet" if lost else "none are given"
         raise ShimError(INVALID_NETWORK_CONFIG, f"network_options.static_ips: {why}")
@@ -185,7 +188,7 @@ def _check_honoured(asked: Exec, answer: Json) -> None:
     """Refuse a result without the address or MAC that was asked for: the caller counts on it."""
     given = result.addresses(answer)
     for ip in asked.options.get("static_ips") or []:
-        if not any(netavark.same_address(ip, address) for address in given):
+        if not any(mapping.same_address(ip, address) for address in given):
             raise ShimError(
                 PLUGIN_MISBEHAVED,
                 f"the static IP {ip} was not honoured",

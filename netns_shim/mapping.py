@@ -6,10 +6,9 @@ What netavark has no word for is an error where it was asked for, and never lost
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 
-from . import netavark, result
+from . import result
 from .errors import (
     INVALID_NETWORK_CONFIG,
     PLUGIN_MISBEHAVED,
@@ -28,6 +27,71 @@ RESULT_VERSION = "1.1.0"
 # Drivers that are in the netavark binary; all others are plugins of it.
 BUILT_IN = ("bridge", "macvlan", "ipvlan")
 SUPPORTED = ("aliases", "ips", "mac", "portMappings")
+
+
+def expand_ports(ports: list[Json]) -> list[Json]:
+    """Write port mappings as the CNI capability has them: one port and one protocol each."""
+    expanded = []
+    for mapping in ports:
+        for protocol in mapping["protocol"].split(","):
+            for offset in range(max(1, mapping["range"])):
+                port = {
+                    "hostPort": mapping["host_port"] + offset,
+                    "containerPort": mapping["container_port"] + offset,
+                    "protocol": protocol.strip().lower(),
+                }
+                if mapping["host_ip"]:
+                    port["hostIP"] = mapping["host_ip"]
+                expanded.append(port)
+    return expanded
+
+
+def gather_ports(mappings: list[Json]) -> list[Json]:
+    """Write port mappings of CNI as netavark has them, in which every key is required."""
+    return [
+        {
+            "host_ip": mapping.get("hostIP") or "",
+            "host_port": mapping.get("hostPort", 0),
+            "container_port": mapping["containerPort"],
+            "protocol": (mapping.get("protocol") or "tcp").lower(),
+            "range": 1,
+        }
+        for mapping in mappings
+    ]
+
+
+def default_routes(gateways: list[str]) -> list[Json]:
+    """Write a default route of CNI for the first gateway of each family."""
+    routes: dict[str, Json] = {}
+    for gateway in gateways:
+        destination = "::/0" if ":" in gateway else "0.0.0.0/0"
+        routes.setdefault(destination, {"dst": destination, "gw": gateway})
+    return list(routes.values())
+
+
+def to_cni_route(route: Json) -> Json:
+    """Write a route of a network as CNI has it."""
+    keys = {"dst": "destination", "gw": "gateway", "priority": "metric"}
+    return {ours: route[key] for ours, key in keys.items() if route.get(key) is not None}
+
+
+def match_subnets(ips: list[str], subnets: list[Json]) -> tuple[dict[str, Json], list[str]]:
+    """Find the subnet of each address; give those found, and the addresses that are in none."""
+    found: dict[str, Json] = {}
+    lost = []
+    for ip in ips:
+        for candidate in subnets:
+            if ipaddress.ip_address(ip) in ipaddress.ip_network(candidate["subnet"], strict=False):
+                found[ip] = candidate
+                break
+        else:
+            lost.append(ip)
+    return found, lost
+
+
+def same_address(one: str, other: str) -> bool:
+    """Tell whether two texts are the same address, with or without a prefix length."""
+    return ipaddress.ip_interface(one).ip == ipaddress.ip_interface(other).ip
 
 
 def is_built_in(entry: Json) -> bool:
@@ -91,11 +155,12 @@ def request(entry: Json, environ: Mapping[str, str], conf: Json, ips: list[Json]
         "static_ips": static_ips or None,
         "static_mac": offered.get("mac") or of_cni.get("mac") or args.get("MAC"),
         "aliases": aliases or None,
+        "options": ((conf.get("args") or {}).get("netavark") or {}).get("options"),
     }
     asked = {
         "container_id": environ["CNI_CONTAINERID"],
         "container_name": args.get("K8S_POD_NAME") or environ["CNI_CONTAINERID"],
-        "port_mappings": netavark.gather_ports(offered.get("portMappings") or []),
+        "port_mappings": gather_ports(offered.get("portMappings") or []),
         "network": _network(entry, conf["name"], subnets),
         "network_options": {key: value for key, value in options.items() if value},
     }
@@ -104,10 +169,9 @@ def request(entry: Json, environ: Mapping[str, str], conf: Json, ips: list[Json]
 
 
 def _network(entry: Json, name: str, subnets: list[Json]) -> Json:
-    identifier = hashlib.sha256(name.encode()).hexdigest()
     network = {
         "name": name,
-        "id": identifier,
+        "id": _identifier(name),
         "driver": entry["driver"],
         "dns_enabled": entry.get("dns_enabled", False),
         "internal": entry.get("internal", False),
@@ -125,8 +189,13 @@ def _network(entry: Json, name: str, subnets: list[Json]) -> Json:
 
 def bridge_of(entry: Json, name: str) -> str:
     """Name the bridge of a network: as it is configured, else after the name of the network."""
-    made = f"nv-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
-    return str(entry.get("network_interface") or made)
+    return str(entry.get("network_interface") or f"nv-{_identifier(name)[:10]}")
+
+
+def _identifier(name: str) -> str:
+    from hashlib import sha256  # 3 ms: for drivers only
+
+    return sha256(name.encode()).hexdigest()
 
 
 def _match(entry: Json, ips: list[Json]) -> tuple[list[Json], list[str]]:
@@ -136,7 +205,7 @@ def _match(entry: Json, ips: list[Json]) -> tuple[list[Json], list[str]]:
     if not subnets:
         for ip in ips:
             subnets.append({"subnet": str(ipaddress.ip_interface(ip["address"]).network)})
-    matched, lost = netavark.match_subnets(list(found), subnets)
+    matched, lost = match_subnets(list(found), subnets)
     addresses = []
     for subnet in subnets:
         within = [ip for ip, its in matched.items() if its is subnet]
@@ -192,7 +261,7 @@ def result_of(asked: Json, status: Json, netns: str) -> Json:
     mac, subnets = made[ifname]["mac_address"], made[ifname].get("subnets") or []
     given = [subnet["ipnet"] for subnet in subnets]
     for ip in options.get("static_ips") or []:
-        if not any(netavark.same_address(ip, address) for address in given):
+        if not any(same_address(ip, address) for address in given):
             raise _dishonoured(f"the address {ip}", f"it has given {', '.join(given) or 'none'}")
     wanted = options.get("static_mac")
     if wanted and wanted.lower() != mac.lower():
@@ -220,9 +289,9 @@ def _routes(network: Json, gateways: list[str]) -> list[Json]:
         not network["internal"]
         and (network.get("options") or {}).get("no_default_route") != "true"
     ):
-        routes += netavark.default_routes(gateways)
+        routes += default_routes(gateways)
     for route in network.get("routes") or []:
-        routes.append(netavark.to_cni_route(route))
+        routes.append(to_cni_route(route))
     return routes
 
 

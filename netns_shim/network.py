@@ -8,7 +8,7 @@ What comes out is what a CNI runtime would send, so all that follows is the same
 
 from __future__ import annotations
 
-from . import conflist, netavark
+from . import conflist, mapping
 from .errors import INVALID_NETWORK_CONFIG, UNSUPPORTED_FIELD, ShimError
 
 TYPE_CHECKING = False
@@ -250,7 +250,7 @@ def routes(network: Json, conf: Json, gateways: list[str]) -> list[Json]:
     found: list[Json] = [*(entries[0].get("routes") or [])] if entries else []
     wants_default = (network.get("options") or {}).get("no_default_route") != "true"
     if not found and wants_default and not network["internal"]:
-        found = netavark.default_routes(gateways)
+        found = mapping.default_routes(gateways)
     for route in network.get("routes") or []:
         if route.get("route_type") not in (None, "unicast"):
             raise ShimError(
@@ -258,7 +258,7 @@ def routes(network: Json, conf: Json, gateways: list[str]) -> list[Json]:
                 f"routes: CNI has no route of the type {route['route_type']!r}",
                 route["destination"],
             )
-        found.append(netavark.to_cni_route(route))
+        found.append(mapping.to_cni_route(route))
     return found
 
 
