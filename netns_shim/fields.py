@@ -55,13 +55,14 @@ def parsed(parse: Callable[[str], object], what: str) -> Kind:
 
 
 def _subnet(value: str) -> None:
-    if "/" not in value:
-        raise ValueError(value)
+    _interface(value)
     ipaddress.ip_network(value, strict=False)
 
 
 def _interface(value: str) -> None:
-    if "/" not in value:
+    # `ipaddress` takes an address alone, and a mask, as well; Go and Rust do not.
+    prefix = value.partition("/")[2]
+    if not (prefix.isascii() and prefix.isdigit()):
         raise ValueError(value)
     ipaddress.ip_interface(value)
 

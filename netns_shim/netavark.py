@@ -111,7 +111,7 @@ def addresses(data: bytes) -> dict[str, Json]:
     found = {}
     for network, status in statuses.items():
         subnets = [
-            s for i in (status.get("interfaces") or {}).values() for s in i["subnets"] or []
+            s for i in (status.get("interfaces") or {}).values() for s in i.get("subnets") or []
         ]
         ips = [{"address": subnet["ipnet"]} for subnet in subnets]
         found[network] = {"cniVersion": "1.0.0", "ips": ips}
