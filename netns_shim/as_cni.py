@@ -25,9 +25,10 @@ class Face:
         self._load_verbs = load_verbs
         self._environ = environ
 
-    def prepare(self) -> None:
+    def prepare(self) -> bool:
         """Refuse what can be refused before stdin is read."""
         self._verb = cni.check_environment(self._environ)
+        return True
 
     def answer(self, text: bytes) -> str:
         """Do what is asked for; give what goes to stdout."""

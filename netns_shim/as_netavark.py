@@ -34,12 +34,13 @@ class Face:
         # A CNI_COMMAND and the like can be inherited from anybody.
         self._environ = {k: v for k, v in environ.items() if k == "CNI_PATH" or k[:4] != "CNI_"}
 
-    def prepare(self) -> None:
-        """Refuse what can be refused before stdin is read."""
+    def prepare(self) -> bool:
+        """Refuse what can be refused before stdin is read; for `info` it is not to be."""
         wanted = 1 if self._command in ("setup", "teardown") else 0
         if len(self._arguments) != wanted or not all(self._arguments):
             what = "the path of a network namespace" if wanted else "nothing"
             raise ShimError(INVALID_NETWORK_CONFIG, f"{self._command} takes {what} as argument")
+        return self._command != "info"
 
     def answer(self, text: bytes) -> str:
         """Do what is asked for; give what goes to stdout."""

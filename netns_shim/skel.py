@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     class Face(Protocol):
         """One call of whoever calls plugins, by whichever wire."""
 
-        def prepare(self) -> None:
-            """Refuse what can be refused before stdin is read."""
+        def prepare(self) -> bool:
+            """Refuse what can be refused before stdin is read; tell whether it is to be."""
 
         def answer(self, text: bytes) -> str:
             """Do what is asked for; give what goes to stdout."""
@@ -38,8 +38,8 @@ def serve(face: Face, stdin: int, stdout: int) -> int:
     text = b""
     warnings.clear()
     try:
-        face.prepare()
-        text = read(stdin)
+        if face.prepare():
+            text = read(stdin)
         settle()
         answer = face.answer(text)
     except Exception as error:

@@ -45,10 +45,11 @@ class Netavark:
     def __init__(self, place: bench.Place, plugin: str = PLUGIN) -> None:
         self.place = place
         self.plugin = plugin
+        self.env = place.env
 
     def call(self, *arguments: str, **given: Any):
         """Call it with anything."""
-        return self.place.run([self.plugin, *arguments], input=json.dumps(given))
+        return self.place.run([self.plugin, *arguments], env=self.env, input=json.dumps(given))
 
     def succeed(self, *arguments: str, **given: Any) -> Any:
         """Make a call that succeeds; give its answer, None where it is one without."""

@@ -720,3 +720,17 @@ def test_keys_of_a_bridge(directory: Path) -> None:
         {"hostPort": 80, "containerPort": 80, "protocol": "tcp"}
     ]
     assert list(answer.value["interfaces"]) == ["eth0"]
+
+
+def test_info_reads_nothing(installed: Path) -> None:
+    """`info`, which people type, does not wait for standard input."""
+    hear, tell = os.pipe()
+    try:
+        done = subprocess.run(
+            [installed, "info"], stdin=hear, capture_output=True, timeout=20, check=True
+        )
+    finally:
+        os.close(hear)
+        os.close(tell)
+
+    assert json.loads(done.stdout)["api_version"] == "1.0.0"

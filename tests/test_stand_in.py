@@ -178,6 +178,23 @@ def test_bad_input(world, session, caller, text, problem):
     assert world.leftovers() == []
 
 
+def test_plugin_of_netavark(world, session, installed):
+    """A bare netavark in the host's netns gets as far as its plugins, of which the shim is one."""
+    caller = Caller(session, installed("1.14.0"))
+    caller.options += ["--plugin-directory", world.plugin_dir]
+    given = request("a", 5, "one")
+    given["network_info"]["one"] |= {"driver": "netns-shim", "options": {"type": "bridge"}}
+    with session.container() as container:
+        caller.succeed("setup", container, **given)
+
+        assert page(container, bench.PAGE)
+        assert caller.references() == [("a", "eth0")]
+        caller.succeed("teardown", container, **given)
+    session.run(["rm", "-r", caller.options[1]], check=True)
+    # What is remembered where plugins run in place stays: here, versions and validations.
+    assert all("/.in-place/" in line for line in world.leftovers())
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_all_else_is_the_real_ones(session, installed, release):
     """`version`, `update`, wrong usage: the real one is run in the place of the shim."""

@@ -24,7 +24,7 @@ from ..errors import IO_FAILURE, ShimError, warn
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "Install the plugin into a directory of CNI plugins."
+SUMMARY = "Install the plugin into a directory of plugins, of CNI or of netavark."
 MARK = "# Written by netns-shim install."
 PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 # What fits into the first line of a script, execve(2).
@@ -33,8 +33,15 @@ MAXIMUM_SHEBANG = 255
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("directory", metavar="DIR", help="the directory; made if it is not there")
-    parser.add_argument("--name", default="netns-shim", help="the plugin's `type` [%(default)s]")
+    parser.add_argument(
+        "directory", metavar="DIR", help="a directory of plugins; made if it is not there"
+    )
+    parser.add_argument(
+        "--name",
+        default="netns-shim",
+        help="the plugin's `type` for CNI, or the driver's name for netavark; with `netavark` it "
+        "stands in for that program [%(default)s]",
+    )
     parser.add_argument(
         "--force", action="store_true", help="replace a file that is something else"
     )
