@@ -31,10 +31,15 @@ def complete(wanted: Json, environ: Mapping[str, str]) -> str:
     if configuration:
         problems += schema.problems(configuration)
         problems += _missing(wanted, configuration, environ)
-    network.raise_all(wanted, problems + list(_disagreements(wanted)))
-    made = _by_driver(dict(wanted), configuration, environ)
-    _complete_addresses(made)
-    _complete_names(made, configuration, environ)
+    network.raise_all(wanted, problems)
+    entry = configuration["plugins"][0]
+    made = dict(wanted)
+    if "driver" in entry and not mapping.is_built_in(entry):
+        made = _by_driver(made, entry, configuration, environ)
+    # It may allocate by itself, and then it has said so.
+    if network.ipam_driver(made) == network.ipam_driver(wanted):
+        _complete_addresses(made)
+    _complete_names(made, entry, environ)
     return json.dumps(made)
 
 
@@ -64,30 +69,8 @@ def _takes_ipam(entry: Json) -> bool:
     return (entry.get("capabilities") or {}).get("ipam") is True
 
 
-def _disagreements(wanted: Json) -> Iterator[str]:
-    """Find what contradicts itself in the addresses."""
-    subnets = wanted.get("subnets") or []
-    if subnets and not network.is_by_caller(wanted):
-        yield (
-            f"ipam_options.driver: {network.ipam_driver(wanted)!r} allocates nothing, "
-            "but there are subnets"
-        )
-    options = wanted.get("options") or {}
-    allocator = network.ipam_driver(wanted)
-    if not subnets and allocator not in ("none", *network.BY_CALLER) and "type" not in options:
-        yield f"ipam_options.driver: {allocator!r} is not known beside conf and driver"
-    for index, subnet in enumerate(subnets):
-        gateway = subnet.get("gateway")
-        within = ipaddress.ip_network(subnet["subnet"], strict=False)
-        if gateway and ipaddress.ip_address(gateway) not in within:
-            yield f"subnets[{index}].gateway: {gateway} is not in {subnet['subnet']}"
-
-
-def _by_driver(made: Json, configuration: Json, environ: Mapping[str, str]) -> Json:
-    """Let a wrapped plugin of netavark complete the network as well."""
-    entry = configuration["plugins"][0]
-    if "driver" not in entry or mapping.is_built_in(entry):
-        return made
+def _by_driver(made: Json, entry: Json, configuration: Json, environ: Mapping[str, str]) -> Json:
+    """Let a wrapped plugin of netavark complete the network first."""
     options = entry.get("options") or {}
     asked = {**made, "driver": entry["driver"], "options": options}
     text = driver.create(entry, conf.read(configuration), environ, asked)
@@ -119,8 +102,7 @@ def _complete_addresses(made: Json) -> None:
     made["ipam_options"] = {**(made.get("ipam_options") or {}), "driver": allocator}
 
 
-def _complete_names(made: Json, configuration: Json, environ: Mapping[str, str]) -> None:
-    entry = configuration["plugins"][0]
+def _complete_names(made: Json, entry: Json, environ: Mapping[str, str]) -> None:
     kind = entry.get("type") or entry["driver"]
     if kind == "bridge" and "conf" not in made["options"] and not made.get("network_interface"):
         made["network_interface"] = f"cni-{made['id']}"[: IFNAME_LENGTH - 3]

@@ -21,6 +21,7 @@ from .errors import (
     ShimError,
     warn,
 )
+from .references import reference_name
 from .state import write_atomically
 from .turn import Turn
 
@@ -110,13 +111,15 @@ class Driver:
 
     def _delete(self, environ: Mapping[str, str], conf: Json) -> None:
         path = self._file(environ, conf)
-        try:
-            with open(path, encoding="utf-8") as file:
-                asked = json.load(file)
-        except FileNotFoundError:
-            pass  # nothing was set up
-        else:
-            self._tear_down(environ, asked)
+        if os.path.exists(path):  # else nothing was set up
+            try:
+                with open(path, encoding="utf-8") as file:
+                    asked = json.load(file)
+            except ValueError as error:
+                # Lost with the power, and what it was about as well.
+                warn(f"what driver {self.type!r} was asked is lost: {error}")
+            else:
+                self._tear_down(environ, asked)
             os.unlink(path)
         if self._ipam is not None:
             self._call_ipam("DEL", environ, conf)
@@ -193,8 +196,9 @@ class Driver:
         ]
 
     def _file(self, environ: Mapping[str, str], conf: Json) -> str:
-        names = (conf["name"], environ["CNI_CONTAINERID"], environ["CNI_IFNAME"], self.type)
-        return f"{self._directory}/attachments/{':'.join(names)}"
+        container_id, ifname = environ["CNI_CONTAINERID"], environ["CNI_IFNAME"]
+        name = reference_name(conf["name"], container_id, ifname, [self.type])
+        return f"{self._directory}/attachments/{name}"
 
 
 def create(entry: Json, conf: Configuration, environ: Mapping[str, str], network: Json) -> bytes:

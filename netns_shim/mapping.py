@@ -18,7 +18,7 @@ from .errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     Json = dict[str, Any]
@@ -87,6 +87,20 @@ def match_subnets(ips: list[str], subnets: list[Json]) -> tuple[dict[str, Json],
         else:
             lost.append(ip)
     return found, lost
+
+
+def subnet_problems(subnets: list[Json], place: str) -> Iterator[str]:
+    """Find addresses of subnets that are not in them; all are well formed."""
+    for index, subnet in enumerate(subnets):
+        lease = subnet.get("lease_range") or {}
+        given = {
+            "gateway": subnet.get("gateway"),
+            "lease_range.start_ip": lease.get("start_ip"),
+            "lease_range.end_ip": lease.get("end_ip"),
+        }
+        for key, address in given.items():
+            if address and match_subnets([address], [subnet])[1]:
+                yield f"{place}[{index}].{key}: {address} is not in {subnet['subnet']}"
 
 
 def same_address(one: str, other: str) -> bool:
@@ -161,14 +175,14 @@ def request(entry: Json, environ: Mapping[str, str], conf: Json, ips: list[Json]
         "container_id": environ["CNI_CONTAINERID"],
         "container_name": args.get("K8S_POD_NAME") or environ["CNI_CONTAINERID"],
         "port_mappings": gather_ports(offered.get("portMappings") or []),
-        "network": _network(entry, conf["name"], subnets),
+        "network": _network(entry, conf["name"], subnets, is_allocated=bool(static_ips)),
         "network_options": {key: value for key, value in options.items() if value},
     }
     servers = (offered.get("dns") or {}).get("servers")
     return {**asked, "dns_servers": servers} if servers else asked
 
 
-def _network(entry: Json, name: str, subnets: list[Json]) -> Json:
+def _network(entry: Json, name: str, subnets: list[Json], *, is_allocated: bool) -> Json:
     network = {
         "name": name,
         "id": _identifier(name),
@@ -176,7 +190,7 @@ def _network(entry: Json, name: str, subnets: list[Json]) -> Json:
         "dns_enabled": entry.get("dns_enabled", False),
         "internal": entry.get("internal", False),
         "ipv6_enabled": any(":" in subnet["subnet"] for subnet in subnets),
-        "ipam_options": {"driver": "host-local" if subnets else "none"},
+        "ipam_options": {"driver": "host-local" if is_allocated else "none"},
         "subnets": subnets,
     }
     if entry["driver"] == "bridge":

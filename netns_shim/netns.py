@@ -133,7 +133,10 @@ def check_is_other(path: str, shared: int) -> None:
 
 
 def has_interface(path: str, ifname: str) -> bool:
-    """Tell whether a netns has an interface of this name; False where it is no netns."""
+    """Tell whether a netns has an interface of this name; False where it is no netns.
+
+    Where nobody may look into it, it might have one: True.
+    """
     try:
         fd = open_netns(path)
     except (OSError, ShimError):
@@ -146,9 +149,9 @@ def has_interface(path: str, ifname: str) -> bool:
                 names = [line.partition(":")[0].strip() for line in file]
             os._exit(0 if ifname in names else 1)
         finally:
-            os._exit(1)
+            os._exit(2)
     os.close(fd)
-    return os.waitpid(pid, 0)[1] == 0
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 1
 
 
 class StandIn:

@@ -13,7 +13,7 @@ from .errors import INVALID_NETWORK_CONFIG, UNSUPPORTED_FIELD, ShimError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     Json = dict[str, Any]
@@ -111,7 +111,8 @@ def translate(network: Json, environ: Mapping[str, str]) -> tuple[Json, list[str
     It is empty where nothing says what is wrapped.
     """
     translation = _Translation(network, environ)
-    return translation.configuration(), translation.problems
+    made = translation.configuration()
+    return made, [*translation.problems, *_disagreements(network)]
 
 
 class _Translation:
@@ -189,9 +190,11 @@ class _Translation:
         entry: Json = {"driver": name, "capabilities": dict(CAPABILITIES), "ipam": {}}
         if self._more:
             entry["options"] = self._more
-        for key in ("dns_enabled", "internal", "network_dns_servers", "network_interface"):
+        for key in ("internal", "network_dns_servers", "network_interface"):
             if self._network.get(key):
                 entry[key] = self._network[key]
+        if self._network["dns_enabled"] and name == "bridge":
+            entry["dns_enabled"] = True  # no other driver resolves names
         for key in ("routes", "subnets"):
             if self._network.get(key):
                 entry[key] = [_present(item) for item in self._network[key]]
@@ -260,6 +263,18 @@ def routes(network: Json, conf: Json, gateways: list[str]) -> list[Json]:
             )
         found.append(mapping.to_cni_route(route))
     return found
+
+
+def _disagreements(network: Json) -> Iterator[str]:
+    """Find what contradicts itself in who allocates addresses, and which."""
+    subnets, options = network.get("subnets") or [], network.get("options") or {}
+    allocator = ipam_driver(network)
+    # A driver that is wrapped may allocate by itself.
+    if subnets and not is_by_caller(network) and "driver" not in options:
+        yield f"ipam_options.driver: {allocator!r} allocates nothing, but there are subnets"
+    if not subnets and allocator not in ("none", *BY_CALLER) and "type" not in options:
+        yield f"ipam_options.driver: {allocator!r} is not known beside conf and driver"
+    yield from mapping.subnet_problems(subnets, "subnets")
 
 
 def _present(value: Json) -> Json:

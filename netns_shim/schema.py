@@ -8,6 +8,7 @@ say, because it compares two places, is said here. This module is cold: it loads
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from . import mapping
 from .errors import INVALID_NETWORK_CONFIG, ShimError
 
 Json = dict[str, Any]
@@ -140,6 +142,9 @@ def _beyond_schema(conf: Json) -> Iterator[Problem]:
     for place, value in types:
         if value == conf.get("type"):
             yield place, "a plugin cannot delegate to itself"
+    for place, entry in _entries(conf):
+        if "driver" in entry:
+            yield from _beyond_driver(place, entry)
     uplink = conf.get("uplink")
     texts: list[tuple[Place, Any]] = [*types, (("stateDir",), conf.get("stateDir"))]
     if isinstance(uplink, dict):
@@ -153,14 +158,36 @@ def _beyond_schema(conf: Json) -> Iterator[Problem]:
             yield place, f"{_show(text)} holds half a surrogate pair, which is no character"
 
 
-def _delegated_types(conf: Json) -> Iterator[Problem]:
+def _beyond_driver(place: Place, entry: Json) -> Iterator[Problem]:
+    """Find what is wrong with the addresses of a driver of netavark, and its names."""
+    if entry.get("dns_enabled") is True and entry["driver"] != "bridge":
+        yield (*place, "dns_enabled"), "names are resolved for the driver bridge only"
+    subnets = entry.get("subnets")
+    if not isinstance(subnets, list):
+        return
+    for index, subnet in enumerate(subnets):
+        if not isinstance(subnet, dict) or not isinstance(subnet.get("subnet"), str):
+            continue
+        try:
+            ipaddress.ip_network(subnet["subnet"], strict=False)
+            wrong = list(mapping.subnet_problems([subnet], ""))
+        except (ValueError, TypeError, AttributeError):
+            yield (*place, "subnets", index), "is no subnet, or holds what is no address"
+            continue
+        for problem in wrong:
+            yield (*place, "subnets", index), problem.partition(".")[2]
+
+
+def _entries(conf: Json) -> Iterator[tuple[Place, Json]]:
     places: list[tuple[Place, Any]] = [(("delegate",), conf.get("delegate"))]
     plugins = conf.get("plugins")
     if isinstance(plugins, list):
         places += [(("plugins", index), plugin) for index, plugin in enumerate(plugins)]
-    for place, plugin in places:
-        if not isinstance(plugin, dict):
-            continue
+    return ((place, entry) for place, entry in places if isinstance(entry, dict))
+
+
+def _delegated_types(conf: Json) -> Iterator[Problem]:
+    for place, plugin in _entries(conf):
         ipam = plugin.get("ipam")
         for key in ("driver", "type"):
             if isinstance(plugin.get(key), str):

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import bench
 from runtime import PLUGIN
+
+from netns_shim import as_netavark, skel
 
 ID = "ab" * 32
 
@@ -37,6 +41,49 @@ def request(made: dict[str, Any], container_id: str, *ips: str, **more: Any) -> 
         "network": made,
         "network_options": options,
     }
+
+
+class Answer(NamedTuple):
+    """How a call has ended."""
+
+    status: int
+    stdout: str
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """What is on stdout, after a success."""
+        assert self.status == 0, self.stdout
+        return json.loads(self.stdout)
+
+    @property
+    def error(self) -> str:
+        """The error that is all there is on stdout, after a failure."""
+        answer = json.loads(self.stdout)
+        assert self.status == 1
+        assert list(answer) == ["error"]
+        return answer["error"]
+
+
+def serve(words: list[str], given: Any = None, environ: dict[str, str] | None = None) -> Answer:
+    """Serve a call in this process."""
+    (stdin, to_stdin), (from_stdout, stdout) = os.pipe(), os.pipe()
+    os.write(to_stdin, given if isinstance(given, bytes) else json.dumps(given).encode())
+    os.close(to_stdin)
+    try:
+        status = skel.serve(as_netavark.Face(words, environ or {}), stdin, stdout)
+    finally:
+        os.close(stdout)
+        os.close(stdin)
+    with open(from_stdout) as file:
+        return Answer(status, file.read())
+
+
+def conflist(path: Path, *plugins: dict[str, Any], **keys: Any) -> str:
+    """Write a CNI network and return its path."""
+    path.write_text(
+        json.dumps({"cniVersion": "1.0.0", "name": "other", "plugins": plugins, **keys})
+    )
+    return str(path)
 
 
 class Netavark:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import fakes
 import pytest
-from test_driver import netavark
+from fake_netavark import netavark
 
 from netns_shim.as_binary import Arguments
 from netns_shim.cli import install

@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import fakes
 import pytest
-from test_driver import MAC, NETNS, SUBNET, netavark
+from fake_netavark import MAC, NETNS, SUBNET, netavark
+from podman import Answer, conflist, serve
 
-from netns_shim import __version__, as_netavark, skel
+from netns_shim import __version__
 from netns_shim.cli import install
 
 Json = dict[str, Any]
@@ -44,41 +45,6 @@ elif verb == "ADD":
         "dns": {{"nameservers": ["192.0.2.53"], "domain": "a.example", "search": ["b.example"]}},
     }})
 """
-
-
-class Answer(NamedTuple):
-    """How a call has ended."""
-
-    status: int
-    stdout: str
-
-    @property
-    def value(self) -> Json:
-        """What is on stdout, after a success."""
-        assert self.status == 0, self.stdout
-        return json.loads(self.stdout)
-
-    @property
-    def error(self) -> str:
-        """The error that is all there is on stdout, after a failure."""
-        answer = json.loads(self.stdout)
-        assert self.status == 1
-        assert list(answer) == ["error"]
-        return answer["error"]
-
-
-def serve(words: list[str], given: Any = None, environ: dict[str, str] | None = None) -> Answer:
-    """Serve a call in this process."""
-    (stdin, to_stdin), (from_stdout, stdout) = os.pipe(), os.pipe()
-    os.write(to_stdin, given if isinstance(given, bytes) else json.dumps(given).encode())
-    os.close(to_stdin)
-    try:
-        status = skel.serve(as_netavark.Face(words, environ or {}), stdin, stdout)
-    finally:
-        os.close(stdout)
-        os.close(stdin)
-    with open(from_stdout) as file:
-        return Answer(status, file.read())
 
 
 def setup(given: Json, **environ: str) -> Answer:
@@ -143,14 +109,6 @@ def with_nulls(value: Json) -> Json:
 def without_nulls(value: Json) -> Json:
     """Return what netavark from 2.0 on may give: an absent key is absent."""
     return {key: item for key, item in value.items() if item is not None}
-
-
-def conflist(path: Path, *plugins: Json, **keys: Any) -> str:
-    """Write a CNI network and return its path."""
-    path.write_text(
-        json.dumps({"cniVersion": "1.0.0", "name": "other", "plugins": plugins, **keys})
-    )
-    return str(path)
 
 
 def only(directory: Path, verb: str, name: str = "fake") -> fakes.Call:

@@ -9,8 +9,8 @@ from typing import Any
 
 import fakes
 import pytest
-from test_as_netavark import conflist, serve
-from test_driver import netavark
+from fake_netavark import netavark
+from podman import conflist, serve
 
 from netns_shim import create, errors, invoke
 from netns_shim.cli import install
@@ -406,3 +406,18 @@ def test_a_driver_does_not_wrap_another_launcher(directory: Path) -> None:
         error = failure(network(directory, {"driver": name}))
 
         assert f"failed to find driver '{name}'" in str(error)
+
+
+def test_wrapped_that_allocates_by_itself(directory: Path) -> None:
+    """A driver that hands out addresses itself says so, and Podman is told."""
+    script = """
+if verb == "create":
+    answer({**asked, "ipam_options": {"driver": "none"}})
+    sys.exit()
+"""
+    netavark(directory, "mock", script)
+
+    made = complete(network(directory, {"driver": "mock"}, subnets=[dict(SUBNET)]))
+
+    assert made["ipam_options"] == {"driver": "none"}
+    assert made["subnets"] == [SUBNET]  # no gateway is added either

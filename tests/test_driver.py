@@ -9,6 +9,7 @@ from typing import Any
 
 import fakes
 import pytest
+from fake_netavark import MAC, NETNS, SUBNET, ipam, netavark
 
 from netns_shim import driver, errors
 from netns_shim.chain import Chain
@@ -18,72 +19,7 @@ from netns_shim.errors import ShimError
 from netns_shim.request import Request
 from netns_shim.versions import Versions
 
-NETNS = "/run/netns/none"
-MAC = "02:00:00:00:00:01"
-SUBNET: dict[str, Any] = {"subnet": "10.89.8.0/24", "gateway": "10.89.8.1"}
 ENTRY: dict[str, Any] = {"driver": "mock", "subnets": [SUBNET]}
-
-# What every fake of netavark begins with, a plugin or the binary: it writes its call down where
-# the fake plugins of CNI do. `conf` holds the arguments, what was on stdin, and which signals are
-# ignored.
-PROLOGUE = f"""#!/usr/bin/python3 -IS
-import json, os, signal, sys
-
-def answer(value):
-    sys.stdout.write(json.dumps(value))
-
-def fail(message):
-    answer({{"error": message}})
-    sys.exit(1)
-
-name, directory = os.path.basename(sys.argv[0]), os.path.dirname(sys.argv[0])
-text = sys.stdin.read()
-asked = json.loads(text) if text else {{}}
-known = ("create", "setup", "teardown", "info", "version")
-verb = next((word for word in sys.argv[1:] if word in known), "")
-signals = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
-ignored = [number.name for number in signals if signal.getsignal(number) == signal.SIG_IGN]
-conf = {{"argv": sys.argv[1:], "stdin": asked, "ignored": ignored}}
-with open(directory + "/{fakes.LOG}", "a") as log:
-    record = {{"name": name, "verb": verb, "environ": dict(os.environ), "conf": conf}}
-    log.write(json.dumps(record) + "\\n")
-
-def status(options, network, mac="", ifname=""):
-    subnets = []
-    for ip, subnet in zip(options.get("static_ips") or [], network.get("subnets") or []):
-        ipnet = ip + "/" + subnet["subnet"].partition("/")[2]
-        subnets.append({{"ipnet": ipnet, "gateway": subnet.get("gateway")}})
-    mac = mac or options.get("static_mac") or "{MAC}"
-    made = {{"mac_address": mac, "subnets": subnets}}
-    return {{"interfaces": {{ifname or options["interface_name"]: made}}}}
-"""
-
-# What it does unless it has been told otherwise.
-EPILOGUE = """
-if verb == "setup" and "networks" in asked:
-    networks = asked["network_info"]
-    answer({name: status(asked["networks"][name], networks[name]) for name in networks})
-elif verb == "setup":
-    answer(status(asked["network_options"], asked["network"]))
-elif verb == "create":
-    answer(asked)
-elif verb != "teardown":
-    answer({"version": "1.0.0", "api_version": "1.0.0"})
-"""
-
-
-def netavark(directory: Path, name: str = "mock", script: str = "") -> Path:
-    """Write a plugin of netavark, or the binary, that logs its calls and does what is asked.
-
-    A script in Python goes first: it finds `verb`, `asked`, `status(…)`, `answer(value)` and
-    `fail(message)`, and can exit.
-    """
-    return fakes.executable(directory / name, PROLOGUE + script + EPILOGUE)
-
-
-def ipam(directory: Path, name: str = "host-local", address: str = "10.89.8.2/24") -> Path:
-    """Write an IPAM plugin that gives one address."""
-    return fakes.strict_plugin(directory, name, address=address)
 
 
 def chain(
@@ -630,3 +566,33 @@ def test_launchers_are_recognised(tmp_path: Path) -> None:
     assert not driver.is_shim(str(netavark(tmp_path)))
     assert not driver.is_shim("/bin/sh")
     assert not driver.is_shim("/no/such/file")
+
+
+def test_request_that_was_lost(tmp_path: Path) -> None:
+    """A request that cannot be read any more is no obstacle to DEL, nor to the release."""
+    netavark(tmp_path)
+    ipam(tmp_path)
+    chain(tmp_path).add()
+    (path,) = remembered(tmp_path)
+    path.write_text("")
+
+    chain(tmp_path).delete(None)
+
+    assert remembered(tmp_path) == []
+    assert fakes.verbs(tmp_path)[-1] == ("host-local", "DEL")
+    assert ("mock", "teardown") not in fakes.verbs(tmp_path)
+
+
+def test_driver_that_allocates_by_itself(tmp_path: Path) -> None:
+    """A driver is told to allocate nothing where nobody does, and what it gives is the result."""
+    subnets = [{"ipnet": "10.89.8.44/24"}]
+    answer = {"interfaces": {"eth0": {"mac_address": MAC, "subnets": subnets}}}
+    netavark(tmp_path, script=f"if verb == 'setup': answer({answer!r}); sys.exit()")
+
+    result = chain(tmp_path, {**ENTRY, "ipam": {}}).add()
+
+    asked = only(tmp_path, "setup").conf["stdin"]
+    assert asked["network"]["ipam_options"] == {"driver": "none"}
+    assert asked["network"]["subnets"] == [SUBNET]
+    assert "static_ips" not in asked["network_options"]
+    assert [ip["address"] for ip in result["ips"]] == ["10.89.8.44/24"]

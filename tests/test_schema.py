@@ -265,3 +265,47 @@ def test_the_schema_is_a_schema_and_documented() -> None:
             value = document["$defs"][value["$ref"].rpartition("/")[2]]
         assert value.get("title"), key
         assert value.get("description"), key
+
+
+DRIVER = {"driver": "bridge", "subnets": [{"subnet": "10.0.0.0/24", "gateway": "10.0.0.1"}]}
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({}, []),
+        ({"options": {"mtu": 1400}}, ["$.delegate.options.mtu: must be a string, is 1400"]),
+        (
+            {"dnsEnabled": True},
+            ["$.delegate.dnsEnabled: unknown key; did you mean 'dns_enabled'?"],
+        ),
+        (
+            {"driver": "macvlan", "dns_enabled": True},
+            ["$.delegate.dns_enabled: names are resolved"],
+        ),
+        ({"path": "netavark"}, ['$.delegate.path: "netavark" does not fit']),
+        (
+            {"subnets": [{"subnet": "10.0.0.0/24", "gateway": "10.9.0.1"}, {"subnet": "x"}]},
+            [
+                "$.delegate.subnets[0]: gateway: 10.9.0.1 is not in 10.0.0.0/24",
+                "$.delegate.subnets[1]: is no subnet",
+                '$.delegate.subnets[1].subnet: "x" does not',
+            ],
+        ),
+        (
+            {"subnets": [{"subnet": "10.0.0.0/24", "lease_range": {"end_ip": "10.1.0.9"}}]},
+            ["$.delegate.subnets[0]: lease_range.end_ip: 10.1.0.9 is not in 10.0.0.0/24"],
+        ),
+        ({"subnets": [{"subnet": "300.0.0.0/8"}]}, ["$.delegate.subnets[0]: is no subnet"]),
+        ({"type": "bridge"}, ["$.delegate.type: unknown key"]),
+    ],
+)
+def test_drivers(entry: dict[str, Any], expected: list[str]) -> None:
+    """A driver of netavark has keys of its own, and addresses that must fit."""
+    conf = {"cniVersion": "1.0.0", "name": "net", "type": "x", "delegate": {**DRIVER, **entry}}
+
+    found = schema.problems(conf)
+
+    assert len(found) == len(expected), found
+    for line, start in zip(found, expected, strict=True):
+        assert line.startswith(start)
