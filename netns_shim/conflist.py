@@ -70,23 +70,28 @@ def _read(path: str) -> Json:
     if not path.startswith("/"):
         raise ShimError(INVALID_NETWORK_CONFIG, f"not an absolute path: {path!r}")
     try:
-        # O_NONBLOCK: a pipe must not stop us.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise ShimError(
-            INVALID_NETWORK_CONFIG, f"cannot read {path}", error.strerror or ""
-        ) from None
-    with open(fd, "rb") as file:
-        conf = cni.decode(file.read(), what=f"CNI network in {path}")
-    if "plugins" not in conf or "delegate" in conf:
+        if not os.path.isfile(path):
+            raise ValueError("it is no file" if os.path.exists(path) else "there is nothing")
+        with open(path, "rb") as file:
+            text = file.read()
+    except (OSError, ValueError) as error:
+        raise ShimError(INVALID_NETWORK_CONFIG, f"cannot read {path!r}", str(error)) from None
+    conf = cni.decode(text, what=f"CNI network in {path}")
+    if "type" in conf or "plugins" not in conf:
         # One plugin alone, in a file that ends with .conf or .json.
         conf = {**conf, "plugins": [conf]}
     name, plugins = conf.get("name"), conf["plugins"]
     if not isinstance(name, str) or not cni.NAME.fullmatch(name):
         raise ShimError(INVALID_NETWORK_CONFIG, f"{path}: missing or invalid network name")
-    if not (isinstance(plugins, list) and plugins and all(isinstance(p, dict) for p in plugins)):
+    if not _are_entries(plugins):
         raise ShimError(INVALID_NETWORK_CONFIG, f"{path}: 'plugins' must be a list of objects")
     return {"name": name, "cniVersion": _version(conf), **_unwrap(plugins, path)}
+
+
+def _are_entries(plugins: Any) -> bool:
+    return (
+        isinstance(plugins, list) and bool(plugins) and all(isinstance(p, dict) for p in plugins)
+    )
 
 
 def _version(conf: Json) -> str:
@@ -112,8 +117,11 @@ def _unwrap(plugins: list[Json], path: str) -> Json:
         )
     inner: list[Json] = []
     for entry in ours:
+        wrapped = [entry["delegate"]] if "delegate" in entry else entry["plugins"]
+        if not _are_entries(wrapped):
+            message = f"{path}: 'delegate' must be an object, or 'plugins' a list of objects"
+            raise ShimError(INVALID_NETWORK_CONFIG, message)
         if "delegate" in entry:
-            inner.append({"capabilities": entry.get("capabilities"), **entry["delegate"]})
-        else:
-            inner += entry["plugins"]
+            wrapped = [{"capabilities": entry.get("capabilities"), **entry["delegate"]}]
+        inner += wrapped
     return {**keys[0], "plugins": [{k: v for k, v in p.items() if v is not None} for p in inner]}

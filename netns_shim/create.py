@@ -11,7 +11,7 @@ import ipaddress
 import json
 from typing import TYPE_CHECKING, Any
 
-from . import conf, driver, invoke, mapping, netavark, network, schema
+from . import conf, dialogue, driver, invoke, netavark, network, schema
 from .errors import ShimError, warn
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def complete(wanted: Json, environ: Mapping[str, str]) -> str:
     network.raise_all(wanted, problems)
     entry = configuration["plugins"][0]
     made = dict(wanted)
-    if "driver" in entry and not mapping.is_built_in(entry):
+    if "driver" in entry and not dialogue.is_built_in(entry):
         made = _by_driver(made, entry, configuration, environ)
     # It may allocate by itself, and then it has said so.
     if network.ipam_driver(made) == network.ipam_driver(wanted):

@@ -12,7 +12,7 @@ import json
 import os
 import re
 
-from . import child, invoke, mapping, netavark, netns, versions
+from . import child, dialogue, invoke, netavark, netns, versions
 from .errors import (
     INTERNAL,
     INVALID_NETWORK_CONFIG,
@@ -65,7 +65,7 @@ class Driver:
         self.timeout = conf.timeout
         self._entry = entry
         self._path = find(entry, conf.plugin_dirs, environ)
-        kind = mapping.ipam_of(entry).get("type")
+        kind = dialogue.ipam_of(entry).get("type")
         self._ipam = invoke.Plugin(kind, search_path, conf.timeout) if kind else None
         self._versions = known
         self._directory = directory
@@ -86,24 +86,24 @@ class Driver:
         return None
 
     def _add(self, environ: Mapping[str, str], conf: Json) -> Json:
-        mapping.check_supported(self._entry, conf.get("runtimeConfig") or {})
+        dialogue.check_supported(self._entry, conf.get("runtimeConfig") or {})
         if self._entry.get("dns_enabled") and not aardvark(self._path):
             raise ShimError(
                 INVALID_NETWORK_CONFIG,
                 "dns_enabled: aardvark-dns is not installed",
                 "install it, or set dns_enabled to false",
             )
-        asked = mapping.request(self._entry, environ, conf, self._allocate(environ, conf))
+        asked = dialogue.request(self._entry, environ, conf, self._allocate(environ, conf))
         path = self._file(environ, conf)
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         write_atomically(path, json.dumps(asked))
         status = self._setup(environ, asked)
-        return mapping.result_of(asked, status, environ.get("CNI_NETNS", ""))
+        return dialogue.result_of(asked, status, environ.get("CNI_NETNS", ""))
 
     def _setup(self, environ: Mapping[str, str], asked: Json) -> Json:
         text = self._run("setup", environ["CNI_NETNS"], environ, asked)
         what = f"driver {self.type!r}"
-        if not mapping.is_built_in(self._entry):
+        if not dialogue.is_built_in(self._entry):
             return netavark.decode_status(text, what)
         name = asked["network"]["name"]
         status: Json = netavark.decode_statuses(text, what).get(name, {})
@@ -127,7 +127,7 @@ class Driver:
     def _tear_down(self, environ: Mapping[str, str], asked: Json) -> None:
         """Tear down. What is gone already is an error to netavark, and none to us."""
         path = environ.get("CNI_NETNS", "")
-        if mapping.is_built_in(self._entry) and netns.identity(path) is None:
+        if dialogue.is_built_in(self._entry) and netns.identity(path) is None:
             # Before 2.1 netavark does nothing without a netns, and its rules stay for ever.
             try:
                 with netns.StandIn() as path:
@@ -147,7 +147,7 @@ class Driver:
 
     def _status(self, environ: Mapping[str, str]) -> None:
         """Have the program say who it is."""
-        command = "version" if mapping.is_built_in(self._entry) else "info"
+        command = "version" if dialogue.is_built_in(self._entry) else "info"
         what = f"driver {self.type!r} ({command})"
         status, stdout, stderr = _start(self._path, environ, [command], b"", what, self.timeout)
         # A plugin may know no `info`, as nobody calls it; that it runs is enough.
@@ -158,7 +158,7 @@ class Driver:
         if self._ipam is None:
             # The caller's own, if there are any.
             return list((conf.get("ipam") or {}).get("addresses") or [])
-        return mapping.ips_of(self._call_ipam("ADD", environ, conf), conf["cniVersion"])
+        return dialogue.ips_of(self._call_ipam("ADD", environ, conf), conf["cniVersion"])
 
     def _call_ipam(self, verb: str, environ: Mapping[str, str], conf: Json) -> Json:
         assert self._ipam is not None
@@ -166,7 +166,7 @@ class Driver:
         keys = ("name", "runtimeConfig", "args")
         asked: Json = {key: conf[key] for key in keys if key in conf}
         asked["cniVersion"] = versions.choose(spoken, conf["cniVersion"], self._ipam.type)
-        asked |= {"type": self.type, "ipam": mapping.ipam_of(self._entry)}
+        asked |= {"type": self.type, "ipam": dialogue.ipam_of(self._entry)}
         answer = self._ipam.call(verb, environ, asked) or {}
         return {"cniVersion": asked["cniVersion"], **answer}
 
@@ -174,9 +174,9 @@ class Driver:
         """Run the program to its end; give what it printed. ShimError where it fails."""
         arguments = [command, path]
         given = asked
-        if mapping.is_built_in(self._entry):
+        if dialogue.is_built_in(self._entry):
             arguments = [*self._global_arguments(), *arguments]
-            given = mapping.network_options(asked)
+            given = dialogue.network_options(asked)
         what = f"driver {self.type!r} ({command})"
         # Podman runs one at a time, and netavark counts on it: else a bridge that one has just
         # found is removed by the last teardown of another.
@@ -259,7 +259,7 @@ def find(entry: Json, plugin_dirs: list[str], environ: Mapping[str, str]) -> str
     name = entry["driver"]
     if entry.get("path"):
         candidates = [entry["path"]]
-    elif mapping.is_built_in(entry):
+    elif dialogue.is_built_in(entry):
         candidates = binaries("netavark", environ)
     else:
         candidates = [f"{directory}/{name}" for directory in plugin_dirs or PLUGIN_DIRS]
@@ -270,7 +270,7 @@ def find(entry: Json, plugin_dirs: list[str], environ: Mapping[str, str]) -> str
     raise ShimError(
         INVALID_NETWORK_CONFIG,
         f"failed to find driver {name!r} in path [{places}]",
-        "install netavark" if mapping.is_built_in(entry) else "install it, or set pluginDirs",
+        "install netavark" if dialogue.is_built_in(entry) else "install it, or set pluginDirs",
     )
 
 

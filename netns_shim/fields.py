@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     Kind = Callable[[Any, str], Iterator[str]]
 
 
+MAXIMUM_PORT = 0xFFFF
+
+
 def text(value: Any, place: str) -> Iterator[str]:
     """Accept a string."""
     if not isinstance(value, str):
@@ -67,6 +70,7 @@ def _interface(value: str) -> None:
     ipaddress.ip_interface(value)
 
 
+port = number(MAXIMUM_PORT)
 address = parsed(ipaddress.ip_address, "an IP address")
 subnet = parsed(_subnet, "a subnet with its prefix length")
 interface_address = parsed(_interface, "an address with its prefix length")

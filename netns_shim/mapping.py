@@ -1,32 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From CNI to netavark and back, without I/O: what a driver is asked, and the result it has given.
-
-What netavark has no word for is an error where it was asked for, and never lost in silence.
-"""
+"""The same thing in CNI's words and in netavark's: ports, routes, subnets, addresses. No I/O."""
 
 from __future__ import annotations
 
 import ipaddress
 
-from . import result
-from .errors import (
-    INVALID_NETWORK_CONFIG,
-    PLUGIN_MISBEHAVED,
-    UNSUPPORTED_FIELD,
-    ShimError,
-)
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from typing import Any
 
     Json = dict[str, Any]
-
-RESULT_VERSION = "1.1.0"
-# Drivers that are in the netavark binary; all others are plugins of it.
-BUILT_IN = ("bridge", "macvlan", "ipvlan")
-SUPPORTED = ("aliases", "ips", "mac", "portMappings")
 
 
 def expand_ports(ports: list[Json]) -> list[Json]:
@@ -98,216 +82,11 @@ def subnet_problems(subnets: list[Json], place: str) -> Iterator[str]:
             "lease_range.start_ip": lease.get("start_ip"),
             "lease_range.end_ip": lease.get("end_ip"),
         }
-        for key, address in given.items():
-            if address and match_subnets([address], [subnet])[1]:
-                yield f"{place}[{index}].{key}: {address} is not in {subnet['subnet']}"
+        for key, ip in given.items():
+            if ip and match_subnets([ip], [subnet])[1]:
+                yield f"{place}[{index}].{key}: {ip} is not in {subnet['subnet']}"
 
 
 def same_address(one: str, other: str) -> bool:
     """Tell whether two texts are the same address, with or without a prefix length."""
     return ipaddress.ip_interface(one).ip == ipaddress.ip_interface(other).ip
-
-
-def is_built_in(entry: Json) -> bool:
-    """Tell whether an entry is for the netavark binary, not for a plugin of it."""
-    return entry["driver"] in BUILT_IN
-
-
-def ipam_of(entry: Json) -> Json:
-    """Give the configuration of the IPAM plugin: `ipam`, else host-local over the subnets.
-
-    Empty where nobody is to allocate addresses.
-    """
-    if "ipam" in entry:
-        return dict(entry["ipam"])
-    if not entry.get("subnets"):
-        return {}
-    ranges = []
-    for subnet in entry["subnets"]:
-        lease = subnet.get("lease_range") or {}
-        given = {
-            "subnet": subnet["subnet"],
-            "gateway": subnet.get("gateway"),
-            "rangeStart": lease.get("start_ip"),
-            "rangeEnd": lease.get("end_ip"),
-        }
-        ranges.append([{key: value for key, value in given.items() if value}])
-    return {"type": "host-local", "ranges": ranges}
-
-
-def check_supported(entry: Json, offered: Json) -> None:
-    """Refuse what was asked for and cannot be passed on. ShimError (code 2)."""
-    for key, value in offered.items():
-        if not value or key in SUPPORTED:
-            continue
-        if key == "dns" and is_built_in(entry) and not (value.keys() - {"servers"}):
-            continue
-        raise ShimError(
-            UNSUPPORTED_FIELD,
-            f"unsupported field runtimeConfig.{key}: the driver {entry['driver']!r} of netavark "
-            "cannot be told of it",
-            f"its value is {value!r}"[:500],
-        )
-
-
-def request(entry: Json, environ: Mapping[str, str], conf: Json, ips: list[Json]) -> Json:
-    """Make what a driver is given (NetworkPluginExec) for the addresses that were allocated.
-
-    Raises ShimError (code 7) where these do not fit the subnets.
-    """
-    offered = conf.get("runtimeConfig") or {}
-    args = dict(
-        pair.split("=", 1) for pair in environ.get("CNI_ARGS", "").split(";") if "=" in pair
-    )
-    of_cni = (conf.get("args") or {}).get("cni") or {}
-    aliases = offered.get("aliases") or []
-    if isinstance(aliases, dict):  # as Podman wrote them for its plugin dnsname
-        aliases = aliases.get(conf["name"]) or []
-    subnets, static_ips = _match(entry, ips)
-    options = {
-        "interface_name": environ["CNI_IFNAME"],
-        "static_ips": static_ips or None,
-        "static_mac": offered.get("mac") or of_cni.get("mac") or args.get("MAC"),
-        "aliases": aliases or None,
-        "options": ((conf.get("args") or {}).get("netavark") or {}).get("options"),
-    }
-    asked = {
-        "container_id": environ["CNI_CONTAINERID"],
-        "container_name": args.get("K8S_POD_NAME") or environ["CNI_CONTAINERID"],
-        "port_mappings": gather_ports(offered.get("portMappings") or []),
-        "network": _network(entry, conf["name"], subnets, is_allocated=bool(static_ips)),
-        "network_options": {key: value for key, value in options.items() if value},
-    }
-    servers = (offered.get("dns") or {}).get("servers")
-    return {**asked, "dns_servers": servers} if servers else asked
-
-
-def _network(entry: Json, name: str, subnets: list[Json], *, is_allocated: bool) -> Json:
-    network = {
-        "name": name,
-        "id": _identifier(name),
-        "driver": entry["driver"],
-        "dns_enabled": entry.get("dns_enabled", False),
-        "internal": entry.get("internal", False),
-        "ipv6_enabled": any(":" in subnet["subnet"] for subnet in subnets),
-        "ipam_options": {"driver": "host-local" if is_allocated else "none"},
-        "subnets": subnets,
-    }
-    if entry["driver"] == "bridge":
-        network["network_interface"] = bridge_of(entry, name)
-    for key in ("network_dns_servers", "network_interface", "options", "routes"):
-        if entry.get(key):
-            network[key] = entry[key]
-    return network
-
-
-def bridge_of(entry: Json, name: str) -> str:
-    """Name the bridge of a network: as it is configured, else after the name of the network."""
-    return str(entry.get("network_interface") or f"nv-{_identifier(name)[:10]}")
-
-
-def _identifier(name: str) -> str:
-    from hashlib import sha256  # 3 ms: for drivers only
-
-    return sha256(name.encode()).hexdigest()
-
-
-def _match(entry: Json, ips: list[Json]) -> tuple[list[Json], list[str]]:
-    """Give the subnets, and an address for each in the same order, as netavark pairs them."""
-    found = {ip["address"].partition("/")[0]: ip for ip in ips}
-    subnets = [dict(subnet) for subnet in entry.get("subnets") or []]
-    if not subnets:
-        for ip in ips:
-            subnets.append({"subnet": str(ipaddress.ip_interface(ip["address"]).network)})
-    matched, lost = match_subnets(list(found), subnets)
-    addresses = []
-    for subnet in subnets:
-        within = [ip for ip, its in matched.items() if its is subnet]
-        if len(within) != 1 and (found or subnets):
-            lost += within[1:] or [f"none for {subnet['subnet']}"]
-            continue
-        addresses += within
-        gateway = found[within[0]].get("gateway")
-        if gateway:
-            subnet.setdefault("gateway", gateway)
-    if lost and ips:
-        raise ShimError(
-            INVALID_NETWORK_CONFIG,
-            f"the driver {entry['driver']!r} needs exactly one address of each subnet",
-            f"allocated were {', '.join(found)}; wrong: {', '.join(lost)}",
-        )
-    return subnets, addresses
-
-
-def network_options(asked: Json) -> Json:
-    """Make what the netavark binary is given (NetworkOptions), as all releases can read it.
-
-    Networks are a map: since 2.0 a list is possible as well, and before it was not.
-    """
-    name = asked["network"]["name"]
-    options = {
-        "container_id": asked["container_id"],
-        "container_name": asked["container_name"],
-        "port_mappings": asked["port_mappings"],
-        "networks": {name: asked["network_options"]},
-        "network_info": {name: asked["network"]},
-    }
-    servers = asked.get("dns_servers")
-    return {**options, "dns_servers": servers} if servers else options
-
-
-def ips_of(answer: Json, version: str) -> list[Json]:
-    """List the addresses that an IPAM plugin has allocated, in the shape of CNI 1.0.0."""
-    converted = result.convert(answer, RESULT_VERSION, assume=version)
-    return list(converted.get("ips") or [])
-
-
-def result_of(asked: Json, status: Json, netns: str) -> Json:
-    """Make the result of CNI from a StatusBlock.
-
-    Raises ShimError (code 100) where an address or a MAC that was asked for was not honoured.
-    """
-    network, options = asked["network"], asked["network_options"]
-    ifname = options["interface_name"]
-    made = status.get("interfaces") or {}
-    if list(made) != [ifname]:
-        raise _dishonoured(f"the interface {ifname!r}", f"it has made {', '.join(made) or 'none'}")
-    mac, subnets = made[ifname]["mac_address"], made[ifname].get("subnets") or []
-    given = [subnet["ipnet"] for subnet in subnets]
-    for ip in options.get("static_ips") or []:
-        if not any(same_address(ip, address) for address in given):
-            raise _dishonoured(f"the address {ip}", f"it has given {', '.join(given) or 'none'}")
-    wanted = options.get("static_mac")
-    if wanted and wanted.lower() != mac.lower():
-        raise _dishonoured(f"the MAC {wanted}", f"it has given {mac or 'none'}")
-    interfaces = [{"name": network["network_interface"]}] if network["driver"] == "bridge" else []
-    interfaces.append({"name": ifname, "mac": mac, "sandbox": netns})
-    ips = []
-    for subnet in subnets:
-        ip = {"interface": len(interfaces) - 1, "address": subnet["ipnet"]}
-        ips.append({**ip, "gateway": subnet["gateway"]} if subnet.get("gateway") else ip)
-    answer: Json = {"cniVersion": RESULT_VERSION, "interfaces": interfaces, "ips": ips}
-    answer["routes"] = _routes(network, [ip["gateway"] for ip in ips if "gateway" in ip])
-    dns = {
-        "nameservers": status.get("dns_server_ips"),
-        "search": status.get("dns_search_domains"),
-    }
-    answer["dns"] = {key: value for key, value in dns.items() if value}
-    return {key: value for key, value in answer.items() if value}
-
-
-def _routes(network: Json, gateways: list[str]) -> list[Json]:
-    """List the routes that netavark makes by itself, which a StatusBlock has no place for."""
-    routes = []
-    if (
-        not network["internal"]
-        and (network.get("options") or {}).get("no_default_route") != "true"
-    ):
-        routes += default_routes(gateways)
-    for route in network.get("routes") or []:
-        routes.append(to_cni_route(route))
-    return routes
-
-
-def _dishonoured(what: str, details: str) -> ShimError:
-    return ShimError(PLUGIN_MISBEHAVED, f"the driver has not honoured {what}", details)

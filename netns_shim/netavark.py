@@ -14,6 +14,7 @@ import json
 from . import __version__, cni
 from .errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
 from .fields import (
+    MAXIMUM_PORT,
     address,
     flag,
     interface_address,
@@ -21,6 +22,7 @@ from .fields import (
     map_of,
     number,
     parsed,
+    port,
     record,
     subnet,
     text,
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 # What a plugin says of itself; neither netavark nor Podman looks at it.
 API_VERSION = "1.0.0"
 PROTOCOLS = ("tcp", "udp", "sctp")
-MAXIMUM_PORT = 0xFFFF
 
 
 class Exec:
@@ -62,7 +63,8 @@ class Exec:
 def decode_exec(data: bytes) -> Exec:
     """Read what is given for `setup` and `teardown`.
 
-    Raises `ShimError` 6 for text that is not JSON, 7 with all problems of what is.
+    Raises `ShimError` 6 for text that is not JSON, 7 with all problems of what is, 4 for names
+    that are too long.
     """
     value = _decode(data, "request", _EXEC)
     found = Exec(value)
@@ -80,13 +82,16 @@ def decode_options(data: bytes) -> Json:
     """Read what the binary is given (NetworkOptions): `container_id`, and `networks`.
 
     Networks are given as the interface of each by its name. Newer releases take a list of them as
-    well. Raises `ShimError` 6 for text that is not JSON, 7 with all problems of what is.
+    well. Raises `ShimError` as `decode_exec` does.
     """
     value = cni.decode(data, what="request")
     networks = value.get("networks")
     if isinstance(networks, list):
         problems = list(list_of(record({"name": text}, {}))(networks, "networks"))
         _raise_all("request", problems)
+        names = [network["name"] for network in networks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        _raise_all("request", [f"networks: {name!r} is there twice" for name in twice])
         networks = {network["name"]: network for network in networks}
     spec = record(
         {"container_id": text, "networks": map_of(record({"interface_name": text}, {}))}, {}
@@ -138,7 +143,7 @@ def format_status(result: Json, netns: str, ifname: str) -> str:
         for index, interface in enumerate(interfaces)
         if interface.get("name") == ifname and interface.get("sandbox") in (netns, None)
     ]
-    mac = interfaces[ours[0]].get("mac", "") if ours else ""
+    mac = (interfaces[ours[0]].get("mac") or "") if ours else ""
     subnets = []
     for ip in result.get("ips") or []:
         index = ip.get("interface")
@@ -146,12 +151,14 @@ def format_status(result: Json, netns: str, ifname: str) -> str:
             given = {"ipnet": ip["address"], "gateway": ip.get("gateway")}
             subnets.append({key: value for key, value in given.items() if value})
     dns = result.get("dns") or {}
-    domain = [dns["domain"]] if dns.get("domain") else []
+    _raise_all("result", list(_DNS(dns, "dns")), DECODING_FAILURE)
+    domains = [dns.get("domain"), *(dns.get("search") or [])]
     status = {
-        "dns_search_domains": list(dict.fromkeys([*domain, *(dns.get("search") or [])])),
+        "dns_search_domains": list(dict.fromkeys(domain for domain in domains if domain)),
         "dns_server_ips": dns.get("nameservers") or [],
         "interfaces": {ifname: {"mac_address": mac, "subnets": subnets}},
     }
+    _raise_all("result", list(_STATUS(status, "")), DECODING_FAILURE)
     return json.dumps(status)
 
 
@@ -243,11 +250,11 @@ _ROUTE = record(
 )
 _MAPPING = record(
     {
-        "container_port": number(MAXIMUM_PORT),
-        "host_port": number(MAXIMUM_PORT),
+        "container_port": port,
+        "host_port": port,
         "host_ip": parsed(_host_ip, "an IP address or empty"),
         "protocol": parsed(_protocols, "tcp, udp or sctp, or several with commas"),
-        "range": number(MAXIMUM_PORT),
+        "range": port,
     },
     {},
 )
@@ -286,6 +293,7 @@ _EXEC = record(
     },
     {"port_mappings": list_of(_port)},
 )
+_DNS = record({}, {"domain": text, "search": list_of(text), "nameservers": list_of(address)})
 _STATUS = record(
     {},
     {

@@ -41,9 +41,12 @@ def _integer(text: str) -> int:
 
 def _seconds(text: str) -> float:
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise ValueError("must be a number of seconds") from None
+        seconds = 0
+    if not 0 < seconds < float("inf"):  # which a text that is no number, nan, is not either
+        raise ValueError("must be a number of seconds")
+    return seconds
 
 
 def _list(text: str) -> list[str]:
@@ -108,7 +111,7 @@ def configuration(network: Json, environ: Mapping[str, str]) -> Json:
 def translate(network: Json, environ: Mapping[str, str]) -> tuple[Json, list[str]]:
     """Make the configuration as far as possible; give it and the problems there are.
 
-    It is empty where nothing says what is wrapped.
+    It is empty where nothing says what is wrapped, or that cannot be read.
     """
     translation = _Translation(network, environ)
     made = translation.configuration()
@@ -139,6 +142,8 @@ class _Translation:
             return {}
         own = self._convert({k: v for k, v in self._given.items() if k in OWN}, OWN)
         wrapped: Json = getattr(self, f"_from_{ways[0]}")(self._given[ways[0]])
+        if not wrapped:
+            return {}
         for key in own.keys() & wrapped.keys():
             self.problems.append(f"options.{key}: stands in the file that conf names as well")
         base = {"cniVersion": CNI_VERSION, "name": self._network["name"], "type": "netns-shim"}
@@ -146,6 +151,8 @@ class _Translation:
 
     def _from_conf(self, wanted: str) -> Json:
         self._refuse([*self._more, *(["ipam"] if "ipam" in self._given else [])], "conf")
+        if self._network.get("network_interface"):
+            self.problems.append("network_interface: is not known beside conf")
         try:
             wrapped = conflist.load(wanted, self._environ)
         except ShimError as error:
@@ -154,7 +161,9 @@ class _Translation:
         if is_by_caller(self._network):
             # The caller's addresses take the place of whatever the file says of them.
             for entry in [p for p in wrapped["plugins"] if "ipam" in p] or wrapped["plugins"][:1]:
-                entry["capabilities"] = {**(entry.get("capabilities") or {}), "ipam": True}
+                capabilities = entry.get("capabilities") or {}
+                if isinstance(capabilities, dict):  # else it is refused by the schema
+                    entry["capabilities"] = {**capabilities, "ipam": True}
         return wrapped
 
     def _from_type(self, kind: str) -> Json:
@@ -274,6 +283,8 @@ def _disagreements(network: Json) -> Iterator[str]:
         yield f"ipam_options.driver: {allocator!r} allocates nothing, but there are subnets"
     if not subnets and allocator not in ("none", *BY_CALLER) and "type" not in options:
         yield f"ipam_options.driver: {allocator!r} is not known beside conf and driver"
+    if network.get("routes") and not is_by_caller(network) and "driver" not in options:
+        yield "routes: cannot be passed on without subnets"
     yield from mapping.subnet_problems(subnets, "subnets")
 
 

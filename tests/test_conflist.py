@@ -122,10 +122,98 @@ def test_files_that_are_none(tmp_path: Path, content: Any, code: int, message: s
     assert path in caught.value.message
 
 
-def test_paths_that_are_none(tmp_path: Path) -> None:
-    """No file, a directory, a relative path: refused; a pipe does not stop the call."""
-    os.mkfifo(tmp_path / "fifo")
+def test_order_of_files(tmp_path: Path) -> None:
+    """In one directory lists come first, then .conf and .json together, each by name."""
+    for name in ("2.conflist", "1.json", "3.conf", "9.conflist", "0.other"):
+        write(tmp_path / "cni/net.d" / name, {"name": "net", "plugins": [{"type": name}]})
+    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
+    found = []
+    for _ in range(4):
+        (plugin,) = conflist.load("net", environ)["plugins"]
+        found.append(plugin["type"])
+        (tmp_path / "cni/net.d" / plugin["type"]).unlink()
 
-    for path in (tmp_path / "gone", tmp_path, tmp_path / "fifo", "./x"):
-        with pytest.raises((ShimError, OSError)):
-            conflist.load(str(path), {})
+    with pytest.raises(ShimError, match="no CNI network 'net'"):
+        conflist.load("net", environ)
+
+    assert found == ["2.conflist", "9.conflist", "1.json", "3.conf"]
+
+
+@pytest.mark.parametrize(
+    "wrapped", [{"delegate": {"type": "a"}}, {"plugins": [{"type": "a"}]}], ids=lambda w: str(w)
+)
+def test_one_entry_of_the_shim_alone(tmp_path: Path, wrapped: dict[str, Any]) -> None:
+    """A file with one entry of the shim and no list around it keeps the entry's own keys."""
+    entry = {"cniVersion": "1.0.0", "name": "net", "type": "netns-shim", "netns": "n", **wrapped}
+
+    found = conflist.load(write(tmp_path / "x.conf", entry), {})
+
+    assert found == {
+        "cniVersion": "1.0.0",
+        "name": "net",
+        "netns": "n",
+        "plugins": [{"type": "a"}],
+    }
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        {"delegate": "bridge"},
+        {"delegate": None},
+        {"plugins": 5},
+        {"plugins": None},
+        {"plugins": [1]},
+        {"plugins": []},
+    ],
+    ids=str,
+)
+def test_entries_that_wrap_nothing(tmp_path: Path, wrapped: dict[str, Any]) -> None:
+    """An entry of the shim without plugins inside is refused with the path of the file."""
+    path = write(tmp_path / "x", {"name": "net", "plugins": [{"type": "netns-shim", **wrapped}]})
+
+    with pytest.raises(ShimError) as caught:
+        conflist.load(path, {})
+
+    assert caught.value.code == errors.INVALID_NETWORK_CONFIG
+    assert path in caught.value.message
+
+
+@pytest.mark.parametrize("wanted", ["/a\0b", "/\ud800"])
+def test_paths_that_no_file_can_have(wanted: str) -> None:
+    """A path that the kernel cannot be asked for is refused like one that is not there."""
+    with pytest.raises(ShimError, match="cannot read") as caught:
+        conflist.load(wanted, {})
+
+    assert caught.value.code == errors.INVALID_NETWORK_CONFIG
+
+
+def test_directory(tmp_path: Path) -> None:
+    """A directory in place of a file is refused, and no descriptor is left open."""
+    before = len(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(ShimError, match="cannot read") as caught:
+        conflist.load(str(tmp_path), {})
+
+    assert caught.value.code == errors.INVALID_NETWORK_CONFIG
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("has_writer", [False, True])
+def test_pipe(tmp_path: Path, has_writer: bool) -> None:
+    """A pipe in place of a file is refused at once, whether somebody may write to it or not."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = os.open(path, os.O_RDWR) if has_writer else -1
+
+    with pytest.raises(ShimError, match=str(path)):
+        conflist.load(str(path), {})
+
+    if has_writer:
+        os.close(writer)
+
+
+def test_path_that_is_relative() -> None:
+    """A path has to be absolute: nobody knows where netavark is called."""
+    with pytest.raises(ShimError, match="not an absolute path"):
+        conflist.load("./x", {})

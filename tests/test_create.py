@@ -238,7 +238,7 @@ def test_names_that_resolve(directory: Path) -> None:
         ({"type": "none"}, {}, "failed to find plugin 'none'"),
         ({"type": "macvlan", "ipam": "none-such"}, {}, "failed to find plugin 'none-such'"),
         ({"type": "fake"}, {"network_interface": "x"}, "network_interface: the plugin 'fake'"),
-        ({"conf": "/no/such/file"}, {}, "cannot read /no/such/file"),
+        ({"conf": "/no/such/file"}, {}, "cannot read '/no/such/file'"),
         ({"conf": "no-such-network"}, {}, "no CNI network 'no-such-network'"),
         ({"conf": "x", "mtu": "1"}, {}, "options.mtu: is not known beside conf"),
         ({"driver": "none"}, {}, "failed to find driver 'none'"),

@@ -25,9 +25,10 @@ LAYERS = (
     "request",
     "result",
     "cni",
-    "mapping",
     "fields",
+    "mapping",
     "netavark",
+    "dialogue",
     "state",
     "netns",
     "references",
@@ -65,7 +66,7 @@ LAYERS = (
 # Imported where they are needed and not before: each costs more than the rest together.
 COLD = {
     *("schema", "resolvconf", "netlink", "process", "uplink", "lifecycle", "create"),
-    *("fields", "netavark", "mapping", "conflist", "network", "driver"),
+    *("fields", "netavark", "mapping", "dialogue", "conflist", "network", "driver"),
     *("as_netavark", "as_binary"),
 }
 # What hot modules have from the standard library.

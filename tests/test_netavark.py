@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netns_shim import errors, netavark
+from netns_shim import __version__, errors, netavark
 from netns_shim.errors import ShimError
 
 NETWORK: dict[str, Any] = {
@@ -341,3 +341,135 @@ def test_addresses_of_an_answer() -> None:
     assert found["net"]["ips"] == [{"address": "10.0.0.2/24"}]
     assert found["none"]["ips"] == []
     assert netavark.addresses(b"x") == {}
+
+
+def options_problems(value: Any) -> list[str]:
+    """List what is wrong with what the binary is given."""
+    with pytest.raises(ShimError) as caught:
+        netavark.decode_options(json.dumps(value).encode())
+    assert caught.value.code == errors.INVALID_NETWORK_CONFIG
+    message = caught.value.message.removeprefix("invalid request: ")
+    return caught.value.details.splitlines() or [message]
+
+
+@pytest.mark.parametrize(
+    ("value", "places"),
+    [
+        ({}, ["container_id", "networks"]),
+        ({"container_id": None, "networks": None}, ["container_id", "networks"]),
+        ({"container_id": 1, "networks": 1}, ["container_id", "networks"]),
+        ({"container_id": "c", "networks": {"a": {}}}, ["networks.a.interface_name"]),
+        ({"container_id": "c", "networks": {"a": []}}, ["networks.a"]),
+        ({"container_id": "c", "networks": [{}, 1]}, ["networks[0].name", "networks[1]"]),
+        (
+            {"container_id": "../x", "networks": {"a/b": {"interface_name": "e"}}},
+            ["container_id", "networks"],
+        ),
+        (
+            {"container_id": "c", "networks": {"a": {"interface_name": ".."}}},
+            ["networks.a"],
+        ),
+    ],
+)
+def test_problems_of_the_options(value: Any, places: list[str]) -> None:
+    """What is wrong with the options of the binary is said at once, with its place."""
+    assert [line.partition(": ")[0] for line in options_problems(value)] == places
+
+
+def test_a_network_twice() -> None:
+    """Of a network that is listed twice neither is dropped in silence."""
+    networks = [{"name": "a", "interface_name": "e0"}, {"name": "a", "interface_name": "e1"}]
+
+    (problem,) = options_problems({"container_id": "c", "networks": networks})
+
+    assert "'a'" in problem
+
+
+@pytest.mark.parametrize(("first", "fits"), [(65534, True), (65535, False)])
+@pytest.mark.parametrize("key", ["host_port", "container_port"])
+def test_the_last_port(key: str, first: int, fits: bool) -> None:
+    """A range may end at port 65535 and not after it, on either side."""
+    port = {"container_port": 1, "host_port": 1, "host_ip": "::1", "protocol": "tcp,udp"}
+    value = {
+        "container_id": "c",
+        "container_name": "c",
+        "network": NETWORK,
+        "network_options": {"interface_name": "eth0"},
+        "port_mappings": [{**port, "range": 2, key: first}],
+    }
+    text = json.dumps(value).encode()
+    if fits:
+        assert netavark.decode_exec(text).ports == value["port_mappings"]
+        return
+
+    with pytest.raises(ShimError, match=r"port_mappings\[0\]: the last port would be 65536"):
+        netavark.decode_exec(text)
+
+
+def block(**changes: Any) -> dict[str, Any]:
+    """Write a result as a StatusBlock, and read it as netavark does."""
+    result = {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": "/n"}], **changes}
+    text = netavark.format_status(result, "/n", "eth0")
+    return netavark.decode_status(text.encode(), "the shim")
+
+
+def test_same_name_on_the_host() -> None:
+    """Of two interfaces of one name, the one in the container counts."""
+    interfaces = [
+        {"name": "eth0", "mac": "02::1", "sandbox": "/other"},
+        {"name": "eth0", "mac": "02::2", "sandbox": "/n"},
+    ]
+    ips = [{"interface": index, "address": f"10.0.0.{index}/8"} for index in (0, 1)]
+
+    found = block(interfaces=interfaces, ips=ips)
+
+    assert found["interfaces"] == {
+        "eth0": {"mac_address": "02::2", "subnets": [{"ipnet": "10.0.0.1/8"}]}
+    }
+
+
+def test_no_mac() -> None:
+    """An interface whose MAC is null has an empty one, as netavark demands a text."""
+    found = block(interfaces=[{"name": "eth0", "sandbox": "/n", "mac": None}])
+
+    assert found["interfaces"]["eth0"]["mac_address"] == ""
+
+
+@pytest.mark.parametrize("dns", [{"search": 5}, {"search": [{}]}, {"nameservers": ["x"]}])
+def test_name_servers_that_are_none(dns: dict[str, Any]) -> None:
+    """DNS of a plugin that netavark could not read is its error, not a crash."""
+    with pytest.raises(ShimError):
+        netavark.format_status({"cniVersion": "1.0.0", "dns": dns}, "/n", "eth0")
+
+
+def test_info() -> None:
+    """`info` is one line with the versions of the shim and of the interface."""
+    text = netavark.format_info()
+
+    assert text.count("\n") == 1
+    assert json.loads(text)["version"] == __version__
+    assert json.loads(text)["api_version"] == "1.0.0"
+
+
+NAMES = st.sampled_from(["a", "", "..", "a/b", "a\n", "\ud800", "x" * 300]) | st.text(max_size=9)
+ONE = st.fixed_dictionaries({"interface_name": NAMES | JSON}, optional={"name": NAMES | JSON})
+OPTIONS = st.fixed_dictionaries(
+    {"container_id": NAMES},
+    optional={"networks": st.lists(ONE, max_size=3) | st.dictionaries(NAMES, ONE) | JSON},
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(OPTIONS)
+def test_options_nearly_right(value: Any) -> None:
+    """Options of nearly the right shape are safe file names, or an error with a code."""
+    try:
+        found = netavark.decode_options(json.dumps(value).encode())
+    except ShimError as error:
+        json.loads(netavark.format_error(error).encode())
+        return
+
+    for name, ifname in found["networks"].items():
+        file = f"{name}:{found['container_id']}:{ifname}"
+        assert "/" not in file
+        assert "\n" not in file

@@ -187,6 +187,14 @@ def test_keys_of_the_shim() -> None:
         (net({"type": "ptp", "timeout": "soon"}), ["options.timeout: must be a number of"]),
         (net({"conf": "/gone", "mtu": "1", "ipam": "x"}), ["mtu: is", "ipam: is", "cannot read"]),
         (net({"driver": "cni"}), ["cannot wrap itself"]),
+        (
+            net({"type": "ptp"}, routes=[{"destination": "10.5.0.0/16"}]),
+            ["routes: cannot be passed"],
+        ),
+        (
+            net({"conf": "/gone"}, network_interface="x"),
+            ["network_interface: is not", "cannot read"],
+        ),
     ],
 )
 def test_problems(wanted: dict[str, Any], expected: list[str]) -> None:
@@ -238,3 +246,78 @@ def test_plugins_are_looked_for() -> None:
     assert network.cni_path(net({"cniPath": "/a"}), {"CNI_PATH": "/b"}) == "/a"
     assert network.cni_path(net(), {"CNI_PATH": "/b"}) == "/b"
     assert "/opt/cni/bin" in network.cni_path(net(), {}).split(":")
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "problem"),
+    [
+        ({"type": "ptp"}, {"subnets": SUBNETS, "ipam_options": {"driver": "none"}}, "'none'"),
+        ({"type": "ptp"}, {"subnets": SUBNETS, "ipam_options": {"driver": "dhcp"}}, "'dhcp'"),
+        ({"driver": "bridge"}, {"ipam_options": {"driver": "dhcp"}}, "beside conf and driver"),
+        (
+            {"type": "ptp"},
+            {"subnets": [{"subnet": "10.0.0.0/24", "gateway": "10.0.1.1"}]},
+            "subnets[0].gateway: 10.0.1.1 is not in 10.0.0.0/24",
+        ),
+        (
+            {"type": "ptp"},
+            {"subnets": [*SUBNETS, {"subnet": "fd00::/64", "gateway": "10.0.0.1"}]},
+            "subnets[1].gateway: 10.0.0.1 is not in fd00::/64",
+        ),
+        (
+            {"type": "ptp"},
+            {"subnets": [{**SUBNETS[0], "lease_range": {"end_ip": "10.0.1.9"}}]},
+            "subnets[0].lease_range.end_ip: 10.0.1.9 is not in 10.0.0.0/24",
+        ),
+    ],
+)
+def test_addresses_that_contradict(
+    options: dict[str, str], changes: dict[str, Any], problem: str
+) -> None:
+    """Addresses that nobody can allocate, or that are in no subnet, are refused."""
+    with pytest.raises(ShimError) as caught:
+        network.configuration(net(options, **changes), {})
+
+    assert caught.value.code == errors.INVALID_NETWORK_CONFIG
+    assert problem in str(caught.value)
+
+
+def test_keys_in_file_and_option(tmp_path: Path) -> None:
+    """A key of the shim that is in the file as well as in an option is refused."""
+    entry = {"type": "netns-shim", "netns": "n", "delegate": {"type": "a"}}
+    path = tmp_path / "x"
+    path.write_text(json.dumps({"name": "theirs", "plugins": [entry]}))
+
+    with pytest.raises(ShimError, match=r"options\.netns: stands in the file"):
+        network.configuration(net({"conf": str(path), "netns": "m"}), {})
+
+
+@pytest.mark.parametrize("conf_option", ["/", "/a\0b"])
+def test_unreadable_file_is_one_problem_of_many(conf_option: str) -> None:
+    """Whatever is wrong with the file, the other problems are told beside it."""
+    with pytest.raises(ShimError) as caught:
+        network.configuration(net({"conf": conf_option, "mtu": "1"}), {})
+
+    lines = caught.value.details.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["options.mtu", "options.conf"]
+
+
+def test_capabilities_of_the_file_are_no_object(tmp_path: Path) -> None:
+    """Capabilities of the wrong kind in a file are refused, not a crash."""
+    path = tmp_path / "x"
+    plugins = [{"type": "a", "capabilities": ["ips"]}]
+    path.write_text(json.dumps({"name": "theirs", "plugins": plugins}))
+
+    with pytest.raises(ShimError) as caught:
+        conf.check(network.configuration(net({"conf": str(path)}, subnets=SUBNETS), {}), None)
+
+    assert caught.value.code == errors.INVALID_NETWORK_CONFIG
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "0", "soon", ""])
+def test_time_limits_that_are_none(text: str) -> None:
+    """A time limit is a finite number above zero."""
+    with pytest.raises(ShimError) as caught:
+        conf.check(network.configuration(net({"type": "ptp", "timeout": text}), {}), None)
+
+    assert caught.value.code == errors.INVALID_NETWORK_CONFIG
