@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import fakes
+import podman
 import pytest
 
 import netns_shim
@@ -229,6 +230,24 @@ def test_budget_of_a_call(tmp_path: Path) -> None:
     assert tops(second) - BUDGET == set()
     assert tops(second) & FORBIDDEN == set()
     assert [call.verb for call in fakes.calls(tmp_path)].count("VERSION") <= 2
+
+
+def test_budget_of_a_setup(tmp_path: Path) -> None:
+    """A setup for netavark in a network that is known brings its own wire, and no library."""
+    fakes.strict_plugin(tmp_path, "fake", versions=["1.0.0"])
+    made = podman.network(
+        type="fake", enter="never", stateDir=str(tmp_path / "s"), cniPath=str(tmp_path)
+    )
+    code = "from netns_shim import main\nassert main.main(['netns-shim', 'setup', '/none']) == 0"
+
+    first, second = (
+        loaded(code, input=json.dumps(podman.request(made, name)), env={}) for name in "ab"
+    )
+
+    assert "jsonschema" in first
+    assert tops(second) - BUDGET == {"ipaddress"}
+    assert {"netns_shim.as_netavark", "netns_shim.network"} <= second
+    assert {"netns_shim.driver", "netns_shim.dialogue", "netns_shim.create"} & second == set()
 
 
 @pytest.mark.parametrize(
