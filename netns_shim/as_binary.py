@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from . import child, driver, enter, invoke, netavark, netns, skel, state
+from . import child, conf, driver, enter, invoke, netavark, netns, skel, state
 from .errors import INVALID_NETWORK_CONFIG, ShimError
 from .place import Shared
 from .references import ADDING, DELETING, LIVE, reference_name
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 NAME = "netavark"
-SHARED = "default"
-UPLINK: Json = {"driver": "", "options": [], "path": ""}
 # Options of netavark that take a value; those whose value is a path are marked.
 WITH_PATH = ("-c", "--config", "-f", "--file", "-a", "--aardvark-binary", "--plugin-directory")
 WITH_VALUE = (*WITH_PATH, "-r", "--rootless", "--firewall-driver")
@@ -80,7 +78,7 @@ def main(words: list[str]) -> int:
         skel.settle()
         status, stdout, stderr = _Attaching(real, arguments, environ).run()
     except Exception as error:
-        os.write(1, netavark.format_error(skel.as_shim_error(error)).encode())
+        skel.write(1, netavark.format_error(skel.as_shim_error(error)).encode())
         return 1
     invoke.pass_on(stderr)
     skel.write(1, stdout)
@@ -96,7 +94,8 @@ class _Attaching:
         self._environ = invoke.with_path(environ)
         self._text = _read(arguments.file)
         self._asked = netavark.decode_options(self._text)
-        self._place = Shared(state.State(state.base_dir(environ), SHARED), UPLINK, environ)
+        where = state.State(state.base_dir(environ), conf.DEFAULT_NETNS)
+        self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
         paths = [*arguments.paths, real, arguments.argument]
         self._keep = [*arguments.paths, *map(os.path.dirname, paths)]
 

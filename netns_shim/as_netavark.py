@@ -8,6 +8,7 @@ container becomes what a CNI runtime would ask for it, and the result becomes a 
 from __future__ import annotations
 
 from . import call, mapping, netavark, network, references, result, state, verbs
+from .cni import CURRENT_VERSION
 from .errors import INVALID_NETWORK_CONFIG, PLUGIN_MISBEHAVED, ShimError, warn
 from .request import Request
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from .netavark import Exec
 
     Json = dict[str, Any]
-
-# What result a StatusBlock is made of.
-RESULT_VERSION = "1.1.0"
 
 
 class Face:
@@ -65,13 +63,13 @@ def _setup(asked: Exec, netns: str, environ: Mapping[str, str]) -> str:
     request = _request("ADD", asked, netns, environ)
     answer = verbs.add(request)
     try:
-        answer = result.convert(answer, RESULT_VERSION)
+        answer = result.convert(answer, CURRENT_VERSION)
         _check_honoured(asked, answer)
         return netavark.format_status(answer, netns, asked.ifname)
     except BaseException:
         # netavark does not tear down the driver that failed.
         try:
-            verbs.delete(_request("DEL", asked, netns, environ))
+            verbs.delete(request)
         except (ShimError, OSError) as error:
             warn(f"undoing a failed setup: {error}")
         raise

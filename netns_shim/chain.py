@@ -61,20 +61,21 @@ class Chain:
         self._request = request
         self._environ = request.environ
         self._is_list = "plugins" in request.conf
-        self._links = []
-        for entry in conf.plugins:
-            if "driver" in entry:
-                from .driver import Driver  # not for those who have none
+        self._links = [self._link(entry, conf, versions, driver_state) for entry in conf.plugins]
 
-                driver = Driver(entry, conf, request.path, request.environ, versions, driver_state)
-                # It answers in whichever version it is asked in.
-                link = Link(entry, driver, SUPPORTED_VERSIONS, request.cni_version)
-                self._links.append(link)
-                continue
-            plugin = invoke.Plugin(entry["type"], request.path, conf.timeout)
-            spoken = versions.of(plugin, request.environ)
-            version = choose(spoken, request.cni_version, plugin.type)
-            self._links.append(Link(entry, plugin, spoken, version))
+    def _link(
+        self, entry: Json, conf: Configuration, versions: Versions, driver_state: str
+    ) -> Link:
+        path, environ, wanted = self._request.path, self._environ, self._request.cni_version
+        if "driver" in entry:
+            from .driver import Driver  # not for those who have none
+
+            driver = Driver(entry, conf, path, environ, versions, driver_state)
+            # It answers in whichever version it is asked in.
+            return Link(entry, driver, SUPPORTED_VERSIONS, wanted)
+        plugin = invoke.Plugin(entry["type"], path, conf.timeout)
+        spoken = versions.of(plugin, environ)
+        return Link(entry, plugin, spoken, choose(spoken, wanted, plugin.type))
 
     def lose_netns(self) -> None:
         """Let the plugins find nothing at CNI_NETNS, as after the end of the container.

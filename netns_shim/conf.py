@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 DEFAULT_NETNS = "default"
 DEFAULT_ENTER = "auto"
 DEFAULT_TIMEOUT = 120.0
+# To be chosen, with no arguments but our own, and to be looked up.
+DEFAULT_UPLINK = {"driver": "", "options": [], "path": ""}
 MAX_NETNS_LENGTH = 64
 
 # What a runtime adds to a call (section 3 of the specification): no two calls agree on it.
@@ -61,7 +63,7 @@ class Configuration:
     ) -> None:
         self.plugins = plugins
         self.netns = netns
-        self.uplink = uplink or {"driver": "", "options": [], "path": ""}
+        self.uplink = uplink or DEFAULT_UPLINK
         self.enter = enter
         self.state_dir = state_dir
         self.timeout = timeout
@@ -83,7 +85,7 @@ def read(conf: Json) -> Configuration:
     return Configuration(
         plugins=[conf["delegate"]] if "delegate" in conf else conf["plugins"],
         netns=conf.get("netns", DEFAULT_NETNS),
-        uplink={"driver": "", "options": [], "path": "", **uplink},
+        uplink={**DEFAULT_UPLINK, **uplink},
         enter=conf.get("enter", DEFAULT_ENTER),
         state_dir=conf.get("stateDir", ""),
         timeout=float(conf.get("timeout", DEFAULT_TIMEOUT)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 
 from . import mapping, result
+from .cni import CURRENT_VERSION
 from .errors import (
     INVALID_NETWORK_CONFIG,
     PLUGIN_MISBEHAVED,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
-RESULT_VERSION = "1.1.0"
 # Drivers that are in the netavark binary; all others are plugins of it.
 BUILT_IN = ("bridge", "macvlan", "ipvlan")
 SUPPORTED = ("aliases", "ips", "mac", "portMappings")
@@ -119,17 +119,12 @@ def _network(entry: Json, name: str, subnets: list[Json], *, is_allocated: bool)
         "ipam_options": {"driver": "host-local" if is_allocated else "none"},
         "subnets": subnets,
     }
-    if entry["driver"] == "bridge":
-        network["network_interface"] = bridge_of(entry, name)
     for key in ("network_dns_servers", "network_interface", "options", "routes"):
         if entry.get(key):
             network[key] = entry[key]
+    if entry["driver"] == "bridge":
+        network.setdefault("network_interface", f"nv-{network['id'][:10]}")
     return network
-
-
-def bridge_of(entry: Json, name: str) -> str:
-    """Name the bridge of a network: as it is configured, else after the name of the network."""
-    return str(entry.get("network_interface") or f"nv-{_identifier(name)[:10]}")
 
 
 def _identifier(name: str) -> str:
@@ -140,8 +135,10 @@ def _identifier(name: str) -> str:
 
 def _match(entry: Json, ips: list[Json]) -> tuple[list[Json], list[str]]:
     """Give the subnets, and an address for each in the same order, as netavark pairs them."""
-    found = {ip["address"].partition("/")[0]: ip for ip in ips}
     subnets = [dict(subnet) for subnet in entry.get("subnets") or []]
+    if not ips:
+        return subnets, []
+    found = {ip["address"].partition("/")[0]: ip for ip in ips}
     if not subnets:
         for ip in ips:
             subnets.append({"subnet": str(ipaddress.ip_interface(ip["address"]).network)})
@@ -149,14 +146,14 @@ def _match(entry: Json, ips: list[Json]) -> tuple[list[Json], list[str]]:
     addresses = []
     for subnet in subnets:
         within = [ip for ip, its in matched.items() if its is subnet]
-        if len(within) != 1 and (found or subnets):
+        if len(within) != 1:
             lost += within[1:] or [f"none for {subnet['subnet']}"]
             continue
         addresses += within
         gateway = found[within[0]].get("gateway")
         if gateway and not subnet.get("gateway"):
             subnet["gateway"] = gateway
-    if lost and ips:
+    if lost:
         raise ShimError(
             INVALID_NETWORK_CONFIG,
             f"the driver {entry['driver']!r} needs exactly one address of each subnet",
@@ -184,7 +181,7 @@ def network_options(asked: Json) -> Json:
 
 def ips_of(answer: Json, version: str) -> list[Json]:
     """List the addresses that an IPAM plugin has allocated, in the shape of CNI 1.0.0."""
-    converted = result.convert(answer, RESULT_VERSION, assume=version)
+    converted = result.convert(answer, CURRENT_VERSION, assume=version)
     return list(converted.get("ips") or [])
 
 
@@ -212,7 +209,7 @@ def result_of(asked: Json, status: Json, netns: str) -> Json:
     for subnet in subnets:
         ip = {"interface": len(interfaces) - 1, "address": subnet["ipnet"]}
         ips.append({**ip, "gateway": subnet["gateway"]} if subnet.get("gateway") else ip)
-    answer: Json = {"cniVersion": RESULT_VERSION, "interfaces": interfaces, "ips": ips}
+    answer: Json = {"cniVersion": CURRENT_VERSION, "interfaces": interfaces, "ips": ips}
     answer["routes"] = _routes(network, [ip["gateway"] for ip in ips if "gateway" in ip])
     dns = {
         "nameservers": status.get("dns_server_ips"),

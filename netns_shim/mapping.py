@@ -73,18 +73,17 @@ def match_subnets(ips: list[str], subnets: list[Json]) -> tuple[dict[str, Json],
     return found, lost
 
 
-def subnet_problems(subnets: list[Json], place: str) -> Iterator[str]:
-    """Find addresses of subnets that are not in them; all are well formed."""
-    for index, subnet in enumerate(subnets):
-        lease = subnet.get("lease_range") or {}
-        given = {
-            "gateway": subnet.get("gateway"),
-            "lease_range.start_ip": lease.get("start_ip"),
-            "lease_range.end_ip": lease.get("end_ip"),
-        }
-        for key, ip in given.items():
-            if ip and match_subnets([ip], [subnet])[1]:
-                yield f"{place}[{index}].{key}: {ip} is not in {subnet['subnet']}"
+def subnet_problems(subnet: Json) -> Iterator[str]:
+    """Find addresses of a subnet that are not in it; all are well formed."""
+    lease = subnet.get("lease_range") or {}
+    given = {
+        "gateway": subnet.get("gateway"),
+        "lease_range.start_ip": lease.get("start_ip"),
+        "lease_range.end_ip": lease.get("end_ip"),
+    }
+    for key, ip in given.items():
+        if ip and match_subnets([ip], [subnet])[1]:
+            yield f"{key}: {ip} is not in {subnet['subnet']}"
 
 
 def same_address(one: str, other: str) -> bool:

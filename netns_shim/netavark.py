@@ -87,16 +87,12 @@ def decode_options(data: bytes) -> Json:
     value = cni.decode(data, what="request")
     networks = value.get("networks")
     if isinstance(networks, list):
-        problems = list(list_of(record({"name": text}, {}))(networks, "networks"))
-        _raise_all("request", problems)
+        _raise_all("request", list(_LISTED(networks, "networks")))
         names = [network["name"] for network in networks]
         twice = sorted({name for name in names if names.count(name) > 1})
         _raise_all("request", [f"networks: {name!r} is there twice" for name in twice])
         networks = {network["name"]: network for network in networks}
-    spec = record(
-        {"container_id": text, "networks": map_of(record({"interface_name": text}, {}))}, {}
-    )
-    _raise_all("request", list(spec({**value, "networks": networks}, "")))
+    _raise_all("request", list(_OPTIONS({**value, "networks": networks}, "")))
     asked = {name: network["interface_name"] for name, network in (networks or {}).items()}
     problems = _name_problems("container_id", value["container_id"])
     for name, ifname in asked.items():
@@ -294,6 +290,11 @@ _EXEC = record(
     {"port_mappings": list_of(_port)},
 )
 _DNS = record({}, {"domain": text, "search": list_of(text), "nameservers": list_of(address)})
+# As far as the stand-in for the binary has to understand it.
+_LISTED = list_of(record({"name": text}, {}))
+_OPTIONS = record(
+    {"container_id": text, "networks": map_of(record({"interface_name": text}, {}))}, {}
+)
 _STATUS = record(
     {},
     {

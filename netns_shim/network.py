@@ -285,7 +285,9 @@ def _disagreements(network: Json) -> Iterator[str]:
         yield f"ipam_options.driver: {allocator!r} is not known beside conf and driver"
     if network.get("routes") and not is_by_caller(network) and "driver" not in options:
         yield "routes: cannot be passed on without subnets"
-    yield from mapping.subnet_problems(subnets, "subnets")
+    for index, subnet in enumerate(subnets):
+        for problem in mapping.subnet_problems(subnet):
+            yield f"subnets[{index}].{problem}"
 
 
 def _present(value: Json) -> Json:

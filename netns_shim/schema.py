@@ -170,12 +170,12 @@ def _beyond_driver(place: Place, entry: Json) -> Iterator[Problem]:
             continue
         try:
             ipaddress.ip_network(subnet["subnet"], strict=False)
-            wrong = list(mapping.subnet_problems([subnet], ""))
+            wrong = list(mapping.subnet_problems(subnet))
         except (ValueError, TypeError, AttributeError):
             yield (*place, "subnets", index), "is no subnet, or holds what is no address"
             continue
         for problem in wrong:
-            yield (*place, "subnets", index), problem.partition(".")[2]
+            yield (*place, "subnets", index), problem
 
 
 def _entries(conf: Json) -> Iterator[tuple[Place, Json]]:

@@ -14,16 +14,21 @@ from runtime import PLUGIN
 from netns_shim import as_netavark, skel
 
 ID = "ab" * 32
+NETWORK: dict[str, Any] = {
+    "name": "net",
+    "id": ID,
+    "driver": "cni",
+    "dns_enabled": False,
+    "internal": False,
+    "ipv6_enabled": False,
+}
 
 
 def network(*subnets: str, name: str = "theirs", **options: str) -> dict[str, Any]:
     """Write a network of which Podman allocates the addresses, if there are subnets."""
     return {
+        **NETWORK,
         "name": name,
-        "id": ID,
-        "driver": "cni",
-        "dns_enabled": False,
-        "internal": False,
         "ipv6_enabled": any(":" in subnet for subnet in subnets),
         "subnets": [{"subnet": subnet} for subnet in subnets] or None,
         "options": options,

@@ -9,18 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from podman import NETWORK
 
 from netns_shim import __version__, errors, netavark
 from netns_shim.errors import ShimError
 
-NETWORK: dict[str, Any] = {
-    "name": "net",
-    "id": "ab" * 32,
-    "driver": "cni",
-    "dns_enabled": False,
-    "internal": False,
-    "ipv6_enabled": False,
-}
 # As netavark up to 1.17 writes what is absent.
 NULLS = ("network_interface", "subnets", "routes", "options", "ipam_options")
 PORT = {"container_port": 80, "host_port": 8080, "host_ip": "", "protocol": "tcp", "range": 1}

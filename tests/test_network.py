@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from podman import NETWORK
 
 from netns_shim import conf, errors, network
 from netns_shim.errors import ShimError
@@ -17,16 +18,7 @@ SUBNETS = [{"subnet": "10.0.0.0/24", "gateway": "10.0.0.1"}]
 
 def net(options: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
     """Write a network."""
-    value = {
-        "name": "net",
-        "id": "ab" * 32,
-        "driver": "cni",
-        "dns_enabled": False,
-        "internal": False,
-        "ipv6_enabled": False,
-        "options": options,
-    }
-    return {**value, **changes}
+    return {**NETWORK, "options": options, **changes}
 
 
 def made(options: dict[str, str], **changes: Any) -> dict[str, Any]:

@@ -107,7 +107,6 @@ def test_it_attaches(world, session, caller):
         caller.succeed("teardown", first, **request("a", 5, "one", "two"))
         assert caller.references() == [("b", "eth0")]
         caller.succeed("teardown", second, **request("b", 6, "one"))
-    session.run(["rm", "-r", caller.options[1]], check=True)
     assert world.leftovers() == []
 
 
@@ -121,7 +120,6 @@ def test_what_the_real_one_says(world, session, caller):
         assert page(container, bench.PAGE)
         caller.succeed("teardown", container, **given)
         assert "No such device" in caller.fail("teardown", container, **given)
-    session.run(["rm", "-r", caller.options[1]], check=True)
     assert world.leftovers() == []
 
 
@@ -133,7 +131,6 @@ def test_container_that_is_gone(world, session, caller):
 
     caller.fail("teardown", container, **request("a", 5, "one"))
 
-    session.run(["rm", "-r", caller.options[1]], check=True)
     assert world.leftovers() == []
 
 
@@ -145,7 +142,6 @@ def test_setup_that_fails(world, session, caller):
         assert "no static ips provided" in caller.fail("setup", container, **given)
 
         assert "eth0" not in container.run(["ip", "link"]).stdout
-    session.run(["rm", "-r", caller.options[1]], check=True)
     assert world.leftovers() == []
 
 
@@ -174,7 +170,6 @@ def test_bad_input(world, session, caller, text, problem):
 
     assert done.returncode == 1
     assert problem in json.loads(done.stdout)["error"]
-    session.run(["rm", "-r", caller.options[1]], check=True)
     assert world.leftovers() == []
 
 
@@ -190,7 +185,6 @@ def test_plugin_of_netavark(world, session, installed):
         assert page(container, bench.PAGE)
         assert caller.references() == [("a", "eth0")]
         caller.succeed("teardown", container, **given)
-    session.run(["rm", "-r", caller.options[1]], check=True)
     # What is remembered where plugins run in place stays: here, versions and validations.
     assert all("/.in-place/" in line for line in world.leftovers())
 
@@ -234,5 +228,4 @@ def test_uplink_that_died(world, session, caller):
         assert page(first, bench.PAGE)
         caller.succeed("teardown", first, **request("a", 5, "one"))
         caller.succeed("teardown", second, **request("b", 6, "one"))
-    session.run(["rm", "-r", caller.options[1]], check=True)
     assert world.leftovers() == []

@@ -15,7 +15,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from .. import enter, netns, references, state
+from .. import conf, enter, netns, references, state
 from ..cni import NAME
 from ..errors import INVALID_ENVIRONMENT, ShimError
 from ..place import Shared
@@ -36,7 +36,9 @@ END_SECONDS = 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("--netns", default="default", metavar="NAME", help="which [%(default)s]")
+    parser.add_argument(
+        "--netns", default=conf.DEFAULT_NETNS, metavar="NAME", help="which [%(default)s]"
+    )
     parser.add_argument(
         "--uplink",
         default="",
@@ -67,7 +69,7 @@ def main(arguments: argparse.Namespace) -> int:
         # Where plugins work in the caller's netns, that is the one to be in.
         _execute(command)
     name = f"{references.RUN_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
-    uplink = {"driver": arguments.uplink, "options": [], "path": ""}
+    uplink = {**conf.DEFAULT_UPLINK, "driver": arguments.uplink}
     place = Shared(where, uplink, os.environ)
     reference = place.take(name)
     try:
