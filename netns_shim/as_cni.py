@@ -18,7 +18,7 @@ VERBS = {"ADD": "add", "DEL": "delete", "CHECK": "check", "GC": "gc", "STATUS": 
 class Face:
     """One call of a CNI runtime."""
 
-    __slots__ = ("_environ", "_load_verbs", "_verb")
+    __slots__ = ("_environ", "_load_verbs", "_request", "_verb")
 
     def __init__(self, load_verbs: Callable[[], ModuleType], environ: Mapping[str, str]) -> None:
         """Take the environment of the call; `load_verbs` is for all verbs but VERSION."""
@@ -34,10 +34,15 @@ class Face:
         """Do what is asked for; give what goes to stdout."""
         if self._verb == "VERSION":
             return cni.version_answer(text)
-        request = cni.parse(self._environ, text)
-        result = getattr(self._load_verbs(), VERBS[self._verb])(request)
+        self._request = cni.parse(self._environ, text)
+        result = getattr(self._load_verbs(), VERBS[self._verb])(self._request)
         return "" if result is None else cni.format_result(result)
 
     def failure(self, error: ShimError, text: bytes) -> str:
         """Write an error as the specification has it."""
         return cni.format_error(error, cni.spoken_version(text))
+
+    def undo(self) -> None:
+        """Detach what was attached, because nobody got the result."""
+        if self._verb == "ADD":
+            self._load_verbs().delete(self._request)

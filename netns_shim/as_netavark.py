@@ -7,7 +7,7 @@ container becomes what a CNI runtime would ask for it, and the result becomes a 
 
 from __future__ import annotations
 
-from . import call, mapping, netavark, network, references, result, state, verbs
+from . import call, interrupt, mapping, netavark, network, references, result, state, verbs
 from .cni import CURRENT_VERSION
 from .errors import INVALID_NETWORK_CONFIG, PLUGIN_MISBEHAVED, ShimError, warn
 from .request import Request
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Face:
     """One call of netavark, or of Podman, which calls `create` itself."""
 
-    __slots__ = ("_arguments", "_command", "_environ")
+    __slots__ = ("_arguments", "_command", "_environ", "_request")
 
     def __init__(self, arguments: list[str], environ: Mapping[str, str]) -> None:
         self._command, *self._arguments = arguments
@@ -50,7 +50,8 @@ class Face:
             return create.complete(netavark.decode_network(text), self._environ)
         asked = netavark.decode_exec(text)
         if self._command == "setup":
-            return _setup(asked, self._arguments[0], self._environ)
+            self._request = _request("ADD", asked, self._arguments[0], self._environ)
+            return _setup(asked, self._request)
         _teardown(asked, self._arguments[0], self._environ)
         return ""
 
@@ -58,15 +59,20 @@ class Face:
         """Write an error as netavark reads it."""
         return netavark.format_error(error)
 
+    def undo(self) -> None:
+        """Detach what was attached, because nobody got the answer."""
+        if self._command == "setup":
+            verbs.delete(self._request)
 
-def _setup(asked: Exec, netns: str, environ: Mapping[str, str]) -> str:
-    request = _request("ADD", asked, netns, environ)
+
+def _setup(asked: Exec, request: Request) -> str:
     answer = verbs.add(request)
     try:
         answer = result.convert(answer, CURRENT_VERSION)
         _check_honoured(asked, answer)
-        return netavark.format_status(answer, netns, asked.ifname)
+        return netavark.format_status(answer, request.netns, asked.ifname)
     except BaseException:
+        interrupt.disregard()
         # netavark does not tear down the driver that failed.
         try:
             verbs.delete(request)

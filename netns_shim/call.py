@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 
+# What the reference of an attachment says of it, besides its configuration: texts all of them.
+GIVEN = ("network", "containerID", "netns", "ifname", "args", "path")
+
+
 class Call:
     """A request with its configuration, its plugins and its place.
 
@@ -30,22 +34,22 @@ class Call:
     def __init__(self, request: Request, where: Place | None = None) -> None:
         """Check the configuration and find the plugins.
 
-        `where` is to be given by a caller that has entered a netns already and so cannot be asked
-        where it came from. Raises ShimError for whatever is wrong.
+        `where` is its place if that is known. Raises ShimError for whatever is wrong.
         """
         self.request = request
         self.conf = conf.read(request.conf)
-        self.place = self._place() if where is None else where
+        self.place = request.place = where or request.place or self._place()
         state_of = self.place.state
         if state.is_private(state_of.base):
             state.is_private(state_of.dir)
         self.was_valid = conf.check(request.conf, state_of.stamps)
         self.versions = Versions(state_of.path("plugins.json"))
-        self.chain = Chain(self.conf, request, self.versions, state_of.path("netavark"))
         kinds = [entry.get("driver") or entry["type"] for entry in self.conf.plugins]
         self.name = references.reference_name(
             request.network, request.container_id, request.ifname, kinds
         )
+        request.environ = {**request.environ, **references.mark(state_of, self.name)}
+        self.chain = Chain(self.conf, request, self.versions, state_of.path("netavark"))
 
     def _place(self) -> Place:
         environ = self.request.environ
@@ -81,27 +85,29 @@ class Call:
 def recall(environ: Mapping[str, str], record: Json) -> Request | None:
     """Make the DEL of an attachment from what its ADD was given; None where it was given nothing.
 
-    A reference without a first line belongs to an ADD that was cut off before it did anything.
+    A reference without a first line belongs to an ADD that was cut off before it did anything, and
+    a damaged one says nothing that could be relied on.
     """
-    if not isinstance(record.get("conf"), dict):
+    given: dict[str, Any] = {key: record.get(key) for key in GIVEN}
+    conf = record.get("conf")
+    if not isinstance(conf, dict) or not all(isinstance(text, str) for text in given.values()):
         return None
-    container_id, netns_path, ifname = record["containerID"], record["netns"], record["ifname"]
     variables = {
-        "CNI_CONTAINERID": container_id,
-        "CNI_NETNS": netns_path,
-        "CNI_IFNAME": ifname,
-        "CNI_ARGS": record["args"],
-        "CNI_PATH": record["path"],
+        "CNI_CONTAINERID": given["containerID"],
+        "CNI_NETNS": given["netns"],
+        "CNI_IFNAME": given["ifname"],
+        "CNI_ARGS": given["args"],
+        "CNI_PATH": given["path"],
     }
     return Request(
         "DEL",
-        network=record["network"],
-        cni_version=record["conf"].get("cniVersion") or "0.1.0",
-        conf={k: v for k, v in record["conf"].items() if k != "prevResult"},
+        network=given["network"],
+        cni_version=conf.get("cniVersion") or "0.1.0",
+        conf={k: v for k, v in conf.items() if k != "prevResult"},
         environ={**environ, **variables},
-        container_id=container_id,
-        netns=netns_path,
-        ifname=ifname,
-        args=record["args"],
-        path=record["path"],
+        container_id=given["containerID"],
+        netns=given["netns"],
+        ifname=given["ifname"],
+        args=given["args"],
+        path=given["path"],
     )

@@ -7,7 +7,7 @@ only the plugins with that capability, and a failed ADD is undone.
 
 from __future__ import annotations
 
-from . import invoke, result
+from . import interrupt, invoke, result
 from .cni import SUPPORTED_VERSIONS
 from .errors import PLUGIN_MISBEHAVED, ShimError, warn
 from .versions import Versions, at_least, choose
@@ -115,6 +115,7 @@ class Chain:
         return result.convert(answer, self._request.cni_version, assume=link.version)
 
     def _undo(self, links: list[Link], previous: Json | None) -> None:
+        interrupt.disregard()
         for link in reversed(links):
             try:
                 self._call("DEL", link, previous)

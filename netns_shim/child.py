@@ -12,6 +12,7 @@ import select
 import signal
 import time
 
+from . import interrupt
 from .errors import PLUGIN_MISBEHAVED, PLUGIN_TIMED_OUT, ShimError
 
 TYPE_CHECKING = False
@@ -49,8 +50,10 @@ def run(
     it leaves running in the background is not waited for, even if that holds its stdout.
 
     `name` and `what` are what errors call the executable and this call of it; `timeout` is in
-    seconds. Raises ShimError (code 100, or 101 where the time is over).
+    seconds. Raises ShimError (code 100, 101 where the time is over, 105 where a signal to this
+    process says to stop).
     """
+    interrupt.check(what)
     pipes = [os.pipe() for _ in range(3)]
     (child_in, to_child), (from_child, child_out), (log, child_log) = pipes
     try:
@@ -68,7 +71,7 @@ def run(
             os.close(fd)
     exchange = _Exchange(pid, to_child, stdin, from_child, log)
     try:
-        problem = exchange.finish(timeout)
+        problem = exchange.finish(timeout, what)
     except BaseException:
         os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -119,11 +122,14 @@ class _Exchange:
         for fd in self._open:
             os.set_blocking(fd, False)
 
-    def finish(self, timeout: float) -> tuple[int, str] | None:
+    def finish(self, timeout: float, what: str) -> tuple[int, str] | None:
         """Go on until the child has ended; give a code and a text where it must be killed."""
         deadline = time.monotonic() + timeout
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
+        told = interrupt.descriptor()
+        if told >= 0:
+            poll.register(told, select.POLLIN)
         poll.register(self._stdin, select.POLLOUT)
         for fd in self.read:
             poll.register(fd, select.POLLIN)
@@ -136,6 +142,9 @@ class _Exchange:
             for fd, _ in events:
                 if fd == self._pidfd:
                     ended = True
+                elif fd == told:
+                    interrupt.name()
+                    interrupt.check(what)
                 elif not (self._feed() if fd == self._stdin else self._drain(fd)):
                     poll.unregister(fd)
                     os.close(fd)

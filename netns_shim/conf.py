@@ -16,6 +16,7 @@ import os
 from . import __version__
 from .cni import NAME
 from .errors import INVALID_NETWORK_CONFIG, ShimError
+from .state import write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,25 +134,12 @@ def remember(conf: Json, stamp_dir: str) -> None:
     A failure to write is none: the configuration is validated again next time.
     """
     static = static_part(conf)
-    # A name of its own for every writer; not the stamp's with a suffix, which might be too long.
-    temporary = os.path.join(stamp_dir, f".new-{os.urandom(8).hex()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    path = os.path.join(stamp_dir, _stamp_name(conf, static))
     try:
-        fd = os.open(temporary, flags, 0o600)
+        # Not synced when the power goes: then it is not equal, and no stamp.
+        write_atomically(path, _stamp_content(static).decode())
     except OSError:
         return
-    try:
-        try:
-            # Written short or not synced when the power goes: then it is not equal, and no stamp.
-            os.write(fd, _stamp_content(static))
-        finally:
-            os.close(fd)
-        os.rename(temporary, os.path.join(stamp_dir, _stamp_name(conf, static)))
-    except OSError:
-        try:
-            os.unlink(temporary)
-        except OSError:
-            return
 
 
 def _stamp_name(conf: Json, static: str) -> str:

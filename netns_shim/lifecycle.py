@@ -16,11 +16,12 @@ import os
 import shutil
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from . import netns, process, resolvconf, uplink
+from . import interrupt, netns, process, resolvconf, turn, uplink
 from .errors import CANNOT_ENTER, TRY_AGAIN_LATER, ShimError, warn
 from .libc import CLONE_NEWNET, MNT_DETACH, MS_BIND, mount, umount2, unshare
 from .state import is_alive, is_private, make_private, start_time, write_atomically
@@ -55,6 +56,7 @@ def create(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) 
             # Last: its presence says that all else is there.
             os.mkdir(state.refs, 0o700)
         except BaseException:
+            interrupt.disregard()
             _clear(state)
             raise
 
@@ -96,22 +98,20 @@ def destroy(state: State) -> None:
 
 @contextlib.contextmanager
 def _locked(state: State) -> Iterator[None]:
-    # Outside of the directory that is removed; no name of a netns begins with a dot.
-    path = f"{state.base}/.lock-{state.name}"
-    lock = filelock.FileLock(path, timeout=LOCK_SECONDS, mode=0o600)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise ShimError(
-            TRY_AGAIN_LATER,
-            f"the shared netns {state.name!r} is being made or removed by another process",
-            f"waited {LOCK_SECONDS} s for {path}",
-        ) from None
+    lock = filelock.FileLock(state.lock, mode=0o600)
+    deadline = time.monotonic() + LOCK_SECONDS
+    what = f"the shared netns {state.name!r} is being made or removed by another process"
+    while not lock.is_locked:
+        # Not filelock's own waiting, as that is not to be interrupted by a signal.
+        with contextlib.suppress(filelock.Timeout):
+            lock.acquire(blocking=False)
+            break
+        turn.wait(deadline, what, state.lock)
     try:
         yield
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+            os.unlink(state.lock)
         lock.release()
 
 

@@ -7,6 +7,7 @@ to be made, mended or removed is left to `lifecycle`, which is imported only the
 
 from __future__ import annotations
 
+import errno
 import os
 
 from . import enter, netns, references, state
@@ -159,14 +160,29 @@ class Shared:
         return enter.Inside(None, enter.throwaway_plan(self._environ, keep))
 
     def leave(self) -> None:
-        """Remove the netns if a reference that was dropped was the last."""
+        """Remove the netns if a reference that was dropped was the last.
+
+        What calls have left that were killed is no reason to keep it.
+        """
         try:
             os.rmdir(self.state.refs)
-        except OSError:
-            return  # others are attached, or somebody is removing it already
+        except FileNotFoundError:
+            # Somebody is removing or making it, or was killed while doing so.
+            if not os.path.lexists(self.state.dir) and not os.path.lexists(self.state.lock):
+                return
+        except OSError as error:
+            if error.errno == errno.ENOTEMPTY and self._drop_ghosts():
+                self.leave()
+            return
         from . import lifecycle  # 60 ms: only for the last one
 
         lifecycle.destroy(self.state)
+
+    def _drop_ghosts(self) -> int:
+        try:
+            return references.drop_ghosts(self.state)
+        except FileNotFoundError:
+            return 0  # the last one has just left
 
 
 class InPlace:

@@ -9,10 +9,11 @@ operation in flight, which the kernel drops when that process dies.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
+import time
 
+from . import turn
 from .errors import TRY_AGAIN_LATER, ShimError
 
 TYPE_CHECKING = False
@@ -29,6 +30,15 @@ DELETING = "deleting"
 
 # A reference that is no attachment but a running command begins with this: no network name does.
 RUN_PREFIX = ":run:"
+
+# In the environment of plugins: the session of the call and the path of its reference.
+MARK = "NETNS_SHIM_CALL"
+
+# How long another operation on the same attachment is waited for, in seconds: one that was
+# cancelled is about to end. Whoever calls tries again after that.
+WAIT_SECONDS = 5.0
+# How many references are looked at when the last one may have left; see `drop_ghosts`.
+LAST_ONES = 8
 
 
 class Reference:
@@ -95,6 +105,11 @@ def reference_name(network: str, container_id: str, ifname: str, types: list[str
     return f"{network}:{container_id}:{ifname}:{kinds}"
 
 
+def mark(state: State, name: str) -> dict[str, str]:
+    """Give the variable by which what a call has started is known; see `process.end_orphans`."""
+    return {MARK: f"{os.getsid(0)}:{state.refs}/{name}"}
+
+
 def take(state: State, name: str) -> Reference:
     """Create a reference.
 
@@ -103,7 +118,7 @@ def take(state: State, name: str) -> Reference:
     path = f"{state.refs}/{name}"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
     _lock(fd, path)
-    # A DEL may have found it before it was locked, and dropped it.
+    # Somebody may have found it before it was locked, and dropped it.
     if os.fstat(fd).st_nlink == 0:
         os.close(fd)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -127,16 +142,53 @@ def find(state: State, name: str) -> Reference | None:
 
 
 def _lock(fd: int, path: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        while not turn.lock(fd):
+            turn.wait(deadline, BUSY, path)
+    except BaseException:
         os.close(fd)
-        raise busy(os.path.basename(path)) from None
+        raise
+
+
+BUSY = "another operation on this attachment is running"
 
 
 def busy(name: str) -> ShimError:
     """Make the error for a reference that another call is working on."""
-    return ShimError(TRY_AGAIN_LATER, "another operation on this attachment is running", name)
+    return ShimError(TRY_AGAIN_LATER, BUSY, name)
+
+
+def drop_ghosts(state: State) -> int:
+    """Remove what calls that were killed have left and nobody will ask for; give how many.
+
+    A ghost is locked by nobody, and either has no line yet, so that nothing was done for it, or
+    is of a process and of no attachment: its name begins with a colon. Only a few references are
+    looked at: a netns in which many are left is not about to be removed.
+    """
+    dropped = 0
+    with os.scandir(state.refs) as entries:
+        for _, entry in zip(range(LAST_ONES), entries, strict=False):
+            if entry.name[0] == ":" or entry.stat(follow_symlinks=False).st_size == 0:
+                dropped += _drop_ghost(entry.path, entry.name)
+    return dropped
+
+
+def _drop_ghost(path: str, name: str) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False  # it has just been dropped
+    try:
+        if not turn.lock(fd):
+            return False
+        info = os.fstat(fd)
+        if info.st_nlink == 0 or (info.st_size and name[0] != ":"):
+            return False
+        os.unlink(path)
+        return True
+    finally:
+        os.close(fd)
 
 
 def _parse(journal: bytes) -> Json:

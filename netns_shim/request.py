@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from .place import Place
+
     Json = dict[str, Any]
 
 
@@ -21,7 +23,8 @@ class Request:
     of the container's network namespace; `args` the value of CNI_ARGS; `path` that of CNI_PATH;
     `cni_version` the version of the configuration and so of the answer; `conf` the configuration
     as it was sent, run-time keys included; `environ` the environment of the call, which the
-    delegated plugins inherit.
+    delegated plugins inherit; `place` where these run, None until that is found out: a process
+    that has entered a netns cannot be asked any more where it came from.
     """
 
     __slots__ = (
@@ -34,6 +37,7 @@ class Request:
         "netns",
         "network",
         "path",
+        "place",
         "verb",
     )
 
@@ -61,3 +65,4 @@ class Request:
         self.ifname = ifname
         self.args = args
         self.path = path
+        self.place: Place | None = None

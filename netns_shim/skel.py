@@ -6,11 +6,13 @@ This is the one place where an error becomes an answer. Exactly one document is 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 
-from .errors import INTERNAL, IO_FAILURE, ShimError, warnings
+from . import interrupt
+from .errors import INTERNAL, IO_FAILURE, ShimError, warn, warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
         def failure(self, error: ShimError, text: bytes) -> str:
             """Write an error; `text` is what was on stdin."""
 
+        def undo(self) -> None:
+            """Undo what was answered, because nobody got the answer."""
+
 
 # What a runtime may send, in bytes: far more than any configuration has.
 MAXIMUM_INPUT = 16 << 20
@@ -37,19 +42,50 @@ def serve(face: Face, stdin: int, stdout: int) -> int:
     """Serve one call over open descriptors; give the exit status."""
     text = b""
     warnings.clear()
+    is_open = _is_open(stdout)
     try:
         if face.prepare():
             text = read(stdin)
         settle()
+        interrupt.heed()
         answer = face.answer(text)
     except Exception as error:
         failure = as_shim_error(error)
         # Callers throw stderr away where a call fails; what explains it has to be in the answer.
         failure.details = "; ".join(filter(None, [failure.details, *warnings]))
-        write(stdout, face.failure(failure, text).encode())
+        _deliver(stdout, face.failure(failure, text), is_open=is_open)
         return 1
-    write(stdout, answer.encode())
-    return 0
+    if _deliver(stdout, answer, is_open=is_open):
+        return 0
+    interrupt.disregard()
+    try:
+        face.undo()
+    except Exception as error:
+        warn(f"undoing what nobody knows of: {as_shim_error(error)}")
+    return 1
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _deliver(stdout: int, answer: str, *, is_open: bool) -> bool:
+    """Write an answer; tell whether the caller can have got it.
+
+    `is_open` tells whether there was a stdout before we made up for one that was missing.
+    """
+    try:
+        if answer and not is_open:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        write(stdout, answer.encode())
+    except OSError as error:
+        warn(f"the answer cannot be written: {error.strerror}")
+        return False
+    return True
 
 
 def settle() -> None:

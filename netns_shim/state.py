@@ -9,6 +9,8 @@ a netns that is going away, and nothing is ever counted twice.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import stat
@@ -39,6 +41,11 @@ class State:
         self.dir = f"{base}/{name}"
         self.pin = f"{self.dir}/netns"
         self.refs = f"{self.dir}/refs"
+
+    @property
+    def lock(self) -> str:
+        """The lock of its making and removal, outside of the directory that is removed."""
+        return f"{self.base}/.lock-{self.name}"
 
     def path(self, name: str) -> str:
         """Give the path of one of the files: `uplink.json`, `resolv.conf`, `run`, …"""
@@ -139,19 +146,38 @@ def make_private(path: str) -> None:
 
 
 def write_atomically(path: str, text: str) -> None:
-    """Write a file of mode 0600 by a temporary file and rename(2)."""
-    temporary = f"{path}.{os.getpid()}"
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.rename(temporary, path)
-    except OSError:
+    """Write a file of mode 0600 by a temporary file and rename(2).
+
+    The temporary file has one name for all writers, so that those who are killed do not leave more
+    and more of them. BlockingIOError where another one is writing the same file.
+    """
+    temporary = f"{path}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0o600)
+    with open(fd, "w", encoding="utf-8") as file:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever had the lock before may have given the file its final name.
+        if not _is_at(fd, temporary):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
         try:
-            os.unlink(temporary)
+            os.ftruncate(fd, 0)
+            file.write(text)
+            file.flush()
+            os.rename(temporary, path)
         except OSError:
-            pass
-        raise
+            try:
+                os.unlink(temporary)
+            except OSError:
+                pass
+            raise
+
+
+def _is_at(fd: int, path: str) -> bool:
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(fd))
 
 
 def now() -> str:

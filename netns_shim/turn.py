@@ -7,6 +7,7 @@ import fcntl
 import os
 import time
 
+from . import interrupt
 from .errors import TRY_AGAIN_LATER, ShimError
 
 # How often somebody who waits looks again, in seconds: short beside what a plugin takes.
@@ -16,16 +17,27 @@ PAUSE = 0.01
 def take(path: str) -> int:
     """Lock a file, made if need be; give its descriptor, -1 where another process has the lock."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if lock(fd):
+        return fd
+    os.close(fd)
+    return -1
+
+
+def lock(fd: int) -> bool:
+    """Lock an open file, flock(2); tell whether nobody else has it locked."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(fd)
-        return -1
-    return fd
+        return False
+    return True
 
 
 def wait(deadline: float, what: str, path: str) -> None:
-    """Wait a moment; ShimError (code 11) after the deadline, on the monotonic clock."""
+    """Wait a moment; ShimError (code 11) after the deadline, on the monotonic clock.
+
+    Code 105 where a signal says to stop.
+    """
+    interrupt.check(what)
     if time.monotonic() > deadline:
         raise ShimError(TRY_AGAIN_LATER, what, f"waited for {path}")
     time.sleep(PAUSE)

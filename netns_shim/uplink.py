@@ -11,11 +11,11 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import os
-import select
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from . import interrupt
 from .errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError
 from .invoke import DEFAULT_PATH, HELPER_DIRECTORIES
 
@@ -91,12 +91,17 @@ class Pasta:
 
     def wait(self, state: State) -> int:
         """Wait until it is ready; give its process ID. ShimError (code 102) where it fails."""
+        pidfd = os.pidfd_open(self._process.pid)
         try:
-            status = self._process.wait(START_SECONDS)
-        except subprocess.TimeoutExpired:
+            if not interrupt.wait(pidfd, START_SECONDS, "starting the uplink"):
+                raise _failed("pasta", f"not ready after {START_SECONDS} s", state)
+        except BaseException:
             self._process.kill()
             self._process.wait()
-            raise _failed("pasta", f"not ready after {START_SECONDS} s", state) from None
+            raise
+        finally:
+            os.close(pidfd)
+        status = self._process.wait()
         if status == 1 and self.maps_guest and "unrecognized option '--map-guest" in _log(state):
             # Releases before August 2024 do not know the option.
             self.maps_guest, self.host_addresses = False, ()
@@ -168,13 +173,19 @@ class Slirp4netns:
 
     def wait(self, state: State) -> int:
         """Wait until it is ready; give its process ID. ShimError (code 102) where it fails."""
-        poll = select.poll()
-        poll.register(self._ready, select.POLLIN)
-        is_ready = bool(poll.poll(START_SECONDS * 1000)) and os.read(self._ready, 1) == b"1"
-        os.close(self._ready)
+        is_ready = False
+        try:
+            is_ready = (
+                interrupt.wait(self._ready, START_SECONDS, "starting the uplink")
+                and os.read(self._ready, 1) == b"1"
+            )
+        finally:
+            os.close(self._ready)
+            if not is_ready:
+                self._process.kill()
+                status = self._process.wait()
         if not is_ready:
-            self._process.kill()
-            raise _failed("slirp4netns", f"exit status {self._process.wait()}", state)
+            raise _failed("slirp4netns", f"exit status {status}", state)
         return self._process.pid
 
 

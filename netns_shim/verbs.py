@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from . import netns, references, state
+from . import interrupt, netns, references, state
 from .call import Call, recall
 from .errors import (
     ALREADY_ATTACHED,
@@ -47,12 +47,15 @@ def add(request: Request) -> Json:
         fd = place.open_mended()
         if not _overrides(request):
             netns.check_is_other(request.netns, fd)
+        if leftover is not None:
+            _end_orphans(reference)
         with place.first(request, call.conf.timeout), call.inside(fd):
             if leftover is not None:
                 warn(f"removing what is left of an earlier attachment: {call.name}")
                 Call(leftover, place).chain.delete(reference.record.get("result"))
             result = _attach(call, reference)
     except BaseException:
+        interrupt.disregard()
         reference.give_back()
         place.leave()
         raise
@@ -80,9 +83,18 @@ def _attach(call: Call, reference: Reference) -> Json:
     try:
         reference.write(LIVE, result=result)
     except OSError:
+        interrupt.disregard()
         call.chain.delete(result)
         raise
     return result
+
+
+def _end_orphans(reference: Reference) -> None:
+    """Wait for what an earlier call on this attachment has started, if it was killed."""
+    if reference.phase != LIVE:
+        from . import process  # only after something was cut off
+
+        process.end_orphans(reference.path)
 
 
 def _refuse_if_attached(reference: Reference, request: Request) -> None:
@@ -113,6 +125,8 @@ def _delete(call: Call) -> None:
     reference = place.find(call.name) or place.guard(call.name)
     try:
         record = {} if reference is None else reference.record
+        if reference is not None and record:
+            _end_orphans(reference)
         fd = place.open_as_is()
         if _is_gone(call.request.netns, record, fd):
             call.chain.lose_netns()
@@ -121,13 +135,11 @@ def _delete(call: Call) -> None:
             inside = call.nowhere()
         else:
             inside = call.inside(fd)
-            try:
-                reference.write(DELETING)
-            except OSError as error:
-                warn(f"cannot write down that a DEL is going on: {error}")
+            _mark_deleting(reference)
         with inside:
             call.chain.delete(call.request.conf.get("prevResult") or record.get("result"))
     except BaseException:
+        interrupt.disregard()
         if reference is not None:
             reference.give_back()
         place.leave()
@@ -135,6 +147,17 @@ def _delete(call: Call) -> None:
     if reference is not None:
         reference.drop()
     place.leave()
+
+
+def _mark_deleting(reference: Reference) -> None:
+    # One that was made for this DEL says nothing of an attachment, and is to be dropped by anybody
+    # if we are killed; see `references.drop_ghosts`.
+    if reference.is_ours:
+        return
+    try:
+        reference.write(DELETING)
+    except OSError as error:
+        warn(f"cannot write down that a DEL is going on: {error}")
 
 
 def _is_gone(path: str, record: Json, fd: int | None) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -13,7 +14,7 @@ import bench
 import pytest
 import trixie
 
-from netns_shim import errors
+from netns_shim import errors, interrupt
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,10 +45,13 @@ class Releases(dict[str, str]):
 
 
 @pytest.fixture(autouse=True)
-def no_warnings() -> Iterator[None]:
-    """Forget the warnings of a test: a process serves one call, but many tests."""
+def one_call() -> Iterator[None]:
+    """Forget the warnings and signal handlers of a test: a process serves one call, many tests."""
+    handlers = {number: signal.getsignal(number) for number in interrupt.SIGNALS}
     yield
     errors.warnings.clear()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ PACKAGE = Path(netns_shim.__file__).parent
 # From the bottom up: at top level a module imports only what stands before it.
 LAYERS = (
     "errors",
+    "interrupt",
+    "turn",
     "libc",
     "request",
     "result",
@@ -37,7 +39,6 @@ LAYERS = (
     "conflist",
     "network",
     "child",
-    "turn",
     "invoke",
     "versions",
     "driver",
@@ -185,7 +186,8 @@ def test_budget_of_version() -> None:
     assert tops(found) - BUDGET == set()
     assert tops(found) & FORBIDDEN == set()
     assert {name for name in found if name.startswith("netns_shim.")} == {
-        f"netns_shim.{name}" for name in ("as_cni", "cni", "errors", "main", "request", "skel")
+        f"netns_shim.{name}"
+        for name in ("as_cni", "cni", "errors", "interrupt", "main", "request", "skel")
     }
 
 

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Being told to stop: SIGTERM, SIGINT and SIGHUP end a wait, and never a step.
+
+The handler only notes the signal. Whoever waits, be it for a plugin, a lock or an uplink, looks at
+it and raises; so nothing is cut off between two steps that belong together, and what had been
+begun is undone as after any failure. What undoes is not to be interrupted in its turn.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+
+from .errors import INTERRUPTED, ShimError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+_received: list[int] = []
+# Both ends of a pipe: a byte arrives with every signal, before Python runs the handler.
+_pipe: list[int] = []
+
+
+def heed() -> None:
+    """Note the signals from now on.
+
+    One that the caller ignores has no effect here either; but it has a handler, so that what is
+    started does not inherit that it is ignored, execve(2).
+    """
+    _received.clear()
+    if not _pipe:
+        _pipe.extend(os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC))
+        signal.set_wakeup_fd(_pipe[1], warn_on_full_buffer=False)
+    for number in SIGNALS:
+        is_ignored = signal.getsignal(number) is signal.SIG_IGN
+        signal.signal(number, _disregard if is_ignored else _note)
+
+
+def disregard() -> None:
+    """Heed no signal any more: what is being undone has to be undone."""
+    _received.clear()
+    for number in SIGNALS:
+        if signal.getsignal(number) is _note:
+            signal.signal(number, _disregard)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
+
+
+def _disregard(number: int, frame: FrameType | None) -> None:
+    pass
+
+
+def descriptor() -> int:
+    """Give the descriptor to watch while waiting, -1 where signals are not heeded."""
+    return _pipe[0] if _pipe else -1
+
+
+def name() -> str:
+    """Give the name of the signal that was noted, "" if none was; make `descriptor` wait again."""
+    if _pipe:
+        try:
+            os.read(_pipe[0], 64)
+        except BlockingIOError:
+            pass
+    return signal.Signals(_received[0]).name if _received else ""
+
+
+def check(what: str) -> None:
+    """Raise ShimError (code 105) if a signal was noted; `what` is what it has stopped."""
+    told = name() if _received else ""
+    if told:
+        disregard()
+        raise ShimError(INTERRUPTED, f"{what} was stopped by {told}")
+
+
+def wait(fd: int, seconds: float, what: str) -> bool:
+    """Wait until a descriptor can be read; tell whether it can. Raises ShimError as `check`."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    if descriptor() >= 0:
+        poll.register(descriptor(), select.POLLIN)
+    deadline = time.monotonic() + seconds
+    while True:
+        check(what)
+        ready = [found for found, _ in poll.poll(max(0, deadline - time.monotonic()) * 1000)]
+        if fd in ready:
+            return True
+        if not ready:
+            return False
+        name()
