@@ -10,8 +10,20 @@ from __future__ import annotations
 
 import os
 
-from . import child, conf, driver, enter, invoke, netavark, netns, skel, state
-from .errors import INVALID_NETWORK_CONFIG, ShimError
+from . import (
+    child,
+    conf,
+    driver,
+    enter,
+    interrupt,
+    invoke,
+    netavark,
+    netns,
+    references,
+    skel,
+    state,
+)
+from .errors import INVALID_NETWORK_CONFIG, ShimError, warn
 from .place import Shared
 from .references import ADDING, DELETING, LIVE, reference_name
 from .turn import Turn
@@ -75,14 +87,21 @@ def main(words: list[str]) -> int:
         is_attaching = arguments.command in ("setup", "teardown") and bool(arguments.argument)
         if not is_attaching or netns.is_in_place("auto"):
             os.execve(real, [real, *words], dict(environ))
+        is_open = skel.is_open(1)
         skel.settle()
-        status, stdout, stderr = _Attaching(real, arguments, environ).run()
+        interrupt.heed()
+        attaching = _Attaching(real, arguments, environ)
+        status, stdout, stderr = attaching.run()
     except Exception as error:
         skel.write(1, netavark.format_error(skel.as_shim_error(error)).encode())
         return 1
     invoke.pass_on(stderr)
-    skel.write(1, stdout)
-    return status if status >= 0 else 128 - status
+    if skel.deliver(1, stdout, is_open=is_open):
+        return status if status >= 0 else 128 - status
+    interrupt.disregard()
+    if status == 0 and arguments.command == "setup":
+        attaching.tear_down()
+    return 1
 
 
 class _Attaching:
@@ -91,17 +110,20 @@ class _Attaching:
     def __init__(self, real: str, arguments: Arguments, environ: Mapping[str, str]) -> None:
         self._real = real
         self._arguments = arguments
-        self._environ = invoke.with_path(environ)
         self._text = _read(arguments.file)
         self._asked = netavark.decode_options(self._text)
         where = state.State(state.base_dir(environ), conf.DEFAULT_NETNS)
         self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
+        # It is one program for all networks of the container: the first of them stands for it.
+        self._names = {n: self._name(n, i) for n, i in self._asked["networks"].items()}
+        mark = references.mark(where, next(iter(self._names.values()), ""))
+        self._environ = {**invoke.with_path(environ), **mark}
         paths = [*arguments.paths, real, arguments.argument]
         self._keep = [*arguments.paths, *map(os.path.dirname, paths)]
 
     def run(self) -> tuple[int, bytes, bytes]:
         """Do it; give exit status, stdout and stderr of the real one."""
-        return self._setup() if self._arguments.command == "setup" else self._teardown()
+        return self._setup() if self._arguments.command == "setup" else self.tear_down()
 
     def _start(self, words: list[str]) -> tuple[int, bytes, bytes]:
         return child.run(
@@ -127,11 +149,12 @@ class _Attaching:
         self._place.check_container(path)
         held: dict[str, Reference] = {}
         try:
-            for network, ifname in self._asked["networks"].items():
-                held[network] = self._place.take(self._name(network, ifname))
+            for network, name in self._names.items():
+                held[network] = self._place.take(name)
             fd = self._place.open_mended()
             netns.check_is_other(path, fd)
-            ours = [network for network, reference in held.items() if reference.is_ours]
+            is_leftover = self._end_orphans(held)
+            ours = [n for n, held_one in held.items() if held_one.phase != LIVE]
             for network in ours:
                 held[network].write(
                     ADDING,
@@ -143,10 +166,9 @@ class _Attaching:
                     since=state.now(),
                 )
             with self._turn(), self._place.inside(fd, self._keep):
-                status, stdout, stderr = self._start(self._arguments.words)
-                if status and len(ours) == len(held):
-                    # It leaves what it has half made.
-                    self._start(self._arguments.with_argument(path, "teardown"))
+                if is_leftover:
+                    self._undo()
+                status, stdout, stderr = self._set_up(can_undo=len(ours) == len(held))
             if status == 0:
                 for network, result in netavark.addresses(stdout).items():
                     if network in ours:
@@ -160,28 +182,58 @@ class _Attaching:
             reference.close()
         return status, stdout, stderr
 
+    def _set_up(self, *, can_undo: bool) -> tuple[int, bytes, bytes]:
+        """Run the real one; it leaves what it has half made, so that is torn down."""
+        answer = 1, b"", b""
+        try:
+            answer = self._start(self._arguments.words)
+        finally:
+            if answer[0] and can_undo:
+                interrupt.disregard()
+                self._undo()
+        return answer
+
+    def _undo(self) -> None:
+        try:
+            self._start(self._arguments.with_argument(self._arguments.argument, "teardown"))
+        except ShimError as error:
+            warn(f"undoing what is half made: {error}")
+
+    def _end_orphans(self, held: dict[str, Reference]) -> bool:
+        """Wait for an earlier one that was cut off; tell whether there was one."""
+        is_leftover = any(r.record and r.phase != LIVE for r in held.values())
+        if is_leftover:
+            from . import process  # only after something was cut off
+
+            process.end_orphans(next(iter(held.values())).path)
+        return is_leftover
+
     def _give_back(self, held: dict[str, Reference]) -> None:
+        interrupt.disregard()
         for reference in held.values():
             reference.give_back()
         self._place.leave()
 
-    def _teardown(self) -> tuple[int, bytes, bytes]:
+    def tear_down(self) -> tuple[int, bytes, bytes]:
+        """Have the container torn down; the references of what is gone then are dropped."""
         path = self._arguments.argument
         held: dict[str, Reference] = {}
         for network, ifname in self._asked["networks"].items():
-            reference = self._place.find(self._name(network, ifname))
+            reference = self._place.find(self._names[network])
             if reference is not None:
                 held[ifname] = reference
-                reference.write(DELETING)
+        self._end_orphans(held)
+        for reference in held.values():
+            reference.write(DELETING)
         fd = self._place.open_as_is() if held else None
         inside = self._place.inside(fd, self._keep) if held else self._place.nowhere(self._keep)
         with self._turn() if held else enter.Unchanged(), inside:
             if netns.identity(path) is None:
                 # Without a netns it does nothing before 2.1, and leaves its rules for ever.
                 with netns.StandIn() as stand_in:
-                    answer = self._start(self._arguments.with_argument(stand_in))
+                    answer = self._start(self._arguments.with_argument(stand_in, "teardown"))
             else:
-                answer = self._start(self._arguments.words)
+                answer = self._start(self._arguments.with_argument(path, "teardown"))
         for ifname, reference in held.items():
             if answer[0] == 0 or not netns.has_interface(path, ifname):
                 reference.drop()

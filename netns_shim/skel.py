@@ -42,7 +42,7 @@ def serve(face: Face, stdin: int, stdout: int) -> int:
     """Serve one call over open descriptors; give the exit status."""
     text = b""
     warnings.clear()
-    is_open = _is_open(stdout)
+    was_open = is_open(stdout)
     try:
         if face.prepare():
             text = read(stdin)
@@ -53,9 +53,9 @@ def serve(face: Face, stdin: int, stdout: int) -> int:
         failure = as_shim_error(error)
         # Callers throw stderr away where a call fails; what explains it has to be in the answer.
         failure.details = "; ".join(filter(None, [failure.details, *warnings]))
-        _deliver(stdout, face.failure(failure, text), is_open=is_open)
+        deliver(stdout, face.failure(failure, text).encode(), is_open=was_open)
         return 1
-    if _deliver(stdout, answer, is_open=is_open):
+    if deliver(stdout, answer.encode(), is_open=was_open):
         return 0
     interrupt.disregard()
     try:
@@ -65,7 +65,8 @@ def serve(face: Face, stdin: int, stdout: int) -> int:
     return 1
 
 
-def _is_open(fd: int) -> bool:
+def is_open(fd: int) -> bool:
+    """Tell whether the caller has given us a descriptor of this number."""
     try:
         os.fstat(fd)
     except OSError:
@@ -73,15 +74,15 @@ def _is_open(fd: int) -> bool:
     return True
 
 
-def _deliver(stdout: int, answer: str, *, is_open: bool) -> bool:
+def deliver(stdout: int, answer: bytes, *, is_open: bool) -> bool:
     """Write an answer; tell whether the caller can have got it.
 
-    `is_open` tells whether there was a stdout before we made up for one that was missing.
+    `is_open` tells whether there was a stdout before `settle` made up for one that was missing.
     """
     try:
         if answer and not is_open:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        write(stdout, answer.encode())
+        write(stdout, answer)
     except OSError as error:
         warn(f"the answer cannot be written: {error.strerror}")
         return False

@@ -145,6 +145,39 @@ def test_setup_that_fails(world, session, caller):
     assert world.leftovers() == []
 
 
+def test_setup_that_was_cut_off(world, session, caller):
+    """What a killed setup has left is torn down by the next one, which then succeeds."""
+    given = request("a", 5, "one", "two")
+    refs = session.path(f"{world.runtime_dir}/netns-shim/default/refs")
+    with session.container() as container:
+        caller.succeed("setup", container, **given)
+        for reference in refs.iterdir():
+            with reference.open("a") as file:
+                file.write('{"phase":"adding"}\n')
+
+        caller.succeed("setup", container, **given)
+
+        assert page(container, bench.PAGE)
+        assert caller.references() == [("a", "eth0"), ("a", "eth1")]
+        caller.succeed("teardown", container, **given)
+    assert world.leftovers() == []
+
+
+def test_answer_that_cannot_be_written(world, session, caller):
+    """If nobody can get the answer of a setup, the container is torn down again."""
+    given = request("a", 5, "one", "two")
+    with session.container() as container:
+        argv = [STAND_IN, *caller.options, "setup", container.netns]
+        closed = ["sh", "-c", 'exec "$@" >&-', "sh", *argv]
+        done = session.run(closed, env=caller.env, input=json.dumps(given))
+
+        assert done.returncode == 1
+        assert "the answer cannot be written" in done.stderr
+        links = json.loads(container.run(["ip", "-json", "link"], check=True).stdout)
+        assert [link["ifname"] for link in links] == ["lo"]
+    assert world.leftovers() == []
+
+
 def test_list_of_networks(session, caller):
     """Networks as a list, as Podman 6 sends them, are understood; the real one may refuse them."""
     given = request("a", 5, "one")
