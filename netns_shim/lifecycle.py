@@ -11,32 +11,27 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
-import shutil
-import socket
-import struct
 import time
 from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from . import interrupt, netns, process, resolvconf, turn, uplink
-from .errors import CANNOT_ENTER, TRY_AGAIN_LATER, ShimError, warn
-from .libc import CLONE_NEWNET, MNT_DETACH, MS_BIND, mount, umount2, unshare
-from .state import is_alive, is_private, make_private, start_time, write_atomically
+from . import connect, host, interrupt, mounts, netns, process, turn, uplink
+from .errors import CANNOT_ENTER, INVALID_ENVIRONMENT, UPLINK_FAILED, ShimError, warn
+from .state import is_alive, is_private, make_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .state import State
-    from .uplink import Uplink
+
+    Json = dict[str, Any]
 
 LOCK_SECONDS = 60
-SIOCSIFFLAGS = 0x8914
-IFF_UP = 1
 # What the policies of Fedora and its kin let iptables lock and write.
 SELINUX_LABEL = b"system_u:object_r:iptables_var_run_t:s0\0"
+REFRESH = "`netns-shim refresh` renews it"
 
 
 def create(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) -> None:
@@ -51,8 +46,8 @@ def create(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) 
         _clear(state)
         try:
             _make_directories(state)
-            _pin(state)
-            _connect(state, chosen)
+            mounts.pin(state)
+            connect.connect(state, chosen, wanted)
             # Last: its presence says that all else is there.
             os.mkdir(state.refs, 0o700)
         except BaseException:
@@ -62,31 +57,110 @@ def create(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) 
 
 
 def repair(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-    """Mend a netns that has references: a pin that is none, an uplink that is gone.
+    """Mend a netns that has references, and say what was broken.
 
     A failure leaves things as they were; a netns with references is never destroyed.
     """
     with _locked(state):
+        record = state.uplink()
         if netns.identity(state.pin) is None:
-            refuse_if_elsewhere(state)
-            _forget_other_boot(state)
-            process.stop_name_server(state)
-            _stop_uplink(state)
-            _unpin(state)
-            # In a new netns somebody is the first again.
-            _remove_tree(state.path("started"))
-            _make_directories(state)
-            _pin(state)
-            warn(
-                f"the shared netns {state.name!r} was lost and has been made anew; "
-                "what was attached to it before has to be attached again"
-            )
-        elif is_alive(state.uplink()):
+            _replace(state)
+        elif state.has_uplink(record):
+            _complete(state, record)
             return
         else:
-            warn(f"the uplink of the shared netns {state.name!r} was gone and is started again")
-            _stop_uplink(state)
-        _connect(state, uplink.choose(wanted, environ))
+            what = "was gone" if record else "was in no record that can be read"
+            warn(f"the uplink of the shared netns {state.name!r} {what} and is started again")
+            connect.disconnect(state)
+        _make_directories(state)
+        connect.connect(state, uplink.choose(wanted, environ), wanted)
+
+
+def _replace(state: State) -> None:
+    """Make a netns in the place of one that is lost."""
+    refuse_if_elsewhere(state)
+    _forget_other_boot(state)
+    process.stop_name_server(state)
+    connect.disconnect(state)
+    mounts.unpin(state)
+    # In a new netns somebody is the first again.
+    mounts.remove_tree(state.path("started"))
+    mounts.pin(state)
+    warn(
+        f"the shared netns {state.name!r} was lost and has been made anew; "
+        "what was attached to it before has to be attached again"
+    )
+
+
+def _complete(state: State, record: Json) -> None:
+    """Make again what somebody has removed from the state of a netns that works."""
+    lost = state.missing()
+    if lost:
+        _make_directories(state)
+        connect.write_resolv_conf(state, record)
+        warn(f"{', '.join(lost)} of the shared netns {state.name!r} was gone and is made again")
+
+
+def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None:
+    """Act on changes of the host's network, see `host`.
+
+    New name servers go into the resolv.conf of the netns. The uplink is started again only where
+    that cuts off nobody, as it was started before there was a network; else that is left to
+    `refresh`, and said.
+    """
+    with _locked(state):
+        record = state.uplink()
+        before = record.get("host")
+        if not isinstance(before, dict) or not state.has_uplink(record):
+            return
+        if "routes" in changes and before.get("routes") == []:
+            warn(f"the host has a network now: the uplink of {state.name!r} is started again")
+            connect.renew(state, environ)
+            return
+        if "nameServers" in changes:
+            _follow_name_servers(state, record)
+    others = [name for name in changes if name != "nameServers"]
+    if others:
+        warn(
+            f"the host's {' and '.join(others)} have changed since the uplink of {state.name!r} "
+            f"was started: {REFRESH}"
+        )
+
+
+def _follow_name_servers(state: State, record: Json) -> None:
+    if connect.write_resolv_conf(state, record):
+        # What an uplink forwards goes where it did when it was started.
+        still = f"; what it forwards for does not follow: {REFRESH}"
+        warn(
+            f"the host's name servers have changed: resolv.conf of {state.name!r} is renewed"
+            f"{still if record.get('driver') == 'pasta' else ''}"
+        )
+    record["host"] |= host.look_at_names()
+    connect.write_record(state, record)
+
+
+def refresh(state: State, environ: Mapping[str, str]) -> None:
+    """Start the uplink again in the same netns, so that it takes on the host's present network.
+
+    Raises ShimError where that cannot work; as far as that shows before, nothing is changed then.
+    """
+    with _locked(state):
+        if not state.exists():
+            raise ShimError(INVALID_ENVIRONMENT, f"there is no shared netns {state.name!r}")
+        if netns.identity(state.pin) is None:
+            refuse_if_elsewhere(state)
+            what = f"the shared netns {state.name!r} is lost"
+            raise ShimError(UPLINK_FAILED, what, "the next ADD repairs it")
+        record = state.uplink()
+        before = record.get("host") or {}
+        if before.get("routes") and not host.look([])["routes"] and is_alive(record):
+            raise ShimError(
+                UPLINK_FAILED,
+                "the host has no default route now, so the uplink is left as it is",
+                "call again when there is one",
+            )
+        _make_directories(state)
+        connect.renew(state, environ)
 
 
 def destroy(state: State) -> None:
@@ -118,24 +192,28 @@ def _locked(state: State) -> Iterator[None]:
 def refuse_if_elsewhere(state: State) -> None:
     """Refuse to touch a netns that lives in a mount namespace other than ours."""
     record = state.uplink()
+    there = record.get("mountNamespace")
     if (
         netns.identity(state.pin) is not None
-        or record.get("driver") == "none"
-        or not is_alive(record)
+        or record.get("bootID") != connect.boot_id()
+        or there == os.stat("/proc/self/ns/mnt").st_ino
     ):
+        return
+    pid = record.get("pid") if record.get("pid") and is_alive(record) else process.within(there)
+    if not pid:
         return
     raise ShimError(
         CANNOT_ENTER,
         f"the shared netns {state.name!r} is pinned in another mount namespace",
-        f"mnt:[{record.get('mountNamespace')}], where its uplink {record['driver']} was started "
-        f"(PID {record['pid']}): run the container runtime there, or set another 'netns' or "
+        f"mnt:[{there}], where its uplink {record.get('driver')} was started "
+        f"(PID {pid} is there): run the container runtime there, or set another 'netns' or "
         "'stateDir'; if that session is over, end this process",
     )
 
 
 def _forget_other_boot(state: State) -> None:
     """Drop what an earlier boot left: its attachments and their addresses are gone with it."""
-    if state.uplink().get("bootID") == _boot_id():
+    if state.uplink().get("bootID") == connect.boot_id():
         return
     for name in os.listdir(state.refs):
         path = f"{state.refs}/{name}"
@@ -149,7 +227,7 @@ def _forget_other_boot(state: State) -> None:
         finally:
             os.close(fd)
     for name in ("run", "var", "netavark"):
-        _remove_tree(state.path(name))
+        mounts.remove_tree(state.path(name))
 
 
 def _make_directories(state: State) -> None:
@@ -166,125 +244,11 @@ def _make_directories(state: State) -> None:
                 warn(f"cannot label {run} for iptables: {error.strerror}")
 
 
-def _pin(state: State) -> None:
-    """Make a netns with its loopback up and hold it by a bind mount, as `ip netns` does."""
-    os.close(os.open(state.pin, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
-    # In a child, because this process has to stay in the host's netns.
-    pid = os.fork()
-    if pid == 0:
-        try:
-            unshare(CLONE_NEWNET)
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-                fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
-            mount("/proc/self/ns/net", state.pin, None, MS_BIND)
-            os._exit(0)
-        except OSError as error:
-            os._exit(error.errno or 1)
-        finally:
-            os._exit(1)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if code == errno.EPERM:
-        raise ShimError(
-            CANNOT_ENTER,
-            "this user namespace cannot mount",
-            "it needs a mount namespace of its own: "
-            "start it with unshare --user --map-root-user --map-auto --mount",
-        )
-    if code:
-        raise OSError(abs(code), f"cannot make a netns: {os.strerror(abs(code))}", state.pin)
-
-
-def _connect(state: State, chosen: Uplink) -> None:
-    """Start the uplink, then write what is known of it and the resolv.conf that leads to it."""
-    chosen.start(state)
-    pid, interface, addresses = None, "", list[str]()
-    if not isinstance(chosen, uplink.Nothing):
-        from . import netlink  # imported while the uplink starts: it takes longer (190 ms)
-
-        pid = chosen.wait(state)
-        if chosen.ipv6:
-            try:
-                netlink.configure_ipv6(state.pin, *chosen.ipv6)
-            except ShimError as error:
-                warn(f"the shared netns has no IPv6: {error.details}")
-        interface, addresses = netlink.uplink_interface(state.pin)
-    # Only the forwarders of a family that the netns has can be reached.
-    families = {":" in address for address in addresses}
-    forwarders = [f for f in chosen.forwarders if (":" in f) in families]
-    write_atomically(
-        state.path("resolv.conf"), resolvconf.compose(forwarders, has_ipv6=True in families)
-    )
-    os.chmod(state.path("resolv.conf"), 0o644)
-    record = {
-        "driver": chosen.driver,
-        "pid": pid,
-        "startTime": start_time(pid) if pid else None,
-        "bootID": _boot_id(),
-        "mountNamespace": os.stat("/proc/self/ns/mnt").st_ino,
-        "userNamespace": os.stat("/proc/self/ns/user").st_ino,
-        "netns": os.stat(state.pin).st_ino,
-        "interface": interface,
-        "addresses": addresses,
-        "dnsForwarders": forwarders,
-        "hostAddresses": list(chosen.host_addresses),
-    }
-    write_atomically(state.path("uplink.json"), json.dumps(record, indent=2) + "\n")
-
-
-def _stop_uplink(state: State) -> None:
-    record = state.uplink()
-    known = []
-    if isinstance(record.get("pid"), int) and isinstance(record.get("startTime"), int):
-        known.append((record["pid"], record["startTime"]))
-    # One that was started and not yet written down when its starter was killed.
-    for pid, since in dict.fromkeys([*known, *process.stray(state)]):
-        process.stop(pid, since)
-
-
-def _unpin(state: State) -> None:
-    while True:
-        try:
-            umount2(state.pin, MNT_DETACH)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            # EPERM: this mount namespace is not ours, so we have mounted nothing in it.
-            if error.errno not in (errno.EINVAL, errno.EPERM):
-                raise
-            break
-    os.unlink(state.pin)
-
-
 def _clear(state: State) -> None:
     """Remove all of a netns: the uplink first, as it may hold ports, then pin and files."""
     if not is_private(state.dir):
         return
     process.stop_name_server(state)
-    _stop_uplink(state)
-    _unpin(state)
-    _remove_tree(state.dir)
-
-
-def _remove_tree(directory: str) -> None:
-    """Remove a directory, but never anything that is mounted below it."""
-    if not os.path.isdir(directory):
-        return
-    real = os.path.realpath(directory)
-    for target in _mount_points():
-        if target == real or target.startswith(real + "/"):
-            raise ShimError(
-                TRY_AGAIN_LATER, f"not removing {directory}", f"something is mounted on {target}"
-            )
-    shutil.rmtree(directory, ignore_errors=False)
-
-
-def _mount_points() -> list[str]:
-    """List the mount points of this mount namespace, proc_pid_mountinfo(5)."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        fields = [line.split(b" ")[4] for line in file]
-    return [os.fsdecode(field.decode("unicode_escape").encode("latin-1")) for field in fields]
-
-
-def _boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    connect.disconnect(state)
+    mounts.unpin(state)
+    mounts.remove_tree(state.dir)

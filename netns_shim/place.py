@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from . import enter, netns, references, state
+from . import enter, host, netns, references, state
 from .errors import (
     LIMITED_CONNECTIVITY,
     NOT_AVAILABLE,
@@ -110,11 +110,16 @@ class Shared:
     def open_mended(self) -> int:
         """Open the netns, to which a reference is held; mend it first if it is broken."""
         where = self.state
-        is_pinned = netns.identity(where.pin) is not None
-        if not (is_pinned and state.is_alive(where.uplink())):
+        uplink = where.uplink()
+        is_whole = where.has_uplink(uplink) and not where.missing()
+        if not (is_whole and netns.identity(where.pin)):
             from . import lifecycle  # 60 ms: only where something is broken
 
             lifecycle.repair(where, self._wanted, self._environ)
+        elif isinstance(uplink.get("host"), dict) and (changes := host.changes(uplink["host"])):
+            from . import lifecycle  # only where the host's network is another one
+
+            lifecycle.follow(where, changes, self._environ)
         return netns.open_netns(where.pin)
 
     def open_as_is(self) -> int | None:

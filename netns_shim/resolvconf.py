@@ -5,13 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 
-HOST = "/etc/resolv.conf"
-# Where the real servers are when the host's file names only a resolver on its own loopback, which
-# cannot be reached from another netns.
-BEHIND_STUBS = (
-    "/run/systemd/resolve/resolv.conf",
-    "/run/NetworkManager/no-stub-resolv.conf",
-)
+from .host import BEHIND_STUBS, RESOLV_CONF
 
 
 def compose(forwarders: list[str], *, has_ipv6: bool) -> str:
@@ -19,7 +13,7 @@ def compose(forwarders: list[str], *, has_ipv6: bool) -> str:
 
     Search domains and options are the host's. Nobody else's servers are ever put in.
     """
-    lines = _read(HOST)
+    lines = _read(RESOLV_CONF)
     if any(_is_loopback(server) for server in _values(lines, "nameserver")):
         for path in BEHIND_STUBS:
             real = _read(path)

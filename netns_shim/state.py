@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 
+# What a netns that works has, besides the pin and the record of its uplink.
+PARTS = ("resolv.conf", "run", "started", "var/lib/cni")
 # Of plugins that run in place; no shared netns has a name with a dot first.
 IN_PLACE = ".in-place"
 
@@ -68,6 +70,18 @@ class State:
         except (OSError, ValueError):
             return {}
         return record if isinstance(record, dict) else {}
+
+    def has_uplink(self, record: Json) -> bool:
+        """Tell whether the uplink of a record lives, and is that of the netns that is pinned."""
+        try:
+            pinned = os.stat(self.pin).st_ino
+        except OSError:
+            return False
+        return record.get("netns") == pinned and is_alive(record)
+
+    def missing(self) -> list[str]:
+        """List what is not there of what a netns that works has."""
+        return [name for name in PARTS if not os.path.exists(self.path(name))]
 
 
 def all_in(base: str) -> list[State]:

@@ -44,11 +44,14 @@ LAYERS = (
     "driver",
     "chain",
     "enter",
+    "host",
     "schema",
     "resolvconf",
     "netlink",
     "process",
+    "mounts",
     "uplink",
+    "connect",
     "lifecycle",
     "first",
     "place",
@@ -60,6 +63,7 @@ LAYERS = (
     "as_netavark",
     "as_binary",
     "cli.install",
+    "cli.refresh",
     "cli.run",
     "cli.status",
     "cli",
@@ -68,6 +72,7 @@ LAYERS = (
 # Imported where they are needed and not before: each costs more than the rest together.
 COLD = {
     *("schema", "resolvconf", "netlink", "process", "uplink", "lifecycle", "create"),
+    *("connect", "mounts"),
     *("fields", "netavark", "mapping", "dialogue", "conflist", "network", "driver"),
     *("as_netavark", "as_binary"),
 }

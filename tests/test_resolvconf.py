@@ -15,7 +15,7 @@ from netns_shim import resolvconf
 @pytest.fixture(autouse=True)
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put the files of the host into a directory of the test's own."""
-    monkeypatch.setattr(resolvconf, "HOST", str(tmp_path / "host"))
+    monkeypatch.setattr(resolvconf, "RESOLV_CONF", str(tmp_path / "host"))
     monkeypatch.setattr(
         resolvconf, "BEHIND_STUBS", tuple(str(tmp_path / name) for name in ("resolved", "manager"))
     )

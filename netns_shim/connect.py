@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Joining a netns to the outside: start the uplink, write down what it is; end it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from . import host, process, resolvconf, uplink
+from .errors import ShimError, warn
+from .state import start_time, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .state import State
+    from .uplink import Uplink
+
+    Json = dict[str, Any]
+
+
+def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
+    """Start the uplink, then write down what is known of it and the resolv.conf that leads to it.
+
+    `wanted` is what it was chosen by, for `refresh`.
+    """
+    chosen.start(state)
+    pid, interface, addresses = None, "", list[str]()
+    if not isinstance(chosen, uplink.Nothing):
+        from . import netlink  # imported while the uplink starts: it takes longer (190 ms)
+
+        pid = chosen.wait(state)
+        if chosen.ipv6:
+            try:
+                netlink.configure_ipv6(state.pin, *chosen.ipv6)
+            except ShimError as error:
+                warn(f"the shared netns has no IPv6: {error.details}")
+        interface, addresses = netlink.uplink_interface(state.pin)
+    # Only the forwarders of a family that the netns has can be reached.
+    families = {":" in address for address in addresses}
+    record = {
+        "driver": chosen.driver,
+        "wanted": dict(wanted),
+        "pid": pid,
+        "startTime": start_time(pid) if pid else None,
+        "bootID": boot_id(),
+        "mountNamespace": os.stat("/proc/self/ns/mnt").st_ino,
+        "userNamespace": os.stat("/proc/self/ns/user").st_ino,
+        "netns": os.stat(state.pin).st_ino,
+        "interface": interface,
+        "addresses": addresses,
+        "dnsForwarders": [f for f in chosen.forwarders if (":" in f) in families],
+        "hostAddresses": list(chosen.host_addresses),
+        "host": host.look(addresses) if chosen.driver == "pasta" else host.look_at_names(),
+    }
+    write_resolv_conf(state, record)
+    write_record(state, record)
+
+
+def write_record(state: State, record: Json) -> None:
+    """Write uplink.json."""
+    write_atomically(state.path("uplink.json"), json.dumps(record, indent=2) + "\n")
+
+
+def write_resolv_conf(state: State, record: Json) -> bool:
+    """Write the resolv.conf that goes with a record; tell whether that changed it.
+
+    A file that is there is written into: a mount of it, as a name server has one that was started
+    in the netns, shows the new content then, and would go on showing the old file after a rename.
+    """
+    has_ipv6 = any(":" in address for address in record.get("addresses") or [])
+    text = resolvconf.compose(record.get("dnsForwarders") or [], has_ipv6=has_ipv6).encode()
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    with open(os.open(state.path("resolv.conf"), flags, 0o600), "r+b", buffering=0) as file:
+        if file.read() == text:
+            return False
+        # Root in a container that this is mounted into is nobody here.
+        os.fchmod(file.fileno(), 0o644)
+        os.pwrite(file.fileno(), text, 0)
+        os.ftruncate(file.fileno(), len(text))
+    return True
+
+
+def disconnect(state: State) -> None:
+    """End the uplink, whether it is in the record or was never written down."""
+    record = state.uplink()
+    known = []
+    if isinstance(record.get("pid"), int) and isinstance(record.get("startTime"), int):
+        known.append((record["pid"], record["startTime"]))
+    # One that was started and not yet written down when its starter was killed.
+    for pid, since in dict.fromkeys([*known, *process.stray(state)]):
+        process.stop(pid, since)
+
+
+def renew(state: State, environ: Mapping[str, str]) -> None:
+    """End the uplink and start it again, as it was, in the same netns.
+
+    Raises ShimError (code 102) where it fails; then the netns has none.
+    """
+    record = state.uplink()
+    chosen = uplink.choose(_wanted(record), environ)
+    disconnect(state)
+    connect(state, chosen, _wanted(record))
+
+
+def _wanted(record: Json) -> Json:
+    wanted = record.get("wanted")
+    wanted = wanted if isinstance(wanted, dict) else {}
+    # What was chosen once stays: another program would give other addresses.
+    return {**wanted, "driver": record.get("driver") or ""}
+
+
+def boot_id() -> str:
+    """Tell the identity of this boot of the machine, random(4)."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pin of a netns, and removing directories but nothing that is mounted below them.
+
+All of it is for the outer mount namespace, in which the state directory is what it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from .errors import CANNOT_ENTER, TRY_AGAIN_LATER, ShimError
+from .libc import CLONE_NEWNET, MNT_DETACH, MS_BIND, mount, umount2, unshare
+
+if TYPE_CHECKING:
+    from .state import State
+
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 1
+
+
+def pin(state: State) -> None:
+    """Make a netns with its loopback up and hold it by a bind mount, as `ip netns` does."""
+    os.close(os.open(state.pin, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
+    # In a child, because this process has to stay in the host's netns.
+    pid = os.fork()
+    if pid == 0:
+        try:
+            unshare(CLONE_NEWNET)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+                fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+            mount("/proc/self/ns/net", state.pin, None, MS_BIND)
+            os._exit(0)
+        except OSError as error:
+            os._exit(error.errno or 1)
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code == errno.EPERM:
+        raise ShimError(
+            CANNOT_ENTER,
+            "this user namespace cannot mount",
+            "it needs a mount namespace of its own: "
+            "start it with unshare --user --map-root-user --map-auto --mount",
+        )
+    if code:
+        raise OSError(abs(code), f"cannot make a netns: {os.strerror(abs(code))}", state.pin)
+
+
+def unpin(state: State) -> None:
+    """Remove the pin, whatever lies in its place."""
+    while True:
+        try:
+            umount2(state.pin, MNT_DETACH)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            # EPERM: this mount namespace is not ours, so we have mounted nothing in it.
+            if error.errno not in (errno.EINVAL, errno.EPERM):
+                raise
+            break
+    os.unlink(state.pin)
+
+
+def remove_tree(directory: str) -> None:
+    """Remove a directory, but never anything that is mounted below it."""
+    if not os.path.isdir(directory):
+        return
+    real = os.path.realpath(directory)
+    for target in _mount_points():
+        if target == real or target.startswith(real + "/"):
+            raise ShimError(
+                TRY_AGAIN_LATER, f"not removing {directory}", f"something is mounted on {target}"
+            )
+    shutil.rmtree(directory, ignore_errors=False)
+
+
+def _mount_points() -> list[str]:
+    """List the mount points of this mount namespace, proc_pid_mountinfo(5)."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        fields = [line.split(b" ")[4] for line in file]
+    return [os.fsdecode(field.decode("unicode_escape").encode("latin-1")) for field in fields]
