@@ -44,6 +44,7 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
         "wanted": dict(wanted),
         "pid": pid,
         "startTime": start_time(pid) if pid else None,
+        "tapDescriptor": process.descriptor(pid, uplink.TUN) if pid else None,
         "bootID": boot_id(),
         "mountNamespace": os.stat("/proc/self/ns/mnt").st_ino,
         "userNamespace": os.stat("/proc/self/ns/user").st_ino,
@@ -86,7 +87,8 @@ def disconnect(state: State) -> None:
     """End the uplink, whether it is in the record or was never written down."""
     record = state.uplink()
     known = []
-    if isinstance(record.get("pid"), int) and isinstance(record.get("startTime"), int):
+    is_ours = record.get("bootID") == boot_id()
+    if is_ours and isinstance(record.get("pid"), int) and isinstance(record.get("startTime"), int):
         known.append((record["pid"], record["startTime"]))
     # One that was started and not yet written down when its starter was killed.
     for pid, since in dict.fromkeys([*known, *process.stray(state)]):

@@ -37,7 +37,6 @@ REFRESH = "`netns-shim refresh` renews it"
 def create(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     """Make the netns, unless somebody else just did; `wanted` is the configured uplink."""
     chosen = uplink.choose(wanted, environ)
-    make_private(state.base)
     with _locked(state):
         if state.exists():
             return
@@ -63,7 +62,8 @@ def repair(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) 
     """
     with _locked(state):
         record = state.uplink()
-        if netns.identity(state.pin) is None:
+        is_pinned = netns.identity(state.pin) is not None or _pin_again(state, record)
+        if not is_pinned:
             _replace(state)
         elif state.has_uplink(record):
             _complete(state, record)
@@ -76,9 +76,22 @@ def repair(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) 
         connect.connect(state, uplink.choose(wanted, environ), wanted)
 
 
+def _pin_again(state: State, record: Json) -> bool:
+    """Pin a netns again whose pin is gone, if its uplink holds on to it, as pasta(1) does."""
+    refuse_if_elsewhere(state)
+    try:
+        if not (record.get("pid") and is_alive(record)):
+            return False
+        if not mounts.pin_again(state, record["pid"], record.get("netns")):
+            return False
+    except FileNotFoundError:
+        return False  # it has just ended
+    warn(f"the pin of the shared netns {state.name!r} was gone and has been made again")
+    return True
+
+
 def _replace(state: State) -> None:
     """Make a netns in the place of one that is lost."""
-    refuse_if_elsewhere(state)
     _forget_other_boot(state)
     process.stop_name_server(state)
     connect.disconnect(state)
@@ -144,9 +157,9 @@ def refresh(state: State, environ: Mapping[str, str]) -> None:
 
     Raises ShimError where that cannot work; as far as that shows before, nothing is changed then.
     """
+    if not state.exists():
+        raise ShimError(INVALID_ENVIRONMENT, f"there is no shared netns {state.name!r}")
     with _locked(state):
-        if not state.exists():
-            raise ShimError(INVALID_ENVIRONMENT, f"there is no shared netns {state.name!r}")
         if netns.identity(state.pin) is None:
             refuse_if_elsewhere(state)
             what = f"the shared netns {state.name!r} is lost"
@@ -172,6 +185,7 @@ def destroy(state: State) -> None:
 
 @contextlib.contextmanager
 def _locked(state: State) -> Iterator[None]:
+    make_private(state.base)  # else filelock makes it, for everybody to enter
     lock = filelock.FileLock(state.lock, mode=0o600)
     deadline = time.monotonic() + LOCK_SECONDS
     what = f"the shared netns {state.name!r} is being made or removed by another process"

@@ -14,6 +14,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
+from . import netns
 from .errors import CANNOT_ENTER, TRY_AGAIN_LATER, ShimError
 from .libc import CLONE_NEWNET, MNT_DETACH, MS_BIND, mount, umount2, unshare
 
@@ -50,6 +51,21 @@ def pin(state: State) -> None:
         )
     if code:
         raise OSError(abs(code), f"cannot make a netns: {os.strerror(abs(code))}", state.pin)
+
+
+def pin_again(state: State, pid: int, inode: object) -> bool:
+    """Pin a netns, told by its inode, that a process has open; tell whether it has it.
+
+    FileNotFoundError where the process ends meanwhile.
+    """
+    directory = f"/proc/{pid}/fd"
+    for path in [f"{directory}/{fd}" for fd in os.listdir(directory)]:
+        if os.stat(path).st_ino == inode and netns.identity(path) is not None:
+            # What lies in its place stays: pasta ends when it is removed.
+            os.close(os.open(state.pin, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
+            mount(path, state.pin, None, MS_BIND)
+            return True
+    return False
 
 
 def unpin(state: State) -> None:

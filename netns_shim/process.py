@@ -154,6 +154,17 @@ def within(mount_namespace: object) -> int:
     return 0
 
 
+def descriptor(pid: int, path: str) -> int | None:
+    """Find what a process has open of a path: the number of the descriptor."""
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            if os.readlink(f"/proc/{pid}/fd/{fd}") == path:
+                return int(fd)
+    except OSError:
+        pass  # it has ended, or is not ours
+    return None
+
+
 def stop_name_server(state: State) -> None:
     """End an aardvark-dns that netavark has started in this netns and left there.
 

@@ -215,8 +215,23 @@ def start_time(pid: int) -> int:
 
 
 def is_alive(record: Json) -> bool:
-    """Tell whether the uplink's process of this record lives; a netns without one is alive."""
+    """Tell whether the uplink's process of this record lives; a netns without one is alive.
+
+    One whose interface somebody has removed is not, though slirp4netns(1) stays.
+    """
     pid = record.get("pid")
     if pid is None:
         return record.get("driver") == "none"
-    return isinstance(pid, int) and record.get("startTime") == start_time(pid) != 0
+    if not isinstance(pid, int) or not record.get("startTime") == start_time(pid) != 0:
+        return False
+    return _has_interface(pid, record.get("tapDescriptor"))
+
+
+def _has_interface(pid: int, fd: object) -> bool:
+    """Tell whether a descriptor of a TUN device has its interface still, proc_pid_fdinfo(5)."""
+    try:
+        with open(f"/proc/{pid}/fdinfo/{fd}", "rb") as file:
+            lines = file.readlines()
+    except OSError:
+        return True  # not known, or not ours to look at
+    return b"iff:\t\n" not in lines
