@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from . import conf, enter, netns, references, state
 from .chain import Chain
+from .cni import SUPPORTED_VERSIONS
+from .errors import DECODING_FAILURE, ShimError
 from .place import InPlace, Shared
 from .request import Request
 from .versions import Versions
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from .place import Place
 
     Json = dict[str, Any]
+
+# What an ADD writes down beside its configuration.
+_TEXTS = ("network", "containerID", "netns", "ifname", "args", "path")
 
 
 class Call:
@@ -82,9 +87,16 @@ def recall(environ: Mapping[str, str], record: Json) -> Request | None:
     """Make the DEL of an attachment from what its ADD was given; None where it was given nothing.
 
     A reference without a first line belongs to an ADD that was cut off before it did anything.
+    Raises ShimError (code 6) where the record is damaged.
     """
     if not isinstance(record.get("conf"), dict):
         return None
+    wrong = [key for key in _TEXTS if not isinstance(record.get(key), str)]
+    if (record["conf"].get("cniVersion") or "0.1.0") not in SUPPORTED_VERSIONS:
+        wrong.append("conf.cniVersion")
+    if wrong:
+        problem = f"it has no valid {', '.join(wrong)}"
+        raise ShimError(DECODING_FAILURE, "cannot decode the reference", problem)
     container_id, netns_path, ifname = record["containerID"], record["netns"], record["ifname"]
     variables = {
         "CNI_CONTAINERID": container_id,

@@ -135,7 +135,7 @@ def refuse_if_elsewhere(state: State) -> None:
 
 def _forget_other_boot(state: State) -> None:
     """Drop what an earlier boot left: its attachments and their addresses are gone with it."""
-    if state.uplink().get("bootID") == _boot_id():
+    if state.uplink().get("bootID") == boot_id():
         return
     for name in os.listdir(state.refs):
         path = f"{state.refs}/{name}"
@@ -219,7 +219,7 @@ def _connect(state: State, chosen: Uplink) -> None:
         "driver": chosen.driver,
         "pid": pid,
         "startTime": start_time(pid) if pid else None,
-        "bootID": _boot_id(),
+        "bootID": boot_id(),
         "mountNamespace": os.stat("/proc/self/ns/mnt").st_ino,
         "userNamespace": os.stat("/proc/self/ns/user").st_ino,
         "netns": os.stat(state.pin).st_ino,
@@ -285,6 +285,7 @@ def _mount_points() -> list[str]:
     return [os.fsdecode(field.decode("unicode_escape").encode("latin-1")) for field in fields]
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Tell one start of the machine from all others, random(4)."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()

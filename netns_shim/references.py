@@ -162,6 +162,36 @@ def of_interface(state: State, container_id: str, ifname: str) -> list[Json]:
     return _read(state, f":{container_id}:{ifname}:")
 
 
+def drop_ghosts(state: State) -> int:
+    """Remove what calls have left that were killed before they did anything; tell how many.
+
+    That is a reference without content, or one that is no attachment but keeps the netns for as
+    long as a call or command runs. Whoever is alive has it locked.
+    """
+    count = 0
+    try:
+        names = os.listdir(state.refs)
+    except FileNotFoundError:
+        return 0
+    for name in names:
+        path = f"{state.refs}/{name}"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            continue  # it is gone, or no reference
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            info = os.fstat(fd)
+            if info.st_nlink and (name.startswith(":") or not info.st_size):
+                os.unlink(path)
+                count += 1
+        except OSError:
+            pass  # it is in use, or no file
+        finally:
+            os.close(fd)
+    return count
+
+
 def _read(state: State, part: str) -> list[Json]:
     records = []
     try:

@@ -52,12 +52,16 @@ LAYERS = (
     "first",
     "place",
     "call",
+    "leases",
+    "signs",
+    "garbage",
     "verbs",
     "create",
     "skel",
     "as_cni",
     "as_netavark",
     "as_binary",
+    "cli.gc",
     "cli.install",
     "cli.run",
     "cli.status",
@@ -68,7 +72,7 @@ LAYERS = (
 COLD = {
     *("schema", "resolvconf", "netlink", "process", "uplink", "lifecycle", "create"),
     *("fields", "netavark", "mapping", "dialogue", "conflist", "network", "driver"),
-    *("as_netavark", "as_binary"),
+    *("as_netavark", "as_binary", "leases", "signs", "garbage"),
 }
 # What hot modules have from the standard library.
 STANDARD = {

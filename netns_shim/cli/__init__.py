@@ -8,9 +8,9 @@ import sys
 
 from .. import __version__
 from ..skel import as_shim_error
-from . import install, run, status
+from . import gc, install, run, status
 
-COMMANDS = {"status": status, "run": run, "install": install}
+COMMANDS = {"status": status, "run": run, "gc": gc, "install": install}
 
 
 def main(arguments: list[str]) -> int:
