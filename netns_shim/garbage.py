@@ -269,9 +269,12 @@ def _ghosts(where: state.State) -> list[str]:
     found = []
     for name in sorted(os.listdir(where.refs)):
         try:
+            # Whose lock is not needed is not locked: its DEL might come at this moment.
+            if not name.startswith(":") and os.lstat(f"{where.refs}/{name}").st_size:
+                continue
             reference = references.find(where, name)
         except (ShimError, OSError):
-            continue  # in use, or no file
+            continue  # in use, gone, or no file
         if reference is not None:
             if name.startswith(":") or not os.stat(reference.path).st_size:
                 found.append(name)

@@ -180,11 +180,12 @@ def drop_ghosts(state: State) -> int:
         except OSError:
             continue  # it is gone, or no reference
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            info = os.fstat(fd)
-            if info.st_nlink and (name.startswith(":") or not info.st_size):
-                os.unlink(path)
-                count += 1
+            if name.startswith(":") or not os.fstat(fd).st_size:  # the others are not even locked
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                info = os.fstat(fd)
+                if info.st_nlink and (name.startswith(":") or not info.st_size):
+                    os.unlink(path)
+                    count += 1
         except OSError:
             pass  # it is in use, or no file
         finally:
