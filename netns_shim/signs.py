@@ -61,11 +61,19 @@ class Signs:
             return ""
         if _leads_to(record["netns"], identity):
             return f"its network namespace is {record['netns']}"
-        # The number of one that is gone is given to the next: whose path leads there, has it.
-        if identity in self._processes and not self._owners.get(identity):
+        if identity in self._processes and not self._is_anothers(identity, record):
             return f"the process {self._processes[identity]} is in its network namespace"
         there = host_side(record) & self._veths
         return f"its interface {min(there)} is in the shared netns" if there else ""
+
+    def _is_anothers(self, identity: tuple[int, int], record: Json) -> bool:
+        """Tell whether the number of a namespace that is gone has been given to another one.
+
+        The kernel gives it to the next one soon. The path of another container leads there then,
+        and the links of this one, if they are known, decide.
+        """
+        owners = self._owners.get(identity, set())
+        return bool(owners and host_side(record)) and record["containerID"] not in owners
 
     def doubt(self, record: Json) -> str:
         """Say why nothing can be concluded from the absence of signs; "" where it can.
