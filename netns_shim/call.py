@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from . import conf, enter, netns, references, state
 from .chain import Chain
+from .cni import OLDEST_VERSION, SUPPORTED_VERSIONS
 from .place import InPlace, Shared
 from .request import Request
 from .versions import Versions
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from .place import Place
 
     Json = dict[str, Any]
-
 
 # What the reference of an attachment says of it, besides its configuration: texts all of them.
 GIVEN = ("network", "containerID", "netns", "ifname", "args", "path")
@@ -92,6 +92,9 @@ def recall(environ: Mapping[str, str], record: Json) -> Request | None:
     conf = record.get("conf")
     if not isinstance(conf, dict) or not all(isinstance(text, str) for text in given.values()):
         return None
+    version = conf.get("cniVersion") or OLDEST_VERSION
+    if version not in SUPPORTED_VERSIONS:
+        return None
     variables = {
         "CNI_CONTAINERID": given["containerID"],
         "CNI_NETNS": given["netns"],
@@ -102,7 +105,7 @@ def recall(environ: Mapping[str, str], record: Json) -> Request | None:
     return Request(
         "DEL",
         network=given["network"],
-        cni_version=conf.get("cniVersion") or "0.1.0",
+        cni_version=version,
         conf={k: v for k, v in conf.items() if k != "prevResult"},
         environ={**environ, **variables},
         container_id=given["containerID"],

@@ -47,6 +47,35 @@ def _tap_addresses() -> dict[str, Any]:
     return {"interface": "", "addresses": []}
 
 
+def veths(pin: str, paths: list[str]) -> tuple[list[str], list[str]]:
+    """List the veth devices of a netns; then those whose other end is in none of the `paths`.
+
+    A veth goes with the netns of its other end: one that is there says that this netns lives.
+    Raises ShimError (code 102) where the netns cannot be entered.
+    """
+    found: tuple[list[str], list[str]] = _in_netns(pin, lambda: _veths(paths))
+    return found
+
+
+def _veths(paths: list[str]) -> tuple[list[str], list[str]]:
+    with IPRoute() as netlink:
+        # To list them is what makes the kernel number the namespaces of their other ends.
+        found = {
+            link.get("ifname"): link.get("link_netnsid")
+            for link in netlink.get_links()
+            if link.get(("linkinfo", "kind")) == "veth"
+        }
+        known = {None}  # both ends are here
+        for path in paths:
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue  # it has ended
+            known.add(netlink.get_netnsid(fd=fd)["nsid"])
+            os.close(fd)
+    return sorted(found), sorted(name for name, number in found.items() if number not in known)
+
+
 def verify(path: str, ifname: str, result: Mapping[str, Any]) -> None:
     """Check that an interface in a netns is as a result of CNI 0.3.0 or later says (CHECK).
 

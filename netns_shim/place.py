@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 # How often a netns is made that others, all done meanwhile, remove before this call gets in.
 ATTEMPTS = 10
+# How many references are looked at when the last attachment may have left: a netns in which more
+# are left is not about to be removed.
+LAST_ONES = 8
 
 
 class Shared:
@@ -176,18 +179,12 @@ class Shared:
             if not os.path.lexists(self.state.dir) and not os.path.lexists(self.state.lock):
                 return
         except OSError as error:
-            if error.errno == errno.ENOTEMPTY and self._drop_ghosts():
+            if error.errno == errno.ENOTEMPTY and references.drop_ghosts(self.state, LAST_ONES):
                 self.leave()
             return
         from . import lifecycle  # 60 ms: only for the last one
 
         lifecycle.destroy(self.state)
-
-    def _drop_ghosts(self) -> int:
-        try:
-            return references.drop_ghosts(self.state)
-        except FileNotFoundError:
-            return 0  # the last one has just left
 
 
 class InPlace:

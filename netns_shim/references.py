@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 import time
 
 from . import turn
@@ -37,8 +38,6 @@ MARK = "NETNS_SHIM_CALL"
 # How long another operation on the same attachment is waited for, in seconds: one that was
 # cancelled is about to end. Whoever calls tries again after that.
 WAIT_SECONDS = 5.0
-# How many references are looked at when the last one may have left; see `drop_ghosts`.
-LAST_ONES = 8
 
 
 class Reference:
@@ -159,34 +158,44 @@ def busy(name: str) -> ShimError:
     return ShimError(TRY_AGAIN_LATER, BUSY, name)
 
 
-def drop_ghosts(state: State) -> int:
+def drop_ghosts(state: State, at_most: int = sys.maxsize) -> int:
     """Remove what calls that were killed have left and nobody will ask for; give how many.
 
     A ghost is locked by nobody, and either has no line yet, so that nothing was done for it, or
-    is of a process and of no attachment: its name begins with a colon. Only a few references are
-    looked at: a netns in which many are left is not about to be removed.
+    is of a process and of no attachment: its name begins with a colon. `at_most` is how many
+    references are looked at.
     """
     dropped = 0
-    with os.scandir(state.refs) as entries:
-        for _, entry in zip(range(LAST_ONES), entries, strict=False):
-            if entry.name[0] == ":" or entry.stat(follow_symlinks=False).st_size == 0:
+    try:
+        with os.scandir(state.refs) as entries:
+            for number, entry in enumerate(entries):
+                if number == at_most:
+                    break
                 dropped += _drop_ghost(entry.path, entry.name)
+    except FileNotFoundError:
+        pass  # the last one has just left
     return dropped
 
 
 def _drop_ghost(path: str, name: str) -> bool:
+    is_guard = name[0] == ":"
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # Others are not even locked, as their own call might come at this moment.
+        if not (is_guard or os.lstat(path).st_size == 0):
+            return False
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return False  # it has just been dropped
+        return False  # it is gone, or no file
     try:
         if not turn.lock(fd):
             return False
         info = os.fstat(fd)
-        if info.st_nlink == 0 or (info.st_size and name[0] != ":"):
+        if info.st_nlink == 0 or (info.st_size and not is_guard):
             return False
         os.unlink(path)
         return True
+    except OSError:
+        return False  # a directory
     finally:
         os.close(fd)
 

@@ -7,13 +7,13 @@ Each takes a Request, whichever wire it came by, and gives the result for ADD, N
 from __future__ import annotations
 
 import os
+import time
 
-from . import interrupt, netns, references, state
+from . import interrupt, netns, state
 from .call import Call, recall
 from .errors import (
     ALREADY_ATTACHED,
     INTERNAL,
-    INVALID_NETWORK_CONFIG,
     NOT_AVAILABLE,
     UNKNOWN_CONTAINER,
     ShimError,
@@ -119,10 +119,15 @@ def delete(request: Request) -> None:
     _delete(Call(request))
 
 
-def _delete(call: Call) -> None:
+def detach(call: Call, reference: Reference) -> None:
+    """Do the DEL of an attachment whose reference the caller has found, and so has locked."""
+    _delete(call, reference)
+
+
+def _delete(call: Call, held: Reference | None = None) -> None:
     place = call.place
     # A DEL too many runs in the netns as well, which has to stay meanwhile.
-    reference = place.find(call.name) or place.guard(call.name)
+    reference = held or place.find(call.name) or place.guard(call.name)
     try:
         record = {} if reference is None else reference.record
         if reference is not None and record:
@@ -200,66 +205,30 @@ def gc(request: Request) -> None:
 
     All is tried; the failures are raised as one.
     """
+    began = time.time()
     call = Call(request)
-    # Who is in another netns may have references in the same place, and knows of none of ours.
-    problems = _delete_stale(call) if call.place.is_one_netns else []
-    try:
-        _forward_gc(call)
-    except (ShimError, OSError) as error:
-        problems.append(str(error))
-    if problems:
-        count = f"{len(problems)} failures" if len(problems) > 1 else "a failure"
-        raise ShimError(INTERNAL, f"garbage collection: {count}", "\n".join(problems))
-
-
-def _delete_stale(call: Call) -> list[str]:
-    valid = _valid_attachments(call.request.conf)
-    if valid is None:
-        return []
-    problems = []
-    for record in references.references(call.place.state):
-        attachment = (record.get("containerID"), record.get("ifname"))
-        if record.get("network") != call.request.network or attachment in valid:
-            continue
-        try:
-            stale = recall(call.request.environ, record)
-            if stale is not None:
-                _delete(Call(stale, call.place))
-        except (ShimError, OSError) as error:
-            problems.append(f"{record['file']}: {error}")
-    return problems
-
-
-def _valid_attachments(conf: Json) -> set[tuple[str, str]] | None:
-    """Read which attachments are still valid; None where that is not said: then all may be.
-
-    The second key is how the specification misspelled it once, and libcni sends both.
-    """
-    for key in ("cni.dev/valid-attachments", "cni.dev/attachments"):
-        if key in conf:
-            try:
-                return {(e["containerID"], e["ifname"]) for e in conf[key] or []}
-            except (TypeError, KeyError):
-                raise ShimError(
-                    INVALID_NETWORK_CONFIG,
-                    f"$['{key}']: must be a list of objects with containerID and ifname",
-                ) from None
-    return None
-
-
-def _forward_gc(call: Call) -> None:
-    if not call.chain.knows("GC"):
-        return
     place = call.place
-    guard = place.guard(f":gc:{os.getpid()}")
+    guard = place.guard(f":gc:{os.getpid()}-{os.urandom(4).hex()}")
+    problems: list[str] = []
     try:
-        fd = place.open_as_is()
-        with call.nowhere() if guard is None else call.inside(fd):
-            call.chain.forward("GC")
+        # Who is in another netns may have references in the same place, and knows of none of ours.
+        if guard is not None:
+            from . import garbage  # cold: runtimes ask for it seldom
+
+            problems += garbage.collect(call, began, detach)
+        if call.chain.knows("GC"):
+            try:
+                with call.nowhere() if guard is None else call.inside(place.open_as_is()):
+                    call.chain.forward("GC")
+            except (ShimError, OSError) as error:
+                problems.append(str(error))
     finally:
         if guard is not None:
             guard.drop()
             place.leave()
+    if problems:
+        count = f"{len(problems)} failures" if len(problems) > 1 else "a failure"
+        raise ShimError(INTERNAL, f"garbage collection: {count}", "\n".join(problems))
 
 
 def status(request: Request) -> None:

@@ -11,7 +11,7 @@ import bench
 import podman
 import pytest
 from podman import Netavark
-from runtime import PLUGIN, Runtime, bridge, ips, page, reaches
+from runtime import PLUGIN, Runtime, bridge, ips, page, reaches, until
 
 SUBNETS = ("10.89.0.0/24", "fd00:89::/64")
 RELEASES = ("1.4.0", "1.14.0")
@@ -316,6 +316,29 @@ def test_garbage_of_a_driver(world, session, netavark):
         leases = world.path(f"{world.runtime_dir}/netns-shim/default/var/lib/cni/networks")
         assert [p.name for p in leases.glob("rootless/10.*")] == ["10.89.0.2"]
         runtime.delete("a", first, conf=current)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_dead_container_of_a_driver(world, session, netavark, release):
+    """`netns-shim gc` tears down who is gone; the links of the others have no names in results."""
+    runtime = Runtime(session, delegate=driver(netavark, release), uplink="none")
+    with session.container() as first, session.container() as second:
+        runtime.add("a", first)
+        runtime.add("b", second)
+        second.close()
+        dry = [PLUGIN, "gc", "--dry-run"]
+        # The kernel takes its link away a little later.
+        assert until(lambda: "would delete" in session.run(dry, check=True).stdout)
+
+        done = session.run([PLUGIN, "gc"], check=True)
+
+        assert done.stdout == "default: deleted rootless b eth0\n"
+        assert references(session) == ["a"]
+        assert reaches(first, "10.89.0.1")
+        leases = world.path(f"{world.runtime_dir}/netns-shim/default/var/lib/cni/networks")
+        assert [p.name for p in leases.glob("rootless/10.*")] == ["10.89.0.2"]
+        runtime.delete("a", first)
     assert world.leftovers() == []
 
 

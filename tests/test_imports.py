@@ -56,12 +56,16 @@ LAYERS = (
     "first",
     "place",
     "call",
+    "leases",
+    "signs",
+    "garbage",
     "verbs",
     "create",
     "skel",
     "as_cni",
     "as_netavark",
     "as_binary",
+    "cli.gc",
     "cli.install",
     "cli.refresh",
     "cli.run",
@@ -74,7 +78,7 @@ COLD = {
     *("schema", "resolvconf", "netlink", "process", "uplink", "lifecycle", "create"),
     *("connect", "mounts"),
     *("fields", "netavark", "mapping", "dialogue", "conflist", "network", "driver"),
-    *("as_netavark", "as_binary"),
+    *("as_netavark", "as_binary", "leases", "signs", "garbage"),
 }
 # What hot modules have from the standard library.
 STANDARD = {

@@ -314,6 +314,37 @@ def test_journal_cut_off_anywhere(lines: list[dict[str, Any]], data: st.DataObje
     assert record == expected
 
 
+def test_dropping_ghosts(state: State, tmp_path: Path) -> None:
+    """What was left empty, or by a guard, is dropped, unless a process still holds it."""
+    references.take(state, "net:ghost:eth0:x").close()
+    references.take(state, ":gc:7").close()
+    command = references.take(state, ":run:8")
+    command.write("running", pid=8)
+    command.close()
+    whole = references.take(state, "net:whole:eth0:x")
+    whole.write(ADDING, network="net")
+    whole.close()
+    Path(state.refs, "net:damaged:eth0:x").write_text("x")
+    held = [references.take(state, name) for name in ("net:held:eth0:x", ":gc:9")]
+    os.symlink(tmp_path / "nowhere", f"{state.refs}/net:link:eth0:x")
+    before = os.listdir("/proc/self/fd")
+
+    assert references.drop_ghosts(state) == 3
+
+    assert os.listdir("/proc/self/fd") == before
+    names = ("damaged", "held", "link", "whole")
+    assert files(state) == [":gc:9", *(f"net:{name}:eth0:x" for name in names)]
+    for reference in held:
+        reference.close()
+
+
+def test_dropping_ghosts_of_nothing(state: State) -> None:
+    """A netns that is not there has none."""
+    os.rmdir(state.refs)
+
+    assert references.drop_ghosts(state) == 0
+
+
 def test_listing(state: State) -> None:
     """All references are read in the order of their names, even those that are locked."""
     held = references.take(state, "b:c:eth0:x")

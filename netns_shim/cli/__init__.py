@@ -8,9 +8,9 @@ import sys
 
 from .. import __version__
 from ..skel import as_shim_error
-from . import install, refresh, run, status
+from . import gc, install, refresh, run, status
 
-COMMANDS = {"status": status, "run": run, "refresh": refresh, "install": install}
+COMMANDS = {"status": status, "run": run, "gc": gc, "refresh": refresh, "install": install}
 
 
 def main(arguments: list[str]) -> int:

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`netns-shim gc`: detach what belongs to containers that are gone.
+
+Runtimes call DEL for a container that has ended, unless they were killed, or the machine was. What
+they leave keeps addresses, and the shared netns with its uplink.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from .. import garbage, state, verbs
+
+if TYPE_CHECKING:
+    import argparse
+
+SUMMARY = "Detach containers that are gone, and release addresses that nobody has."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be done, and do nothing"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    parser.add_argument(
+        "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Do it and say what was done; the exit status is 1 where anything failed."""
+    base = state.base_dir(os.environ, arguments.state_dir)
+    found = garbage.sweep(base, os.environ, verbs.detach, dry_run=arguments.dry_run)
+    print(json.dumps(found, indent=2) if arguments.json else describe(found))
+    return 1 if any(netns["failed"] for netns in found["netns"]) else 0
+
+
+def describe(found: dict[str, Any]) -> str:
+    """Write for people what was done, a line for each thing; what is alive is left out."""
+    done = {"deleted": "deleted", "released": "released", "dropped": "dropped"}
+    removed = "removed, as nothing is attached any more"
+    if found["dryRun"]:
+        done = {"deleted": "would delete", "released": "would release", "dropped": "would drop"}
+        removed = "would be removed, as nothing is attached any more"
+    lines = []
+    for netns in found["netns"]:
+        for kind, words in {**done, "skipped": "skipped", "failed": "failed"}.items():
+            lines += [f"{netns['name']}: {words} {_name(entry)}" for entry in netns[kind]]
+        if netns["isRemoved"]:
+            lines.append(f"{netns['name']}: {removed}")
+    return "\n".join(lines) or f"nothing to do ({found['stateDir']})"
+
+
+def _name(entry: dict[str, Any]) -> str:
+    keys = ("file", "network", "address", "containerID", "ifname")
+    name = " ".join(entry[key] for key in keys if entry.get(key))
+    return ": ".join(filter(None, [name, entry.get("why")]))

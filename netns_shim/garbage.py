@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nobody claims any more: attachments of containers that are gone, and leases of none.
+
+To delete the network of a living container is the worst that could happen here. So an attachment
+is judged by all that is known of it, deleted only under the lock of its reference, and whatever
+cannot be judged is left and reported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import conf, leases, netns, references, state
+from .call import Call, recall
+from .enter import CNI_STATE
+from .errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
+from .place import Shared
+from .request import Request
+from .signs import Signs, identity_of
+
+Json = dict[str, Any]
+# The DEL of an attachment whose reference is held: `verbs.detach`.
+Detach = Callable[[Call, references.Reference], None]
+
+# How the specification misspelled the first one once; libcni sends both.
+KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
+
+
+def collect(call: Call, began: float, detach: Detach) -> list[str]:
+    """Do what GC demands for one network of a shared netns; give what has failed.
+
+    `began` is when the runtime called, so after it had decided what is valid: what was attached
+    since then is none of its business. Raises ShimError (code 7) where the keys are malformed.
+    """
+    valid = valid_attachments(call.request.conf)
+    where, network = call.place.state, call.request.network
+    references.drop_ghosts(where)
+    problems = []
+    for name in [] if valid is None else _attachments(where):
+        of, container_id, ifname, _ = name.split(":", 3)
+        if of != network or (container_id, ifname) in (valid or ()):
+            continue
+        try:
+            _delete_stale(call, name, began, detach)
+        except (ShimError, OSError) as error:
+            problems.append(f"{name}: {error}")
+    # A runtime that names it knows better than we do.
+    named = {container_id for container_id, _ in valid or ()}
+    try:
+        if network in leases.networks(_leases_of(where)) and not _commands(where):
+            directory = f"{_leases_of(where)}/{network}"
+            leases.release(directory, lambda: _holders(where) | named, dry_run=False)
+    except (ShimError, OSError) as error:
+        problems.append(f"leases: {error}")
+    return problems
+
+
+def valid_attachments(conf: Json) -> set[tuple[str, str]] | None:
+    """Read which attachments are still valid; None where that is not said: then all may be.
+
+    null is how Go writes an empty list. Where both keys are there and disagree, an attachment is
+    valid if one of them names it. Raises ShimError (code 7) where a value is malformed.
+    """
+    given = [key for key in KEYS if key in conf]
+    valid = set()
+    for key in given:
+        entries = [] if conf[key] is None else conf[key]
+        if not isinstance(entries, list) or not all(map(_is_attachment, entries)):
+            message = f"$['{key}']: must be a list of objects with containerID and ifname"
+            raise ShimError(INVALID_NETWORK_CONFIG, message)
+        valid |= {(entry["containerID"], entry["ifname"]) for entry in entries}
+    return valid if given else None
+
+
+def _is_attachment(entry: Any) -> bool:
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(key), str) for key in ("containerID", "ifname")
+    )
+
+
+def _delete_stale(call: Call, name: str, began: float, detach: Detach) -> None:
+    reference = _find(call.place.state, name)
+    if reference is None:
+        return
+    try:
+        # One that was written since then is that of an ADD of which the runtime could not know.
+        if os.stat(reference.path).st_mtime < began and not _is_of_netavark(reference.record):
+            request = _request_of(call.request.environ, name, reference.record)
+            detach(Call(request, call.place), reference)
+    finally:
+        reference.close()
+
+
+def _find(where: state.State, name: str) -> references.Reference | None:
+    """Open a reference and lock it; None where it is gone, or its ADD or DEL is going on."""
+    try:
+        return references.find(where, name)
+    except ShimError:
+        return None
+
+
+def _is_of_netavark(record: Json) -> bool:
+    """Tell whether it is netavark's own: Podman brings all that a teardown needs, nobody else."""
+    return "conf" not in record and identity_of(record) is not None
+
+
+def _request_of(environ: Mapping[str, str], name: str, record: Json) -> Request:
+    """Make the DEL of an attachment; ShimError (code 6) where its reference is damaged."""
+    request = recall(environ, record)
+    if request is not None:
+        written = [request.network, request.container_id, request.ifname]
+        if written == name.split(":")[:3]:
+            return request
+    raise ShimError(DECODING_FAILURE, "cannot decode the reference", "its content is damaged")
+
+
+def _attachments(where: state.State) -> list[str]:
+    """Name the references that are attachments, others are `_commands` and guards."""
+    return sorted(n for n in os.listdir(where.refs) if n.count(":") >= 3 and n[0] != ":")
+
+
+def _commands(where: state.State) -> list[str]:
+    """Name the references of commands that run in a netns, and may have leases of their own."""
+    return [n for n in os.listdir(where.refs) if n.startswith(references.RUN_PREFIX)]
+
+
+def _leases_of(where: state.State) -> str:
+    return f"{where.dir}{CNI_STATE}/networks"
+
+
+def _holders(where: state.State) -> set[str]:
+    """List the containers with any attachment, to whichever network of a shared netns.
+
+    The name of a lease's network may be one that a plugin has made up. And plugins that run in
+    place may do so in this netns.
+    """
+    found = set()
+    for refs in (where.refs, state.State(where.base, state.IN_PLACE).refs):
+        names = os.listdir(refs) if os.path.isdir(refs) else []
+        found |= {name.split(":")[1] for name in names if name.count(":") >= 3}
+    return found - {""}
+
+
+def sweep(base: str, environ: Mapping[str, str], detach: Detach, *, dry_run: bool) -> Json:
+    """Delete what is garbage in every shared netns below a state directory; tell what was done.
+
+    All is tried; what fails is in the lists `failed`. In a dry run nothing is done. Raises
+    ShimError with the code 103 where nothing could be, for lack of capabilities.
+    """
+    found = [where for where in state.all_in(base) if where.name != state.IN_PLACE]
+    if found:
+        netns.is_in_place("always")  # which raises the error
+    swept = [_Sweep(where, environ, detach, dry_run).run() for where in found]
+    return {"stateDir": base, "dryRun": dry_run, "netns": swept}
+
+
+class _Sweep:
+    """The garbage collection of one shared netns."""
+
+    def __init__(
+        self, where: state.State, environ: Mapping[str, str], detach: Detach, dry_run: bool
+    ) -> None:
+        self._where = where
+        self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
+        self._environ = environ
+        self._detach = detach
+        self._dry_run = dry_run
+        kinds = ("deleted", "released", "dropped", "live", "skipped", "failed")
+        self._found: dict[str, list[Json]] = {kind: [] for kind in kinds}
+
+    def run(self) -> Json:
+        """Do it; give what was found."""
+        is_removed = False
+        try:
+            if self._dry_run:
+                self._collect()
+                going = len(self._found["deleted"]) + len(self._found["dropped"])
+                is_removed = going == len(os.listdir(self._where.refs))
+            elif guard := self._place.guard(f":gc:{os.getpid()}-{os.urandom(4).hex()}"):
+                try:
+                    self._collect()
+                finally:
+                    guard.drop()
+                    self._place.leave()
+                is_removed = not self._where.exists()
+        except (ShimError, OSError) as error:
+            self._add("failed", why=str(error))
+        return {"name": self._where.name, **self._found, "isRemoved": is_removed}
+
+    def _add(self, kind: str, **entry: Any) -> None:
+        self._found[kind].append(entry)
+
+    def _collect(self) -> None:
+        self._drop_ghosts()
+        records = references.references(self._where)
+        records = [r for r in records if r["file"] in _attachments(self._where)]
+        try:
+            signs = Signs(self._place, records)
+        except ShimError as error:
+            self._add("skipped", why=str(error))
+            return
+        for record in records:
+            self._judge(record, signs)
+        self._release_leases()
+
+    def _drop_ghosts(self) -> None:
+        ghosts = _ghosts(self._where)
+        if not self._dry_run:
+            references.drop_ghosts(self._where)
+            ghosts = [name for name in ghosts if not os.path.exists(f"{self._where.refs}/{name}")]
+        for name in ghosts:
+            self._add("dropped", file=name)
+
+    def _judge(self, record: Json, signs: Signs) -> None:
+        parts = record["file"].split(":")[:3]
+        names = dict(zip(("network", "containerID", "ifname"), parts, strict=True))
+        problem = _problem_of(record)
+        if not problem and (sign := signs.of(record)):
+            self._add("live", **names, why=sign)
+            return
+        try:
+            reference = references.find(self._where, record["file"])
+        except ShimError as error:
+            self._add("skipped", **names, why=error.message)
+            return
+        if reference is None:
+            return  # a DEL was faster
+        try:
+            if {**reference.record, "file": record["file"]} != record:
+                problem = "it has been changed just now"
+            if problem := problem or signs.doubt(record):
+                self._add("skipped", **names, why=problem)
+                return
+            if not self._dry_run:
+                request = _request_of(self._environ, record["file"], record)
+                self._detach(Call(request, self._place), reference)
+            self._add("deleted", **names)
+        except (ShimError, OSError) as error:
+            self._add("failed", **names, why=str(error))
+        finally:
+            reference.close()
+
+    def _release_leases(self) -> None:
+        directory = _leases_of(self._where)
+        # What is run by hand in this netns may have leases in it as well.
+        is_in_doubt = bool(_commands(self._where))
+        for network in leases.networks(directory):
+            try:
+                found = leases.release(
+                    f"{directory}/{network}",
+                    lambda: _holders(self._where),
+                    dry_run=self._dry_run or is_in_doubt,
+                )
+            except (ShimError, OSError) as error:
+                self._add("failed", network=network, why=str(error))
+                continue
+            for lease in found:
+                names = {"network": network, "address": lease.address}
+                names |= {"containerID": lease.container_id, "ifname": lease.ifname}
+                if is_in_doubt:
+                    names["why"] = "a command is running in the netns, and it may be its"
+                self._add("skipped" if is_in_doubt else "released", **names)
+
+
+def _ghosts(where: state.State) -> list[str]:
+    """Name the references that `references.drop_ghosts` would remove."""
+    found = []
+    for name in sorted(os.listdir(where.refs)):
+        try:
+            # Whose lock is not needed is not locked: its DEL might come at this moment.
+            if not name.startswith(":") and os.lstat(f"{where.refs}/{name}").st_size:
+                continue
+            reference = references.find(where, name)
+        except (ShimError, OSError):
+            continue  # in use, gone, or no file
+        if reference is not None:
+            if name.startswith(":") or not os.stat(reference.path).st_size:
+                found.append(name)
+            reference.close()
+    return found
+
+
+def _problem_of(record: Json) -> str:
+    """Say why nobody can tell whether an attachment is garbage, or nothing."""
+    if _is_of_netavark(record):
+        return "it is netavark's own, and only who set it up can tear it down"
+    try:
+        _request_of({}, record["file"], record)
+    except ShimError as error:
+        return str(error)
+    if identity_of(record) is None:
+        return "it is not known which network namespace was attached"
+    return ""

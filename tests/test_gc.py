@@ -1,0 +1,815 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Garbage: what is deleted by `netns-shim gc` and by GC of CNI, and above all what is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+import fakes
+import pytest
+from runtime import PLUGIN, Runtime, bridge, reaches, until
+
+from netns_shim import errors, garbage
+from netns_shim.state import State
+
+# Its VERSION where there is a file `slow`, and its ADD, say that they have begun, and wait.
+WAITING = """
+def pause():
+    with open(directory + "/reached", "w") as reached, open(directory + "/go") as go:
+        reached.write("x")
+        reached.flush()
+        go.read(1)
+
+if verb == "VERSION":
+    if os.path.exists(directory + "/slow"):
+        pause()
+    answer({"cniVersion": "1.1.0", "supportedVersions": ["1.0.0", "1.1.0"]})
+elif verb == "ADD":
+    pause()
+    answer(conf["prevResult"])
+"""
+A, B, C = ({"containerID": name, "ifname": "eth0"} for name in "abc")
+VALID, MISSPELLED = "cni.dev/valid-attachments", "cni.dev/attachments"
+
+
+@pytest.fixture
+def runtime(session) -> Runtime:
+    """A runtime with a bridge and no uplink, which knows GC."""
+    return Runtime(session, delegate=bridge(), uplink="none", cniVersion="1.1.0")
+
+
+@pytest.fixture
+def plugins(world, session):
+    """A directory for fake plugins, in which these can write."""
+    directory = f"{world.env['HOME']}/plugins"
+    session.run(["mkdir", directory], check=True)
+    return session.path(directory)
+
+
+def gc(place, *arguments: str, status: int = 0, then=()) -> dict:
+    """Run `netns-shim gc --json`, behind another command if one is given; give what it says."""
+    done = place.run([*then, PLUGIN, "gc", "--json", *arguments])
+    assert done.returncode == status, done.stdout + done.stderr
+    assert status or done.stderr == ""
+    return json.loads(done.stdout)
+
+
+def only(found: dict) -> dict:
+    """Give what was found in the only netns, without the kinds of which there is nothing."""
+    (netns,) = found["netns"]
+    return {key: value for key, value in netns.items() if value and key != "name"}
+
+
+def ids(entries: list[dict]) -> list[str]:
+    """List the containers of some entries."""
+    return [entry["containerID"] for entry in entries]
+
+
+def state(world, *parts: str):
+    """Give a path in the state of the default netns."""
+    return world.path("/".join([world.runtime_dir, "netns-shim/default", *parts]))
+
+
+def leases(world, network: str = "rootless") -> dict[str, str]:
+    """Read the leases of host-local."""
+    directory = state(world, "var/lib/cni/networks", network)
+    return {p.name: p.read_bytes().decode() for p in sorted(directory.glob("10.*"))}
+
+
+def attached(runtime: Runtime) -> list[str]:
+    """List who is attached."""
+    return [r["containerID"] for netns in runtime.status() for r in netns["references"]]
+
+
+def end(runtime: Runtime, container) -> None:
+    """End a container without a DEL, and wait until the kernel has taken its links away."""
+    (netns,) = runtime.status()
+    enter = ["nsenter", f"--net={netns['path']}", "ip", "-json", "link", "show", "type", "veth"]
+
+    def count() -> int:
+        return len(json.loads(runtime.place.run(enter, check=True).stdout))
+
+    before = count()
+    container.close()
+    assert until(lambda: count() < before)
+
+
+def test_a_container_that_is_gone(world, session):
+    """Who is gone without a DEL gets one; the other stays, and after it nothing is left."""
+    runtime = Runtime(session, delegate=bridge())
+    with session.container() as one, session.container() as two:
+        runtime.add("one", one)
+        runtime.add("two", two)
+        end(runtime, one)
+
+        found = only(gc(session))
+
+        assert found["deleted"] == [
+            {"network": "rootless", "containerID": "one", "ifname": "eth0"}
+        ]
+        (live,) = found.pop("live")
+        assert live["containerID"] == "two"
+        assert live["why"] == f"its network namespace is {two.netns}"
+        assert set(found) == {"deleted"}
+        assert attached(runtime) == ["two"]
+        assert list(leases(world)) == ["10.89.0.3"]
+        assert reaches(two, "10.89.0.1")
+        end(runtime, two)
+        done = session.run([PLUGIN, "gc"], check=True)
+        assert done.stdout == (
+            "default: deleted rootless two eth0\n"
+            "default: removed, as nothing is attached any more\n"
+        )
+    assert world.leftovers() == []
+
+
+def test_the_rest_of_a_chain_goes_as_well(world, session):
+    """The DEL is that of the recorded configuration: published ports leave no rule."""
+    chain = [bridge(), {"type": "portmap", "capabilities": {"portMappings": True}}]
+    runtime = Runtime(session, plugins=chain, capabilities={"portMappings": True}, uplink="none")
+    port = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
+    with session.container() as one, session.container() as two:
+        runtime.add("one", one, conf={"runtimeConfig": {"portMappings": [port]}})
+        runtime.add("two", two)
+        rules = [PLUGIN, "run", "--", "iptables-save", "-t", "nat"]
+        assert "8080" in session.run(rules, check=True).stdout
+        end(runtime, one)
+
+        assert ids(only(gc(session))["deleted"]) == ["one"]
+
+        assert "8080" not in session.run(rules, check=True).stdout
+        runtime.delete("two", two)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("unshare", "why"),
+    [
+        (["unshare", "--mount"], "the process {pid} is in its network namespace"),
+        (
+            ["unshare", "--mount", "--pid", "--fork", "--mount-proc"],
+            "its interface {veth} is in the shared netns",
+        ),
+    ],
+    ids=["by a process", "by its link"],
+)
+def test_a_container_whose_path_is_not_visible(world, session, runtime, unshare, why):
+    """A path that leads nowhere from here proves nothing: it may lead somewhere elsewhere."""
+    path = "/run/netns/c"
+    script = ["sh", "-euc", 'umount "$0"; exec "$@"', path]
+    with session.container(pinned=path) as container:
+        result = runtime.add("c", container)
+        (veth,) = [i["name"] for i in result["interfaces"] if i["name"].startswith("veth")]
+
+        found = only(gc(session, then=[*unshare, *script]))
+
+        assert set(found) == {"live"}
+        inner = os.stat(f"/proc/{container.pid}/ns/net").st_ino
+        (entry,) = found["live"]
+        pid = entry["why"].split()[2] if "process" in entry["why"] else container.pid
+        assert os.stat(f"/proc/{pid}/ns/net").st_ino == inner
+        assert entry["why"] == why.format(pid=pid, veth=veth)
+        assert reaches(container, "10.89.0.1")
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("is_other_there", [False, True])
+def test_a_result_without_interfaces(world, session, is_other_there):
+    """A result of CNI 0.2.0 names no link: where any link may be its, nothing is deleted."""
+    runtime = Runtime(session, delegate=bridge(), uplink="none", cniVersion="0.2.0")
+    blind = ["unshare", "--mount", "--pid", "--fork", "--mount-proc"]
+    script = ["sh", "-euc", 'umount "$0"; exec "$@"', "/run/netns/c"]
+    with session.container() as other, session.container(pinned="/run/netns/c") as container:
+        if is_other_there:
+            runtime.add("other", other)
+        runtime.add("c", container)
+
+        found = only(gc(session, then=[*blind, *script]))
+
+        assert "c" in ids(found["skipped"])
+        assert "nobody knows where the interface veth" in found["skipped"][0]["why"]
+        assert "deleted" not in found
+        assert only(gc(session))["live"][0]["containerID"] == "c"
+        end(runtime, container)
+        assert ids(only(gc(session))["deleted"]) == ["c"]
+        if is_other_there:
+            assert reaches(other, "10.89.0.1")
+            runtime.delete("other", other)
+    assert world.leftovers() == []
+
+
+def test_a_number_that_is_given_again(world, session, runtime):
+    """The number of a namespace that is gone is no sign of life where another container has it."""
+    with session.container() as one, session.container() as two:
+        runtime.add("one", one)
+        runtime.add("two", two)
+        end(runtime, one)
+        identity = os.stat(f"/proc/{two.pid}/ns/net")
+        numbers = {"netnsID": [identity.st_dev, identity.st_ino]}
+        with state(world, "refs/rootless:one:eth0:bridge").open("a") as file:
+            file.write(json.dumps(numbers) + "\n")
+
+        assert ids(only(gc(session))["deleted"]) == ["one"]
+
+        assert attached(runtime) == ["two"]
+        assert reaches(two, "10.89.0.1")
+        runtime.delete("two", two)
+    assert world.leftovers() == []
+
+
+def test_a_netns_that_is_elsewhere(world, session, runtime):
+    """From another session, in whose mounts the shared netns is not pinned, nothing is judged."""
+    with world.session() as sibling, session.container() as container:
+        runtime.add("c", container)
+
+        (entry,) = only(gc(sibling))["skipped"]
+
+        assert "is pinned in another mount namespace" in entry["why"]
+        assert reaches(container, "10.89.0.1")
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("uplink", ["pasta", "none"])
+def test_a_netns_that_is_lost(world, session, uplink):
+    """Where the shared netns is lost, what was attached to it is deleted, and the rest of it."""
+    runtime = Runtime(session, delegate=bridge(), uplink=uplink)
+    with world.session() as gone, gone.container() as container:
+        Runtime(gone, delegate=bridge(), uplink=uplink).add("c", container)
+        container.close()
+        pid = runtime.status()[0]["uplink"]["pid"]
+        if pid:
+            session.run(["sh", "-c", 'kill "$0"', str(pid)])
+            assert until(lambda: not runtime.status()[0]["uplink"]["alive"])
+        gone.close()
+
+        assert until(lambda: "skipped" not in only(gc(session, "--dry-run")))
+        found = only(gc(session))
+
+    assert ids(found["deleted"]) == ["c"]
+    assert found["isRemoved"]
+    assert world.leftovers() == []
+
+
+def test_leases_of_nobody(world, session, runtime):
+    """Leases without an attachment are released, cut off or not; other files are none of them."""
+    networks = state(world, "var/lib/cni/networks")
+    with session.container() as one, session.container() as two:
+        runtime.add("one", one)
+        runtime.add("two", two, CNI_IFNAME="eth1")
+        script = (
+            'cd "$0"; printf "ghost\\r\\neth0" >10.89.0.77; : >10.89.0.78; printf gho >10.89.0.79;'
+            'printf "on" >10.89.0.80; printf one >10.89.0.81; printf "one\\r\\neth7" >10.89.0.82;'
+            "echo 10.89.0.3 >last_reserved_ip.1; echo mine >notes; mkdir ../other;"
+            'printf "ghost\\r\\neth0" >../other/fd00::5; printf "two\\r\\nnet1" >../other/fd00::6;'
+            "mkdir -p /var/lib/cni/networks/rootless || :"
+        )
+        session.run(
+            [
+                "sh",
+                "-uc",
+                script,
+                f"{world.runtime_dir}/netns-shim/default/var/lib/cni/networks/rootless",
+            ],
+            check=True,
+        )
+        before = {path.name for path in (networks / "rootless").iterdir()}
+
+        dry = only(gc(session, "--dry-run"))
+        assert {path.name for path in (networks / "rootless").iterdir()} == before
+        found = only(gc(session))
+
+        assert found["released"] == dry["released"]
+        assert found["released"] == [
+            {"network": "other", "address": "fd00::5", "containerID": "ghost", "ifname": "eth0"},
+            {
+                "network": "rootless",
+                "address": "10.89.0.77",
+                "containerID": "ghost",
+                "ifname": "eth0",
+            },
+            {"network": "rootless", "address": "10.89.0.78", "containerID": "", "ifname": ""},
+            {"network": "rootless", "address": "10.89.0.79", "containerID": "gho", "ifname": ""},
+        ]
+        gone = {"10.89.0.77", "10.89.0.78", "10.89.0.79"}
+        assert {path.name for path in (networks / "rootless").iterdir()} == before - gone
+        assert [path.name for path in (networks / "other").glob("fd*")] == ["fd00::6"]
+        runtime.delete("one", one)
+        runtime.delete("two", two, CNI_IFNAME="eth1")
+    assert world.leftovers() == []
+
+
+def test_lease_of_a_call_in_place(world, session, runtime):
+    """What runs in place may do so inside of the shared netns, and have a lease there."""
+    top = f"{world.runtime_dir}/netns-shim"
+    script = (
+        'cd "$0"; umask 077; mkdir -p .in-place/refs; touch .in-place/refs/net:inner:eth0:bridge;'
+        'printf "inner\\r\\neth0" >default/var/lib/cni/networks/rootless/10.89.0.9'
+    )
+    with session.container() as container:
+        runtime.add("c", container)
+        session.run(["sh", "-euc", script, top], check=True)
+
+        assert set(only(gc(session))) == {"live"}
+
+        assert (world.path(top) / ".in-place/refs/net:inner:eth0:bridge").exists()
+        session.run(["rm", "-r", f"{top}/.in-place"], check=True)
+        assert [entry["address"] for entry in only(gc(session))["released"]] == ["10.89.0.9"]
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_leases_of_a_command(world, session, runtime):
+    """While a command runs in the netns its leases are left, as it may be a runtime itself."""
+    argv = [PLUGIN, "run", "--uplink", "none", "--", "sh", "-c"]
+    script = (
+        "cd /var/lib/cni && mkdir -p networks/rootless && cd networks/rootless &&"
+        'printf "inner\\r\\neth0" >10.89.0.9 && echo ready && exec cat'
+    )
+    with session.container() as container:
+        runtime.add("c", container)
+        pipe = subprocess.PIPE
+        child = session.popen([*argv, script], stdin=pipe, stdout=pipe, text=True)
+        assert child.stdout.readline() == "ready\n"
+
+        found = only(gc(session))
+
+        assert [entry["address"] for entry in found["skipped"]] == ["10.89.0.9"]
+        assert "a command is running" in found["skipped"][0]["why"]
+        assert "released" not in found
+        child.communicate()
+        assert [entry["address"] for entry in only(gc(session))["released"]] == ["10.89.0.9"]
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_host_local_waits_for_the_same_lock(world, session, runtime):
+    """The lock under which leases are released is the one that host-local takes."""
+    lock = state(world, "var/lib/cni/networks/rootless/lock")
+    with session.container() as one, session.container() as two, ThreadPoolExecutor() as pool:
+        runtime.add("one", one)
+        inode = str(lock.stat().st_ino)
+        inside = f"{world.runtime_dir}/netns-shim/default/var/lib/cni/networks/rootless/lock"
+        holder = session.popen(
+            ["flock", inside, "sh", "-c", "echo ready; exec cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert holder.stdout.readline() == "ready\n"
+
+        waiting = pool.submit(runtime.add, "two", two)
+
+        def is_waiting() -> bool:
+            with open("/proc/locks") as file:
+                lines = [line for line in file if f":{inode} " in line]
+            return any("-> FLOCK" in line for line in lines)
+
+        try:
+            assert until(is_waiting)
+        finally:
+            holder.communicate()
+        waiting.result()
+        runtime.delete("one", one)
+        runtime.delete("two", two)
+    assert world.leftovers() == []
+
+
+def test_dry_run(world, session, runtime):
+    """A dry run says the same and changes nothing."""
+    with session.container() as one, session.container() as two:
+        runtime.add("one", one)
+        runtime.add("two", two)
+        session.run(["touch", f"{world.runtime_dir}/netns-shim/default/refs/:run:7-x"], check=True)
+        end(runtime, one)
+        end(runtime, two)
+        files = {str(p): p.stat().st_mtime_ns for p in state(world).rglob("*")}
+
+        dry = gc(session, "--dry-run")
+        text = session.run([PLUGIN, "gc", "--dry-run"], check=True).stdout
+
+        assert {str(p): p.stat().st_mtime_ns for p in state(world).rglob("*")} == files
+        assert text == (
+            "default: would delete rootless one eth0\n"
+            "default: would delete rootless two eth0\n"
+            "default: would drop :run:7-x\n"
+            "default: would be removed, as nothing is attached any more\n"
+        )
+        assert dry.pop("dryRun")
+        found = gc(session)
+        assert not found.pop("dryRun")
+        assert found == dry
+    assert world.leftovers() == []
+
+
+def test_nothing_to_do(world, session, runtime):
+    """With nothing up, and with nobody gone, there is nothing to do."""
+    where = f"{world.runtime_dir}/netns-shim"
+    nothing = f"nothing to do ({where})\n"
+    assert session.run([PLUGIN, "gc"], check=True).stdout == nothing
+    assert gc(session) == {"stateDir": where, "dryRun": False, "netns": []}
+    assert not session.path(where).exists()
+    with session.container() as container:
+        runtime.add("c", container)
+
+        assert session.run([PLUGIN, "gc"], check=True).stdout == nothing
+
+        assert reaches(container, "10.89.0.1")
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_a_failing_plugin(world, session, runtime, plugins):
+    """A DEL that fails is reported and kept; the others are deleted all the same."""
+    fakes.strict_plugin(plugins, "failing", failing=["DEL"])
+    path = f"{world.plugin_dir}:{world.env['HOME']}/plugins"
+    failing = Runtime(session, path=path, delegate={"type": "failing"}, uplink="none", name="f")
+    with ExitStack() as stack:
+        one, two, three = (stack.enter_context(session.container()) for _ in range(3))
+        failing.add("a", one)
+        runtime.add("b", two)
+        failing.add("c", three)
+        end(runtime, two)
+
+    found = only(gc(session, status=1))
+
+    assert ids(found["deleted"]) == ["b"]
+    assert ids(found["failed"]) == ["a", "c"]
+    assert [entry["why"] for entry in found["failed"]] == ["failing fails DEL"] * 2
+    done = session.run([PLUGIN, "gc"])
+    assert done.returncode == 1
+    assert "default: failed f a eth0: failing fails DEL\n" in done.stdout
+    (plugins / "failing").unlink()
+    assert "failed to find plugin 'failing'" in only(gc(session, status=1))["failed"][0]["why"]
+    fakes.strict_plugin(plugins, "failing")
+    assert ids(only(gc(session))["deleted"]) == ["a", "c"]
+    assert world.leftovers() == []
+
+
+def test_what_killed_processes_left(world, session, runtime):
+    """References of calls that were killed before they began are dropped; locked ones are not."""
+    refs = f"{world.runtime_dir}/netns-shim/default/refs"
+    names = [
+        ":gc:7",
+        ":run:8-x",
+        "rootless:dead:eth0:bridge",
+        "rootless:held:eth0:bridge",
+        ":gc:9",
+    ]
+    with session.container() as container:
+        runtime.add("c", container)
+        session.run(["sh", "-euc", 'cd "$0"; touch "$@"', refs, *names], check=True)
+        holders = [
+            session.popen(
+                ["flock", f"{refs}/{name}", "sh", "-c", "echo ready; exec cat"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for name in names[3:]
+        ]
+        assert [holder.stdout.readline() for holder in holders] == ["ready\n"] * 2
+
+        found = only(gc(session))
+
+        assert [entry["file"] for entry in found["dropped"]] == names[:3]
+        assert ids(found["skipped"]) == ["held"]
+        assert found["skipped"][0]["why"] == "another operation on this attachment is running"
+        assert sorted(os.listdir(state(world, "refs"))) == [
+            ":gc:9",
+            "rootless:c:eth0:bridge",
+            "rootless:held:eth0:bridge",
+        ]
+        runtime.delete("c", container)
+        for holder in holders:
+            holder.communicate()
+        assert only(gc(session))["isRemoved"]
+    assert world.leftovers() == []
+
+
+RECORD = {"network": "rootless", "ifname": "eth0", "netns": "/proc/0/ns/net", "netnsID": [4, 9]}
+WHOLE = {**RECORD, "conf": {}, "args": "", "path": "/"}
+DAMAGED = [
+    "x",
+    "{}\n",
+    "[]\n7\n",
+    "\0\0\0\0",
+    '{"phase":"add',
+    '{"conf":{}}\n',
+    '{"conf":7,"netns":[]}\n',
+    {**RECORD, "conf": {}, "containerID": 7},
+    {**RECORD, "conf": {}, "containerID": ["x"], "args": {}, "path": None},
+    {**WHOLE, "conf": {"cniVersion": 9}},
+    {**WHOLE, "containerID": "other"},
+    {**WHOLE, "ifname": "eth1"},
+    {**WHOLE, "netnsID": None},
+    {**WHOLE, "netnsID": ["4", True]},
+    {**WHOLE, "netns": 7},
+]
+
+
+def test_damaged_references(world, session, runtime):
+    """What cannot be judged is reported by the name of its file, and left; GC survives it too."""
+    refs = f"{world.runtime_dir}/netns-shim/default/refs"
+    contents = {}
+    for number, content in enumerate(DAMAGED):
+        if isinstance(content, dict):
+            content = json.dumps({"containerID": f"x{number}", **content}) + "\n"
+        contents[f"rootless:x{number}:eth0:bridge"] = content
+    with session.container() as container:
+        runtime.add("c", container)
+        script = ["sh", "-euc", 'cat >"$0"; touch -d "2 days ago" "$0"']
+        for name, content in contents.items():
+            session.run([*script, f"{refs}/{name}"], input=content, check=True)
+
+        found = only(gc(session))
+        runtime.fail("GC", conf={VALID: [C]})
+
+        assert set(found) == {"live", "skipped"}
+        assert sorted(ids(found["skipped"])) == sorted(name.split(":")[1] for name in contents)
+        assert all(entry["why"] for entry in found["skipped"])
+        for name, content in contents.items():
+            assert (state(world, "refs") / name).read_text().startswith(content), name
+        for container_id in attached(runtime):
+            runtime.delete(container_id, container)
+    assert world.leftovers() == []
+
+
+def test_a_damaged_reference_is_a_failure_of_gc(world, session, runtime):
+    """GC says what it could not delete, and goes on."""
+    refs = f"{world.runtime_dir}/netns-shim/default/refs"
+    with session.container() as container, session.container() as other:
+        runtime.add("c", container)
+        runtime.add("other", other)
+        script = ["sh", "-euc", 'printf x >"$0"; touch -d "2 days ago" "$0"']
+        session.run([*script, f"{refs}/rootless:b:eth0:bridge"], check=True)
+
+        valid = [{**A, "containerID": "other"}]
+        error = runtime.fail("GC", conf={"cni.dev/valid-attachments": valid})
+
+        assert error["msg"] == "garbage collection: a failure"
+        assert error["details"].startswith("rootless:b:eth0:bridge: cannot decode the reference")
+        assert attached(runtime) == ["b", "other"]
+        runtime.delete("other", other)
+        runtime.delete("b", other)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "valid"),
+    [
+        ({}, None),
+        ({VALID: [A, C]}, "ac"),
+        ({MISSPELLED: [B]}, "b"),
+        ({VALID: [A], MISSPELLED: [A]}, "a"),
+        ({VALID: [A], MISSPELLED: [C]}, "ac"),
+        ({VALID: None, MISSPELLED: [C]}, "c"),
+        ({VALID: [B], MISSPELLED: None}, "b"),
+        ({VALID: [], MISSPELLED: []}, ""),
+        ({VALID: None}, ""),
+        ({MISSPELLED: None}, ""),
+        ({VALID: [B, {**B, "more": 1}]}, "b"),
+    ],
+    ids=str,
+)
+def test_forms_of_valid_attachments(keys, valid):
+    """A list names who stays, in either spelling; null is Go's empty list; no key says nothing."""
+    expected = None if valid is None else {(name, "eth0") for name in valid}
+
+    assert garbage.valid_attachments(keys) == expected
+
+
+@pytest.mark.parametrize("key", [VALID, MISSPELLED])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *({}, "", 0, False, "a", 7, [None], ["a"], [[]], [{}], [{"containerID": "a"}], [A, 7]),
+        *([{**A, "ifname": 0}], [{**A, "containerID": ["a"]}]),
+    ],
+    ids=str,
+)
+def test_what_is_no_list_of_attachments(key, value):
+    """What is malformed says nothing of who is valid: it is an error, even beside a good list."""
+    with pytest.raises(errors.ShimError) as caught:
+        garbage.valid_attachments({VALID: [A], MISSPELLED: [A], key: value})
+
+    assert caught.value.code == errors.INVALID_NETWORK_CONFIG
+    assert caught.value.message.startswith(f"$['{key}']: must be a list")
+
+
+@pytest.mark.parametrize(
+    ("keys", "left"),
+    [
+        ({}, "abc"),
+        ({VALID: [A], MISSPELLED: [C]}, "ac"),
+        ({VALID: None, MISSPELLED: None}, ""),
+        ({VALID: [{**A, "ifname": "eth1"}, B]}, "b"),
+        ({VALID: False}, "abc"),
+    ],
+    ids=str,
+)
+def test_gc(world, session, runtime, keys, left):
+    """GC deletes who is not named, if it is said who is; what is malformed deletes nobody."""
+    with ExitStack() as stack:
+        containers = {name: stack.enter_context(session.container()) for name in "abc"}
+        for name, container in containers.items():
+            runtime.add(name, container)
+
+        status = runtime.call("GC", conf=keys).returncode
+
+        assert status == (1 if keys == {VALID: False} else 0)
+        assert "".join(attached(runtime)) == left
+        for name, container in containers.items():
+            assert ("eth0" in container.run(["ip", "link"]).stdout) is (name in left)
+            runtime.delete(name, container)
+    assert world.leftovers() == []
+
+
+def test_gc_releases_leases_of_nobody(world, session, runtime):
+    """GC releases the leases of its network that neither we nor the runtime can explain."""
+    networks = f"{world.runtime_dir}/netns-shim/default/var/lib/cni/networks"
+    script = (
+        'cd "$0"; mkdir other; : >rootless/10.89.0.78; printf "ghost\\r\\neth0" >other/10.9.0.77;'
+        'printf "ghost\\r\\neth0" >rootless/10.89.0.77; printf "b\\r\\neth0" >rootless/10.89.0.79'
+    )
+    with session.container() as container:
+        runtime.add("a", container)
+        session.run(["sh", "-euc", script, networks], check=True)
+
+        runtime.succeed("GC", conf={VALID: [A, B]})
+
+        assert list(leases(world)) == ["10.89.0.2", "10.89.0.79"]
+        assert list(leases(world, "other")) == ["10.9.0.77"]
+        assert reaches(container, "10.89.0.1")
+        runtime.succeed("GC")
+        assert list(leases(world)) == ["10.89.0.2"]
+        runtime.delete("a", container)
+    assert world.leftovers() == []
+
+
+def test_gc_reports_all_failures(world, session, runtime, plugins):
+    """Two DELs that fail are in one answer, and what can be deleted is."""
+    path = f"{world.plugin_dir}:{world.env['HOME']}/plugins"
+    fakes.strict_plugin(plugins, "failing", failing=["DEL"])
+    failing = Runtime(
+        session, path=path, delegate={"type": "failing"}, uplink="none", cniVersion="1.1.0"
+    )
+    with session.container() as container:
+        failing.add("a", container)
+        runtime.add("b", container)
+        failing.add("c", container, CNI_IFNAME="eth1")
+
+        error = failing.fail("GC", conf={VALID: []})
+
+        assert error["code"] == errors.INTERNAL
+        assert error["msg"] == "garbage collection: 2 failures"
+        assert error["details"].splitlines() == [
+            "rootless:a:eth0:failing: failing fails DEL",
+            "rootless:c:eth1:failing: failing fails DEL",
+        ]
+        assert attached(runtime) == ["a", "c"]
+        fakes.strict_plugin(plugins, "failing")
+        failing.succeed("GC", conf={VALID: []})
+    assert world.leftovers() == []
+
+
+@contextmanager
+def pauses(session, plugins, directory: str):
+    """Give functions that wait until the waiting plugin has begun, and that let it go on."""
+    session.run(["mkfifo", f"{directory}/reached", f"{directory}/go"], check=True)
+    fakes.fake_plugin(plugins, "waiting", WAITING)
+    reached, go = (os.open(plugins / name, os.O_RDWR) for name in ("reached", "go"))
+
+    def begin() -> None:
+        assert select.select([reached], [], [], 20)[0]
+        assert os.read(reached, 1) == b"x"
+
+    try:
+        yield begin, lambda: os.write(go, b"x")
+    finally:
+        os.close(reached)
+        os.close(go)
+
+
+@pytest.mark.parametrize("by", ["GC", "command"])
+def test_gc_beside_an_add(world, session, plugins, by):
+    """An ADD of the same network that is going on keeps its reference and its lease."""
+    directory = f"{world.env['HOME']}/plugins"
+    path = f"{world.plugin_dir}:{directory}"
+    chain = [bridge(), {"type": "waiting"}]
+    runtime = Runtime(session, path=path, plugins=chain, uplink="none", cniVersion="1.1.0")
+    with (
+        session.container() as container,
+        pauses(session, plugins, directory) as (begin, go_on),
+        ThreadPoolExecutor() as pool,
+    ):
+        adding = pool.submit(runtime.add, "c", container)
+        try:
+            begin()
+            if by == "GC":
+                runtime.succeed("GC", conf={VALID: []})
+            else:
+                assert set(only(gc(session))) == {"live"}
+            assert list(leases(world)) == ["10.89.0.2"]
+            assert attached(runtime) == ["c"]
+        finally:
+            go_on()
+        assert adding.result()["ips"][0]["address"] == "10.89.0.2/24"
+        assert leases(world) == {"10.89.0.2": "c\r\neth0"}
+        assert reaches(container, "10.89.0.1")
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_gc_knows_nothing_of_what_came_later(world, session, runtime, plugins):
+    """An ADD that ends between the start of GC and its look at the references is left alone."""
+    directory = f"{world.env['HOME']}/plugins"
+    path = f"{world.plugin_dir}:{directory}"
+    (plugins / "slow").touch()
+    collecting = {"delegate": {"type": "waiting"}, "uplink": "none", "cniVersion": "1.1.0"}
+    with (
+        session.container() as old,
+        session.container() as new,
+        pauses(session, plugins, directory) as (begin, go_on),
+        ThreadPoolExecutor() as pool,
+    ):
+        runtime.add("old", old)
+        collector = Runtime(session, path=path, **collecting)
+        collection = pool.submit(collector.succeed, "GC", conf={VALID: []})
+        try:
+            begin()  # it asks the plugin for its version, before it looks at anything
+            runtime.add("new", new)
+        finally:
+            go_on()
+        collection.result()
+
+        assert attached(runtime) == ["new"]
+        assert leases(world) == {"10.89.0.3": "new\r\neth0"}
+        assert reaches(new, "10.89.0.1")
+        runtime.delete("new", new)
+    assert world.leftovers() == []
+
+
+class NoSigns:
+    """Sees no container alive."""
+
+    def of(self, record: dict) -> str:
+        """See nothing."""
+        return ""
+
+    doubt = of
+
+
+def test_a_reference_that_has_changed(tmp_path):
+    """What was attached anew after it was judged is left: the judgement was about another one."""
+    where = State(str(tmp_path), "default")
+    os.makedirs(where.refs)
+    record = {**WHOLE, "containerID": "c", "conf": {"cniVersion": "1.0.0"}, "args": ""}
+    path = tmp_path / "default/refs/rootless:c:eth0:bridge"
+    path.write_text(json.dumps({**record, "netnsID": [4, 10]}) + "\n")
+    sweep = garbage._Sweep(where, {}, pytest.fail, dry_run=False)
+
+    sweep._judge({**record, "file": path.name}, NoSigns())
+
+    assert ids(sweep._found["skipped"]) == ["c"]
+    assert sweep._found["skipped"][0]["why"] == "it has been changed just now"
+    assert path.exists()
+
+
+def test_gc_of_netavarks_own(world, session, runtime):
+    """What the stand-in for netavark has attached is left to it, as nobody else can undo it."""
+    record = {**RECORD, "phase": "live", "containerID": "x", "since": "then", "result": None}
+    refs = f"{world.runtime_dir}/netns-shim/default/refs"
+    with session.container() as container:
+        runtime.add("c", container)
+        script = ["sh", "-euc", 'cat >"$0"; touch -d "2 days ago" "$0"']
+        name = f"{refs}/rootless:x:eth0:netavark"
+        session.run([*script, name], input=json.dumps(record) + "\n", check=True)
+
+        runtime.succeed("GC", conf={VALID: [C]})
+        found = only(gc(session))
+
+        assert [entry["containerID"] for entry in found["skipped"]] == ["x"]
+        assert "it is netavark's own" in found["skipped"][0]["why"]
+        session.run(["rm", name], check=True)
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_without_capabilities(world, session, runtime):
+    """Outside of the user namespace nothing could be entered: the command says what to do."""
+    with session.container() as container:
+        runtime.add("c", container)
+
+        done = world.run([PLUGIN, "gc"])
+
+        assert done.returncode == 1
+        assert "no capabilities over any network namespace" in done.stderr
+        runtime.delete("c", container)
+    assert world.leftovers() == []
