@@ -28,13 +28,14 @@ Detach = Callable[[Call, references.Reference], None]
 KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
 
-def collect(call: Call, began: float, detach: Detach) -> list[str]:
+def collect(
+    call: Call, valid: set[tuple[str, str]] | None, began: float, detach: Detach
+) -> list[str]:
     """Do what GC demands for one network of a shared netns; give what has failed.
 
-    `began` is when the runtime called, so after it had decided what is valid: what was attached
-    since then is none of its business. Raises ShimError (code 7) where the keys are malformed.
+    `valid` is what `valid_attachments` gives. `began` is when the runtime called, so after it had
+    decided what is valid: what was attached since then is none of its business.
     """
-    valid = valid_attachments(call.request.conf)
     where, network = call.place.state, call.request.network
     references.drop_ghosts(where)
     problems = []

@@ -46,9 +46,6 @@ class Shared:
 
     __slots__ = ("_environ", "_wanted", "state")
 
-    # Whether all references here are of attachments to one and the same netns.
-    is_one_netns = True
-
     def __init__(self, where: State, wanted: Json, environ: Mapping[str, str]) -> None:
         self.state = where
         self._wanted = wanted
@@ -194,8 +191,6 @@ class InPlace:
     """
 
     __slots__ = ("state",)
-
-    is_one_netns = False
 
     def __init__(self, where: State) -> None:
         self.state = where

@@ -205,17 +205,19 @@ def gc(request: Request) -> None:
 
     All is tried; the failures are raised as one.
     """
+    from . import garbage  # cold: runtimes ask for it seldom
+
     began = time.time()
+    valid = garbage.valid_attachments(request.conf)
     call = Call(request)
     place = call.place
+    # None where there is nothing, and in place: who is in another netns may have references there
+    # as well, and knows of none of ours.
     guard = place.guard(f":gc:{os.getpid()}-{os.urandom(4).hex()}")
     problems: list[str] = []
     try:
-        # Who is in another netns may have references in the same place, and knows of none of ours.
         if guard is not None:
-            from . import garbage  # cold: runtimes ask for it seldom
-
-            problems += garbage.collect(call, began, detach)
+            problems += garbage.collect(call, valid, began, detach)
         if call.chain.knows("GC"):
             try:
                 with call.nowhere() if guard is None else call.inside(place.open_as_is()):

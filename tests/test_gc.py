@@ -603,6 +603,15 @@ def test_what_is_no_list_of_attachments(key, value):
     assert caught.value.message.startswith(f"$['{key}']: must be a list")
 
 
+def test_gc_where_nothing_is_up(world, runtime):
+    """GC of nothing succeeds and makes nothing; what is malformed is an error there too."""
+    runtime.succeed("GC", conf={VALID: [A]})
+    error = runtime.fail("GC", conf={VALID: {}})
+
+    assert error["code"] == errors.INVALID_NETWORK_CONFIG
+    assert not world.path(f"{world.runtime_dir}/netns-shim").exists()
+
+
 @pytest.mark.parametrize(
     ("keys", "left"),
     [
