@@ -115,13 +115,13 @@ def take(state: State, name: str) -> Reference:
     FileNotFoundError where the netns is not ready, FileExistsError where the attachment has one.
     """
     path = f"{state.refs}/{name}"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    _lock(fd, path)
-    # Somebody may have found it before it was locked, and dropped it.
-    if os.fstat(fd).st_nlink == 0:
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        _lock(fd, path)
+        if os.fstat(fd).st_nlink:
+            return Reference(path, fd, {}, is_ours=True)
+        # Before it was locked somebody has taken it for a ghost, or for one to be deleted.
         os.close(fd)
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    return Reference(path, fd, {}, is_ours=True)
 
 
 def find(state: State, name: str) -> Reference | None:

@@ -90,20 +90,41 @@ def test_reference_keeps_the_netns(state: State) -> None:
 
 
 def test_taken_reference_that_was_dropped(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reference that a DEL dropped before it was locked does not count as taken."""
+    """A reference that somebody drops before it is locked is made again."""
     lock = references._lock
+    calls: list[str] = []
 
     def late(fd: int, path: str) -> None:
-        os.unlink(path)
+        calls.append(path)
+        if len(calls) == 1:
+            os.unlink(path)
         lock(fd, path)
 
     monkeypatch.setattr(references, "_lock", late)
     before = os.listdir("/proc/self/fd")
 
+    references.take(state, NAME).close()
+
+    assert len(calls) == 2
+    assert os.listdir(state.refs) == [NAME]
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_taken_reference_of_a_netns_that_goes(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the netns goes before a reference to it is locked, there is none to be taken."""
+    lock = references._lock
+
+    def late(fd: int, path: str) -> None:
+        os.unlink(path)
+        os.rmdir(state.refs)
+        lock(fd, path)
+
+    monkeypatch.setattr(references, "_lock", late)
+
     with pytest.raises(FileNotFoundError):
         references.take(state, NAME)
-
-    assert os.listdir("/proc/self/fd") == before
 
 
 def test_found_reference_that_was_dropped(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
