@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from .first import First
     from .place import Place
+    from .turn import Beside, Turn
 
     Json = dict[str, Any]
 
@@ -65,6 +67,10 @@ class Call:
     def nowhere(self) -> enter.Inside | enter.Unchanged:
         """Give the context for plugins where the place has no netns."""
         return self.place.nowhere(enter.paths_of(self.request))
+
+    def turn(self) -> First | Turn | Beside:
+        """Give the context in which this call has its turn among others; see `first`."""
+        return self.place.turn(self.request, self.conf)
 
     def remember(self) -> None:
         """Save the next call the validation, and asking the plugins for their versions.

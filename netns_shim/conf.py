@@ -45,11 +45,22 @@ class Configuration:
     `plugins` are the delegated configurations as they were written, one or more; `netns` the name
     of the shared network namespace; `uplink` has the keys `driver` (empty: to be chosen),
     `options` and `path` (empty: to be looked up); `enter` is auto, always or never; `state_dir`
-    an absolute path or empty for the default; `timeout` in seconds, for one delegated plugin;
-    `plugin_dirs` where plugins of netavark are looked for, empty for the default.
+    an absolute path or empty for the default; `timeout` in seconds, for one delegated plugin and
+    for waiting for others; `plugin_dirs` where plugins of netavark are looked for, empty for the
+    default; `parallel` True to wait for no others, False to go one at a time, None to wait where
+    plugins are known to clash.
     """
 
-    __slots__ = ("enter", "netns", "plugin_dirs", "plugins", "state_dir", "timeout", "uplink")
+    __slots__ = (
+        "enter",
+        "netns",
+        "parallel",
+        "plugin_dirs",
+        "plugins",
+        "state_dir",
+        "timeout",
+        "uplink",
+    )
 
     def __init__(
         self,
@@ -61,6 +72,7 @@ class Configuration:
         state_dir: str = "",
         timeout: float = DEFAULT_TIMEOUT,
         plugin_dirs: list[str] | None = None,
+        parallel: bool | None = None,
     ) -> None:
         self.plugins = plugins
         self.netns = netns
@@ -69,6 +81,7 @@ class Configuration:
         self.state_dir = state_dir
         self.timeout = timeout
         self.plugin_dirs = plugin_dirs or []
+        self.parallel = parallel
 
 
 def read(conf: Json) -> Configuration:
@@ -91,6 +104,7 @@ def read(conf: Json) -> Configuration:
         state_dir=conf.get("stateDir", ""),
         timeout=float(conf.get("timeout", DEFAULT_TIMEOUT)),
         plugin_dirs=conf.get("pluginDirs"),
+        parallel=conf.get("parallel"),
     )
 
 
@@ -201,6 +215,7 @@ def _has_shape(conf: Json) -> bool:
         and isinstance(timeout, int | float)
         and 0 < timeout <= 86400
         and _are_texts(conf.get("pluginDirs", []))
+        and isinstance(conf.get("parallel", False), bool)
     )
 
 

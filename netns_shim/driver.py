@@ -23,7 +23,7 @@ from .errors import (
 )
 from .references import reference_name
 from .state import write_atomically
-from .turn import Turn
+from .turn import Beside, Turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,16 @@ class Driver:
     there are none.
     """
 
-    __slots__ = ("_directory", "_entry", "_ipam", "_path", "_versions", "timeout", "type")
+    __slots__ = (
+        "_directory",
+        "_entry",
+        "_ipam",
+        "_is_parallel",
+        "_path",
+        "_versions",
+        "timeout",
+        "type",
+    )
 
     def __init__(
         self,
@@ -63,6 +72,7 @@ class Driver:
     ) -> None:
         self.type: str = entry["driver"]
         self.timeout = conf.timeout
+        self._is_parallel = conf.parallel is True
         self._entry = entry
         self._path = find(entry, conf.plugin_dirs, environ)
         kind = dialogue.ipam_of(entry).get("type")
@@ -185,7 +195,9 @@ class Driver:
         what = f"driver {self.type!r} ({command})"
         # Podman runs one at a time, and netavark counts on it: else a bridge that one has just
         # found is removed by the last teardown of another.
-        with Turn(f"{self._directory}/lock", self.timeout, what):
+        who = f"{what} for container {environ['CNI_CONTAINERID']!r}"
+        turn = Turn(f"{self._directory}/lock", self.timeout, who)
+        with Beside() if self._is_parallel else turn:
             return _run(self._path, environ, arguments, given, what, self.timeout)
 
     def _global_arguments(self) -> list[str]:

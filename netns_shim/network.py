@@ -59,6 +59,7 @@ _Table = dict[str, "Callable[[str], Any]"]
 OWN: _Table = {
     "enter": str,
     "netns": str,
+    "parallel": _boolean,
     "pluginDirs": _list,
     "stateDir": str,
     "timeout": _seconds,

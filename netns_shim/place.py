@@ -18,16 +18,20 @@ from .errors import (
     UPLINK_FAILED,
     ShimError,
 )
-from .first import First
+from .first import alone, turn_of
+from .turn import Beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from .conf import Configuration
+    from .first import First
     from .references import Reference
     from .request import Request
     from .state import State
+    from .turn import Turn
 
     Json = dict[str, Any]
 
@@ -149,9 +153,9 @@ class Shared:
             )
         return fd
 
-    def first(self, request: Request, timeout: float) -> First:
-        """Give the context in which the first ADD of its kind runs alone."""
-        return First(self.state, request, timeout)
+    def turn(self, request: Request, conf: Configuration) -> First | Turn | Beside:
+        """Give the context in which an ADD or a DEL has its turn; a reference must be held."""
+        return turn_of(self.state, request, conf)
 
     def inside(self, fd: int | None, keep: list[str]) -> enter.Inside:
         """Give the context for plugins in the netns, or in a new one with the same state.
@@ -229,9 +233,9 @@ class InPlace:
     open_as_is = open_mended
     open_alive = open_mended
 
-    def first(self, request: Request, timeout: float) -> enter.Unchanged:
-        """Leave it to the caller, in whose netns others than us are at work as well."""
-        return enter.Unchanged()
+    def turn(self, request: Request, conf: Configuration) -> Turn | Beside:
+        """Leave it to the caller, in whose netns others are at work as well, unless told so."""
+        return alone(self.state, request, conf) if conf.parallel is False else Beside()
 
     def inside(self, fd: int | None, keep: list[str]) -> enter.Inside | enter.Unchanged:
         """Stay where we are; with a /var/lib/cni of our own where the caller's cannot be written.

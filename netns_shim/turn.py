@@ -14,13 +14,21 @@ from .errors import TRY_AGAIN_LATER, ShimError
 PAUSE = 0.01
 
 
-def take(path: str) -> int:
-    """Lock a file, made if need be; give its descriptor, -1 where another process has the lock."""
+def take(path: str, who: str) -> int:
+    """Lock a file, made if need be; give its descriptor, -1 where another process has the lock.
+
+    `who` is written into it, for whoever waits in vain.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if lock(fd):
-        return fd
-    os.close(fd)
-    return -1
+    if not lock(fd):
+        os.close(fd)
+        return -1
+    try:
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{who} (PID {os.getpid()})".encode(errors="replace"))
+    except OSError:
+        pass  # a full disk takes nobody's turn away
+    return fd
 
 
 def lock(fd: int) -> bool:
@@ -32,15 +40,26 @@ def lock(fd: int) -> bool:
     return True
 
 
-def wait(deadline: float, what: str, path: str) -> None:
+def wait(deadline: float, what: str, path: str, *, is_taken: bool = False) -> None:
     """Wait a moment; ShimError (code 11) after the deadline, on the monotonic clock.
 
-    Code 105 where a signal says to stop.
+    `is_taken` tells that the file was locked by `take`, so that it says by whom. Code 105 where a
+    signal says to stop.
     """
     interrupt.check(what)
     if time.monotonic() > deadline:
-        raise ShimError(TRY_AGAIN_LATER, what, f"waited for {path}")
+        holder = _holder(path) if is_taken else ""
+        by = f", held by {holder}" if holder else ""
+        raise ShimError(TRY_AGAIN_LATER, what, f"waited for {path}{by}")
     time.sleep(PAUSE)
+
+
+def _holder(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(1000).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 class Turn:
@@ -49,16 +68,29 @@ class Turn:
     __slots__ = ("_fd", "_path", "_timeout", "_what")
 
     def __init__(self, path: str, timeout: float, what: str) -> None:
-        """Take how many seconds to wait at most, and who waits."""
+        """Take how many seconds to wait at most, and who waits, as errors call it."""
         self._path = path
         self._timeout = timeout
         self._what = what
 
     def __enter__(self) -> None:
         deadline = time.monotonic() + self._timeout
-        while (fd := take(self._path)) < 0:
-            wait(deadline, f"{self._what} waits for another one to end", self._path)
+        while (fd := take(self._path, self._what)) < 0:
+            what = f"{self._what} waits for another one to end"
+            wait(deadline, what, self._path, is_taken=True)
         self._fd = fd
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+
+
+class Beside:
+    """Going ahead without a turn, as a context."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Wait for nobody."""
+
+    def __exit__(self, *_: object) -> None:
+        """Let nobody wait."""

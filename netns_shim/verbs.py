@@ -20,13 +20,16 @@ from .errors import (
     warn,
 )
 from .references import ADDING, DELETING, LIVE
+from .turn import Beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .first import First
     from .references import Reference
     from .request import Request
+    from .turn import Turn
 
     Json = dict[str, Any]
 
@@ -49,7 +52,7 @@ def add(request: Request) -> Json:
             netns.check_is_other(request.netns, fd)
         if leftover is not None:
             _end_orphans(reference)
-        with place.first(request, call.conf.timeout), call.inside(fd):
+        with call.turn(), call.inside(fd):
             if leftover is not None:
                 warn(f"removing what is left of an earlier attachment: {call.name}")
                 Call(leftover, place).chain.delete(reference.record.get("result"))
@@ -133,16 +136,20 @@ def _delete(call: Call, held: Reference | None = None) -> None:
         if reference is not None and record:
             _end_orphans(reference)
         fd = place.open_as_is()
-        if _is_gone(call.request.netns, record, fd):
-            call.chain.lose_netns()
+        turn: First | Turn | Beside
         if reference is None:
             # Addresses may be leased in places that outlive the netns. Nothing is made for it.
-            inside = call.nowhere()
+            turn, inside = Beside(), call.nowhere()
         else:
-            inside = call.inside(fd)
-            _mark_deleting(reference)
-        with inside:
-            call.chain.delete(call.request.conf.get("prevResult") or record.get("result"))
+            turn, inside = call.turn(), call.inside(fd)
+        with turn:
+            # Only now, as the container may have gone while this DEL was waiting.
+            if _is_gone(call.request.netns, record, fd):
+                call.chain.lose_netns()
+            if reference is not None:
+                _mark_deleting(reference)
+            with inside:
+                call.chain.delete(call.request.conf.get("prevResult") or record.get("result"))
     except BaseException:
         interrupt.disregard()
         if reference is not None:

@@ -51,6 +51,7 @@ def test_defaults() -> None:
 
     assert read.plugins == [BRIDGE]
     assert (read.netns, read.enter, read.state_dir, read.timeout) == ("default", "auto", "", 120.0)
+    assert read.parallel is None
     assert read.uplink == {"driver": "", "options": [], "path": ""}
 
 
@@ -67,6 +68,7 @@ def test_every_key_is_read() -> None:
             "enter": "never",
             "stateDir": "/s",
             "timeout": 7,
+            "parallel": False,
         }
     )
 
@@ -74,6 +76,7 @@ def test_every_key_is_read() -> None:
     assert (read.netns, read.enter, read.state_dir, read.timeout) == ("other", "never", "/s", 7.0)
     assert read.uplink == uplink
     assert isinstance(read.timeout, float)
+    assert read.parallel is False
 
 
 @pytest.mark.parametrize("uplink", ["none", {"driver": "none"}])
@@ -103,6 +106,9 @@ def test_an_uplink_is_a_word_or_an_object(uplink: Any) -> None:
         {"uplink": {"driver": "pasta", "options": [1]}},
         {"uplink": {"driver": "pasta", "path": 1}},
         {"enter": 1},
+        {"parallel": "true"},
+        {"parallel": 1},
+        {"parallel": None},
     ],
 )
 def test_reading_before_checking_is_safe(change: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import fakes
 import pytest
 from fake_netavark import MAC, NETNS, SUBNET, ipam, netavark
 
-from netns_shim import driver, errors
+from netns_shim import driver, errors, turn
 from netns_shim.chain import Chain
 from netns_shim.cli import install
 from netns_shim.conf import Configuration
@@ -47,7 +48,12 @@ def chain(
         path=str(directory),
     )
     plugin_dirs = [str(path) for path in dirs or [directory]]
-    configuration = Configuration(plugins=plugins, timeout=60, plugin_dirs=plugin_dirs)
+    configuration = Configuration(
+        plugins=plugins,
+        timeout=conf.get("timeout", 60),
+        plugin_dirs=plugin_dirs,
+        parallel=conf.get("parallel"),
+    )
     return Chain(configuration, request, Versions(None), str(directory / "state"))
 
 
@@ -596,3 +602,40 @@ def test_driver_that_allocates_by_itself(tmp_path: Path) -> None:
     assert asked["network"]["subnets"] == [SUBNET]
     assert "static_ips" not in asked["network_options"]
     assert [ip["address"] for ip in result["ips"]] == ["10.89.8.44/24"]
+
+
+def hold_turn(directory: Path) -> int:
+    """Have the turn that drivers wait for, until the descriptor is closed."""
+    (directory / "state").mkdir()
+    return turn.take(str(directory / "state/lock"), "driver 'other' (setup)")
+
+
+@pytest.mark.parametrize("parallel", [None, False])
+def test_one_at_a_time(tmp_path: Path, parallel: bool | None) -> None:
+    """A program waits until another one has ended, for `timeout`, and says for which."""
+    netavark(tmp_path)
+    ipam(tmp_path)
+    fd = hold_turn(tmp_path)
+
+    error = failure(chain(tmp_path, timeout=2, parallel=parallel).add)
+
+    os.close(fd)
+    assert error.code == errors.TRY_AGAIN_LATER
+    assert error.message == (
+        "driver 'mock' (setup) for container 'c' waits for another one to end"
+    )
+    assert error.details is not None
+    assert f"held by driver 'other' (setup) (PID {os.getpid()})" in error.details
+    assert [call.verb for call in fakes.calls(tmp_path) if call.name == "mock"] == []
+    assert chain(tmp_path, parallel=parallel).add()
+
+
+def test_parallel(tmp_path: Path) -> None:
+    """Told so, a program waits for no other."""
+    netavark(tmp_path)
+    ipam(tmp_path)
+    fd = hold_turn(tmp_path)
+
+    assert chain(tmp_path, timeout=20, parallel=True).add()
+
+    os.close(fd)

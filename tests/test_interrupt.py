@@ -354,7 +354,7 @@ def test_a_wait_ends_with_the_signal() -> None:
 
 def test_a_turn_ends_with_the_signal(tmp_path) -> None:
     """Whoever waits for a lock is stopped by a signal."""
-    fd = turn.take(str(tmp_path / "lock"))
+    fd = turn.take(str(tmp_path / "lock"), "another")
     interrupt.heed()
     os.kill(os.getpid(), signal.SIGHUP)
 

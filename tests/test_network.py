@@ -142,6 +142,7 @@ def test_keys_of_the_shim() -> None:
         "type": "ptp",
         "enter": "never",
         "netns": "n",
+        "parallel": "false",
         "pluginDirs": "/a:/b",
         "stateDir": "/s",
         "timeout": "1.5",
@@ -151,6 +152,7 @@ def test_keys_of_the_shim() -> None:
     found = made(options)
 
     assert found["pluginDirs"] == ["/a", "/b"]
+    assert found["parallel"] is False
     assert found["timeout"] == 1.5
     assert {key: found[key] for key in ("enter", "netns", "stateDir", "uplink")} == {
         "enter": "never",
@@ -177,6 +179,7 @@ def test_keys_of_the_shim() -> None:
         (net({"type": "mine", "mtu": "1400"}), ["those of 'mine' are not known"]),
         (net({"type": "ptp"}, network_interface="x"), ["'ptp' has no key for it"]),
         (net({"type": "ptp", "timeout": "soon"}), ["options.timeout: must be a number of"]),
+        (net({"type": "ptp", "parallel": "no"}), ["options.parallel: must be true or false"]),
         (net({"conf": "/gone", "mtu": "1", "ipam": "x"}), ["mtu: is", "ipam: is", "cannot read"]),
         (net({"driver": "cni"}), ["cannot wrap itself"]),
         (

@@ -53,6 +53,8 @@ def without(*keys: str, **changes: Any) -> dict[str, Any]:
         without(**{"cni.dev/valid-attachments": None, "cni.dev/other": 1}),
         without(netns="a" * 64, enter="never", stateDir="/var/tmp/x", timeout=0.5),
         without(timeout=86400),
+        without(parallel=True),
+        without(parallel=False),
         without(uplink="none"),
         without(uplink={"driver": "pasta"}),
         without(uplink={"driver": "pasta", "options": ["-x", ""], "path": "/usr/bin/pasta"}),
@@ -110,6 +112,8 @@ def test_valid_configurations(conf: dict[str, Any]) -> None:
         (without(timeout=86401), "$.timeout: must be at most 86400, is 86401"),
         (without(timeout="5"), '$.timeout: must be a number, is "5"'),
         (without(timeout=True), "$.timeout: must be a number, is true"),
+        (without(parallel="no"), '$.parallel: must be true or false, is "no"'),
+        (without(parallel=None), "$.parallel: must be true or false, is null"),
         (
             without(uplink="vpn"),
             '$.uplink: must be one of "pasta", "slirp4netns", "none"; is "vpn"',
