@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from . import conf, enter, netns, references, state
+from . import cni, conf, enter, netns, references, state
 from .chain import Chain
+from .errors import ShimError
 from .place import InPlace, Shared
 from .request import Request
 from .versions import Versions
@@ -76,7 +77,7 @@ class Call:
             stamps = self.place.state.stamps
             try:
                 state.make_private(stamps)
-            except OSError:
+            except (OSError, ShimError):
                 return
             conf.remember(self.request.conf, stamps)
         self.versions.remember()
@@ -92,6 +93,9 @@ def recall(environ: Mapping[str, str], record: Json) -> Request | None:
     conf = record.get("conf")
     if not isinstance(conf, dict) or not all(isinstance(text, str) for text in given.values()):
         return None
+    version = conf.get("cniVersion") or cni.OLDEST_VERSION
+    if version not in cni.SUPPORTED_VERSIONS or not _are_names(given):
+        return None
     variables = {
         "CNI_CONTAINERID": given["containerID"],
         "CNI_NETNS": given["netns"],
@@ -102,7 +106,7 @@ def recall(environ: Mapping[str, str], record: Json) -> Request | None:
     return Request(
         "DEL",
         network=given["network"],
-        cni_version=conf.get("cniVersion") or "0.1.0",
+        cni_version=version,
         conf={k: v for k, v in conf.items() if k != "prevResult"},
         environ={**environ, **variables},
         container_id=given["containerID"],
@@ -110,4 +114,14 @@ def recall(environ: Mapping[str, str], record: Json) -> Request | None:
         ifname=given["ifname"],
         args=given["args"],
         path=given["path"],
+    )
+
+
+def _are_names(given: dict[str, str]) -> bool:
+    # They become a file name again, and variables of plugins.
+    return (
+        cni.NAME.fullmatch(given["network"]) is not None
+        and not cni.container_id_problem(given["containerID"])
+        and not cni.ifname_problem(given["ifname"])
+        and not any("\0" in given[key] for key in ("netns", "args", "path"))
     )

@@ -16,7 +16,7 @@ PAUSE = 0.01
 
 def take(path: str) -> int:
     """Lock a file, made if need be; give its descriptor, -1 where another process has the lock."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     if lock(fd):
         return fd
     os.close(fd)
