@@ -23,8 +23,24 @@ import filelock
 
 from . import interrupt, netns, process, resolvconf, turn, uplink
 from .errors import CANNOT_ENTER, TRY_AGAIN_LATER, ShimError, warn
-from .libc import CLONE_NEWNET, MNT_DETACH, MS_BIND, mount, umount2, unshare
-from .state import is_alive, is_private, make_private, start_time, write_atomically
+from .libc import (
+    CLONE_NEWNET,
+    MNT_DETACH,
+    MS_BIND,
+    UMOUNT_NOFOLLOW,
+    mount,
+    umount2,
+    unshare,
+)
+from .state import (
+    is_alive,
+    is_private,
+    make_below,
+    make_private,
+    remove_special,
+    start_time,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,7 +83,7 @@ def repair(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) 
     A failure leaves things as they were; a netns with references is never destroyed.
     """
     with _locked(state):
-        if netns.identity(state.pin) is None:
+        if netns.identity(state.pin, is_ours=True) is None:
             refuse_if_elsewhere(state)
             _forget_other_boot(state)
             process.stop_name_server(state)
@@ -119,7 +135,7 @@ def refuse_if_elsewhere(state: State) -> None:
     """Refuse to touch a netns that lives in a mount namespace other than ours."""
     record = state.uplink()
     if (
-        netns.identity(state.pin) is not None
+        netns.identity(state.pin, is_ours=True) is not None
         or record.get("driver") == "none"
         or not is_alive(record)
     ):
@@ -154,10 +170,11 @@ def _forget_other_boot(state: State) -> None:
 
 def _make_directories(state: State) -> None:
     make_private(state.dir)
-    for name in ("started", "var/lib/cni"):
-        os.makedirs(state.path(name), 0o700, exist_ok=True)
+    for name in ("started", "var", "run"):
+        remove_special(state.path(name))  # a link leads out of our directory
+    for name in ("started", "var/lib/cni", "run"):
+        make_below(state.dir, name)
     run = state.path("run")
-    os.makedirs(run, 0o700, exist_ok=True)
     if os.path.exists("/sys/fs/selinux/enforce"):
         try:
             os.setxattr(run, "security.selinux", SELINUX_LABEL)
@@ -168,7 +185,7 @@ def _make_directories(state: State) -> None:
 
 def _pin(state: State) -> None:
     """Make a netns with its loopback up and hold it by a bind mount, as `ip netns` does."""
-    os.close(os.open(state.pin, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
+    os.close(os.open(state.pin, os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     # In a child, because this process has to stay in the host's netns.
     pid = os.fork()
     if pid == 0:
@@ -244,7 +261,7 @@ def _stop_uplink(state: State) -> None:
 def _unpin(state: State) -> None:
     while True:
         try:
-            umount2(state.pin, MNT_DETACH)
+            umount2(state.pin, MNT_DETACH | UMOUNT_NOFOLLOW)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -267,7 +284,10 @@ def _clear(state: State) -> None:
 
 def _remove_tree(directory: str) -> None:
     """Remove a directory, but never anything that is mounted below it."""
-    if not os.path.isdir(directory):
+    if not os.path.isdir(directory) or os.path.islink(directory):
+        # What is in the place of it is removed, and never what a link leads to.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(directory)
         return
     real = os.path.realpath(directory)
     for target in _mount_points():

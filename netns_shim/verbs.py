@@ -172,8 +172,7 @@ def _is_gone(path: str, record: Json, fd: int | None) -> bool:
     if fd is None:
         return True
     found = netns.identity(path)
-    info = os.fstat(fd)
-    if found == [info.st_dev, info.st_ino]:
+    if not netns.is_other(path, fd):
         return True
     return found is None or found != (record.get("netnsID") or found)
 
@@ -218,12 +217,11 @@ def _delete_stale(call: Call) -> list[str]:
         return []
     problems = []
     for record in references.references(call.place.state):
-        attachment = (record.get("containerID"), record.get("ifname"))
-        if record.get("network") != call.request.network or attachment in valid:
+        if record.get("network") != call.request.network:
             continue
         try:
             stale = recall(call.request.environ, record)
-            if stale is not None:
+            if stale is not None and (stale.container_id, stale.ifname) not in valid:
                 _delete(Call(stale, call.place))
         except (ShimError, OSError) as error:
             problems.append(f"{record['file']}: {error}")
