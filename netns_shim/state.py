@@ -60,8 +60,14 @@ class State:
 
     def exists(self) -> bool:
         """Tell whether the netns is ready, after checking that the directories are ours."""
-        # A link in the place of `refs/` would have us list, and delete, what is not ours.
-        return is_private(self.base) and is_private(self.dir) and is_private(self.refs)
+        if not (is_private(self.base) and is_private(self.dir)):
+            return False
+        if os.path.islink(self.refs):
+            # We would list, and delete, what is not ours.
+            raise ShimError(
+                IO_FAILURE, f"refusing the state directory {self.refs}", "it is a link"
+            )
+        return os.path.isdir(self.refs)
 
     def uplink(self) -> Json:
         """Read the record of the uplink; empty where there is none that makes sense."""
