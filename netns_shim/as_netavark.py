@@ -200,7 +200,8 @@ def _check_honoured(asked: Exec, answer: Json) -> None:
                 f"the plugin has given {', '.join(given) or 'no address'}",
             )
     mac = asked.options.get("static_mac") or ""
-    macs = [i.get("mac") or "" for i in answer.get("interfaces") or [] if i.get("sandbox")]
+    found = [i.get("mac") or "" for i in answer.get("interfaces") or [] if i.get("sandbox")]
+    macs = [given for given in found if isinstance(given, str)]
     if mac and mac.lower() not in [m.lower() for m in macs]:
         raise ShimError(
             PLUGIN_MISBEHAVED,

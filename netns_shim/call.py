@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from . import conf, enter, netns, references, state
+from . import cni, conf, enter, netns, references, state
 from .chain import Chain
-from .cni import OLDEST_VERSION, SUPPORTED_VERSIONS
+from .errors import ShimError
 from .place import InPlace, Shared
 from .request import Request
 from .versions import Versions
@@ -82,7 +82,7 @@ class Call:
             stamps = self.place.state.stamps
             try:
                 state.make_private(stamps)
-            except OSError:
+            except (OSError, ShimError):
                 return
             conf.remember(self.request.conf, stamps)
         self.versions.remember()
@@ -98,8 +98,8 @@ def recall(environ: Mapping[str, str], record: Json) -> Request | None:
     conf = record.get("conf")
     if not isinstance(conf, dict) or not all(isinstance(text, str) for text in given.values()):
         return None
-    version = conf.get("cniVersion") or OLDEST_VERSION
-    if version not in SUPPORTED_VERSIONS:
+    version = conf.get("cniVersion") or cni.OLDEST_VERSION
+    if version not in cni.SUPPORTED_VERSIONS or not _are_names(given):
         return None
     variables = {
         "CNI_CONTAINERID": given["containerID"],
@@ -119,4 +119,14 @@ def recall(environ: Mapping[str, str], record: Json) -> Request | None:
         ifname=given["ifname"],
         args=given["args"],
         path=given["path"],
+    )
+
+
+def _are_names(given: dict[str, str]) -> bool:
+    # They become a file name again, and variables of plugins.
+    return (
+        cni.NAME.fullmatch(given["network"]) is not None
+        and not cni.container_id_problem(given["containerID"])
+        and not cni.ifname_problem(given["ifname"])
+        and not any("\0" in given[key] for key in ("netns", "args", "path"))
     )

@@ -54,17 +54,16 @@ def run(
     process says to stop).
     """
     interrupt.check(what)
-    pipes = [os.pipe() for _ in range(3)]
-    (child_in, to_child), (from_child, child_out), (log, child_log) = pipes
+    (child_in, to_child), (from_child, child_out), (log, child_log) = _pipes()
     try:
         pid = _spawn([path, *arguments], environ, child_in, child_out, child_log)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         for fd in (to_child, from_child, log):
             os.close(fd)
+        # ValueError: an argument or a variable holds what none can, NUL for one.
+        why = error.strerror if isinstance(error, OSError) else error
         raise ShimError(
-            PLUGIN_MISBEHAVED,
-            f"{name} cannot be executed",
-            f"{path}: {error.strerror}",
+            PLUGIN_MISBEHAVED, f"{name} cannot be executed", f"{path}: {why}"
         ) from None
     finally:
         for fd in (child_in, child_out, child_log):
@@ -85,6 +84,19 @@ def run(
         raise ShimError(code, f"{what} {text}", explain("it was killed", exchange.read[log]))
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return status, bytes(exchange.read[from_child]), bytes(exchange.read[log])
+
+
+def _pipes() -> list[tuple[int, int]]:
+    pipes: list[tuple[int, int]] = []
+    try:
+        while len(pipes) < 3:
+            pipes.append(os.pipe())
+    except OSError:
+        # Too many are open: those that are left are needed to undo what was done.
+        for fd in (fd for pair in pipes for fd in pair):
+            os.close(fd)
+        raise
+    return pipes
 
 
 def _spawn(

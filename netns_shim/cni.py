@@ -11,7 +11,8 @@ import json
 import os
 import re
 
-from . import __version__
+from . import __version__, decoding
+from .decoding import shorten
 from .errors import (
     DECODING_FAILURE,
     INCOMPATIBLE_VERSION,
@@ -25,7 +26,7 @@ from .request import Request
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any, NoReturn
+    from typing import Any
 
     Json = dict[str, Any]
 
@@ -123,7 +124,7 @@ def check_environment(environ: Mapping[str, str]) -> str:
     if not verb:
         raise ShimError(INVALID_ENVIRONMENT, "required env variables [CNI_COMMAND] missing")
     if verb not in _VARIABLES:
-        raise ShimError(INVALID_ENVIRONMENT, f"unknown CNI_COMMAND: {_short(verb)}")
+        raise ShimError(INVALID_ENVIRONMENT, f"unknown CNI_COMMAND: {shorten(verb)}")
     required = [name for name, needed in _VARIABLES[verb].items() if needed]
     missing = [name for name in required if not environ.get(name)]
     problems = [f"required env variables [{','.join(missing)}] missing"] if missing else []
@@ -133,7 +134,7 @@ def check_environment(environ: Mapping[str, str]) -> str:
         problem = _PROBLEM[name](value) if value and name in _PROBLEM else ""
         if problem:
             problems.append(problem)
-            values.append(f"{name} is {_short(value)!r}")
+            values.append(f"{name} is {shorten(value)!r}")
     if problems:
         raise ShimError(INVALID_ENVIRONMENT, "; ".join(problems), "; ".join(values))
     return verb
@@ -148,7 +149,7 @@ def parse(environ: Mapping[str, str], text: bytes) -> Request:
     """
     verb = check_environment(environ)
     conf = decode(text)
-    version = _config_version(conf)
+    version = config_version(conf)
     network = _network_name(conf)
     since = _SINCE.get(verb, OLDEST_VERSION)
     if SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
@@ -175,22 +176,30 @@ def parse(environ: Mapping[str, str], text: bytes) -> Request:
     )
 
 
+def config_version(conf: Json) -> str:
+    """Return the version of a configuration; `ShimError` 1 or 6 where it is none of ours."""
+    version = conf.get("cniVersion", "")
+    if not isinstance(version, str):
+        raise ShimError(DECODING_FAILURE, "cniVersion is not a string")
+    if not version:
+        return OLDEST_VERSION
+    if version not in SUPPORTED_VERSIONS:
+        # The reference library compares texts as well: "1.0" is not "1.0.0".
+        supported = " ".join(f'"{known}"' for known in SUPPORTED_VERSIONS)
+        details = f'config is "{shorten(version)}", plugin supports [{supported}]'
+        raise ShimError(INCOMPATIBLE_VERSION, "incompatible CNI versions", details)
+    return version
+
+
 def decode(text: bytes, *, what: str = "network configuration") -> Json:
     """Read one JSON object, more strictly than `json` does: what is read can be written again.
 
     Not accepted: anything but UTF-8, a second document, a key given twice, a number that JSON
-    cannot express (NaN, 1e999), nesting beyond Python's. Raises `ShimError` 6; `what` is the
-    name of the text in its message.
+    cannot express (NaN, 1e999), nesting of more than 200 levels. Raises `ShimError` 6; `what` is
+    the name of the text in its message.
     """
     try:
-        value = json.loads(
-            text.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_float=_finite,
-            parse_constant=_no_number,
-        )
-    except RecursionError:
-        why = "nested too deeply"
+        value = decoding.one(text, is_strict=True)
     except ValueError as error:
         # JSONDecodeError, UnicodeDecodeError, an integer of thousands of digits, and our own.
         why = str(error) if text.strip() else "it is empty"
@@ -246,49 +255,11 @@ def about() -> str:
     )
 
 
-def _config_version(conf: Json) -> str:
-    version = conf.get("cniVersion", "")
-    if not isinstance(version, str):
-        raise ShimError(DECODING_FAILURE, "cniVersion is not a string")
-    if not version:
-        return OLDEST_VERSION
-    if version not in SUPPORTED_VERSIONS:
-        # The reference library compares texts as well: "1.0" is not "1.0.0".
-        supported = " ".join(f'"{known}"' for known in SUPPORTED_VERSIONS)
-        details = f'config is "{_short(version)}", plugin supports [{supported}]'
-        raise ShimError(INCOMPATIBLE_VERSION, "incompatible CNI versions", details)
-    return version
-
-
 def _network_name(conf: Json) -> str:
     name = conf.get("name")
     if not isinstance(name, str) or not name:
         raise ShimError(INVALID_NETWORK_CONFIG, "missing network name")
     if not NAME.fullmatch(name):
         message = "invalid characters found in network name"
-        raise ShimError(INVALID_NETWORK_CONFIG, message, f"name is {_short(name)!r}")
+        raise ShimError(INVALID_NETWORK_CONFIG, message, f"name is {shorten(name)!r}")
     return name
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> Json:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for index, key in enumerate(keys) if key in keys[:index])
-        raise ValueError(f"key {_short(twice)!r} is given twice in one object")
-    return value
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if number in (float("inf"), float("-inf")):
-        raise ValueError(f"number {_short(digits)} is too large")
-    return number
-
-
-def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a JSON value")
-
-
-def _short(value: str) -> str:
-    return value if len(value) <= 200 else value[:200] + "…"

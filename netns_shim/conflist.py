@@ -23,6 +23,8 @@ PLUGIN_DIRS = (
     "/usr/lib/cni",
     "/opt/cni/bin",
 )
+# In bytes: no network is that large.
+MAXIMUM_SIZE = 16 << 20
 SYSTEM_DIR = "/etc/cni/net.d"
 # Keys of an entry by which it is one of the shim, whatever name that is installed under.
 OURS = ("delegate", "plugins")
@@ -73,7 +75,9 @@ def _read(path: str) -> Json:
         if not os.path.isfile(path):
             raise ValueError("it is no file" if os.path.exists(path) else "there is nothing")
         with open(path, "rb") as file:
-            text = file.read()
+            text = file.read(MAXIMUM_SIZE + 1)
+        if len(text) > MAXIMUM_SIZE:
+            raise ValueError(f"it is larger than {MAXIMUM_SIZE >> 20} MiB")
     except (OSError, ValueError) as error:
         raise ShimError(INVALID_NETWORK_CONFIG, f"cannot read {path!r}", str(error)) from None
     conf = cni.decode(text, what=f"CNI network in {path}")
@@ -101,8 +105,7 @@ def _version(conf: Json) -> str:
     known = [version for version in cni.SUPPORTED_VERSIONS if version in versions]
     if known:
         return known[-1]
-    # Whatever it is, it is refused with the words that every wrong version is refused with.
-    return str(conf.get("cniVersion") or cni.OLDEST_VERSION)
+    return cni.config_version(conf)
 
 
 def _unwrap(plugins: list[Json], path: str) -> Json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import host, process, resolvconf, uplink
 from .errors import ShimError, warn
-from .state import start_time, write_atomically
+from .state import remove_special, start_time, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +72,7 @@ def write_resolv_conf(state: State, record: Json) -> bool:
     """
     has_ipv6 = any(":" in address for address in record.get("addresses") or [])
     text = resolvconf.compose(record.get("dnsForwarders") or [], has_ipv6=has_ipv6).encode()
+    remove_special(state.path("resolv.conf"))
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     with open(os.open(state.path("resolv.conf"), flags, 0o600), "r+b", buffering=0) as file:
         if file.read() == text:

@@ -29,8 +29,8 @@ def complete(wanted: Json, environ: Mapping[str, str]) -> str:
     """
     configuration, problems = network.translate(wanted, environ)
     if configuration:
-        problems += schema.problems(configuration)
-        problems += _missing(wanted, configuration, environ)
+        # Of a configuration of another shape nobody can say what is missing.
+        problems += schema.problems(configuration) or _missing(wanted, configuration, environ)
     network.raise_all(wanted, problems)
     entry = configuration["plugins"][0]
     made = dict(wanted)
@@ -57,7 +57,8 @@ def _missing(wanted: Json, configuration: Json, environ: Mapping[str, str]) -> I
         if network.is_by_caller(wanted) and _takes_ipam(entry):
             ipam = "static" if "type" in entry else ""
         else:
-            ipam = (entry.get("ipam") or {}).get("type", "")
+            given = entry.get("ipam")  # of a plugin of CNI it is whatever that likes
+            ipam = given.get("type", "") if isinstance(given, dict) else ""
         try:
             if ipam:
                 invoke.find(ipam, path)
@@ -66,7 +67,8 @@ def _missing(wanted: Json, configuration: Json, environ: Mapping[str, str]) -> I
 
 
 def _takes_ipam(entry: Json) -> bool:
-    return (entry.get("capabilities") or {}).get("ipam") is True
+    capabilities = entry.get("capabilities")
+    return isinstance(capabilities, dict) and capabilities.get("ipam") is True
 
 
 def _by_driver(made: Json, entry: Json, configuration: Json, environ: Mapping[str, str]) -> Json:

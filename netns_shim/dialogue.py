@@ -11,12 +11,23 @@ import ipaddress
 from . import mapping, result
 from .cni import CURRENT_VERSION
 from .errors import (
+    DECODING_FAILURE,
     INVALID_NETWORK_CONFIG,
     PLUGIN_MISBEHAVED,
     UNSUPPORTED_FIELD,
     ShimError,
 )
-from .fields import address, list_of, map_of, port, record, text
+from .fields import (
+    address,
+    interface_address,
+    list_of,
+    map_of,
+    parsed,
+    port,
+    record,
+    text,
+)
+from .fields import subnet as subnet_with_prefix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -182,7 +193,26 @@ def network_options(asked: Json) -> Json:
 def ips_of(answer: Json, version: str) -> list[Json]:
     """List the addresses that an IPAM plugin has allocated, in the shape of CNI 1.0.0."""
     converted = result.convert(answer, CURRENT_VERSION, assume=version)
+    problems = list(_IPS(converted.get("ips") or [], "ips"))
+    if problems:
+        raise ShimError(DECODING_FAILURE, "malformed result: " + "; ".join(problems))
     return list(converted.get("ips") or [])
+
+
+def ips_of_caller(ipam: Json) -> list[Json]:
+    """List the addresses that the caller has allocated, as `ips_of` does; ShimError (code 7)."""
+    problems = list(_OF_CALLER(ipam, "runtimeConfig.ipam"))
+    if problems:
+        raise ShimError(INVALID_NETWORK_CONFIG, "invalid request: " + "; ".join(problems))
+    return list(ipam.get("addresses") or [])
+
+
+def checked_result(previous: Json) -> Json:
+    """Give a result as it is, if all that CHECK looks at is there; ShimError (code 6) if not."""
+    problems = list(_RESULT(previous, ""))
+    if problems:
+        raise ShimError(DECODING_FAILURE, "malformed result: " + "; ".join(problems))
+    return previous
 
 
 def result_of(asked: Json, status: Json, netns: str) -> Json:
@@ -236,6 +266,11 @@ def _dishonoured(what: str, details: str) -> ShimError:
     return ShimError(PLUGIN_MISBEHAVED, f"the driver has not honoured {what}", details)
 
 
+def _gateway(value: str) -> None:
+    if value:
+        ipaddress.ip_address(value)
+
+
 def _aliases(value: Any, place: str) -> Iterator[str]:
     names = list_of(text)
     yield from (map_of(names) if isinstance(value, dict) else names)(value, place)
@@ -245,6 +280,18 @@ _PORT = record(
     {"containerPort": port},
     {"hostPort": port, "hostIP": text, "protocol": text},
 )
+_IPS = list_of(record({"address": interface_address}, {"gateway": address}))
+_RESULT = record(
+    {},
+    {
+        "interfaces": list_of(record({}, {"name": text, "mac": text, "sandbox": text})),
+        "ips": _IPS,
+        "routes": list_of(
+            record({"dst": subnet_with_prefix}, {"gw": parsed(_gateway, "an IP address")})
+        ),
+    },
+)
+_OF_CALLER = record({}, {"addresses": _IPS})
 # What is read of what a runtime sends, which nobody has checked.
 _OFFERED = record(
     {},

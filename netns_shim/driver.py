@@ -22,7 +22,7 @@ from .errors import (
     warn,
 )
 from .references import reference_name
-from .state import write_atomically
+from .state import make_below, read_file, write_atomically
 from .turn import Beside, Turn
 
 TYPE_CHECKING = False
@@ -89,7 +89,7 @@ class Driver:
         elif verb == "CHECK":
             from . import netlink  # pyroute2, 190 ms: runtimes CHECK seldom
 
-            previous = conf.get("prevResult") or {}
+            previous = dialogue.checked_result(conf.get("prevResult") or {})
             netlink.verify(environ.get("CNI_NETNS", ""), environ["CNI_IFNAME"], previous)
         elif verb == "STATUS":
             self._status(environ)
@@ -105,7 +105,7 @@ class Driver:
             )
         asked = dialogue.request(self._entry, environ, conf, self._allocate(environ, conf))
         path = self._file(environ, conf)
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        self._make("attachments")
         write_atomically(path, json.dumps(asked))
         status = self._setup(environ, asked)
         return dialogue.result_of(asked, status, environ.get("CNI_NETNS", ""))
@@ -121,11 +121,10 @@ class Driver:
 
     def _delete(self, environ: Mapping[str, str], conf: Json) -> None:
         path = self._file(environ, conf)
-        if os.path.exists(path):  # else nothing was set up
+        if os.path.lexists(path):  # else nothing was set up
             try:
-                with open(path, encoding="utf-8") as file:
-                    asked = json.load(file)
-            except ValueError as error:
+                asked = netavark.decode_asked(read_file(path))
+            except (OSError, ShimError) as error:
                 # Lost with the power, and what it was about as well.
                 warn(f"what driver {self.type!r} was asked is lost: {error}")
             else:
@@ -172,7 +171,7 @@ class Driver:
     def _allocate(self, environ: Mapping[str, str], conf: Json) -> list[Json]:
         if self._ipam is None:
             # The caller's own, if there are any.
-            return list((conf.get("ipam") or {}).get("addresses") or [])
+            return dialogue.ips_of_caller(conf.get("ipam") or {})
         return dialogue.ips_of(self._call_ipam("ADD", environ, conf), conf["cniVersion"])
 
     def _call_ipam(self, verb: str, environ: Mapping[str, str], conf: Json) -> Json:
@@ -182,12 +181,18 @@ class Driver:
         asked: Json = {key: conf[key] for key in keys if key in conf}
         asked["cniVersion"] = versions.choose(spoken, conf["cniVersion"], self._ipam.type)
         asked |= {"type": self.type, "ipam": dialogue.ipam_of(self._entry)}
-        answer = self._ipam.call(verb, environ, asked) or {}
-        return {"cniVersion": asked["cniVersion"], **answer}
+        answer = self._ipam.call(verb, environ, asked)
+        if verb == "ADD" and not isinstance(answer, dict):
+            raise ShimError(
+                PLUGIN_MISBEHAVED,
+                f"plugin {self._ipam.type!r} (ADD) succeeded without printing a result",
+            )
+        return {"cniVersion": asked["cniVersion"], **(answer or {})}
 
     def _run(self, command: str, path: str, environ: Mapping[str, str], asked: Json) -> bytes:
         """Run the program to its end; give what it printed. ShimError where it fails."""
-        arguments = [command, path]
+        # A path can begin like an option.
+        arguments = [command, f"./{path}" if path.startswith("-") else path]
         given = asked
         if dialogue.is_built_in(self._entry):
             arguments = [*self._global_arguments(), *arguments]
@@ -202,12 +207,16 @@ class Driver:
 
     def _global_arguments(self) -> list[str]:
         # Its aardvark-dns serves the netns that it was started in and no other.
-        config = f"{self._directory}/config-{os.stat('/proc/self/ns/net').st_ino}"
-        os.makedirs(config, 0o700, exist_ok=True)
+        config = self._make(f"config-{os.stat('/proc/self/ns/net').st_ino}")
         names = aardvark(self._path)
         rootless = "false" if netns.is_initial_userns() else "true"
         arguments = ["--config", config, f"--rootless={rootless}"]
         return [*arguments, f"--aardvark-binary={names}"] if names else arguments
+
+    def _make(self, name: str) -> str:
+        directory, own = os.path.split(self._directory)
+        make_below(directory, f"{own}/{name}")
+        return f"{self._directory}/{name}"
 
     def _file(self, environ: Mapping[str, str], conf: Json) -> str:
         container_id, ifname = environ["CNI_CONTAINERID"], environ["CNI_IFNAME"]

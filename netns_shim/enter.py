@@ -252,7 +252,8 @@ def paths_of(request: Request) -> list[str]:
     """List the paths that a call gives to a plugin: the directories that hold them."""
     paths = [*request.path.split(":"), *(request.conf.get("pluginDirs") or [])]
     for entry in [request.conf.get("delegate") or {}, *(request.conf.get("plugins") or [])]:
-        if entry.get("path"):
+        # With `type` it is a key of the plugin, of whatever kind.
+        if "driver" in entry and entry.get("path"):
             paths.append(os.path.dirname(entry["path"]))
     # realpath("") would be the current directory.
     for netns in {request.netns, os.path.realpath(request.netns)} if request.netns else ():

@@ -53,6 +53,19 @@ class PluginFailed(ShimError):
         self.answer = answer
 
 
+def in_few_words(what: str, problems: list[str], *, most: int = 50) -> tuple[str, str]:
+    """Write problems, one or more, as message and details of one error: a line each.
+
+    More than that nobody reads, and a runtime may keep them in a log line.
+    """
+    lines = [line if len(line) <= 1000 else line[:1000] + "…" for line in problems[:most]]
+    if len(problems) == 1:
+        return f"{what}: {lines[0]}", ""
+    if len(problems) > most:
+        lines.append(f"… and {len(problems) - most} more")
+    return f"{what}: {len(problems)} problems", "\n".join(lines)
+
+
 # What has been written to stderr in this call: where it fails, this may explain why.
 warnings: list[str] = []
 

@@ -22,9 +22,11 @@ MAXIMUM_PORT = 0xFFFF
 
 
 def text(value: Any, place: str) -> Iterator[str]:
-    """Accept a string."""
+    """Accept a string that can be an argument, a variable or a path: without NUL, in UTF-8."""
     if not isinstance(value, str):
         yield f"{place}: must be a string, is {_show(value)}"
+    elif "\0" in value or not _is_encodable(value):
+        yield f"{place}: holds what is no character, is {_show(value)}"
 
 
 def flag(value: Any, place: str) -> Iterator[str]:
@@ -117,6 +119,14 @@ def record(required: dict[str, Kind], optional: dict[str, Kind]) -> Kind:
                 yield f"{prefix}{key}: is missing"
 
     return check
+
+
+def _is_encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _show(value: Any) -> str:

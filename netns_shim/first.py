@@ -92,5 +92,9 @@ class First:
         if self._lock < 0:
             return
         if kind is None:
-            os.close(os.open(self._marker, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            try:
+                flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                os.close(os.open(self._marker, flags, 0o600))
+            except OSError:
+                pass  # the next one is the first again, which is no reason to fail
         os.close(self._lock)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 
+from . import decoding
 from .child import explain, run
 from .errors import INVALID_NETWORK_CONFIG, PLUGIN_MISBEHAVED, PluginFailed, ShimError
 
@@ -28,6 +29,8 @@ HELPER_DIRECTORIES = (
 )
 # Two are the most that a plugin has a reason for; each costs a copy of the rest.
 MAXIMUM_DOCUMENTS = 8
+# The reference library reads a code as an unsigned integer of the machine.
+MAXIMUM_CODE = 0xFFFFFFFF
 # What these print in success is nobody's business, and libcni does not look at it.
 WITHOUT_ANSWER = ("DEL", "CHECK", "GC", "STATUS")
 
@@ -60,7 +63,7 @@ class Plugin:
         )
         try:
             is_ignored = status == 0 and verb in WITHOUT_ANSWER
-            answers = [] if is_ignored else documents(stdout.decode())
+            answers = [] if is_ignored else decoding.several(stdout.decode(), MAXIMUM_DOCUMENTS)
         except ValueError as error:
             raise ShimError(
                 PLUGIN_MISBEHAVED,
@@ -88,15 +91,27 @@ def _failure(what: str, status: int, answers: list[tuple[Any, str]], stderr: byt
         return ShimError(PLUGIN_MISBEHAVED, f"{what} {ending(status)}", explain("", stderr))
     # A plugin of the Go library whose netns check fails late has printed its result already.
     error, text = answers[-1]
-    if isinstance(error, dict) and isinstance(error.get("code"), int) and "msg" in error:
-        details = error.get("details")
-        return PluginFailed(
-            error["code"], str(error["msg"]), details if isinstance(details, str) else "", text
-        )
+    if _is_error(error):
+        return PluginFailed(error["code"], error["msg"], error.get("details") or "", text)
     return ShimError(
         PLUGIN_MISBEHAVED,
         f"{what} {ending(status)} and printed no error object",
         explain(f"it printed {text[:500]}", stderr),
+    )
+
+
+def _is_error(value: Any) -> bool:
+    """Tell whether a runtime can read an error: for Go, one wrong type makes all of it unreadable.
+
+    Any code that fits is passed on, as plugins choose their own.
+    """
+    return (
+        isinstance(value, dict)
+        and type(value.get("code")) is int
+        and 0 <= value["code"] <= MAXIMUM_CODE
+        and isinstance(value.get("msg"), str)
+        and isinstance(value.get("details"), str | None)
+        and isinstance(value.get("cniVersion"), str | None)
     )
 
 
@@ -123,32 +138,9 @@ def find(type_: str, search_path: str) -> str:
     )
 
 
-def documents(text: str) -> list[tuple[Any, str]]:
-    """Split a text into JSON documents, each with its own text; ValueError where it is none."""
-    decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
-    found: list[tuple[Any, str]] = []
-    try:
-        while text := text.lstrip(" \t\r\n"):
-            if len(found) == MAXIMUM_DOCUMENTS:
-                raise ValueError(f"more than {MAXIMUM_DOCUMENTS} documents")
-            document, end = decoder.raw_decode(text)
-            found.append((document, text[:end]))
-            text = text[end:]
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    return found
-
-
-def _finite(digits: str) -> float:
-    # Python would write 1e999 and NaN as no JSON can be.
-    number = float(digits)
-    if number - number != 0:
-        raise ValueError(f"{digits[:200]} is not a number of JSON")
-    return number
-
-
 def with_path(environ: Mapping[str, str]) -> dict[str, str]:
     """Give an environment whose PATH has the usual places, whatever the caller's has."""
-    path = environ.get("PATH", "")
-    missing = [d for d in DEFAULT_PATH.split(":") if d not in path.split(":")]
-    return {**environ, "PATH": ":".join([*filter(None, [path]), *missing])}
+    # An empty or relative entry would have a program started from wherever the caller stands.
+    given = [d for d in environ.get("PATH", "").split(":") if d.startswith("/")]
+    missing = [d for d in DEFAULT_PATH.split(":") if d not in given]
+    return {**environ, "PATH": ":".join([*given, *missing])}

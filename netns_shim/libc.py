@@ -21,6 +21,7 @@ MS_REC = 16384
 MS_SLAVE = 1 << 19
 
 MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
 
 # include/uapi/linux/nsfs.h: _IO(0xb7, 1) and _IO(0xb7, 3)
 NS_GET_USERNS = 0xB701

@@ -19,7 +19,7 @@ import filelock
 
 from . import connect, host, interrupt, mounts, netns, process, turn, uplink
 from .errors import CANNOT_ENTER, INVALID_ENVIRONMENT, UPLINK_FAILED, ShimError, warn
-from .state import is_alive, is_private, make_private
+from .state import is_alive, is_private, make_below, make_private, remove_special
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -62,7 +62,9 @@ def repair(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) 
     """
     with _locked(state):
         record = state.uplink()
-        is_pinned = netns.identity(state.pin) is not None or _pin_again(state, record)
+        is_pinned = netns.identity(state.pin, is_ours=True) is not None or _pin_again(
+            state, record
+        )
         if not is_pinned:
             _replace(state)
         elif state.has_uplink(record):
@@ -160,7 +162,7 @@ def refresh(state: State, environ: Mapping[str, str]) -> None:
     if not state.exists():
         raise ShimError(INVALID_ENVIRONMENT, f"there is no shared netns {state.name!r}")
     with _locked(state):
-        if netns.identity(state.pin) is None:
+        if netns.identity(state.pin, is_ours=True) is None:
             refuse_if_elsewhere(state)
             what = f"the shared netns {state.name!r} is lost"
             raise ShimError(UPLINK_FAILED, what, "the next ADD repairs it")
@@ -208,7 +210,7 @@ def refuse_if_elsewhere(state: State) -> None:
     record = state.uplink()
     there = record.get("mountNamespace")
     if (
-        netns.identity(state.pin) is not None
+        netns.identity(state.pin, is_ours=True) is not None
         or record.get("bootID") != connect.boot_id()
         or there == os.stat("/proc/self/ns/mnt").st_ino
     ):
@@ -246,10 +248,11 @@ def _forget_other_boot(state: State) -> None:
 
 def _make_directories(state: State) -> None:
     make_private(state.dir)
-    for name in ("started", "var/lib/cni"):
-        os.makedirs(state.path(name), 0o700, exist_ok=True)
+    for name in ("started", "var", "run"):
+        remove_special(state.path(name))  # a link leads out of our directory
+    for name in ("started", "var/lib/cni", "run"):
+        make_below(state.dir, name)
     run = state.path("run")
-    os.makedirs(run, 0o700, exist_ok=True)
     if os.path.exists("/sys/fs/selinux/enforce"):
         try:
             os.setxattr(run, "security.selinux", SELINUX_LABEL)

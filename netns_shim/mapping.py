@@ -88,4 +88,7 @@ def subnet_problems(subnet: Json) -> Iterator[str]:
 
 def same_address(one: str, other: str) -> bool:
     """Tell whether two texts are the same address, with or without a prefix length."""
-    return ipaddress.ip_interface(one).ip == ipaddress.ip_interface(other).ip
+    try:
+        return ipaddress.ip_interface(one).ip == ipaddress.ip_interface(other).ip
+    except ValueError:
+        return False  # one of them is none

@@ -6,6 +6,7 @@ All of it is for the outer mount namespace, in which the state directory is what
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -16,7 +17,15 @@ from typing import TYPE_CHECKING
 
 from . import netns
 from .errors import CANNOT_ENTER, TRY_AGAIN_LATER, ShimError
-from .libc import CLONE_NEWNET, MNT_DETACH, MS_BIND, mount, umount2, unshare
+from .libc import (
+    CLONE_NEWNET,
+    MNT_DETACH,
+    MS_BIND,
+    UMOUNT_NOFOLLOW,
+    mount,
+    umount2,
+    unshare,
+)
 
 if TYPE_CHECKING:
     from .state import State
@@ -27,7 +36,7 @@ IFF_UP = 1
 
 def pin(state: State) -> None:
     """Make a netns with its loopback up and hold it by a bind mount, as `ip netns` does."""
-    os.close(os.open(state.pin, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
+    os.close(os.open(state.pin, os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     # In a child, because this process has to stay in the host's netns.
     pid = os.fork()
     if pid == 0:
@@ -62,7 +71,7 @@ def pin_again(state: State, pid: int, inode: object) -> bool:
     for path in [f"{directory}/{fd}" for fd in os.listdir(directory)]:
         if os.stat(path).st_ino == inode and netns.identity(path) is not None:
             # What lies in its place stays: pasta ends when it is removed.
-            os.close(os.open(state.pin, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
+            os.close(os.open(state.pin, os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             mount(path, state.pin, None, MS_BIND)
             return True
     return False
@@ -72,7 +81,7 @@ def unpin(state: State) -> None:
     """Remove the pin, whatever lies in its place."""
     while True:
         try:
-            umount2(state.pin, MNT_DETACH)
+            umount2(state.pin, MNT_DETACH | UMOUNT_NOFOLLOW)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -85,7 +94,10 @@ def unpin(state: State) -> None:
 
 def remove_tree(directory: str) -> None:
     """Remove a directory, but never anything that is mounted below it."""
-    if not os.path.isdir(directory):
+    if not os.path.isdir(directory) or os.path.islink(directory):
+        # What is in the place of it is removed, and never what a link leads to.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(directory)
         return
     real = os.path.realpath(directory)
     for target in _mount_points():

@@ -11,8 +11,8 @@ from __future__ import annotations
 import ipaddress
 import json
 
-from . import __version__, cni
-from .errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
+from . import __version__, cni, decoding
+from .errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError, in_few_words
 from .fields import (
     MAXIMUM_PORT,
     address,
@@ -78,6 +78,11 @@ def decode_exec(data: bytes) -> Exec:
     return found
 
 
+def decode_asked(data: bytes) -> Json:
+    """Read what a driver was asked, as we have written it. Raises `ShimError` 6 or 7."""
+    return _decode(data, "request", _ASKED)
+
+
 def decode_options(data: bytes) -> Json:
     """Read what the binary is given (NetworkOptions): `container_id`, and `networks`.
 
@@ -88,10 +93,11 @@ def decode_options(data: bytes) -> Json:
     networks = value.get("networks")
     if isinstance(networks, list):
         _raise_all("request", list(_LISTED(networks, "networks")))
-        names = [network["name"] for network in networks]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        _raise_all("request", [f"networks: {name!r} is there twice" for name in twice])
-        networks = {network["name"]: network for network in networks}
+        listed = {network["name"]: network for network in networks}
+        for network in networks:
+            if listed[network["name"]] is not network:
+                _raise_all("request", [f"networks: {network['name'][:60]!r} is there twice"])
+        networks = listed
     _raise_all("request", list(_OPTIONS({**value, "networks": networks}, "")))
     asked = {name: network["interface_name"] for name, network in (networks or {}).items()}
     problems = _name_problems("container_id", value["container_id"])
@@ -173,8 +179,8 @@ def format_error(error: ShimError) -> str:
 def parse_error(data: bytes) -> str:
     """Read an error of a plugin or of the binary; "" where it is none."""
     try:
-        answer = json.loads(data)
-    except (ValueError, RecursionError):
+        answer = decoding.one(data)
+    except ValueError:
         return ""
     error = answer.get("error") if isinstance(answer, dict) else None
     return error if isinstance(error, str) else ""
@@ -197,10 +203,8 @@ def _decode(data: bytes, what: str, kind: Kind, code: int = INVALID_NETWORK_CONF
 
 
 def _raise_all(what: str, problems: list[str], code: int = INVALID_NETWORK_CONFIG) -> None:
-    if len(problems) == 1:
-        raise ShimError(code, f"invalid {what}: {problems[0]}")
     if problems:
-        raise ShimError(code, f"invalid {what}: {len(problems)} problems", "\n".join(problems))
+        raise ShimError(code, *in_few_words(f"invalid {what}", problems))
 
 
 def _name_problems(place: str, value: str) -> list[str]:
@@ -288,6 +292,17 @@ _EXEC = record(
         ),
     },
     {"port_mappings": list_of(_port)},
+)
+# Not as strict as `_EXEC`: what was asked for has to be undone, whatever it was.
+_ASKED = record(
+    {
+        "container_id": text,
+        "container_name": text,
+        "network": record({"name": text}, {}),
+        "network_options": record({}, {}),
+        "port_mappings": list_of(record({}, {})),
+    },
+    {},
 )
 _DNS = record({}, {"domain": text, "search": list_of(text), "nameservers": list_of(address)})
 # As far as the stand-in for the binary has to understand it.

@@ -63,13 +63,14 @@ def is_initial_userns() -> bool:
         return file.read().split() == ["0", "0", "4294967295"]
 
 
-def open_netns(path: str) -> int:
-    """Open a network namespace by path.
+def open_netns(path: str, *, is_ours: bool = False) -> int:
+    """Open a network namespace by path; one that is ours is a mount, and never behind a link.
 
     Raises ShimError (code 8) where it is none, FileNotFoundError where there is nothing.
     """
     # O_NONBLOCK: the path may name a pipe, which would block until somebody writes into it.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    fd = os.open(path, flags | os.O_NOFOLLOW if is_ours else flags)
     try:
         if ns_type(fd) == CLONE_NEWNET:
             return fd
@@ -83,13 +84,13 @@ def open_netns(path: str) -> int:
     raise ShimError(INVALID_NETNS, f"not a network namespace: {path!r}", problem)
 
 
-def identity(path: str) -> list[int] | None:
+def identity(path: str, *, is_ours: bool = False) -> list[int] | None:
     """Tell a network namespace from every other while it lives: device and inode.
 
     None where the path leads to none that can be opened.
     """
     try:
-        fd = open_netns(path)
+        fd = open_netns(path, is_ours=is_ours)
     except (OSError, ShimError):
         return None
     info = os.fstat(fd)
@@ -119,17 +120,23 @@ def check_container_netns(path: str) -> None:
 
 
 def check_is_other(path: str, shared: int) -> None:
-    """Refuse a CNI_NETNS that is the netns in which plugins run.
+    """Refuse a CNI_NETNS that is the netns in which plugins run, or the caller's own.
 
-    The Go library does so as well, but only after the plugin has acted.
+    The Go library does the first as well, but only after the plugin has acted. The second would
+    have plugins take the host for a container.
     """
-    info = os.fstat(shared)
-    if identity(path) == [info.st_dev, info.st_ino]:
+    if not is_other(path, shared):
         raise ShimError(
             INVALID_NETNS,
             "plugin's netns and netns from CNI_NETNS should not be the same",
-            f"{path} is the network namespace that plugins run in",
+            f"{path} is the network namespace that plugins run in, or that of the caller",
         )
+
+
+def is_other(path: str, shared: int) -> bool:
+    """Tell whether a path leads neither to an open netns nor to the one of this process."""
+    info = os.fstat(shared)
+    return identity(path) not in ([info.st_dev, info.st_ino], identity("/proc/self/ns/net"))
 
 
 def has_interface(path: str, ifname: str) -> bool:

@@ -9,7 +9,7 @@ What comes out is what a CNI runtime would send, so all that follows is the same
 from __future__ import annotations
 
 from . import conflist, mapping
-from .errors import INVALID_NETWORK_CONFIG, UNSUPPORTED_FIELD, ShimError
+from .errors import INVALID_NETWORK_CONFIG, UNSUPPORTED_FIELD, ShimError, in_few_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -230,11 +230,8 @@ class _Translation:
 def raise_all(network: Json, problems: list[str]) -> None:
     """Raise ShimError (code 7) with all of them, if there are any."""
     what = f"invalid network {network['name'][:60]!r}"
-    if len(problems) == 1:
-        raise ShimError(INVALID_NETWORK_CONFIG, f"{what}: {problems[0]}")
     if problems:
-        count = f"{what}: {len(problems)} problems"
-        raise ShimError(INVALID_NETWORK_CONFIG, count, "\n".join(problems))
+        raise ShimError(INVALID_NETWORK_CONFIG, *in_few_words(what, problems))
 
 
 def cni_path(network: Json, environ: Mapping[str, str]) -> str:
@@ -259,8 +256,10 @@ def routes(network: Json, conf: Json, gateways: list[str]) -> list[Json]:
     Those of the file that `conf` names, if there are any; else a default route for each family
     that has a gateway, unless the network is internal. Those of the network come on top.
     """
-    entries = [p.get("ipam") or {} for p in conf["plugins"] if "ipam" in p]
-    found: list[Json] = [*(entries[0].get("routes") or [])] if entries else []
+    # What is of another kind in the file is refused later, with all else that is wrong with it.
+    entries = [p["ipam"] for p in conf["plugins"] if isinstance(p.get("ipam"), dict)]
+    given = entries[0].get("routes") if entries else None
+    found: list[Json] = [*given] if isinstance(given, list) else []
     wants_default = (network.get("options") or {}).get("no_default_route") != "true"
     if not found and wants_default and not network["internal"]:
         found = mapping.default_routes(gateways)

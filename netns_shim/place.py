@@ -116,7 +116,7 @@ class Shared:
         where = self.state
         uplink = where.uplink()
         is_whole = where.has_uplink(uplink) and not where.missing()
-        if not (is_whole and netns.identity(where.pin)):
+        if not (is_whole and netns.identity(where.pin, is_ours=True)):
             from . import lifecycle  # 60 ms: only where something is broken
 
             lifecycle.repair(where, self._wanted, self._environ)
@@ -124,15 +124,15 @@ class Shared:
             from . import lifecycle  # only where the host's network is another one
 
             lifecycle.follow(where, changes, self._environ)
-        return netns.open_netns(where.pin)
+        return netns.open_netns(where.pin, is_ours=True)
 
     def open_as_is(self) -> int | None:
         """Open the netns; None where there is none, or it is lost.
 
         Raises ShimError where it lives on in another mount namespace.
         """
-        if netns.identity(self.state.pin) is not None:
-            return netns.open_netns(self.state.pin)
+        if netns.identity(self.state.pin, is_ours=True) is not None:
+            return netns.open_netns(self.state.pin, is_ours=True)
         if not self.state.uplink():
             return None
         from . import lifecycle  # 60 ms: only where something is broken
@@ -244,7 +244,7 @@ class InPlace:
         """
         if enter.can_keep_state() or not netns.is_privileged():
             return enter.Unchanged()
-        os.makedirs(self.state.dir + enter.CNI_STATE, 0o700, exist_ok=True)
+        state.make_below(self.state.dir, enter.CNI_STATE)
         return enter.Inside(fd, enter.plan_in_place(self.state, keep))
 
     def nowhere(self, keep: list[str]) -> enter.Inside | enter.Unchanged:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from . import interrupt
 from .errors import warn
 from .references import MARK
-from .state import start_time
+from .state import read_file, start_time
 
 if TYPE_CHECKING:
     from .state import State
@@ -174,8 +174,7 @@ def stop_name_server(state: State) -> None:
     directory = state.path("netavark")
     for record in glob.glob("config-*/aardvark-dns/aardvark.pid", root_dir=directory):
         try:
-            with open(f"{directory}/{record}", "rb") as file:
-                pid = int(file.read())
+            pid = int(read_file(f"{directory}/{record}"))
             since = start_time(pid)
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 arguments = file.read().split(b"\0")

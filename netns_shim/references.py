@@ -11,11 +11,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import sys
 import time
 
-from . import turn
+from . import decoding, result, turn
 from .errors import TRY_AGAIN_LATER, ShimError
+from .state import MAXIMUM_FILE, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,7 +139,11 @@ def find(state: State, name: str) -> Reference | None:
     if os.fstat(fd).st_nlink == 0:
         os.close(fd)
         return None
-    return Reference(path, fd, _parse(os.pread(fd, os.fstat(fd).st_size, 0)), is_ours=False)
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode) or info.st_size > MAXIMUM_FILE:
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a file of ours", path)
+    return Reference(path, fd, _parse(os.pread(fd, info.st_size, 0)), is_ours=False)
 
 
 def _lock(fd: int, path: str) -> None:
@@ -205,11 +211,18 @@ def _parse(journal: bytes) -> Json:
     record: Json = {}
     for line in journal.split(b"\n"):
         try:
-            entry = json.loads(line)
+            entry = decoding.one(line)
         except ValueError:
             continue
         if isinstance(entry, dict):
             record.update(entry)
+    answer = record.get("result")
+    try:
+        if answer is not None:
+            result.convert(answer, result.NEWEST, assume=result.NEWEST)
+    except ShimError:
+        # It would make every DEL fail, and nobody could undo the ADD any more.
+        del record["result"]
     return record
 
 
@@ -231,9 +244,8 @@ def _read(state: State, part: str) -> list[Json]:
         return []
     for name in names:
         try:
-            with open(f"{state.refs}/{name}", "rb") as file:
-                record = _parse(file.read())
-        except FileNotFoundError:
-            continue
+            record = _parse(read_file(f"{state.refs}/{name}"))
+        except OSError:
+            continue  # it has just been dropped, or is none of ours
         records.append({**record, "file": name})
     return records

@@ -18,7 +18,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from . import mapping
-from .errors import INVALID_NETWORK_CONFIG, ShimError
+from .errors import INVALID_NETWORK_CONFIG, ShimError, in_few_words
 
 Json = dict[str, Any]
 Place = tuple[str | int, ...]
@@ -27,8 +27,8 @@ Problem = tuple[Place, str]
 _PATH = os.path.join(os.path.dirname(__file__), "schemas", "netns-shim.schema.json")
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
 
-# More than this nobody reads, and a runtime may keep them in a log line.
-_MAX_LINES = 50
+# Of how many unknown keys the one that was meant is looked for: it takes its time.
+_MAX_GUESSES = 50
 
 _KINDS = {
     "object": "an object",
@@ -54,13 +54,8 @@ def validate(conf: Json) -> None:
     are one line each, in the order of the places they are about.
     """
     lines = problems(conf)
-    if len(lines) == 1:
-        raise ShimError(INVALID_NETWORK_CONFIG, f"invalid configuration: {lines[0]}")
     if lines:
-        message = f"invalid configuration: {len(lines)} problems"
-        if len(lines) > _MAX_LINES:
-            lines[_MAX_LINES:] = [f"… and {len(lines) - _MAX_LINES} more"]
-        raise ShimError(INVALID_NETWORK_CONFIG, message, "\n".join(lines))
+        raise ShimError(INVALID_NETWORK_CONFIG, *in_few_words("invalid configuration", lines))
 
 
 def problems(conf: Json) -> list[str]:
@@ -118,10 +113,12 @@ def _explain(error: Any) -> Iterator[Problem]:
 def _unknown_keys(place: Place, value: Json, schema: Json) -> Iterator[Problem]:
     known = list(schema["properties"])
     patterns = list(schema.get("patternProperties", ()))
+    guesses = 0
     for key in value:
         if key in known or any(re.search(pattern, key) for pattern in patterns):
             continue
-        near = difflib.get_close_matches(key, known, n=1)
+        guesses += 1
+        near = difflib.get_close_matches(key, known, n=1) if guesses <= _MAX_GUESSES else []
         if near:
             yield (*place, key), f"unknown key; did you mean '{near[0]}'?"
         elif place:
@@ -152,6 +149,14 @@ def _beyond_schema(conf: Json) -> Iterator[Problem]:
         options = uplink.get("options")
         if isinstance(options, list):
             texts += [(("uplink", "options", i), option) for i, option in enumerate(options)]
+    directories = conf.get("pluginDirs")
+    if isinstance(directories, list):
+        texts += [(("pluginDirs", index), path) for index, path in enumerate(directories)]
+    texts += [
+        ((*place, "path"), entry.get("path"))
+        for place, entry in _entries(conf)
+        if "driver" in entry
+    ]
     for place, text in texts:
         # JSON can say "\ud800"; no file name and no command line argument can.
         if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in text):

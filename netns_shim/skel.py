@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import sys
 
@@ -96,7 +97,10 @@ def settle() -> None:
         pass
     os.close(fd)
     if sys.stderr is None:
-        sys.stderr = os.fdopen(2, "w", closefd=False)  # else `print` would take stdout
+        # Else `print` would take stdout.
+        sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)
+    # Else nobody, and that includes us, could use what we make.
+    os.umask(os.umask(0o077) & ~0o700)
     # Else the kernel reaps our children, and nobody learns how they have ended, wait(2).
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
@@ -106,7 +110,9 @@ def as_shim_error(error: Exception) -> ShimError:
     if isinstance(error, ShimError):
         return error
     if isinstance(error, OSError):
-        return ShimError(IO_FAILURE, f"{error.strerror}", str(error.filename or ""))
+        return ShimError(IO_FAILURE, error.strerror or str(error), str(error.filename or ""))
+    if isinstance(error, MemoryError):
+        return ShimError(IO_FAILURE, "not enough memory")
     if isinstance(error, ModuleNotFoundError):
         return ShimError(
             IO_FAILURE,
@@ -122,7 +128,7 @@ def read(fd: int) -> bytes:
     """Read a descriptor to its end; refuse more than anybody has a reason to send."""
     chunks = []
     size = 0
-    while chunk := os.read(fd, 1 << 16):
+    while chunk := _read(fd):
         chunks.append(chunk)
         size += len(chunk)
         if size > MAXIMUM_INPUT:
@@ -130,7 +136,25 @@ def read(fd: int) -> bytes:
     return b"".join(chunks)
 
 
+def _read(fd: int) -> bytes:
+    while True:
+        try:
+            return os.read(fd, 1 << 16)
+        except BlockingIOError:
+            _wait(fd, select.POLLIN)  # a caller may have a pipe that does not block
+
+
 def write(fd: int, data: bytes) -> None:
     """Write all of it."""
-    while data:
-        data = data[os.write(fd, data) :]
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(fd, rest) :]
+        except BlockingIOError:
+            _wait(fd, select.POLLOUT)
+
+
+def _wait(fd: int, event: int) -> None:
+    poll = select.poll()
+    poll.register(fd, event)
+    poll.poll()

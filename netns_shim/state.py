@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import stat
 import time
 
-from .errors import IO_FAILURE, ShimError
+from . import decoding
+from .errors import IO_FAILURE, ShimError, warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 PARTS = ("resolv.conf", "run", "started", "var/lib/cni")
 # Of plugins that run in place; no shared netns has a name with a dot first.
 IN_PLACE = ".in-place"
+# No file of ours is larger, in bytes: the result of a plugin is the largest that is in one.
+MAXIMUM_FILE = 64 << 20
 
 
 class State:
@@ -60,16 +62,31 @@ class State:
 
     def exists(self) -> bool:
         """Tell whether the netns is ready, after checking that the directories are ours."""
-        return is_private(self.base) and is_private(self.dir) and os.path.isdir(self.refs)
+        if not (is_private(self.base) and is_private(self.dir)):
+            return False
+        if os.path.islink(self.refs):
+            # We would list, and delete, what is not ours.
+            raise ShimError(
+                IO_FAILURE, f"refusing the state directory {self.refs}", "it is a link"
+            )
+        return os.path.isdir(self.refs)
 
     def uplink(self) -> Json:
-        """Read the record of the uplink; empty where there is none that can be read."""
+        """Read the record of the uplink; empty where there is none that makes sense."""
         try:
-            with open(self.path("uplink.json"), encoding="utf-8") as file:
-                record = json.load(file)
+            record = decoding.one(read_file(self.path("uplink.json")))
         except (OSError, ValueError):
             return {}
-        return record if isinstance(record, dict) else {}
+        if not isinstance(record, dict) or not isinstance(record.get("driver"), str):
+            return {}
+        numbers = [record[key] for key in ("pid", "startTime") if record.get(key) is not None]
+        # What is no process ID means something else to the kernel, or cannot be given to it.
+        is_sane = not numbers or (
+            len(numbers) == 2
+            and all(type(number) is int for number in numbers)
+            and 0 < numbers[0] < 1 << 31
+        )
+        return record if is_sane else {}
 
     def has_uplink(self, record: Json) -> bool:
         """Tell whether the uplink of a record lives, and is that of the netns that is pinned."""
@@ -89,7 +106,15 @@ def all_in(base: str) -> list[State]:
     names = sorted(os.listdir(base)) if is_private(base) else []
     # Other names with a dot first are locks.
     found = [State(base, name) for name in names if name == IN_PLACE or name[0] != "."]
-    return [where for where in found if where.exists()]
+    return [where for where in found if _is_ready(where)]
+
+
+def _is_ready(where: State) -> bool:
+    try:
+        return where.exists()
+    except ShimError as error:
+        warn(str(error))  # what is odd there is no reason to hide the others
+        return False
 
 
 def base_dir(environ: Mapping[str, str], override: str = "") -> str:
@@ -100,14 +125,18 @@ def base_dir(environ: Mapping[str, str], override: str = "") -> str:
     namespace, /run for root, and at last a directory in TMPDIR.
     """
     if override:
-        return override
-    uid = environ.get("_CONTAINERS_ROOTLESS_UID") or _outer_uid()
+        # With a slash or a dot at its end, a link would be followed before it is looked at.
+        return os.path.normpath(override)
+    uid = environ.get("_CONTAINERS_ROOTLESS_UID", "")
+    if not (uid.isascii() and uid.isdigit()):
+        uid = _outer_uid()
     for runtime in (environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
         if runtime.startswith("/") and _is_own_directory(runtime):
             return f"{runtime.rstrip('/')}/netns-shim"
     if uid == "0":
         return "/run/netns-shim"
-    return f"{environ.get('TMPDIR') or '/tmp'}/netns-shim-{uid}"
+    temporary = environ.get("TMPDIR", "")
+    return f"{temporary if temporary.startswith('/') else '/tmp'}/netns-shim-{uid}"
 
 
 def _outer_uid() -> str:
@@ -159,6 +188,29 @@ def make_private(path: str) -> None:
         make_private(path)
 
 
+def make_below(directory: str, path: str) -> None:
+    """Make directories of mode 0700 below one that is there; `makedirs` gives only the last it."""
+    for name in path.strip("/").split("/"):
+        directory = f"{directory}/{name}"
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            pass
+
+
+def read_file(path: str) -> bytes:
+    """Read a file of ours; OSError where it is a link, is no file, or is larger than any of them.
+
+    A pipe in its place would have us wait for ever, a device read for ever.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode) or info.st_size > MAXIMUM_FILE:
+            raise OSError(errno.EINVAL, "not a file of ours", path)
+        return file.read(info.st_size)
+
+
 def write_atomically(path: str, text: str) -> None:
     """Write a file of mode 0600 by a temporary file and rename(2).
 
@@ -166,7 +218,8 @@ def write_atomically(path: str, text: str) -> None:
     and more of them. BlockingIOError where another one is writing the same file.
     """
     temporary = f"{path}.new"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    remove_special(temporary)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     fd = os.open(temporary, flags, 0o600)
     with open(fd, "w", encoding="utf-8") as file:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -184,6 +237,16 @@ def write_atomically(path: str, text: str) -> None:
             except OSError:
                 pass
             raise
+
+
+def remove_special(path: str) -> None:
+    """Remove what is in the place of a file and is neither a file nor a directory."""
+    try:
+        mode = os.lstat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def _is_at(fd: int, path: str) -> bool:

@@ -19,7 +19,7 @@ def take(path: str, who: str) -> int:
 
     `who` is written into it, for whoever waits in vain.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     if not lock(fd):
         os.close(fd)
         return -1

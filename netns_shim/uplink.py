@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import interrupt
 from .errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError
-from .invoke import DEFAULT_PATH, HELPER_DIRECTORIES
+from .invoke import HELPER_DIRECTORIES, with_path
+from .state import read_file, remove_special
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,6 +88,7 @@ class Pasta:
 
     def start(self, state: State) -> None:
         """Start it; it goes to the background by itself when it is ready."""
+        remove_special(state.path("uplink.pid"))
         self._process = _popen(self.command(state), state)
 
     def wait(self, state: State) -> int:
@@ -110,9 +112,11 @@ class Pasta:
             return self.wait(state)
         if status:
             raise _failed("pasta", f"exit status {status}", state)
-        with open(state.path("uplink.pid"), encoding="ascii") as file:
-            pid = int(file.read())
-        os.unlink(state.path("uplink.pid"))
+        try:
+            pid = int(read_file(state.path("uplink.pid")))
+            os.unlink(state.path("uplink.pid"))
+        except (OSError, ValueError):
+            raise _failed("pasta", "it has not written its process ID", state) from None
         return pid
 
 
@@ -224,14 +228,17 @@ def check(wanted: Mapping[str, Any], environ: Mapping[str, str]) -> None:
 
 def program_path(name: str, environ: Mapping[str, str]) -> str:
     """Find an uplink's program in PATH or where Podman keeps its helpers; "" if it is nowhere."""
-    places = [environ.get("PATH", ""), DEFAULT_PATH, *HELPER_DIRECTORIES]
+    places = [with_path(environ)["PATH"], *HELPER_DIRECTORIES]
     return shutil.which(name, path=":".join(places)) or ""
 
 
 def _popen(
     command: list[str], state: State, pass_fds: tuple[int, ...] = ()
 ) -> subprocess.Popen[bytes]:
-    with open(state.path("uplink.log"), "ab") as log:
+    # The uplink opens it by its path, and would write through a link.
+    remove_special(state.path("uplink.log"))
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(state.path("uplink.log"), flags, 0o600), "ab") as log:
         try:
             return subprocess.Popen(
                 command,

@@ -184,8 +184,7 @@ def _is_gone(path: str, record: Json, fd: int | None) -> bool:
     if fd is None:
         return True
     found = netns.identity(path)
-    info = os.fstat(fd)
-    if found == [info.st_dev, info.st_ino]:
+    if not netns.is_other(path, fd):
         return True
     return found is None or found != (record.get("netnsID") or found)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 
-from . import cni, invoke
+from . import cni, decoding, invoke
 from .errors import INCOMPATIBLE_VERSION, PLUGIN_TIMED_OUT, PluginFailed, ShimError
-from .state import write_atomically
+from .state import read_file, write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ class Versions:
         self._known: dict[str, list[object]] = {}
         if file is not None:
             try:
-                with open(file, encoding="utf-8") as text:
-                    known = json.load(text)
+                known = decoding.one(read_file(file))
             except (OSError, ValueError):
                 return
             if isinstance(known, dict):
@@ -50,8 +49,10 @@ class Versions:
         # Not the time of the last modification: chmod(1) cures a plugin as well.
         identity = [info.st_dev, info.st_ino, info.st_ctime_ns, info.st_size]
         known = self._known.get(plugin.path)
-        if isinstance(known, list) and known[:-1] == identity and isinstance(known[-1], list):
-            return [str(version) for version in known[-1]]
+        if isinstance(known, list) and known[:-1] == identity:
+            spoken = known[-1]
+            if isinstance(spoken, list) and _makes_sense(spoken):
+                return [str(version) for version in spoken]
         versions = _ask(plugin, environ)
         if versions is None:
             return []  # an accident, maybe: not to be remembered
@@ -68,6 +69,11 @@ class Versions:
                 pass
 
 
+def _makes_sense(versions: list[object]) -> bool:
+    # With none in common the plugin could not be called: that is worth to be asked again.
+    return not versions or any(version in cni.SUPPORTED_VERSIONS for version in versions)
+
+
 def choose(spoken: list[str], wanted: str, type_: str) -> str:
     """Choose the version to speak with a plugin: the wanted one, else the nearest, older first.
 
@@ -76,7 +82,7 @@ def choose(spoken: list[str], wanted: str, type_: str) -> str:
     """
     if wanted in spoken or not spoken:
         return wanted
-    known = sorted((v for v in spoken if v in cni.SUPPORTED_VERSIONS), key=_key)
+    known = sorted({v for v in cni.SUPPORTED_VERSIONS if v in spoken}, key=_key)
     if not known:
         raise ShimError(
             INCOMPATIBLE_VERSION,

@@ -52,13 +52,23 @@ def test_name_that_is_not_there(tmp_path: Path) -> None:
     assert f"{tmp_path}/cni/net.d, /etc/cni/net.d" in caught.value.details
 
 
+@pytest.mark.parametrize("version", ["9.0.0", 1, ["1.0.0"]])
+def test_no_version(tmp_path: Path, version: Any) -> None:
+    """A version that nobody speaks is refused as one that a runtime has sent."""
+    path = write(tmp_path / "x", {"cniVersion": version, "name": "net", "plugins": PLUGINS})
+
+    with pytest.raises(ShimError) as caught:
+        conflist.load(path, {})
+
+    assert caught.value.code in (errors.INCOMPATIBLE_VERSION, errors.DECODING_FAILURE)
+
+
 @pytest.mark.parametrize(
     ("versions", "chosen"),
     [
         ({}, "0.1.0"),
         ({"cniVersion": "0.3.1"}, "0.3.1"),
         ({"cniVersion": "0.3.1", "cniVersions": ["0.4.0", "1.0.0", "9.0.0"]}, "1.0.0"),
-        ({"cniVersion": "9.0.0"}, "9.0.0"),
         ({"cniVersions": "1.0.0"}, "0.1.0"),
     ],
 )

@@ -22,6 +22,7 @@ PACKAGE = Path(netns_shim.__file__).parent
 # From the bottom up: at top level a module imports only what stands before it.
 LAYERS = (
     "errors",
+    "decoding",
     "interrupt",
     "turn",
     "libc",
@@ -196,7 +197,7 @@ def test_budget_of_version() -> None:
     assert tops(found) & FORBIDDEN == set()
     assert {name for name in found if name.startswith("netns_shim.")} == {
         f"netns_shim.{name}"
-        for name in ("as_cni", "cni", "errors", "interrupt", "main", "request", "skel")
+        for name in ("as_cni", "cni", "decoding", "errors", "interrupt", "main", "request", "skel")
     }
 
 

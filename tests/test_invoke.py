@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netns_shim import errors, invoke
+from netns_shim import decoding, errors, invoke
 from netns_shim.errors import PluginFailed, ShimError
 
 ENVIRON = {"CNI_CONTAINERID": "c", "CNI_NETNS": "/n", "CNI_IFNAME": "eth0", "PATH": "/usr/bin"}
@@ -448,7 +448,7 @@ JSON = st.recursive(
 @given(st.lists(JSON.map(json.dumps), max_size=invoke.MAXIMUM_DOCUMENTS), st.sampled_from(" \n"))
 def test_documents_are_split(texts: list[str], space: str) -> None:
     """Each document is found with the text in which it was written."""
-    found = invoke.documents(space.join(["", *texts, ""]))
+    found = decoding.several(space.join(["", *texts, ""]), invoke.MAXIMUM_DOCUMENTS)
 
     assert [text for _, text in found] == texts
     assert [value for value, _ in found] == [json.loads(text) for text in texts]
@@ -458,7 +458,7 @@ def test_documents_are_split(texts: list[str], space: str) -> None:
 def test_documents_of_any_text(text: str) -> None:
     """Any text is documents or a ValueError."""
     try:
-        found = invoke.documents(text)
+        found = decoding.several(text, invoke.MAXIMUM_DOCUMENTS)
     except ValueError:
         return
     assert all(part in text and json.loads(part) == value for value, part in found)

@@ -206,9 +206,10 @@ def test_record(tmp_path: Path) -> None:
     os.mkdir(where.dir)
     assert where.uplink() == {}
 
-    state.write_atomically(where.path("uplink.json"), json.dumps({"pid": 7}))
+    record = {"driver": "pasta", "pid": 7, "startTime": 8, "more": [None]}
+    state.write_atomically(where.path("uplink.json"), json.dumps(record))
 
-    assert where.uplink() == {"pid": 7}
+    assert where.uplink() == record
 
 
 def test_file_is_replaced_at_once(tmp_path: Path) -> None:

@@ -134,14 +134,28 @@ def test_what_is_no_netns(base: Path) -> None:
     assert status.collect(str(base))["netns"] == []
 
 
-@pytest.mark.parametrize("odd", ["", "default"])
-def test_state_of_others_is_refused(base: Path, odd: str) -> None:
+def test_state_of_others_is_refused(base: Path) -> None:
     """What others can write into is not believed."""
     make(base, "default")
-    (base / odd).chmod(0o777)
+    base.chmod(0o777)
 
     with pytest.raises(ShimError, match="refusing the state directory"):
         status.collect(str(base))
+
+
+def test_one_that_is_odd(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A netns that others can write into is left out with a warning, and hides no other."""
+    make(base, "default")
+    make(base, "odd")
+    (base / "odd").chmod(0o777)
+    (base / "junk").touch()
+
+    found = status.collect(str(base))
+
+    assert [entry["name"] for entry in found["netns"]] == ["default"]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all("refusing the state directory" in line for line in lines)
 
 
 def test_attachment_with_two_references(base: Path) -> None:

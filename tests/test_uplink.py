@@ -12,7 +12,7 @@ from typing import Any
 import fakes
 import pytest
 
-from netns_shim import errors, uplink
+from netns_shim import errors, invoke, uplink
 from netns_shim.errors import ShimError
 from netns_shim.process import stop, stray
 from netns_shim.state import State, start_time
@@ -369,7 +369,7 @@ def test_no_uplink(state: State) -> None:
 @pytest.fixture
 def only(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An environment in which the only uplinks are the fakes."""
-    monkeypatch.setattr(uplink, "DEFAULT_PATH", "")
+    monkeypatch.setattr(invoke, "DEFAULT_PATH", "/none")
     monkeypatch.setattr(uplink, "HELPER_DIRECTORIES", ())
     return {"PATH": str(bin_dir)}
 

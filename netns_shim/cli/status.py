@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from .. import references, result, state
@@ -25,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the status, as JSON or as text."""
+    # The kernel takes interface names that are no text.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     found = collect(state.base_dir(os.environ, arguments.state_dir))
     print(json.dumps(found, indent=2) if arguments.json else describe(found))
     return 0
