@@ -139,7 +139,7 @@ class _Attaching:
     def _turn(self) -> Turn:
         # See `driver`: two of them at once trip over each other.
         what = f"{NAME} {self._arguments.command}"
-        return Turn(self._place.state.path("started/netavark.lock"), TIMEOUT, what)
+        return Turn(self._place.state.path("netavark.lock"), TIMEOUT, what)
 
     def _name(self, network: str, ifname: str) -> str:
         return reference_name(network, self._asked["container_id"], ifname, [NAME])

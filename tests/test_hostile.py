@@ -310,7 +310,7 @@ def contents(path: Path) -> st.SearchStrategy[bytes]:
     text = path.read_text()
     if path.parent.name == "refs":
         return hostile.damaged([json.loads(line) for line in text.splitlines()]).map(journal)
-    if path.parent.name == "validated":
+    if path.parent.name == "validated" or path.suffix == ".lock" or path.name == "lock":
         return st.integers(0, len(text)).map(lambda size: text[:size].encode())
     return hostile.damaged(json.loads(text)).map(lambda value: json.dumps(value).encode())
 
