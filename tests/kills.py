@@ -26,7 +26,7 @@ ALREADY_ATTACHED = 104
 # had removed the link that tells it of them: they still lead to the chain. It says so once.
 RULES_OF_BRIDGE = "CHAIN_DEL failed (Device or resource busy)"
 # In the names of steps: what differs from one run to the next.
-VARYING = re.compile(r"\b[0-9a-f]{16}\b|\b\d+\b")
+VARYING = re.compile(r"\b[0-9a-f]{8,16}\b|(?<=victim)\d+|\b\d+\b")
 
 
 class Scenario(NamedTuple):
@@ -228,10 +228,9 @@ def text_of(done: subprocess.CompletedProcess[str]) -> str:
 
 def differences(before: Counter[str], after: Counter[str]) -> Iterator[str]:
     """Say what is there that was not, and what is not that was."""
-    for name, number in (after - before).items():
-        yield f"left: {number} of {name}"
-    for name, number in (before - after).items():
-        yield f"lost: {number} of {name}"
+    for what, counts in (("left", after - before), ("lost", before - after)):
+        if counts:
+            yield f"{what}: {', '.join(f'{name} ({n})' for name, n in sorted(counts.items()))}"
 
 
 class Sweep:
@@ -265,20 +264,21 @@ class Sweep:
 
         A series goes on until a point of it does no harm any more.
         """
-        todo: queue.SimpleQueue[Iterable[Point]] = queue.SimpleQueue()
-        for points in series:
-            todo.put(points)
+        todo: queue.SimpleQueue[tuple[int, Iterable[Point]]] = queue.SimpleQueue()
+        for task in enumerate(series):
+            todo.put(task)
         reached: list[str] = []
-        problems: list[str] = []
+        problems: list[tuple[int, str]] = []
 
         def work(world: bench.World) -> None:
             scene = None
             with suppress(queue.Empty):
                 while True:
-                    for point in todo.get_nowait():
+                    position, points = todo.get_nowait()
+                    for point in points:
                         scene = scene or Scene(world, self.scenario)
                         found, is_harmed = self._point(scene, point, judge)
-                        problems.extend(f"{point.name}: {problem}" for problem in found)
+                        problems.extend((position, f"{point.name}: {text}") for text in found)
                         if found:
                             scene.close()
                             scene = None
@@ -290,7 +290,7 @@ class Sweep:
 
         with ThreadPoolExecutor(len(self.worlds)) as pool:
             list(pool.map(work, self.worlds))
-        return reached, problems
+        return reached, [text for _, text in sorted(problems, key=lambda problem: problem[0])]
 
     def _point(self, scene: Scene, point: Point, judge: Judge) -> tuple[list[str], bool]:
         found, is_harmed = [], True
