@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from . import interrupt, invoke, result
 from .cni import SUPPORTED_VERSIONS
-from .errors import PLUGIN_MISBEHAVED, ShimError, warn
+from .errors import PLUGIN_MISBEHAVED, PluginFailed, ShimError, warn
 from .versions import Versions, at_least, choose
 
 TYPE_CHECKING = False
@@ -123,9 +123,18 @@ class Chain:
                 warn(f"undoing a failed ADD: {error}")
 
     def delete(self, previous: Json | None) -> None:
-        """Detach; the first error ends it, as the runtime will call again."""
+        """Detach; the first error ends it, as the runtime will call again.
+
+        A plugin that answers with an error is called once more before that. Where an earlier call
+        of it was killed, `bridge` removes its link, then fails as its rules are not there; without
+        a link it does not look for them. And there are runtimes that do not call again.
+        """
         for link in reversed(self._links):
-            self._call("DEL", link, previous)
+            try:
+                self._call("DEL", link, previous)
+            except PluginFailed as error:
+                warn(f"calling plugin {link.plugin.type!r} (DEL) once more: {error}")
+                self._call("DEL", link, previous)
 
     def forward(self, verb: str, previous: Json | None = None) -> None:
         """Pass CHECK, GC or STATUS to the plugins that know the verb; the first error ends it."""

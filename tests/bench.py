@@ -255,6 +255,14 @@ class World(Place):
             found += [f"file {inside}/{name}" for name in files]
         return found + [f"interface {name}" for name in sorted(self._links() - self._own_links)]
 
+    def programs(self) -> list[str]:
+        """What the user runs, and who is root or another in a session: the names of programs."""
+        found = []
+        for pid in self._ids.processes():
+            with suppress(OSError):  # it may end meanwhile
+                found.append(os.path.basename(os.readlink(f"/proc/{pid}/exe")))
+        return found
+
     def _links(self) -> set[str]:
         links = json.loads(self.root.run(["ip", "-json", "link"], check=True).stdout)
         return {link["ifname"] for link in links}

@@ -183,13 +183,29 @@ def test_delete_without_a_result(tmp_path: Path) -> None:
 
 
 def test_failing_delete_ends_it(tmp_path: Path) -> None:
-    """DEL stops at the first failure, as the runtime calls again."""
+    """DEL stops at a plugin that fails twice, as the runtime calls again."""
     bound = chain(tmp_path, three(tmp_path, "two", ["DEL"]))
 
     error = failure(bound.delete, None)
 
     assert error.code == 142
-    assert fakes.verbs(tmp_path) == [("three", "DEL"), ("two", "DEL")]
+    assert fakes.verbs(tmp_path) == [("three", "DEL"), ("two", "DEL"), ("two", "DEL")]
+
+
+def test_delete_that_fails_once(tmp_path: Path) -> None:
+    """A plugin whose DEL fails at what a killed call has left is called again, and DEL goes on."""
+    plugins = three(tmp_path)
+    script = f"""
+if verb == "DEL" and not os.path.exists("{tmp_path}/met"):
+    open("{tmp_path}/met", "w")
+    fail(142, "no such chain")
+"""
+    fakes.fake_plugin(tmp_path, "two", script)
+
+    chain(tmp_path, plugins).delete(None)
+
+    calls = [("three", "DEL"), ("two", "DEL"), ("two", "DEL"), ("one", "DEL")]
+    assert fakes.verbs(tmp_path) == calls
 
 
 def test_failed_add_is_undone(tmp_path: Path) -> None:

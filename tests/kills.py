@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Killing at every step: what is harmed, at which step, and what must be well again afterwards."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import queue
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from typing import NamedTuple
+
+import bench
+from runtime import PLUGIN, Runtime, bridge, ips, kill, page, reaches
+
+GATEWAY = "10.89.0.1"
+STEPWISE = "/opt/bench/stepwise"
+ALREADY_ATTACHED = 104
+# In the names of steps: what differs from one run to the next.
+VARYING = re.compile(r"\b[0-9a-f]{8,16}\b|(?<=victim)\d+|\b\d+\b")
+
+
+class Scenario(NamedTuple):
+    """A call that is to be harmed, and what is there before it.
+
+    `beside`: another container is attached throughout; `attached`: so is the call's own container;
+    `dead`: the uplink has died; `keys`: of the configuration; `conf`: of this one call.
+    `forgotten`: nobody calls for this container again.
+    """
+
+    verb: str
+    uplink: str = "none"
+    beside: bool = False
+    attached: bool = False
+    dead: bool = False
+    forgotten: bool = False
+    keys: dict = {}  # noqa: RUF012 (a default that nobody changes)
+    conf: dict = {}  # noqa: RUF012
+
+
+class Point(NamedTuple):
+    """Where a call is harmed: a name for people, and the environment that does it."""
+
+    name: str
+    environ: dict[str, str]
+
+
+# What says that something is wrong with how a call has ended.
+Judge = Callable[["Scene", Point, subprocess.CompletedProcess[str]], Iterator[str]]
+
+
+class Scene:
+    """A session with containers, in the state from which a scenario begins."""
+
+    def __init__(self, world: bench.World, scenario: Scenario) -> None:
+        self.world, self.scenario = world, scenario
+        self.points = 0
+        self.log = f"{world.env['HOME']}/steps"
+        with ExitStack() as stack:
+            stack.callback(world.reset)
+            self.session = stack.enter_context(world.session())
+            self.victim, self.beside, self.third = (
+                stack.enter_context(self.session.container()) for _ in range(3)
+            )
+            keys = scenario.keys or {"delegate": bridge()}
+            self.runtime = Runtime(self.session, uplink=scenario.uplink, **keys)
+            self.nothing = self.state()
+            if scenario.beside:
+                self.attach_beside()
+                # Whatever is kept for the next call is there from now on.
+                self.runtime.add("victim", self.victim)
+                self.runtime.delete("victim", self.victim)
+            self.quiet = self.state()
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """End all of it, however broken it is."""
+        self._stack.close()
+
+    def attach_beside(self) -> None:
+        """Attach the container that is to notice nothing."""
+        self.address = ips(self.runtime.add("beside", self.beside))
+
+    def prepare(self) -> None:
+        """Make what is there before the call; nothing at all where nobody is attached."""
+        with suppress(FileNotFoundError, OSError):
+            self.world.path(f"{self.world.runtime_dir}/netns-shim").rmdir()
+        self.points += 1
+        if self.scenario.attached:
+            self.runtime.add(self.id, self.victim)
+        if self.scenario.dead:
+            (netns,) = self.runtime.status()
+            kill(netns["uplink"]["pid"])
+
+    @property
+    def id(self) -> str:
+        """The name of the call's container: another one at each point.
+
+        A bridge that is killed after it has removed its link never finds its rules again, which
+        another point is not to stumble over.
+        """
+        return f"victim{self.points}"
+
+    def call(self, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        """Make the call of the scenario step by step."""
+        runtime, scenario = self.runtime, self.scenario
+        env = runtime.environment(scenario.verb, self.id, self.victim.netns)
+        env |= {"STEPWISE_LOG": self.log, "KILL_LOG": f"{self.log}.traced", **environ}
+        env["PATH"] = f"{runtime.path}:{bench.PATH}"
+        text = json.dumps({**runtime.conf, **scenario.conf})
+        for log in ("", ".traced", ".traced.calls"):
+            self.world.path(self.log + log).unlink(missing_ok=True)
+        argv = [interpreter(self.world), "-IS", STEPWISE, PLUGIN]
+        return self.session.run(argv, env=env, input=text)
+
+    def was_traced_to_death(self) -> bool:
+        """Tell whether `killable` has killed something in the last call."""
+        try:
+            return "killed by SIGKILL" in self.world.path(f"{self.log}.traced").read_text()
+        except FileNotFoundError:
+            return False
+
+    def steps(self) -> list[str]:
+        """List the steps that the last call has begun."""
+        names = self.world.path(self.log).read_text().splitlines()
+        return [VARYING.sub("*", name.replace(self.world.runtime_dir, "")) for name in names]
+
+    def recover(self, done: subprocess.CompletedProcess[str]) -> Iterator[str]:
+        """Say what is not well: the next ADD, who is attached, and what is left after the DEL."""
+        attached = {"beside": self.beside} if self.scenario.beside else {}
+        yield from self._cut_off(attached, "after the call", is_linked=not self._may_be_dead)
+        if self.scenario.forgotten:
+            yield from self._failure("DEL", "beside", self.beside)
+            yield from differences(self.nothing, self.state())
+            self.attach_beside()
+            return
+        name, container = self.id, self.victim
+        if self.scenario.verb == "ADD" and done.returncode == 0:
+            # The runtime knows of its success, so the next is another container's.
+            attached[self.id] = self.victim
+            name, container = "third", self.third
+        added = self.runtime.call("ADD", name, container.netns)
+        if added.returncode and json.loads(added.stdout)["code"] == ALREADY_ATTACHED:
+            # It was killed when all was done, or before anything was undone: that must be true.
+            yield from self._cut_off({name: container}, "where it says so")
+            yield from self._failure("DEL", name, container)
+            added = self.runtime.call("ADD", name, container.netns)
+        if added.returncode:
+            yield f"the next ADD fails: {text_of(added)}"
+        attached[name] = container
+        yield from self._cut_off(attached, "after the next ADD")
+        attached.pop("beside", None)
+        for name, container in attached.items():
+            yield from self._failure("DEL", name, container)
+        if self.scenario.beside:
+            yield from self._cut_off({"beside": self.beside}, "after the DEL")
+        if self._has_empty_lease():
+            yield from self._collect()
+        yield from differences(self.quiet, self.state())
+
+    def _has_empty_lease(self) -> bool:
+        """Tell whether there is what a host-local leaves that is killed before it writes a name.
+
+        No DEL can know whose it is.
+        """
+        state = self.world.path(f"{self.world.runtime_dir}/netns-shim/default")
+        leases = state.glob("var/lib/cni/networks/*/*.*.*.*")
+        return any(lease.stat().st_size == 0 for lease in leases)
+
+    def _collect(self) -> Iterator[str]:
+        valid = [{"containerID": "beside", "ifname": "eth0"}] if self.scenario.beside else []
+        conf = {"cniVersion": "1.1.0", "cni.dev/valid-attachments": valid}
+        done = self.runtime.call("GC", conf=conf)
+        if done.returncode:
+            yield f"GC fails: {text_of(done)}"
+
+    @property
+    def _may_be_dead(self) -> bool:
+        return self.scenario.dead or self.scenario.uplink != "none"
+
+    def _failure(self, verb: str, name: str, container: bench.Container) -> Iterator[str]:
+        done = self.runtime.call(verb, name, container.netns)
+        if done.returncode:
+            yield f"{verb} of {name} fails: {text_of(done)}"
+
+    def _cut_off(
+        self, attached: dict[str, bench.Container], when: str, *, is_linked: bool = True
+    ) -> Iterator[str]:
+        """Say who is not connected; `is_linked` tells whether the uplink is to work."""
+        is_linked = is_linked and self.scenario.uplink != "none"
+        for name, container in attached.items():
+            if not reaches(container, GATEWAY):
+                yield f"{name} does not reach its gateway {when}"
+            elif is_linked and not page(container, bench.PAGE_BEYOND):
+                yield f"{name} does not reach the internet {when}"
+        if "beside" in attached:
+            shown = self.beside.run(["ip", "-br", "address", "show", "eth0"]).stdout
+            if not all(f" {address}/" in shown for address in self.address):
+                yield f"the address beside has changed {when}: {shown}"
+
+    def state(self) -> Counter[str]:
+        """List all that a call can leave behind, each with how often it is there."""
+        top = f"{self.world.runtime_dir}/netns-shim"
+        # What holds a namespace of the bench becomes `cat` in its own time.
+        holders = ("cat", os.path.basename(os.path.realpath(shutil.which("sh") or "")))
+        names = self.world.programs()
+        found = Counter(f"process {'cat' if name in holders else name}" for name in names)
+        for line in self.world.leftovers():
+            if not line.startswith("process "):
+                found[line.replace(top, "")] += 1
+        with suppress(FileNotFoundError):
+            found.update(f"directory {name}" for name in os.listdir(self.world.path(top)))
+        for place in ("victim", "third"):
+            lines = getattr(self, place).run(["ip", "-o", "link"], check=True).stdout.splitlines()
+            found.update(f"{line.split()[1]} in {place}" for line in lines)
+        return found + self._in_netns(f"{top}/default/netns")
+
+    def _in_netns(self, pin: str) -> Counter[str]:
+        lines = self.session.run(
+            ["nsenter", f"--net={pin}", "ip", "-o", "link"]
+        ).stdout.splitlines()
+        links = [line.split()[1].split("@")[0] for line in lines]
+        return Counter("veth" if link.startswith("veth") else link for link in links)
+
+
+def interpreter(world: bench.World) -> str:
+    """Tell by which interpreter the installed launcher runs."""
+    return world.path(PLUGIN).read_text().split(maxsplit=1)[0].removeprefix("#!")
+
+
+def text_of(done: subprocess.CompletedProcess[str]) -> str:
+    """Put what a call has said into one line."""
+    return f"{done.returncode} {' '.join((done.stdout + done.stderr).split())}"
+
+
+def differences(before: Counter[str], after: Counter[str]) -> Iterator[str]:
+    """Say what is there that was not, and what is not that was."""
+    for what, counts in (("left", after - before), ("lost", before - after)):
+        if counts:
+            yield f"{what}: {', '.join(f'{name} ({n})' for name, n in sorted(counts.items()))}"
+
+
+class Sweep:
+    """One scenario, harmed at each of its steps, on as many machines as there are."""
+
+    def __init__(self, worlds: list[bench.World], scenario: Scenario) -> None:
+        self.worlds, self.scenario = worlds, scenario
+        text = (bench.INSIDE / "stepwise").read_text()
+        install(worlds, os.path.dirname(STEPWISE), stepwise=text)
+
+    def count(self, act: str = "") -> list[str]:
+        """Name the steps of an unharmed call, once it is sure that they are always the same."""
+        scene = Scene(self.worlds[0], self.scenario)
+        try:
+            found = []
+            for _ in range(2):
+                scene.prepare()
+                done = scene.call({"STEPWISE_ACT": act})
+                assert done.returncode == 0, text_of(done)
+                found.append(scene.steps())
+                problems = list(scene.recover(done))
+                assert not problems, problems
+        finally:
+            scene.close()
+        one, other = ([name.removesuffix(" (uplink)") for name in names] for names in found)
+        assert one == other, "\n".join(difflib.ndiff(one, other))
+        return [max(names) for names in zip(*found, strict=True)]
+
+    def run(self, series: list[Iterable[Point]], judge: Judge) -> tuple[list[str], list[str]]:
+        """Harm the call at each point; list these, and all that is not well afterwards.
+
+        A series goes on until a point of it does no harm any more.
+        """
+        todo: queue.SimpleQueue[tuple[int, Iterable[Point]]] = queue.SimpleQueue()
+        for task in enumerate(series):
+            todo.put(task)
+        reached: list[str] = []
+        problems: list[tuple[int, str]] = []
+
+        def work(world: bench.World) -> None:
+            scene = None
+            with suppress(queue.Empty):
+                while True:
+                    position, points = todo.get_nowait()
+                    for point in points:
+                        scene = scene or Scene(world, self.scenario)
+                        found, is_harmed = self._point(scene, point, judge)
+                        problems.extend((position, f"{point.name}: {text}") for text in found)
+                        if found:
+                            scene.close()
+                            scene = None
+                        if not is_harmed:
+                            break
+                        reached.append(point.name)
+            if scene:
+                scene.close()
+
+        with ThreadPoolExecutor(len(self.worlds)) as pool:
+            list(pool.map(work, self.worlds))
+        return reached, [text for _, text in sorted(problems, key=lambda problem: problem[0])]
+
+    def _point(self, scene: Scene, point: Point, judge: Judge) -> tuple[list[str], bool]:
+        found, is_harmed = [], True
+        try:
+            scene.prepare()
+            done = scene.call(point.environ)
+            is_harmed = "KILL_IN" not in point.environ or scene.was_traced_to_death()
+            found += judge(scene, point, done)
+            found += scene.recover(done)
+        except (AssertionError, bench.BenchError, subprocess.TimeoutExpired, ValueError) as error:
+            found.append(f"{type(error).__name__}: {error}")
+        return found, is_harmed
+
+
+def worlds(first: bench.World, stack: ExitStack) -> list[bench.World]:
+    """Make as many machines as there are processors: a point is mostly waiting for programs."""
+    more = max(1, len(os.sched_getaffinity(0))) - 1
+    return [first, *(stack.enter_context(bench.World()) for _ in range(more))]
+
+
+def install(worlds: list[bench.World], directory: str, **programs: str) -> None:
+    """Put scripts into every machine."""
+    for world in worlds:
+        world.path(directory).mkdir(exist_ok=True)
+        for name, text in programs.items():
+            path = world.path(f"{directory}/{name.replace('_', '-')}")
+            path.write_text(text)
+            path.chmod(0o755)

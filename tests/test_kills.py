@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kill -9` at every step: what is left is repaired by the next call, and nothing is leaked."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import bench
+import kills
+import pytest
+from kills import Point, Scenario, Sweep
+from runtime import bridge
+
+from netns_shim import errors
+
+
+@pytest.fixture(scope="module")
+def worlds(world):
+    """A machine for each processor."""
+    with ExitStack() as stack:
+        yield kills.worlds(world, stack)
+
+
+@pytest.fixture
+def tell(capsys, request):
+    """Say how much was done: a sweep that shrinks is to be seen."""
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{request.node.name}: {text}", end=" ", flush=True)
+
+    return say
+
+
+# What the steps with an uplink are marked with.
+MARK = " (uplink)"
+# A plugin that has nothing to do, but knows GC.
+COLLECTOR = """#!/usr/bin/python3 -IS
+import json, os, sys
+conf, verb = json.load(sys.stdin), os.environ["CNI_COMMAND"]
+versions = ["0.4.0", "1.0.0", "1.1.0"]
+if verb == "VERSION":
+    print(json.dumps({"cniVersion": "1.1.0", "supportedVersions": versions}))
+elif verb == "ADD":
+    print(json.dumps(conf["prevResult"]))
+"""
+EXTRA = "/opt/bench/extra"
+COLLECTED = {
+    "cniVersion": "1.1.0",
+    "plugins": [bridge(), {"type": "collector"}],
+    "path": f"{EXTRA}:{bench.World.plugin_dir}",
+}
+VALID = {"cni.dev/valid-attachments": [{"containerID": "beside", "ifname": "eth0"}]}
+
+SHIM = {
+    "a cold ADD": Scenario("ADD", uplink="pasta"),
+    "a warm ADD": Scenario("ADD", beside=True),
+    "the last DEL": Scenario("DEL", attached=True),
+    "the last DEL, which ends the uplink": Scenario("DEL", uplink="pasta", attached=True),
+    "a DEL beside another": Scenario("DEL", beside=True, attached=True),
+    "a DEL too many": Scenario("DEL", beside=True),
+    "a DEL too many, not repeated": Scenario("DEL", beside=True, forgotten=True),
+    "GC": Scenario("GC", beside=True, attached=True, keys=COLLECTED, conf=VALID),
+    "an ADD that repairs": Scenario("ADD", uplink="pasta", beside=True, dead=True),
+}
+
+
+def at_steps(names: list[str], act: str) -> list[Point]:
+    """Make a point of each step."""
+    return [
+        Point(f"step {n} of {len(names)}, {name}", {"STEPWISE_AT": str(n), "STEPWISE_ACT": act})
+        for n, name in enumerate(names, 1)
+    ]
+
+
+def was_killed(scene, point, done) -> Iterator[str]:
+    """Say it where the call was not killed, or at another step than it was counted to be."""
+    if done.returncode != -signal.SIGKILL:
+        yield f"was not killed: {kills.text_of(done)}"
+    elif not point.name.endswith(f", {scene.steps()[-1]}"):
+        yield f"was killed at another step: {scene.steps()[-1]}"
+
+
+@pytest.mark.parametrize("what", SHIM)
+def test_the_shim_is_killed(worlds, tell, what):
+    """Wherever it is killed, the next ADD works, and after the DEL nothing is left."""
+    kills.install(worlds, EXTRA, collector=COLLECTOR)
+    sweep = Sweep(worlds, SHIM[what])
+    names = sweep.count("watch" if "uplink" in what else "")
+    points = at_steps([name.removesuffix(MARK) for name in names], "self")
+    if "uplink" in what:
+        # What comes before the end of the netns is the same with an uplink and without.
+        first = next(n for n, name in enumerate(names) if name.startswith("os.rmdir"))
+        last = max(n for n, name in enumerate(names) if name.endswith(MARK))
+        points = points[first : last + 2]
+
+    reached, problems = sweep.run([[point] for point in points], was_killed)
+
+    tell(f"{len(reached)} points")
+    assert not problems, "\n".join(problems)
+    assert len(reached) == len(points)
+
+
+UPLINK = {
+    "a cold ADD": Scenario("ADD", uplink="pasta"),
+    "a warm ADD": Scenario("ADD", uplink="pasta", beside=True),
+    "the last DEL": Scenario("DEL", uplink="pasta", attached=True),
+}
+
+
+def is_honest(scene, point, done) -> Iterator[str]:
+    """Say it where the call crashed, or an ADD failed for another reason, or a DEL at all."""
+    if done.returncode < 0:
+        yield f"has ended by a signal: {kills.text_of(done)}"
+    if done.returncode and f'"code":{errors.UPLINK_FAILED}' not in done.stdout.replace(" ", ""):
+        yield f"fails: {kills.text_of(done)}"
+
+
+@pytest.mark.parametrize("what", UPLINK)
+def test_the_uplink_is_killed(worlds, tell, what):
+    """Wherever it dies, the call succeeds or says so, and the next ADD connects everybody."""
+    sweep = Sweep(worlds, UPLINK[what])
+    names = sweep.count("watch")
+    # Without an uplink there is nothing to kill.
+    points = [point for point in at_steps(names, "uplink") if point.name.endswith(MARK)]
+    assert points
+
+    reached, problems = sweep.run([[point] for point in points], is_honest)
+
+    tell(f"{len(reached)} points, of {len(names)} steps")
+    assert not problems, "\n".join(problems)
+    assert len(reached) == len(points)
+
+
+KILLABLE = "/opt/bench/killable"
+# Which system calls of which program: those by which it changes something, and what starts and
+# ends it. A kill comes on entry. Those of a series are counted in each thread by itself, children
+# included, so the first that gets so far is killed.
+TRACED = {
+    "bridge": ("execve", "sendto", "sendmsg", "write", "clone", "setns"),
+    "host-local": ("execve", "openat", "flock", "write", "unlinkat"),
+}
+# Before its transaction, or after it. It is called many times, so these are what is counted.
+IPTABLES = ("sendmsg,exit_group", "exit_group")
+
+
+def traced(verb: str, *, too: str = "") -> list[Iterator[Point]]:
+    """List series of points for plugins; `too` for the shim as well, whose child is bridge."""
+
+    def point(name: str, at: str, call: int, when: int) -> Point:
+        environ = {"KILL_IN": f"{verb}/{name}", "KILL_AT": at, "KILL_TOO": too}
+        environ |= {"KILL_CALL": str(call), "KILL_WHEN": str(when)}
+        return Point(f"{name}, call {call}, {at} number {when}", environ)
+
+    def series(name: str, at: str) -> Iterator[Point]:
+        for n in itertools.count(1):
+            yield point(name, at, *((n, 1) if name == "iptables" else (1, n)))
+
+    wanted = [("bridge", at) for at in TRACED["bridge"]]
+    if not too:
+        wanted += [("host-local", at) for at in TRACED["host-local"]]
+        wanted += [("iptables", at) for at in IPTABLES]
+    return [series(name, at) for name, at in wanted]
+
+
+PLUGIN = {
+    verb: Scenario(
+        verb,
+        beside=True,
+        attached=verb == "DEL",
+        keys={"delegate": bridge(), "path": f"{KILLABLE}:{bench.World.plugin_dir}"},
+    )
+    for verb in ("ADD", "DEL")
+}
+
+
+def is_an_answer(scene, point, done) -> Iterator[str]:
+    """Say it where a call crashed, or has failed without saying why."""
+    if done.returncode not in (0, 1) or (done.returncode and '"code"' not in done.stdout):
+        yield f"gives no answer: {kills.text_of(done)}"
+
+
+def died_with_it(scene, point, done) -> Iterator[str]:
+    """Say it where the shim has survived what was to kill it."""
+    if scene.was_traced_to_death() and done.returncode != -signal.SIGKILL:
+        yield f"was not killed: {kills.text_of(done)}"
+
+
+@pytest.mark.parametrize("who", ["plugin", "plugin and shim"])
+@pytest.mark.parametrize("verb", PLUGIN)
+def test_a_plugin_is_killed(worlds, tell, verb, who):
+    """Wherever a plugin, or a program that it runs, is killed, alone or with the shim."""
+    text = (bench.INSIDE / "killable").read_text()
+    kills.install(worlds, KILLABLE, bridge=text, host_local=text, iptables=text)
+    too = "1" if who != "plugin" else ""
+
+    sweep = Sweep(worlds, PLUGIN[verb])
+    reached, problems = sweep.run(traced(verb, too=too), died_with_it if too else is_an_answer)
+
+    count = Counter(name.partition(" number")[0] for name in reached)
+    tell(f"{len(reached)} points: {dict(count)}")
+    assert not problems, "\n".join(problems)
+    assert len(count) >= (6 if too else 12)
