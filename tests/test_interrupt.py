@@ -334,6 +334,20 @@ def test_a_destruction_that_was_cut_off(world, session, runtime):
     assert not list(session.path(f"{world.runtime_dir}/netns-shim").iterdir())
 
 
+def test_a_lock_that_nobody_holds(world, session, runtime):
+    """The file of a lock whose holder was killed is in nobody's way, and goes with the netns."""
+    with session.container() as container:
+        runtime.add("c", container)
+        lock = f"{world.runtime_dir}/netns-shim/.lock-default"
+        session.run(["sh", "-c", '>"$0"', lock], check=True)
+
+        runtime.delete("c", container)
+        assert not list(session.path(f"{world.runtime_dir}/netns-shim").iterdir())
+        session.run(["sh", "-c", '>"$0"', lock], check=True)
+        runtime.delete("c", container)
+    assert not list(session.path(f"{world.runtime_dir}/netns-shim").iterdir())
+
+
 def test_a_wait_ends_with_the_signal() -> None:
     """What waits for a descriptor or for its turn is stopped by a signal, and only once."""
     hear, tell = os.pipe()
