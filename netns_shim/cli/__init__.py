@@ -8,9 +8,17 @@ import sys
 
 from .. import __version__
 from ..skel import as_shim_error
-from . import gc, install, refresh, run, status
+from . import doctor, gc, install, refresh, run, status, version
 
-COMMANDS = {"status": status, "run": run, "gc": gc, "refresh": refresh, "install": install}
+COMMANDS = {
+    "status": status,
+    "run": run,
+    "gc": gc,
+    "refresh": refresh,
+    "doctor": doctor,
+    "version": version,
+    "install": install,
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import filelock
 import jsonschema
 import pyroute2
+import rich
 import rpds
 
 from ..errors import IO_FAILURE, ShimError, warn
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 SUMMARY = "Install the plugin into a directory of plugins, of CNI or of netavark."
 MARK = "# Written by netns-shim install."
 PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+LIBRARIES = (jsonschema, filelock, pyroute2, rich, rpds)
 # What fits into the first line of a script, execve(2).
 MAXIMUM_SHEBANG = 255
 
@@ -88,8 +90,7 @@ def launcher() -> str:
         raise ShimError(
             IO_FAILURE, "the path of the interpreter cannot stand in a script", interpreter
         )
-    libraries = (jsonschema, filelock, pyroute2, rpds)
-    files = [PACKAGE, *(os.path.dirname(str(library.__file__)) for library in libraries)]
+    files = [PACKAGE, *(os.path.dirname(str(library.__file__)) for library in LIBRARIES)]
     paths = list(dict.fromkeys(os.path.dirname(file) for file in files))
     for path in [interpreter, *paths]:
         _warn_if_private(path)
