@@ -7,9 +7,11 @@ The process is told to stop by SIGALRM first, so that it ends what it has starte
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import select
 import signal
+import sys
 import time
 from typing import NoReturn
 
@@ -33,11 +35,13 @@ def look(check: Check, context: Context) -> Result:
     os.close(tell)
     try:
         text = _read(hear, check.seconds + GRACE)
+    except BaseException:
+        os.kill(pid, signal.SIGALRM)
+        _end(pid, GRACE)
+        raise
     finally:
         os.close(hear)
-        # Already ended, mostly; not waited for where even that does not end it.
-        os.kill(pid, signal.SIGKILL)
-        status = _wait(pid)
+    status = _end(pid, 0)
     try:
         return load(text)
     except (ValueError, KeyError):
@@ -52,7 +56,8 @@ def _child(check: Check, context: Context, tell: int) -> NoReturn:
         null = os.open("/dev/null", os.O_RDWR)
         for fd in range(3):
             os.dup2(null, fd)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        sys.stdout = sys.stderr = io.StringIO()
+        signal.signal(signal.SIGINT, lambda *_: None)  # the terminal's is for our parent
         signal.signal(signal.SIGALRM, _raise)
         signal.setitimer(signal.ITIMER_REAL, check.seconds)
         errors.warnings.clear()
@@ -92,9 +97,15 @@ def _read(fd: int, seconds: float) -> bytes:
     return text
 
 
-def _wait(pid: int) -> str:
+def _end(pid: int, seconds: float) -> str:
+    """End a process that has some time left to do so by itself; say how it ended.
+
+    What not even SIGKILL ends, as it hangs in the kernel, is not waited for.
+    """
     pidfd = os.pidfd_open(pid)
     try:
+        if not select.select([pidfd], [], [], seconds)[0]:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         if not select.select([pidfd], [], [], GRACE)[0]:
             return "it does not end"
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -25,7 +25,7 @@ def plugins(context: Context) -> Result:
     spoken: dict[str, list[str]] = {}
     odd = []
     deadline = time.monotonic() + ALL
-    found = sorted(_found(context))
+    found = list(_found(context))
     for name, path in found:
         if time.monotonic() > deadline:
             odd.append(f"{path}: not asked, as the others have taken too long")
@@ -57,7 +57,7 @@ def _found(context: Context) -> Iterator[tuple[str, str]]:
     seen = set()
     for directory in filter(None, context.plugin_path.split(":")):
         try:
-            names = os.listdir(directory)
+            names = sorted(os.listdir(directory))
         except OSError:
             continue
         for name in names:
