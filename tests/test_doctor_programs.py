@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import bench
 import pytest
-from diagnosis import FAKES, HANGING, Fakes, ask, ask_in, hide
+from diagnosis import FAKES, HANGING, Fakes, ask, ask_in, hide, results
 from fakes import MISBEHAVIOURS
 from runtime import PLUGIN
 
@@ -155,6 +155,16 @@ def test_default_path(world: bench.World, fakes: Fakes) -> None:
     (line,) = (line for line in lines if "CNI plugins" in line)
     assert line.endswith(f"/usr/lib/cni, /opt/cni/bin, {FAKES}")
     assert any(line.strip() == "mine: 1.0.0 to 1.1.0" for line in lines)
+
+
+def test_directory_of_programs(world: bench.World) -> None:
+    """The directory of the script that pip makes is not taken for one of plugins."""
+    command = ["/opt/netns-shim/bin/netns-shim", "doctor", "--json"]
+
+    found = results(world.run(command))["CNI plugins"]
+
+    assert found["result"] == "ok"
+    assert found["message"].endswith(" in /usr/lib/cni, /opt/cni/bin")
 
 
 @pytest.mark.parametrize(

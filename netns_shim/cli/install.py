@@ -63,7 +63,7 @@ def install(directory: str, name: str, *, force: bool) -> str:
     if "/" in name or name in ("", ".", "..") or not name.isprintable():
         raise ShimError(IO_FAILURE, f"not a name for a plugin: {name!r}")
     path = os.path.join(os.path.abspath(directory), name)
-    if not force and os.path.lexists(path) and not _is_launcher(path):
+    if not force and os.path.lexists(path) and not is_launcher(path):
         raise ShimError(IO_FAILURE, f"{path} is something else", "use --force to replace it")
     os.makedirs(directory, exist_ok=True)
     text = launcher()
@@ -100,7 +100,8 @@ def launcher() -> str:
     )
 
 
-def _is_launcher(path: str) -> bool:
+def is_launcher(path: str) -> bool:
+    """Tell whether a file is a launcher, and so a plugin; scripts that pip makes are none."""
     try:
         with open(path, encoding="utf-8") as file:
             return MARK in file.read(4096).splitlines()[:3]

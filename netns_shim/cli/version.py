@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__, driver, netns, state
 from ..conflist import PLUGIN_DIRS
 from . import programs
-from .install import LIBRARIES, PACKAGE
+from .install import LIBRARIES, PACKAGE, is_launcher
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +41,7 @@ def collect() -> Json:
     return {
         "version": __version__,
         "package": PACKAGE,
-        "launcher": launcher if driver.is_shim(launcher) else "",
+        "launcher": launcher if is_launcher(launcher) else "",
         "python": f"{platform.python_version()} ({sys.executable})",
         "kernel": f"{platform.release()} {platform.machine()}",
         "distribution": _distribution(),

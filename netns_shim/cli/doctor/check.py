@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ... import cni, conf, conflist, driver, netns, state
+from ... import cni, conf, conflist, netns, state
 from ...errors import ShimError
+from ..install import is_launcher
 
 Json = dict[str, Any]
 
@@ -116,8 +117,8 @@ def _is_in_place(mode: object) -> bool:
 def default_path() -> str:
     """List where plugins are looked for without CNI_PATH: the usual places, and ours."""
     own = os.path.dirname(os.path.realpath(sys.argv[0]))
-    # The script that pip makes lies among other programs.
-    is_plugins = driver.is_shim(sys.argv[0]) and own not in conflist.PLUGIN_DIRS
+    # The script that pip makes lies among other programs, which are not to be run.
+    is_plugins = is_launcher(sys.argv[0]) and own not in conflist.PLUGIN_DIRS
     return ":".join([*conflist.PLUGIN_DIRS, *([own] if is_plugins else [])])
 
 

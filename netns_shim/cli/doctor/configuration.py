@@ -89,7 +89,7 @@ def uplinks(context: Context) -> Result:
         try:
             uplink.check(read.uplink, context.environ)
         except ShimError as error:
-            return Result(PROBLEM, error.message, error.details)
+            return Result(PROBLEM, error.message, error.details or "correct the configuration")
         chosen = uplink.choose(read.uplink, context.environ)
         if isinstance(chosen, uplink.Nothing):
             results.append(Result(OK, "none is wanted"))
@@ -139,7 +139,7 @@ def _wanted_plugins(context: Context) -> Iterator[tuple[str, str]]:
         if isinstance(ipam, dict) and isinstance(ipam.get("type"), str) and ipam["type"]:
             yield ipam["type"], version
     for entry in file.entries:
-        if isinstance(entry.get("type"), str):
+        if isinstance(entry.get("type"), str) and not schema.problems(entry):
             yield entry["type"], version
 
 
