@@ -233,6 +233,13 @@ def test_a_healthy_machine(world: bench.World, session: bench.Session) -> None:
         assert all(result["result"] != "problem" for result in found.values()), found
 
 
+def test_reader_that_has_seen_enough(world: bench.World) -> None:
+    """Where the reader goes away it ends without a word."""
+    done = world.run(["sh", "-c", f"{PLUGIN} doctor | head -n 1"])
+
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
 def test_order(world: bench.World) -> None:
     """What is most likely wrong comes first; what is named by a configuration before that."""
     names = list(ask(world))

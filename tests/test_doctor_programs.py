@@ -221,6 +221,9 @@ def test_what_is_no_plugin(world: bench.World, fakes: Fakes) -> None:
     assert found["message"] == f"none in {FAKES}"
     assert "containernetworking-plugins" in found["advice"]
     assert not world.path(f"{world.env['HOME']}/executed").exists()
+    assert (
+        ask(world, CNI_PATH="/usr/bin:/bin")["CNI plugins"]["message"] == "none in /usr/bin:/bin"
+    )
     assert ask(world, CNI_PATH="/none")["CNI plugins"]["result"] == "problem"
 
 

@@ -88,6 +88,16 @@ def test_mode_of_the_state(world: bench.World, session: bench.Session) -> None:
     assert found["host's network"]["result"] == "skipped"
 
 
+def test_state_that_cannot_be_reached(world: bench.World) -> None:
+    """State in a directory that is closed to the user is a problem, and no bug."""
+    found = ask(world, "--state-dir", "/root/state")
+
+    for name in ("runtime directory", "state"):
+        assert found[name]["result"] == "problem"
+        assert "Permission denied: '/root/state'" in found[name]["message"]
+    assert found["host's network"]["result"] == "skipped"
+
+
 def test_state_on_disk(world: bench.World) -> None:
     """State that outlives a boot is a warning."""
     disk = f"""

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ... import cni, conf, conflist, netns, state
@@ -83,7 +83,7 @@ class Check:
     name: str
     look: Callable[[Context], Result]
     # How long it may take, in seconds.
-    seconds: float = field(default=10.0)
+    seconds: float = 10.0
 
 
 def context(environ: Mapping[str, str], state_dir: str, path: str) -> Context:

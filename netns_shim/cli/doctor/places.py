@@ -19,7 +19,7 @@ def runtime_directory(context: Context) -> Result:
     """Check the directory below which all state is: whose it is, its mode, its file system."""
     try:
         state.is_private(context.base)
-    except ShimError as error:
+    except (ShimError, OSError) as error:
         return Result(PROBLEM, str(error), f"make it yours alone, or remove {context.base}")
     if not context.is_given and (result := _odd_variable(context)):
         return result

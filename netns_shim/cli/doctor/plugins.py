@@ -53,7 +53,8 @@ def plugins(context: Context) -> Result:
 
 def _found(context: Context) -> Iterator[tuple[str, str]]:
     """List what would be run for each type, as libcni finds it."""
-    programs = invoke.with_path(context.environ)["PATH"].split(":")
+    path = invoke.with_path(context.environ)["PATH"]
+    programs = {os.path.realpath(directory) for directory in path.split(":")}
     seen = set()
     for directory in filter(None, context.plugin_path.split(":")):
         try:
@@ -65,7 +66,7 @@ def _found(context: Context) -> Iterator[tuple[str, str]]:
             if name in seen or not os.path.isfile(path) or not os.access(path, os.X_OK):
                 continue  # archives of plugins have a LICENSE and a README among them
             # What else is in a directory of programs is not run to see what it does.
-            if directory not in programs or driver.is_shim(path):
+            if os.path.realpath(directory) not in programs or driver.is_shim(path):
                 seen.add(name)
                 yield name, path
 

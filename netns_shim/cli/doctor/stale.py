@@ -25,7 +25,7 @@ def stale_state(context: Context) -> Result:
         found = list(_shared(context))
         odd = [line for where in found for line in _odd(where)]
         odd += list(_unfinished(context, found))
-    except ShimError as error:
+    except (ShimError, OSError) as error:
         return Result(PROBLEM, str(error), f"make it yours alone, or remove {context.base}")
     # Those that are refused have been said by a warning, which is one of the details.
     is_refused = bool(errors.warnings)
@@ -123,8 +123,8 @@ def host_network(context: Context) -> Result:
     """Check whether the host's network is still the one that the uplink was started in."""
     try:
         found = [where for where in _shared(context) if isinstance(_look(where), dict)]
-    except ShimError as error:
-        return Result(SKIPPED, f"the state cannot be read: {error.message}")
+    except (ShimError, OSError) as error:
+        return Result(SKIPPED, f"the state cannot be read: {error}")
     if not found:
         return Result(SKIPPED, NOTHING)
     changed = [(where.name, host.changes(_look(where))) for where in found]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 
-from ... import libc
+from ... import libc, netns
 from ...errors import ShimError
 from .. import programs
 from .check import IN_PLACE, OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
@@ -31,6 +31,8 @@ def user_namespaces(context: Context) -> Result:
     if context.is_in_place:
         return Result(SKIPPED, IN_PLACE)
     if context.is_privileged:
+        if netns.is_initial_userns():
+            return Result(SKIPPED, "root needs none")
         return Result(OK, "this is one already")
     # First: inside of a new one, the limit is another one.
     forbidding = [(name, cure) for name, value, cure in SYSCTLS if _read(name) == value]
@@ -88,7 +90,8 @@ def enter() -> None:
 def session(context: Context) -> Result:
     """Check that what the README says to type works, with subordinate IDs and all."""
     if context.is_privileged:
-        return Result(SKIPPED, IN_PLACE if context.is_in_place else "this is one already")
+        why = "root needs none" if netns.is_initial_userns() else "this is one already"
+        return Result(SKIPPED, IN_PLACE if context.is_in_place else why)
     path = programs.find("unshare", context.environ)
     if not path:
         return Result(SKIPPED, "unshare, with which to try, is not installed")
