@@ -187,7 +187,7 @@ def test_outer_uid_is_found() -> None:
         maps = [list(map(int, line.split())) for line in file]
     (base,) = (out + UID - inside for inside, out, n in maps if inside <= UID < inside + n)
 
-    assert state._outer_uid() == str(base)
+    assert state.outer_uid() == str(base)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "\ufeff{}"])
