@@ -42,6 +42,10 @@ class ShimError(Exception):
         return f"{self.message}: {self.details}" if self.details else self.message
 
 
+class Stopped(ShimError):
+    """A signal has said to stop. Whoever collects failures and goes on must not collect this."""
+
+
 class PluginFailed(ShimError):
     """A delegated plugin answered with an error of its own, which reaches the runtime unchanged.
 

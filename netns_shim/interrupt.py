@@ -13,7 +13,7 @@ import select
 import signal
 import time
 
-from .errors import INTERRUPTED, ShimError
+from .errors import INTERRUPTED, Stopped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,15 +73,15 @@ def name() -> str:
 
 
 def check(what: str) -> None:
-    """Raise ShimError (code 105) if a signal was noted; `what` is what it has stopped."""
+    """Raise Stopped (code 105) if a signal was noted; `what` is what it has stopped."""
     told = name() if _received else ""
     if told:
         disregard()
-        raise ShimError(INTERRUPTED, f"{what} was stopped by {told}")
+        raise Stopped(INTERRUPTED, f"{what} was stopped by {told}")
 
 
 def wait(fd: int, seconds: float, what: str) -> bool:
-    """Wait until a descriptor can be read; tell whether it can. Raises ShimError as `check`."""
+    """Wait until a descriptor can be read; tell whether it can. Raises Stopped as `check`."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     if descriptor() >= 0:

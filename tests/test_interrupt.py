@@ -168,7 +168,7 @@ def test_stopped_while_waiting_for_a_lock(world, session):
         os.fchown(file.fileno(), world.uid, world.uid)
         fcntl.flock(file, fcntl.LOCK_EX)
         call = start(runtime, "ADD", container)
-        assert until(lambda: any(".lock-default" in link for link in descriptors(call.pid)))
+        assert until(lambda: catches(call.pid, signal.SIGTERM))
         call.terminate()
         stdout, _ = call.communicate(timeout=30)
 
@@ -177,6 +177,13 @@ def test_stopped_while_waiting_for_a_lock(world, session):
         assert "'default' is being made or removed" in error["msg"]
     os.unlink(base / ".lock-default")
     assert world.leftovers() == []
+
+
+def catches(pid: int, number: int) -> bool:
+    """Tell whether a process has a handler for a signal, proc_pid_status(5)."""
+    with open(f"/proc/{pid}/status") as file:
+        caught = next(line for line in file if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) & 1 << (number - 1))
 
 
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
@@ -317,6 +324,26 @@ def test_ghosts_do_not_keep_the_netns(world, session, runtime, gate):
 
         gate.open()
         runtime.delete("other", other)
+    assert world.leftovers() == []
+
+
+def test_gc_that_is_stopped(world, session, runtime, gate):
+    """A signal ends the whole of a garbage collection, in one line; the next one does the rest."""
+    for container_id in ("a", "b", "c"):
+        with session.container() as container:
+            runtime.add(container_id, container)
+    gate.shut("DEL")
+    with session.popen([PLUGIN, "gc"], stdout=-1, stderr=-1, text=True) as collecting:
+        gate.wait()
+        collecting.send_signal(signal.SIGINT)
+        stdout, stderr = collecting.communicate(timeout=30)
+
+    assert collecting.returncode == 1
+    assert stdout == ""
+    assert stderr == "netns-shim: plugin 'gate' (DEL) was stopped by SIGINT\n"
+    assert gate.calls() == ["ADD"] * 3 + ["DEL"]
+    gate.open()
+    session.run([PLUGIN, "gc"], check=True)
     assert world.leftovers() == []
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from .. import __version__
@@ -32,6 +33,8 @@ def main(arguments: list[str]) -> int:
         return status
     except BrokenPipeError:
         return 1  # the reader, `head` for one, has seen enough
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT  # as a shell has it
     except Exception as error:
         print(f"netns-shim: {as_shim_error(error)}", file=sys.stderr)
         return 1
