@@ -13,7 +13,7 @@ import select
 import signal
 import time
 
-from .errors import INTERRUPTED, Stopped
+from .errors import Stopped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,11 +73,11 @@ def name() -> str:
 
 
 def check(what: str) -> None:
-    """Raise Stopped (code 105) if a signal was noted; `what` is what it has stopped."""
+    """Raise Stopped if a signal was noted; `what` is what it has stopped."""
     told = name() if _received else ""
     if told:
         disregard()
-        raise Stopped(INTERRUPTED, f"{what} was stopped by {told}")
+        raise Stopped(f"{what} was stopped by {told}")
 
 
 def wait(fd: int, seconds: float, what: str) -> bool:

@@ -13,7 +13,7 @@ import signal
 import sys
 
 from . import interrupt
-from .errors import INTERNAL, IO_FAILURE, ShimError, warn, warnings
+from .errors import INTERNAL, INTERRUPTED, IO_FAILURE, ShimError, Stopped, warn, warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ def as_shim_error(error: Exception) -> ShimError:
         return error
     if isinstance(error, OSError):
         return ShimError(IO_FAILURE, error.strerror or str(error), str(error.filename or ""))
+    if isinstance(error, Stopped):
+        return ShimError(INTERRUPTED, str(error))
     if isinstance(error, MemoryError):
         return ShimError(IO_FAILURE, "not enough memory")
     if isinstance(error, ModuleNotFoundError):
