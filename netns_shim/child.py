@@ -6,10 +6,10 @@ Not `subprocess`, whose import costs 7 ms and which does not bound what it reads
 
 from __future__ import annotations
 
+import _signal as signal  # not `signal`, which imports `enum`, and that half of the rest
 import errno
 import os
 import select
-import signal
 import time
 
 from . import interrupt

@@ -6,10 +6,10 @@ This is the one place where an error becomes an answer. Exactly one document is 
 
 from __future__ import annotations
 
+import _signal as signal  # see `child`
 import errno
 import os
 import select
-import signal
 import sys
 
 from . import interrupt
