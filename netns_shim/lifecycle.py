@@ -211,7 +211,7 @@ def refuse_if_elsewhere(state: State) -> None:
     there = record.get("mountNamespace")
     if (
         netns.identity(state.pin, is_ours=True) is not None
-        or record.get("bootID") != connect.boot_id()
+        or record.get("bootID") != netns.boot_id()
         or there == os.stat("/proc/self/ns/mnt").st_ino
     ):
         return
@@ -229,7 +229,7 @@ def refuse_if_elsewhere(state: State) -> None:
 
 def _forget_other_boot(state: State) -> None:
     """Drop what an earlier boot left: its attachments and their addresses are gone with it."""
-    if state.uplink().get("bootID") == connect.boot_id():
+    if state.uplink().get("bootID") == netns.boot_id():
         return
     for name in os.listdir(state.refs):
         path = f"{state.refs}/{name}"
