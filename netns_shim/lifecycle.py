@@ -209,10 +209,14 @@ def refuse_if_elsewhere(state: State) -> None:
     """Refuse to touch a netns that lives in a mount namespace other than ours."""
     record = state.uplink()
     there = record.get("mountNamespace")
+    # The number alone may be that of one that is gone; while the uplink lives, its owner is not.
+    is_here = there == os.stat("/proc/self/ns/mnt").st_ino and (
+        record.get("userNamespace") == os.stat("/proc/self/ns/user").st_ino
+    )
     if (
         netns.identity(state.pin, is_ours=True) is not None
         or record.get("bootID") != netns.boot_id()
-        or there == os.stat("/proc/self/ns/mnt").st_ino
+        or is_here
     ):
         return
     pid = record.get("pid") if record.get("pid") and is_alive(record) else process.within(there)

@@ -10,7 +10,9 @@ from contextlib import closing
 import bench
 import pytest
 from gate import Gate
-from runtime import Runtime, bridge, reaches
+from runtime import Runtime, bridge, kill, page, reaches
+
+from netns_shim import errors
 
 
 @pytest.fixture
@@ -115,3 +117,28 @@ def give_routes(world) -> None:
 
 
 # Which of these addresses answer at a port: those that drop what comes are waited for together.
+
+
+def test_the_user_namespace_has_died(world):
+    """While its uplink lives the netns is not touched from another one; then it is made anew."""
+    with world.session() as old:
+        runtime = Runtime(old, delegate=bridge(), uplink="pasta")
+        with old.container() as container:
+            runtime.add("c", container)
+            pid = uplink(runtime)
+    with world.session() as new, new.container() as other:
+        runtime = Runtime(new, delegate=bridge(), uplink="pasta")
+        error = runtime.fail("ADD", "other", other.netns)
+        assert error["code"] == errors.CANNOT_ENTER, error
+        assert f"PID {pid} is there" in error["details"]
+        kill(pid)
+
+        done = runtime.call("ADD", "other", other.netns)
+
+        assert done.returncode == 0, done.stdout
+        assert "was lost and has been made anew" in done.stderr
+        assert page(other, bench.PAGE)
+        runtime.succeed("DEL", "c", "/proc/0/ns/net")
+        runtime.delete("other", other)
+    assert world.leftovers() == []
+    world.reset()
