@@ -36,7 +36,7 @@ REFRESH = "`netns-shim refresh` renews it"
 
 def create(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     """Make the netns, unless somebody else just did; `wanted` is the configured uplink."""
-    chosen = uplink.choose(wanted, environ)
+    chosen = uplink.check(wanted, environ)
     with _locked(state):
         if state.exists():
             return
@@ -75,7 +75,7 @@ def repair(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) 
             warn(f"the uplink of the shared netns {state.name!r} {what} and is started again")
             connect.disconnect(state)
         _make_directories(state)
-        connect.connect(state, uplink.choose(wanted, environ), wanted)
+        connect.connect(state, uplink.check(wanted, environ), wanted)
 
 
 def _pin_again(state: State, record: Json) -> bool:

@@ -142,3 +142,21 @@ def test_the_user_namespace_has_died(world):
         runtime.delete("other", other)
     assert world.leftovers() == []
     world.reset()
+
+
+@pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
+def test_without_a_tun_device(world, session, driver):
+    """ADD says that the device is missing, STATUS too; without an uplink none is needed."""
+    session.run(["mount", "-t", "tmpfs", "tmpfs", "/dev/net"], check=True)
+    runtime = Runtime(session, delegate=bridge(), uplink=driver, cniVersion="1.1.0")
+    with session.container() as container:
+        error = runtime.fail("ADD", "c", container.netns)
+
+        assert error["code"] == errors.UPLINK_FAILED
+        assert "/dev/net/tun" in error["msg"] + error["details"], error
+        assert runtime.fail("STATUS")["code"] == errors.NOT_AVAILABLE
+        assert world.leftovers() == []
+        runtime.add("c", container, conf={"uplink": "none"})
+        assert reaches(container, "10.89.0.1")
+        runtime.delete("c", container)
+    assert world.leftovers() == []
