@@ -103,7 +103,7 @@ def boot_id() -> str:
 
     After the next one all namespaces are others, and some have the numbers of those before.
     """
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         return file.read().strip()
 
 
