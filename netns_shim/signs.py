@@ -38,7 +38,7 @@ class Signs:
         paths = [f"/proc/{pid}/ns/net" for pid in self._processes.values()]
         for record in records:
             if (identity := identity_of(record)) and _leads_to(record["netns"], identity):
-                self._owners.setdefault(identity, set()).add(record["containerID"])
+                self._owners.setdefault(identity, set()).add(_container(record))
                 paths.append(record["netns"])
         fd = place.open_as_is()
         self._veths: set[str] = set()
@@ -73,7 +73,7 @@ class Signs:
         and the links of this one, if they are known, decide.
         """
         owners = self._owners.get(identity, set())
-        return bool(owners and host_side(record)) and record["containerID"] not in owners
+        return bool(owners and host_side(record)) and _container(record) not in owners
 
     def doubt(self, record: Json) -> str:
         """Say why nothing can be concluded from the absence of signs; "" where it can.
@@ -104,6 +104,10 @@ def host_side(record: Json) -> set[str]:
         for item in (interfaces if isinstance(interfaces, list) else [])
         if isinstance(item, dict) and isinstance(item.get("name"), str) and not item.get("sandbox")
     }
+
+
+def _container(record: Json) -> str:
+    return str(record.get("containerID"))  # a damaged record may have none
 
 
 def _leads_to(path: str, identity: tuple[int, int]) -> bool:

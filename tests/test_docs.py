@@ -147,7 +147,7 @@ def test_by_hand(world):
     shown = done.stdout
     assert '"address": "10.89.1.2/24"' in shown
     assert re.search(r"^eth0@\S+ +UP +10\.89\.1\.2/24", shown, re.M)
-    assert "rootless: c1 eth0 10.89.1.2/24" in shown
+    assert "── ● c1  eth0  10.89.1.2/24  rootless  " in shown
     assert re.search(r"^cni-rootless +UP +10\.89\.1\.1/24", shown, re.M)
     assert "no shared network namespace is up" in shown
     assert world.leftovers() == []

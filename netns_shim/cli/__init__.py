@@ -9,9 +9,17 @@ import sys
 
 from .. import __version__
 from ..skel import as_shim_error
-from . import gc, install, refresh, run, status
+from . import gc, graph, install, refresh, run, show, status
 
-COMMANDS = {"status": status, "run": run, "gc": gc, "refresh": refresh, "install": install}
+COMMANDS = {
+    "status": status,
+    "show": show,
+    "graph": graph,
+    "run": run,
+    "gc": gc,
+    "refresh": refresh,
+    "install": install,
+}
 
 
 def main(arguments: list[str]) -> int:

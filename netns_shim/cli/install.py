@@ -9,15 +9,11 @@ changes what is imported.
 from __future__ import annotations
 
 import compileall
+import importlib
 import os
 import stat
 import sys
 from typing import TYPE_CHECKING
-
-import filelock
-import jsonschema
-import pyroute2
-import rpds
 
 from ..errors import IO_FAILURE, ShimError, warn
 
@@ -27,6 +23,7 @@ if TYPE_CHECKING:
 SUMMARY = "Install the plugin into a directory of plugins, of CNI or of netavark."
 MARK = "# Written by netns-shim install."
 PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+LIBRARIES = ("jsonschema", "filelock", "pyroute2", "rpds", "rich", "graphviz")
 # What fits into the first line of a script, execve(2).
 MAXIMUM_SHEBANG = 255
 
@@ -88,7 +85,8 @@ def launcher() -> str:
         raise ShimError(
             IO_FAILURE, "the path of the interpreter cannot stand in a script", interpreter
         )
-    libraries = (jsonschema, filelock, pyroute2, rpds)
+    # Imported here, as all of them are slow and the other commands need few.
+    libraries = map(importlib.import_module, LIBRARIES)
     files = [PACKAGE, *(os.path.dirname(str(library.__file__)) for library in libraries)]
     paths = list(dict.fromkeys(os.path.dirname(file) for file in files))
     for path in [interpreter, *paths]:
