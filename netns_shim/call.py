@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import cni, conf, enter, netns, references, state
+from . import cni, conf, enter, log, netns, references, state
 from .chain import Chain
 from .errors import ShimError
 from .place import InPlace, Shared
@@ -39,6 +39,7 @@ class Call:
         `where` is its place if that is known. Raises ShimError for whatever is wrong.
         """
         self.request = request
+        log.about(request)
         self.conf = conf.read(request.conf)
         self.place = request.place = where or request.place or self._place()
         state_of = self.place.state

@@ -23,6 +23,7 @@ PACKAGE = Path(netns_shim.__file__).parent
 LAYERS = (
     "errors",
     "decoding",
+    "log",
     "interrupt",
     "turn",
     "libc",
@@ -197,7 +198,10 @@ def test_budget_of_version() -> None:
     assert tops(found) & FORBIDDEN == set()
     assert {name for name in found if name.startswith("netns_shim.")} == {
         f"netns_shim.{name}"
-        for name in ("as_cni", "cni", "decoding", "errors", "interrupt", "main", "request", "skel")
+        for name in (
+            *("as_cni", "cni", "decoding", "errors", "interrupt", "log", "main", "request"),
+            "skel",
+        )
     }
 
 
