@@ -48,6 +48,9 @@ LAYERS = (
     "enter",
     "host",
     "schema",
+    "positions",
+    "inspection",
+    "wrapping",
     "resolvconf",
     "netlink",
     "process",
@@ -71,14 +74,17 @@ LAYERS = (
     "cli.install",
     "cli.refresh",
     "cli.run",
+    "cli.schema",
     "cli.status",
+    "cli.validate",
+    "cli.wrap",
     "cli",
     "main",
 )
 # Imported where they are needed and not before: each costs more than the rest together.
 COLD = {
     *("schema", "resolvconf", "netlink", "process", "uplink", "lifecycle", "create"),
-    *("connect", "mounts"),
+    *("connect", "mounts", "positions", "inspection", "wrapping"),
     *("fields", "netavark", "mapping", "dialogue", "conflist", "network", "driver"),
     *("as_netavark", "as_binary", "leases", "signs", "garbage"),
 }

@@ -8,9 +8,18 @@ import sys
 
 from .. import __version__
 from ..skel import as_shim_error
-from . import gc, install, refresh, run, status
+from . import gc, install, refresh, run, schema, status, validate, wrap
 
-COMMANDS = {"status": status, "run": run, "gc": gc, "refresh": refresh, "install": install}
+COMMANDS = {
+    "status": status,
+    "run": run,
+    "gc": gc,
+    "refresh": refresh,
+    "install": install,
+    "validate": validate,
+    "wrap": wrap,
+    "schema": schema,
+}
 
 
 def main(arguments: list[str]) -> int:
