@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from . import cni, conf, enter, log, netns, references, state
 from .chain import Chain
 from .errors import ShimError
@@ -82,7 +84,11 @@ class Call:
         if not self.was_valid:
             stamps = self.place.state.stamps
             try:
-                state.make_private(stamps)
+                # No parents: what `netns-shim stop` has removed meanwhile must not come back.
+                if not state.is_private(stamps):
+                    os.mkdir(stamps, 0o700)
+            except FileExistsError:
+                pass  # another call was faster
             except (OSError, ShimError):
                 return
             conf.remember(self.request.conf, stamps)

@@ -64,6 +64,7 @@ LAYERS = (
     "leases",
     "signs",
     "garbage",
+    "ending",
     "verbs",
     "create",
     "skel",
@@ -76,6 +77,7 @@ LAYERS = (
     "cli.run",
     "cli.schema",
     "cli.status",
+    "cli.stop",
     "cli.validate",
     "cli.wrap",
     "cli",
@@ -84,7 +86,7 @@ LAYERS = (
 # Imported where they are needed and not before: each costs more than the rest together.
 COLD = {
     *("schema", "resolvconf", "netlink", "process", "uplink", "lifecycle", "create"),
-    *("connect", "mounts", "positions", "inspection", "wrapping"),
+    *("connect", "mounts", "positions", "inspection", "wrapping", "ending"),
     *("fields", "netavark", "mapping", "dialogue", "conflist", "network", "driver"),
     *("as_netavark", "as_binary", "leases", "signs", "garbage"),
 }

@@ -8,13 +8,14 @@ import sys
 
 from .. import __version__
 from ..skel import as_shim_error
-from . import gc, install, refresh, run, schema, status, validate, wrap
+from . import gc, install, refresh, run, schema, status, stop, validate, wrap
 
 COMMANDS = {
     "status": status,
     "run": run,
     "gc": gc,
     "refresh": refresh,
+    "stop": stop,
     "install": install,
     "validate": validate,
     "wrap": wrap,
