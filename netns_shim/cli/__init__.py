@@ -8,7 +8,7 @@ import sys
 
 from .. import __version__
 from ..skel import as_shim_error
-from . import gc, install, refresh, run, schema, status, stop, validate, wrap
+from . import gc, install, refresh, run, schema, status, stop, uninstall, validate, wrap
 
 COMMANDS = {
     "status": status,
@@ -17,6 +17,7 @@ COMMANDS = {
     "refresh": refresh,
     "stop": stop,
     "install": install,
+    "uninstall": uninstall,
     "validate": validate,
     "wrap": wrap,
     "schema": schema,
