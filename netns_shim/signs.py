@@ -45,7 +45,7 @@ class Signs:
         self._unclaimed: set[str] = set()
         if fd is None:
             # No link is left of a netns that is lost, but it may be pinned where we do not see it.
-            _refuse_if_elsewhere(where)
+            refuse_if_elsewhere(where)
         else:
             os.close(fd)
             veths, leading_elsewhere = netlink.veths(where.pin, paths)
@@ -126,7 +126,7 @@ def _processes() -> dict[tuple[int, int], int]:
     return found
 
 
-def _refuse_if_elsewhere(where: State) -> None:
+def refuse_if_elsewhere(where: State) -> None:
     """Refuse to judge by a pin that is a mount in the namespace of another process."""
     pin = os.fsencode(where.pin)
     for entry in filter(str.isdigit, os.listdir("/proc")):

@@ -24,6 +24,7 @@ LAYERS = (
     "errors",
     "decoding",
     "encoding",
+    "log",
     "interrupt",
     "turn",
     "libc",
@@ -48,6 +49,9 @@ LAYERS = (
     "enter",
     "host",
     "schema",
+    "positions",
+    "validation",
+    "wrapping",
     "resolvconf",
     "netlink",
     "process",
@@ -62,6 +66,7 @@ LAYERS = (
     "signs",
     "garbage",
     "inspection",
+    "ending",
     "verbs",
     "create",
     "skel",
@@ -72,20 +77,26 @@ LAYERS = (
     "cli.tree",
     "cli.picture",
     "cli.watch",
+    "cli.directories",
     "cli.gc",
     "cli.graph",
     "cli.install",
     "cli.refresh",
     "cli.run",
     "cli.show",
+    "cli.schema",
     "cli.status",
+    "cli.stop",
+    "cli.uninstall",
+    "cli.validate",
+    "cli.wrap",
     "cli",
     "main",
 )
 # Imported where they are needed and not before: each costs more than the rest together.
 COLD = {
     *("schema", "resolvconf", "netlink", "process", "uplink", "lifecycle", "create"),
-    *("connect", "mounts"),
+    *("connect", "mounts", "positions", "validation", "wrapping", "ending"),
     *("fields", "netavark", "mapping", "dialogue", "conflist", "network", "driver"),
     *("as_netavark", "as_binary", "leases", "signs", "garbage", "inspection"),
 }
@@ -217,7 +228,7 @@ def test_budget_of_version() -> None:
     assert {name for name in found if name.startswith("netns_shim.")} == {
         f"netns_shim.{name}"
         for name in (
-            *("as_cni", "cni", "decoding", "encoding", "errors", "interrupt", "main"),
+            *("as_cni", "cni", "decoding", "encoding", "errors", "interrupt", "log", "main"),
             *("request", "skel"),
         )
     }

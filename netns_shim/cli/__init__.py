@@ -9,7 +9,20 @@ import sys
 
 from .. import __version__
 from ..skel import as_shim_error
-from . import gc, graph, install, refresh, run, show, status
+from . import (
+    gc,
+    graph,
+    install,
+    refresh,
+    run,
+    schema,
+    show,
+    status,
+    stop,
+    uninstall,
+    validate,
+    wrap,
+)
 
 COMMANDS = {
     "status": status,
@@ -18,7 +31,12 @@ COMMANDS = {
     "run": run,
     "gc": gc,
     "refresh": refresh,
+    "stop": stop,
     "install": install,
+    "uninstall": uninstall,
+    "validate": validate,
+    "wrap": wrap,
+    "schema": schema,
 }
 
 
