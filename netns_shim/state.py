@@ -142,7 +142,7 @@ def base_dir(environ: Mapping[str, str], override: str = "") -> str:
 def outer_uid() -> str:
     """Tell the user's ID as the parent user namespace knows it, user_namespaces(7)."""
     euid = os.geteuid()
-    with open("/proc/self/uid_map", encoding="ascii") as file:
+    with open("/proc/self/uid_map", encoding="utf-8") as file:
         for line in file:
             inside, outside, count = map(int, line.split())
             if inside <= euid < inside + count:
@@ -259,7 +259,12 @@ def _is_at(fd: int, path: str) -> bool:
 
 def now() -> str:
     """Tell the time as RFC 3339 has it, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return rfc3339(time.time())
+
+
+def rfc3339(seconds: float) -> str:
+    """Write a time, in seconds since 1970, as RFC 3339 has it, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def start_time(pid: int) -> int:

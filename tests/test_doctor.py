@@ -17,8 +17,7 @@ from diagnosis import FAKES, HANGING, Fakes, ask, command, results
 from runtime import PLUGIN, until
 
 from netns_shim.child import run
-from netns_shim.cli import doctor
-from netns_shim.cli.doctor import bounded, check
+from netns_shim.cli.doctor import bounded, check, examination
 from netns_shim.cli.doctor.check import OK, PROBLEM, SKIPPED, WARNING, Check, Result
 from netns_shim.errors import warn
 
@@ -77,7 +76,7 @@ def test_a_check_that_fails_hides_no_other(
         Check("last", lambda _: Result(WARNING, "not so well", "do this")),
     ]
 
-    status = doctor.diagnose(checks, TOLD, is_json=True)
+    status = examination.diagnose(checks, TOLD, is_json=True)
 
     first, failed, last = json.loads(capsys.readouterr().out)["results"]
     assert status == 1
@@ -156,7 +155,7 @@ def test_exit_status(
     """The exit status is 1 for problems alone; the last line says how many there are."""
     checks = [Check(kind, lambda _, kind=kind: Result(kind, "it", "do")) for kind in kinds]
 
-    assert doctor.diagnose(checks, TOLD, is_json=False) == status
+    assert examination.diagnose(checks, TOLD, is_json=False) == status
     assert capsys.readouterr().out.splitlines()[-1] == summary
 
 
@@ -167,7 +166,7 @@ def test_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     def look(_: object) -> Result:
         return Result(PROBLEM, long[:390].strip(), "do [bold]this[/bold]", ("the reason :smile:",))
 
-    doctor.diagnose([Check("a check", look), Check("x", look)], TOLD, is_json=False)
+    examination.diagnose([Check("a check", look), Check("x", look)], TOLD, is_json=False)
 
     captured = capsys.readouterr()
     assert captured.err == ""
@@ -180,6 +179,20 @@ def test_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
         "                  -> do [bold]this[/bold]",
         "2 problems",
     ]
+
+
+def test_names_that_are_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """What others have named or printed can send nothing to a terminal."""
+
+    def look(_: object) -> Result:
+        return Result(WARNING, "/x/\x1b[2Jname", "rm \udcff", ("\x07",))
+
+    examination.diagnose([Check("odd", look)], TOLD, is_json=False)
+
+    shown = capsys.readouterr().out
+    assert not set(shown) & {"\x1b", "\x07"}
+    assert "/x/\\x1b[2Jname" in shown
+    assert "rm \\udcff" in shown
 
 
 def on_terminal(world: bench.World, *arguments: str, **env: str) -> str:
@@ -245,7 +258,7 @@ def test_order(world: bench.World) -> None:
     names = list(ask(world))
 
     assert names[:3] == ["user namespaces", "subordinate IDs", "newuidmap"]
-    assert names == [check.name for check in doctor.CHECKS]
+    assert names == [check.name for check in examination.CHECKS]
 
 
 def test_text_and_json_agree(world: bench.World) -> None:

@@ -4,20 +4,43 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from .. import __version__
 from ..skel import as_shim_error
-from . import doctor, gc, install, refresh, run, status, version
+from . import (
+    doctor,
+    gc,
+    graph,
+    install,
+    refresh,
+    run,
+    schema,
+    show,
+    status,
+    stop,
+    uninstall,
+    validate,
+    version,
+    wrap,
+)
 
 COMMANDS = {
     "status": status,
+    "show": show,
+    "graph": graph,
     "run": run,
     "gc": gc,
     "refresh": refresh,
+    "stop": stop,
     "doctor": doctor,
     "version": version,
     "install": install,
+    "uninstall": uninstall,
+    "validate": validate,
+    "wrap": wrap,
+    "schema": schema,
 }
 
 
@@ -40,6 +63,8 @@ def main(arguments: list[str]) -> int:
         return status
     except BrokenPipeError:
         return 1  # the reader, `head` for one, has seen enough
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT  # as a shell has it
     except Exception as error:
         print(f"netns-shim: {as_shim_error(error)}", file=sys.stderr)
         return 1

@@ -45,7 +45,7 @@ def collect() -> Json:
         "python": f"{platform.python_version()} ({sys.executable})",
         "kernel": f"{platform.release()} {platform.machine()}",
         "distribution": _distribution(),
-        "libraries": {library.__name__: _library(library.__name__) for library in LIBRARIES},
+        "libraries": {name: _library(name) for name in LIBRARIES},
         "programs": programs.versions(os.environ),
         "plugins": {path: _count(path) for path in _plugin_path() if os.path.isdir(path)},
         "drivers": {path: _count(path) for path in driver.PLUGIN_DIRS if os.path.isdir(path)},

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from .. import printing
 from .check import OK, PROBLEM, SKIPPED, WARNING, Check, Result
 
 if TYPE_CHECKING:
@@ -26,10 +24,7 @@ class Report:
     """Prints each result when it is there; on a terminal with a bar of how far it is."""
 
     def __init__(self, checks: list[Check]) -> None:
-        # Paths and what programs print may be no text.
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")
-        self._console = Console(highlight=False, markup=False, emoji=False)
+        self._console = printing.console()
         self._width = max(len(check.name) for check in checks)
         self._counts: Counter[str] = Counter()
 
@@ -59,12 +54,12 @@ class Report:
         self._row(
             Text(result.status, style=style),
             Text(name),
-            Text(result.message, style="dim" if result.status == SKIPPED else ""),
+            _text(result.message, style="dim" if result.status == SKIPPED else ""),
         )
         for line in result.details:
-            self._row(Text(), Text(), Text(line, style="dim"))
+            self._row(Text(), Text(), _text(line, style="dim"))
         if result.advice:
-            self._row(Text(), Text(), Text(f"-> {result.advice}", style="cyan"))
+            self._row(Text(), Text(), _text(f"-> {result.advice}", style="cyan"))
 
     def _row(self, status: Text, name: Text, message: Text) -> None:
         if not self._console.is_terminal:
@@ -86,3 +81,8 @@ class Report:
                 text = f"{count} {kind}{'s' if count > 1 else ''}"
                 parts.append(Text(text, style=STYLES[kind]))
         return Text(", ").join(parts) if parts else Text("all is well", style=STYLES[OK])
+
+
+def _text(text: str, style: str) -> Text:
+    """Write what is quoted from others so that the terminal does nothing but show it."""
+    return Text(printing.shown(text), style=style)

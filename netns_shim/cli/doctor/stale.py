@@ -7,7 +7,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING, Any
 
-from ... import connect, errors, garbage, host, references, state, verbs
+from ... import errors, garbage, host, netns, references, state, verbs
 from ...errors import ShimError
 from .check import OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
 
@@ -58,7 +58,7 @@ def _odd(where: state.State) -> Iterator[str]:
     record = where.uplink()
     if not record:
         yield f"{where.name}: the record of its uplink cannot be read"
-    elif record.get("bootID") not in (None, connect.boot_id()):
+    elif record.get("bootID") not in (None, netns.boot_id()):
         yield f"{where.name}: is of an earlier boot"
     elif not state.is_alive(record):
         yield f"{where.name}: has lost its uplink {record['driver']}"
@@ -105,11 +105,11 @@ def _garbage(context: Context) -> list[str]:
         "failed": "cannot be looked at",
     }
     found = []
-    for netns in swept["netns"]:
+    for one in swept["netns"]:
         for kind, word in words.items():
-            found += [f"{netns['name']}: {_name(entry)}{word}" for entry in netns[kind]]
+            found += [f"{one['name']}: {_name(entry)}{word}" for entry in one[kind]]
         # Those with a container are in doubt, which is nothing to be mended.
-        found += [entry["why"] for entry in netns["skipped"] if len(entry) == 1]
+        found += [entry["why"] for entry in one["skipped"] if len(entry) == 1]
     return found
 
 
