@@ -129,7 +129,7 @@ def base_dir(environ: Mapping[str, str], override: str = "") -> str:
         return os.path.normpath(override)
     uid = environ.get("_CONTAINERS_ROOTLESS_UID", "")
     if not (uid.isascii() and uid.isdigit()):
-        uid = _outer_uid()
+        uid = outer_uid()
     for runtime in (environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
         if runtime.startswith("/") and _is_own_directory(runtime):
             return f"{runtime.rstrip('/')}/netns-shim"
@@ -139,7 +139,7 @@ def base_dir(environ: Mapping[str, str], override: str = "") -> str:
     return f"{temporary if temporary.startswith('/') else '/tmp'}/netns-shim-{uid}"
 
 
-def _outer_uid() -> str:
+def outer_uid() -> str:
     """Tell the user's ID as the parent user namespace knows it, user_namespaces(7)."""
     euid = os.geteuid()
     with open("/proc/self/uid_map", encoding="utf-8") as file:

@@ -10,6 +10,7 @@ import sys
 from .. import __version__
 from ..skel import as_shim_error
 from . import (
+    doctor,
     gc,
     graph,
     install,
@@ -21,6 +22,7 @@ from . import (
     stop,
     uninstall,
     validate,
+    version,
     wrap,
 )
 
@@ -32,11 +34,13 @@ COMMANDS = {
     "gc": gc,
     "refresh": refresh,
     "stop": stop,
-    "install": install,
-    "uninstall": uninstall,
+    "doctor": doctor,
+    "version": version,
     "validate": validate,
     "wrap": wrap,
     "schema": schema,
+    "install": install,
+    "uninstall": uninstall,
 }
 
 
