@@ -28,7 +28,7 @@ def collect(base: str) -> Json:
 
     Raises ShimError where that directory could be somebody else's.
     """
-    found = [_netns(where) for where in state.all_in(base) if where.name != state.IN_PLACE]
+    found = [look(where) for where in state.all_in(base) if where.name != state.IN_PLACE]
     return {"stateDir": base, "netns": found}
 
 
@@ -53,7 +53,8 @@ def made_from(base: str, name: str, attachment: Json) -> list[Json]:
     ]
 
 
-def _netns(where: state.State) -> Json:
+def look(where: state.State) -> Json:
+    """Gather what is known of one shared netns."""
     record = where.uplink()
     place = Shared(where, {}, {})
     attachments: dict[tuple[str, ...], list[Json]] = {}
