@@ -71,6 +71,8 @@ LAYERS = (
     "as_cni",
     "as_netavark",
     "as_binary",
+    "cli.completers",
+    "cli.completion",
     "cli.directories",
     "cli.gc",
     "cli.install",
@@ -104,7 +106,16 @@ BUDGET = {
     *("netns_shim", "operator", "posixpath", "reprlib", "struct", "types"),
 }
 FORBIDDEN = {
-    *("argparse", "asyncio", "contextlib", "dataclasses", "filelock", "inspect", "jsonschema"),
+    *(
+        "argcomplete",
+        "argparse",
+        "asyncio",
+        "contextlib",
+        "dataclasses",
+        "filelock",
+        "inspect",
+        "jsonschema",
+    ),
     *("logging", "pathlib", "pyroute2", "shutil", "subprocess", "tempfile", "traceback"),
     "typing",
 }

@@ -9,15 +9,11 @@ changes what is imported.
 from __future__ import annotations
 
 import compileall
+import importlib.util
 import os
 import stat
 import sys
 from typing import TYPE_CHECKING
-
-import filelock
-import jsonschema
-import pyroute2
-import rpds
 
 from .. import driver
 from ..errors import IO_FAILURE, ShimError, warn
@@ -27,6 +23,8 @@ if TYPE_CHECKING:
     import argparse
 
 SUMMARY = "Install the plugin into a directory of plugins, of CNI or of netavark."
+# What has to be found by the launcher; what these need in their turn is beside them.
+LIBRARIES = ("argcomplete", "filelock", "jsonschema", "pyroute2", "rpds")
 MARK = "# Written by netns-shim install."
 PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 # What fits into the first line of a script, execve(2).
@@ -92,8 +90,7 @@ def launcher() -> str:
         raise ShimError(
             IO_FAILURE, "the path of the interpreter cannot stand in a script", interpreter
         )
-    libraries = (jsonschema, filelock, pyroute2, rpds)
-    files = [PACKAGE, *(os.path.dirname(str(library.__file__)) for library in libraries)]
+    files = [PACKAGE, *map(_place, LIBRARIES)]
     paths = list(dict.fromkeys(os.path.dirname(file) for file in files))
     for path in [interpreter, *paths]:
         _warn_if_private(path)
@@ -101,6 +98,14 @@ def launcher() -> str:
         f"{shebang}\n{MARK}\nimport sys\n\nsys.path += {paths!r}\n\n"
         "from netns_shim.main import main\n\nsys.exit(main(sys.argv))\n"
     )
+
+
+def _place(library: str) -> str:
+    """Find the directory of a library without importing it, which for all takes 200 ms."""
+    found = importlib.util.find_spec(library)
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError(f"No module named {library!r}", name=library)
+    return os.path.dirname(found.origin)
 
 
 def is_launcher(path: str) -> bool:
