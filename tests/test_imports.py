@@ -73,6 +73,8 @@ LAYERS = (
     "as_cni",
     "as_netavark",
     "as_binary",
+    "cli.completers",
+    "cli.completion",
     "cli.printing",
     "cli.tree",
     "cli.picture",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .. import conf, interrupt, lifecycle, netns, state
+from .. import conf, interrupt, netns, state
 from ..cni import is_name
 from ..errors import CANNOT_ENTER, INVALID_ENVIRONMENT, ShimError
 
@@ -36,6 +36,8 @@ def main(arguments: argparse.Namespace) -> int:
             "no capabilities over any network namespace",
             "run it where the container runtime runs, inside the same user namespace",
         )
+    from .. import lifecycle  # 200 ms, which completions and other commands do without
+
     interrupt.heed()
     where = state.State(state.base_dir(os.environ, arguments.state_dir), arguments.netns)
     lifecycle.refresh(where, os.environ)
