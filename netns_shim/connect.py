@@ -7,9 +7,9 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import host, process, resolvconf, uplink
+from . import host, process, resolvconf, scope, uplink
 from .errors import ShimError, warn
-from .state import remove_special, start_time, write_atomically
+from .state import outer_uid, remove_special, start_time, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,7 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
         from . import netlink  # imported while the uplink starts: it takes longer (190 ms)
 
         pid = chosen.wait(state)
+        scope.move(pid, f"{chosen.driver}-{state.name}", outer_uid(), os.environ)
         if chosen.ipv6:
             try:
                 netlink.configure_ipv6(state.pin, *chosen.ipv6)
@@ -45,7 +46,7 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
         "pid": pid,
         "startTime": start_time(pid) if pid else None,
         "tapDescriptor": process.descriptor(pid, uplink.TUN) if pid else None,
-        "bootID": boot_id(),
+        "bootID": host.boot_id(),
         "mountNamespace": os.stat("/proc/self/ns/mnt").st_ino,
         "userNamespace": os.stat("/proc/self/ns/user").st_ino,
         "netns": os.stat(state.pin).st_ino,
@@ -88,7 +89,7 @@ def disconnect(state: State) -> None:
     """End the uplink, whether it is in the record or was never written down."""
     record = state.uplink()
     known = []
-    is_ours = record.get("bootID") == boot_id()
+    is_ours = record.get("bootID") == host.boot_id()
     if is_ours and isinstance(record.get("pid"), int) and isinstance(record.get("startTime"), int):
         known.append((record["pid"], record["startTime"]))
     # One that was started and not yet written down when its starter was killed.
@@ -112,9 +113,3 @@ def _wanted(record: Json) -> Json:
     wanted = wanted if isinstance(wanted, dict) else {}
     # What was chosen once stays: another program would give other addresses.
     return {**wanted, "driver": record.get("driver") or ""}
-
-
-def boot_id() -> str:
-    """Tell the identity of this boot of the machine, random(4)."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()

@@ -105,3 +105,9 @@ def _lines(path: str) -> list[bytes]:
             return file.readlines()
     except OSError:
         return []  # a kernel without IPv6, for one
+
+
+def boot_id() -> str:
+    """Tell the identity of this boot of the machine, random(4)."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()

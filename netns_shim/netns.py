@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 
-from .errors import CANNOT_ENTER, INVALID_NETNS, ShimError
+from .errors import INVALID_NETNS, ShimError
 from .libc import (
     CAP_NET_ADMIN,
     CAP_SYS_ADMIN,
@@ -18,26 +18,6 @@ from .libc import (
 )
 
 
-def is_in_place(mode: str) -> bool:
-    """Tell whether plugins can work in the caller's own netns: no shared one is entered then.
-
-    They can where the user namespace that owns that netns is the caller's own or below it: real
-    root, `rootlesskit`, the inside of Podman's rootless netns. `mode` is the key `enter`.
-
-    Raises ShimError where nothing can be entered for lack of capabilities.
-    """
-    if mode == "never":
-        return True
-    if not is_privileged():
-        raise ShimError(
-            CANNOT_ENTER,
-            "no capabilities over any network namespace",
-            "run the container runtime inside a user namespace of yours: "
-            "unshare --user --map-root-user --map-auto --mount RUNTIME",
-        )
-    return mode == "auto" and _is_ours("/proc/self/ns/net")
-
-
 def is_privileged() -> bool:
     """Tell whether this process may enter, make and mount what belongs to its user namespace."""
     needed = 1 << CAP_SYS_ADMIN | 1 << CAP_NET_ADMIN
@@ -46,7 +26,8 @@ def is_privileged() -> bool:
     return int(tail.split(None, 1)[0], 16) & needed == needed
 
 
-def _is_ours(path: str) -> bool:
+def is_ours(path: str) -> bool:
+    """Tell whether the user namespace that owns a netns is the caller's own or below it."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.close(ns_userns(fd))
@@ -110,8 +91,8 @@ def check_container_netns(path: str) -> None:
         raise ShimError(
             INVALID_NETNS,
             f"no power over the network namespace {path!r}",
-            "the user namespace that owns it is not the caller's and not below it; "
-            "run the container runtime in the user namespace in which it makes its containers",
+            "it belongs to another user namespace, and no power reaches from one into another: "
+            "make the container in that of netns-shim, with `netns-shim unshare -- RUNTIME`",
         ) from None
     except OSError as error:
         raise ShimError(

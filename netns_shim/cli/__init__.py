@@ -9,9 +9,16 @@ import sys
 
 from .. import __version__
 from ..skel import as_shim_error
-from . import gc, install, refresh, run, status
+from . import gc, install, refresh, run, status, unshare
 
-COMMANDS = {"status": status, "run": run, "gc": gc, "refresh": refresh, "install": install}
+COMMANDS = {
+    "status": status,
+    "run": run,
+    "unshare": unshare,
+    "gc": gc,
+    "refresh": refresh,
+    "install": install,
+}
 
 
 def main(arguments: list[str]) -> int:

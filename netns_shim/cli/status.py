@@ -9,7 +9,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .. import references, result, state
+from .. import holder, references, result, state
+from ..netns import is_privileged
 
 if TYPE_CHECKING:
     import argparse
@@ -30,7 +31,10 @@ def main(arguments: argparse.Namespace) -> int:
     # The kernel takes interface names that are no text.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    found = collect(state.base_dir(os.environ, arguments.state_dir))
+    base = state.base_dir(os.environ, arguments.state_dir)
+    if not is_privileged():
+        holder.look(base)
+    found = collect(base)
     print(json.dumps(found, indent=2) if arguments.json else describe(found))
     return 0
 
