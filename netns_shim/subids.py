@@ -16,7 +16,12 @@ Extent = list[int]
 def wanted() -> dict[str, list[Extent]]:
     """Give the maps by kind: the caller is root, and his subordinate IDs come after that."""
     own = {"uid": os.geteuid(), "gid": os.getegid()}
-    return {kind: _map(own[kind], _ranges(path)) for kind, path in FILES.items()}
+    names = {str(own["uid"])}
+    try:
+        names.add(pwd.getpwuid(own["uid"]).pw_name)
+    except KeyError:
+        pass  # not every user has a name
+    return {kind: _map(own[kind], _ranges(path, names)) for kind, path in FILES.items()}
 
 
 def _map(own: int, ranges: list[tuple[int, int]]) -> list[Extent]:
@@ -27,14 +32,8 @@ def _map(own: int, ranges: list[tuple[int, int]]) -> list[Extent]:
     return extents
 
 
-def _ranges(path: str) -> list[tuple[int, int]]:
-    """Read the ranges of the caller; lines that make no sense are nobody's."""
-    uid = os.geteuid()
-    names = {str(uid)}
-    try:
-        names.add(pwd.getpwuid(uid).pw_name)
-    except KeyError:
-        pass  # not every user has a name
+def _ranges(path: str, names: set[str]) -> list[tuple[int, int]]:
+    """Read the ranges of a user; lines that make no sense are nobody's."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             lines = [line.strip().split(":") for line in file]

@@ -15,7 +15,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from . import child, interrupt
-from .errors import CANNOT_ENTER, ShimError, warn
+from .errors import CANNOT_ENTER, INTERRUPTED, ShimError, warn
 from .invoke import DEFAULT_PATH
 from .libc import CLONE_NEWNS, CLONE_NEWUSER, MS_REC, MS_SLAVE, mount, setns, unshare
 
@@ -177,15 +177,20 @@ def _map_all(pid: int, kind: str, extents: list[Extent]) -> str:
     if program is None:
         return f"{name} is not installed (package uidmap or shadow-utils)"
     numbers = [str(number) for extent in extents for number in extent]
-    status, _, stderr = child.run(
-        program,
-        {"PATH": DEFAULT_PATH},
-        b"",
-        arguments=[str(pid), *numbers],
-        name=name,
-        what=WHAT,
-        timeout=START_SECONDS,
-    )
+    try:
+        status, _, stderr = child.run(
+            program,
+            {"PATH": DEFAULT_PATH},
+            b"",
+            arguments=[str(pid), *numbers],
+            name=name,
+            what=WHAT,
+            timeout=START_SECONDS,
+        )
+    except ShimError as error:
+        if error.code == INTERRUPTED:
+            raise
+        return str(error)
     return "" if status == 0 else child.explain(f"{name} has failed", stderr)
 
 
