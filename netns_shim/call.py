@@ -125,7 +125,7 @@ def recall(environ: Mapping[str, str], record: Json) -> Request | None:
 def _are_names(given: dict[str, str]) -> bool:
     # They become a file name again, and variables of plugins.
     return (
-        cni.NAME.fullmatch(given["network"]) is not None
+        cni.is_name(given["network"])
         and not cni.container_id_problem(given["containerID"])
         and not cni.ifname_problem(given["ifname"])
         and not any("\0" in given[key] for key in ("netns", "args", "path"))

@@ -6,10 +6,10 @@ Not `subprocess`, whose import costs 7 ms and which does not bound what it reads
 
 from __future__ import annotations
 
+import _signal as signal  # not `signal`, which imports `enum`, and that half of the rest
 import errno
 import os
 import select
-import signal
 import time
 
 from . import interrupt
@@ -50,8 +50,8 @@ def run(
     it leaves running in the background is not waited for, even if that holds its stdout.
 
     `name` and `what` are what errors call the executable and this call of it; `timeout` is in
-    seconds. Raises ShimError (code 100, 101 where the time is over, 105 where a signal to this
-    process says to stop).
+    seconds. Raises ShimError (code 100, or 101 where the time is over), Stopped where a signal to
+    this process says to.
     """
     interrupt.check(what)
     (child_in, to_child), (from_child, child_out), (log, child_log) = _pipes()

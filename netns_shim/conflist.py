@@ -85,7 +85,7 @@ def _read(path: str) -> Json:
         # One plugin alone, in a file that ends with .conf or .json.
         conf = {**conf, "plugins": [conf]}
     name, plugins = conf.get("name"), conf["plugins"]
-    if not isinstance(name, str) or not cni.NAME.fullmatch(name):
+    if not isinstance(name, str) or not cni.is_name(name):
         raise ShimError(INVALID_NETWORK_CONFIG, f"{path}: missing or invalid network name")
     if not _are_entries(plugins):
         raise ShimError(INVALID_NETWORK_CONFIG, f"{path}: 'plugins' must be a list of objects")

@@ -42,8 +42,11 @@ class ShimError(Exception):
         return f"{self.message}: {self.details}" if self.details else self.message
 
 
-class Stopped(ShimError):
-    """A signal has said to stop. Whoever collects failures and goes on must not collect this."""
+class Stopped(Exception):
+    """A signal has said to stop; the text says what was stopped by which.
+
+    No ShimError, as it is not for those who go on after a failure.
+    """
 
 
 class PluginFailed(ShimError):

@@ -15,7 +15,7 @@ from typing import Any
 from . import conf, leases, references, state
 from .call import Call, recall
 from .enter import CNI_STATE
-from .errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError, Stopped
+from .errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
 from .place import Shared, is_in_place
 from .request import Request
 from .signs import Signs, identity_of
@@ -45,8 +45,6 @@ def collect(
             continue
         try:
             _delete_stale(call, name, began, detach)
-        except Stopped:
-            raise
         except (ShimError, OSError) as error:
             problems.append(f"{name}: {error}")
     # A runtime that names it knows better than we do.
@@ -188,8 +186,6 @@ class _Sweep:
                     guard.drop()
                     self._place.leave()
                 is_removed = not self._where.exists()
-        except Stopped:
-            raise
         except (ShimError, OSError) as error:
             self._add("failed", why=str(error))
         return {"name": self._where.name, **self._found, "isRemoved": is_removed}
@@ -242,8 +238,6 @@ class _Sweep:
                 request = _request_of(self._environ, record["file"], record)
                 self._detach(Call(request, self._place), reference)
             self._add("deleted", **names)
-        except Stopped:
-            raise
         except (ShimError, OSError) as error:
             self._add("failed", **names, why=str(error))
         finally:

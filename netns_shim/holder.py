@@ -11,12 +11,10 @@ Making and ending are done under a lock of their own.
 
 from __future__ import annotations
 
-import atexit
 import fcntl
-import json
 import os
 
-from . import decoding, host, state
+from . import decoding, encoding, host, interrupt, skel, state
 from .errors import CANNOT_ENTER, ShimError, warn
 from .libc import CLONE_NEWNS, CLONE_NEWUSER, setns
 from .state import start_time
@@ -268,13 +266,13 @@ def _set(user: int, mounts: int) -> None:
 
 def _stay(base: str, fd: int) -> None:
     _joined[:] = [(base, fd)]
-    atexit.register(_at_exit, os.getpid())
+    skel.at_end.append(_leave_at_end)
 
 
-def _at_exit(pid: int) -> None:
+def _leave_at_end() -> None:
+    interrupt.disregard()
     try:
-        if os.getpid() == pid:
-            leave()
+        leave()
     except (OSError, ShimError) as error:
         warn(f"leaving the user namespace: {error}")
 
@@ -311,6 +309,6 @@ def _read(fd: int) -> Json:
 
 def _write(fd: int, record: Json) -> None:
     # Into the file, not by a rename: this inode carries the locks.
-    text = json.dumps(record, indent=2).encode() + b"\n"
+    text = encoding.pretty(record).encode() + b"\n"
     os.pwrite(fd, text, 0)
     os.ftruncate(fd, len(text))

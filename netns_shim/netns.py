@@ -40,7 +40,7 @@ def is_ours(path: str) -> bool:
 
 def is_initial_userns() -> bool:
     """Tell whether this process is in the user namespace that the machine began with."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
+    with open("/proc/self/uid_map", encoding="utf-8") as file:
         return file.read().split() == ["0", "0", "4294967295"]
 
 

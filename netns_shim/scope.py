@@ -12,7 +12,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from . import child
-from .errors import INTERRUPTED, ShimError, warn
+from .errors import ShimError, warn
 from .invoke import with_path
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def move(pid: int, name: str, uid: str, environ: Mapping[str, str]) -> None:
     """Move a process into a scope `netns-shim-NAME-PID.scope` of the user's service manager.
 
     `uid` is the user's ID outside of any user namespace. Nothing happens where there is no systemd
-    or no bus; a failure is a warning. Raises ShimError (code 105) where a signal says to stop.
+    or no bus; a failure is a warning. Raises Stopped where a signal says so.
     """
     program = shutil.which("busctl", path=with_path(environ)["PATH"])
     bus = _bus(uid, environ)
@@ -48,8 +48,6 @@ def move(pid: int, name: str, uid: str, environ: Mapping[str, str]) -> None:
         )
         problem = "" if status == 0 else child.explain("busctl has failed", stderr)
     except ShimError as error:
-        if error.code == INTERRUPTED:
-            raise
         problem = str(error)
     if problem:
         warn(f"{name} (PID {pid}) stays in the cgroup of its caller, and ends with it: {problem}")

@@ -6,17 +6,18 @@ This is the one place where an error becomes an answer. Exactly one document is 
 
 from __future__ import annotations
 
+import _signal as signal  # see `child`
 import errno
 import os
 import select
-import signal
 import sys
 
 from . import interrupt
-from .errors import INTERNAL, IO_FAILURE, ShimError, warn, warnings
+from .errors import INTERNAL, INTERRUPTED, IO_FAILURE, ShimError, Stopped, warn, warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     class Face(Protocol):
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
             """Undo what was answered, because nobody got the answer."""
 
 
+# What is to be done after the answer, before this process ends.
+at_end: list[Callable[[], None]] = []
 # What a runtime may send, in bytes: far more than any configuration has.
 MAXIMUM_INPUT = 16 << 20
 
@@ -111,6 +114,8 @@ def as_shim_error(error: Exception) -> ShimError:
         return error
     if isinstance(error, OSError):
         return ShimError(IO_FAILURE, error.strerror or str(error), str(error.filename or ""))
+    if isinstance(error, Stopped):
+        return ShimError(INTERRUPTED, str(error))
     if isinstance(error, MemoryError):
         return ShimError(IO_FAILURE, "not enough memory")
     if isinstance(error, ModuleNotFoundError):

@@ -144,7 +144,7 @@ def base_dir(environ: Mapping[str, str], override: str = "") -> str:
 def outer_uid() -> str:
     """Tell the user's ID as the parent user namespace knows it, user_namespaces(7)."""
     euid = os.geteuid()
-    with open("/proc/self/uid_map", encoding="ascii") as file:
+    with open("/proc/self/uid_map", encoding="utf-8") as file:
         for line in file:
             inside, outside, count = map(int, line.split())
             if inside <= euid < inside + count:

@@ -15,7 +15,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from . import child, interrupt
-from .errors import CANNOT_ENTER, INTERRUPTED, ShimError, warn
+from .errors import CANNOT_ENTER, ShimError, warn
 from .invoke import DEFAULT_PATH
 from .libc import CLONE_NEWNS, CLONE_NEWUSER, MS_REC, MS_SLAVE, mount, setns, unshare
 
@@ -188,8 +188,6 @@ def _map_all(pid: int, kind: str, extents: list[Extent]) -> str:
             timeout=START_SECONDS,
         )
     except ShimError as error:
-        if error.code == INTERRUPTED:
-            raise
         return str(error)
     return "" if status == 0 else child.explain(f"{name} has failed", stderr)
 

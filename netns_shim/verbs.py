@@ -17,7 +17,6 @@ from .errors import (
     NOT_AVAILABLE,
     UNKNOWN_CONTAINER,
     ShimError,
-    Stopped,
     warn,
 )
 from .references import ADDING, DELETING, LIVE
@@ -229,8 +228,6 @@ def gc(request: Request) -> None:
             try:
                 with call.nowhere() if guard is None else call.inside(place.open_as_is()):
                     call.chain.forward("GC")
-            except Stopped:
-                raise
             except (ShimError, OSError) as error:
                 problems.append(str(error))
     finally:

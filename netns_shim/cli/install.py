@@ -94,8 +94,10 @@ def launcher() -> str:
     for path in [interpreter, *paths]:
         _warn_if_private(path)
     return (
-        f"{shebang}\n{MARK}\nimport sys\n\nsys.path += {paths!r}\n\n"
-        "from netns_shim.main import main\n\nsys.exit(main(sys.argv))\n"
+        f"{shebang}\n{MARK}\nimport gc\nimport sys\n\n"
+        # A call ends before there is anything to collect.
+        f"gc.disable()\nsys.path += {paths!r}\n\n"
+        "from netns_shim.main import run\n\nrun()\n"
     )
 
 

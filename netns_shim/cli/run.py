@@ -11,7 +11,7 @@ import os
 import sys
 
 from .. import conf, enter, references, state
-from ..cni import NAME
+from ..cni import is_name
 from ..errors import INVALID_ENVIRONMENT, ShimError
 from ..place import Shared, is_in_place
 from . import keeper
@@ -53,7 +53,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def place_of(name: str, state_dir: str) -> state.State:
     """Give the state of a shared netns by its name; ShimError (code 4) where it is no name."""
-    if not NAME.fullmatch(name):
+    if not is_name(name):
         raise ShimError(INVALID_ENVIRONMENT, f"not a name for a netns: {name!r}")
     return state.State(state.base_dir(os.environ, state_dir), name)
 
