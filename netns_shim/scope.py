@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from typing import TYPE_CHECKING
 
-from . import child
+from . import child, interrupt, turn
 from .errors import ShimError, warn
 from .invoke import with_path
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 # sd_booted(3)
 BOOTED = "/run/systemd/system"
 SECONDS = 5
+# systemd answers before it moves anything, and says nothing where it then may not.
+MOVE_SECONDS = 1
 MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
 METHOD = ("org.freedesktop.systemd1.Manager", "StartTransientUnit")
 
@@ -46,8 +49,8 @@ def move(pid: int, name: str, uid: str, environ: Mapping[str, str]) -> None:
             what="moving a process to its own scope",
             timeout=SECONDS,
         )
-        problem = "" if status == 0 else child.explain("busctl has failed", stderr)
-    except ShimError as error:
+        problem = child.explain("busctl has failed", stderr) if status else _await(pid, unit)
+    except (ShimError, FileNotFoundError, ProcessLookupError) as error:
         problem = str(error)
     if problem:
         warn(f"{name} (PID {pid}) stays in the cgroup of its caller, and ends with it: {problem}")
@@ -64,6 +67,18 @@ def command(unit: str, pid: int) -> list[str]:
     ]
     call = [*MANAGER, *METHOD, "ssa(sv)a(sa(sv))", unit, "fail", "4", *properties, "0"]
     return ["--user", f"--timeout={SECONDS}", "call", *call]
+
+
+def _await(pid: int, unit: str) -> str:
+    """Wait until a process is in its scope; say that it is not, or nothing."""
+    deadline = time.monotonic() + MOVE_SECONDS
+    while time.monotonic() < deadline:
+        interrupt.check("moving a process to its own scope")
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
+            if any(line.rstrip().endswith(f"/{unit}") for line in file):
+                return ""
+        time.sleep(turn.PAUSE)
+    return "systemd has taken the order, and not moved it"
 
 
 def _bus(uid: str, environ: Mapping[str, str]) -> str:
