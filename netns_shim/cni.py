@@ -153,7 +153,7 @@ def parse(environ: Mapping[str, str], text: bytes) -> Request:
     verb = check_environment(environ)
     conf = decode(text)
     version = config_version(conf)
-    network = _network_name(conf)
+    network = network_name(conf)
     since = _SINCE.get(verb, OLDEST_VERSION)
     if SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
         raise ShimError(
@@ -258,7 +258,8 @@ def about() -> str:
     )
 
 
-def _network_name(conf: Json) -> str:
+def network_name(conf: Json) -> str:
+    """Return the name of the network; `ShimError` 7 where there is none or it is malformed."""
     name = conf.get("name")
     if not isinstance(name, str) or not name:
         raise ShimError(INVALID_NETWORK_CONFIG, "missing network name")

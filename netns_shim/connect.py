@@ -7,7 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import host, process, resolvconf, scope, uplink
+from . import host, netns, process, resolvconf, scope, uplink
 from .errors import ShimError, warn
 from .state import outer_uid, remove_special, start_time, write_atomically
 
@@ -46,10 +46,11 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
         "pid": pid,
         "startTime": start_time(pid) if pid else None,
         "tapDescriptor": process.descriptor(pid, uplink.TUN) if pid else None,
-        "bootID": host.boot_id(),
+        "bootID": netns.boot_id(),
         "mountNamespace": os.stat("/proc/self/ns/mnt").st_ino,
         "userNamespace": os.stat("/proc/self/ns/user").st_ino,
         "netns": os.stat(state.pin).st_ino,
+        "hostNetns": os.stat("/proc/self/ns/net").st_ino,
         "interface": interface,
         "addresses": addresses,
         "dnsForwarders": [f for f in chosen.forwarders if (":" in f) in families],
@@ -89,7 +90,7 @@ def disconnect(state: State) -> None:
     """End the uplink, whether it is in the record or was never written down."""
     record = state.uplink()
     known = []
-    is_ours = record.get("bootID") == host.boot_id()
+    is_ours = record.get("bootID") == netns.boot_id()
     if is_ours and isinstance(record.get("pid"), int) and isinstance(record.get("startTime"), int):
         known.append((record["pid"], record["startTime"]))
     # One that was started and not yet written down when its starter was killed.

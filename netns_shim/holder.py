@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from . import decoding, encoding, host, interrupt, skel, state
+from . import decoding, encoding, interrupt, netns, skel, state
 from .errors import CANNOT_ENTER, ShimError, warn
 from .libc import CLONE_NEWNS, CLONE_NEWUSER, setns
 from .state import start_time
@@ -211,14 +211,14 @@ def _is_changed(record: Json) -> bool:
 
 
 def _identity(pid: int) -> Json:
-    record: Json = {"pid": pid, "startTime": start_time(pid), "bootID": host.boot_id()}
+    record: Json = {"pid": pid, "startTime": start_time(pid), "bootID": netns.boot_id()}
     for key, kind in _NAMESPACES.items():
         record[key] = os.stat(f"/proc/{pid}/ns/{kind}").st_ino
     return record
 
 
 def _is_alive(record: Json) -> bool:
-    is_of_now = bool(record) and record.get("bootID") == host.boot_id()
+    is_of_now = bool(record) and record.get("bootID") == netns.boot_id()
     return is_of_now and start_time(record["pid"]) == record["startTime"]
 
 

@@ -55,7 +55,8 @@ def look_at_names() -> Json:
 def changes(before: Json) -> list[str]:
     """List the keys of an earlier look that have changed since; empty if none has."""
     addresses = before.get("addresses")
-    now = look(addresses if isinstance(addresses, list) else [])
+    known = addresses if isinstance(addresses, list) else []
+    now = look([address for address in known if isinstance(address, str)])
     return [key for key in now if key in before and before[key] != now[key]]
 
 
@@ -105,9 +106,3 @@ def _lines(path: str) -> list[bytes]:
             return file.readlines()
     except OSError:
         return []  # a kernel without IPv6, for one
-
-
-def boot_id() -> str:
-    """Tell the identity of this boot of the machine, random(4)."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()

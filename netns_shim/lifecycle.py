@@ -17,7 +17,7 @@ from .errors import CANNOT_ENTER, INVALID_ENVIRONMENT, UPLINK_FAILED, ShimError,
 from .state import HOLDER, is_alive, is_private, make_below, make_private, remove_special
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from contextlib import AbstractContextManager
 
     from .state import State
@@ -31,7 +31,7 @@ REFRESH = "`netns-shim refresh` renews it"
 
 def create(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) -> None:
     """Make the netns, unless somebody else just did; `wanted` is the configured uplink."""
-    chosen = uplink.choose(wanted, environ)
+    chosen = uplink.check(wanted, environ)
     with _locked(state):
         if state.exists():
             return
@@ -70,7 +70,7 @@ def repair(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) 
             warn(f"the uplink of the shared netns {state.name!r} {what} and is started again")
             connect.disconnect(state)
         _make_directories(state)
-        connect.connect(state, uplink.choose(wanted, environ), wanted)
+        connect.connect(state, uplink.check(wanted, environ), wanted)
 
 
 def _pin_again(state: State, record: Json) -> bool:
@@ -178,6 +178,36 @@ def destroy(state: State) -> None:
     with _locked(state):
         if not os.path.isdir(state.refs):
             _clear(state)
+    _end_holder(state)
+
+
+def destroy_despite(state: State, left: Collection[str]) -> bool:
+    """Remove a netns with these references in it; False, and nothing done, where others are.
+
+    Whoever holds one of them finds it gone, as after a DEL.
+    """
+    with _locked(state):
+        refuse_if_elsewhere(state)
+        names = set(os.listdir(state.refs)) if os.path.isdir(state.refs) else set()
+        if names - set(left):
+            return False
+        for name in names:
+            mounts.remove_tree(f"{state.refs}/{name}")
+        try:
+            os.rmdir(state.refs)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            return False  # somebody has come in this moment
+        _clear(state)
+    _end_holder(state)
+    return True
+
+
+def _end_holder(state: State) -> None:
+    """End the user's own user namespace with the last netns in it, whoever calls."""
     if os.path.lexists(f"{state.base}/{HOLDER}"):
         from . import holder  # only where there is one: this call may need none itself
 
@@ -194,10 +224,14 @@ def refuse_if_elsewhere(state: State) -> None:
     """Refuse to touch a netns that lives in a mount namespace other than ours."""
     record = state.uplink()
     there = record.get("mountNamespace")
+    # The number alone may be that of one that is gone; while the uplink lives, its owner is not.
+    is_here = there == os.stat("/proc/self/ns/mnt").st_ino and (
+        record.get("userNamespace") == os.stat("/proc/self/ns/user").st_ino
+    )
     if (
         netns.identity(state.pin, is_ours=True) is not None
-        or record.get("bootID") != host.boot_id()
-        or there == os.stat("/proc/self/ns/mnt").st_ino
+        or record.get("bootID") != netns.boot_id()
+        or is_here
     ):
         return
     pid = record.get("pid") if record.get("pid") and is_alive(record) else process.within(there)
@@ -214,7 +248,7 @@ def refuse_if_elsewhere(state: State) -> None:
 
 def _forget_other_boot(state: State) -> None:
     """Drop what an earlier boot left: its attachments and their addresses are gone with it."""
-    if state.uplink().get("bootID") == host.boot_id():
+    if state.uplink().get("bootID") == netns.boot_id():
         return
     for name in os.listdir(state.refs):
         path = f"{state.refs}/{name}"

@@ -79,6 +79,15 @@ def identity(path: str, *, is_ours: bool = False) -> list[int] | None:
     return [info.st_dev, info.st_ino]
 
 
+def boot_id() -> str:
+    """Tell the identity of this boot of the machine, random(4).
+
+    After the next one all namespaces are others, and some have the numbers of those before.
+    """
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
+        return file.read().strip()
+
+
 def check_container_netns(path: str) -> None:
     """Refuse a CNI_NETNS that no plugin could attach, before anything is made for it."""
     try:

@@ -13,7 +13,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import host, mounts, netns, state
+from . import mounts, netns, state
 from .errors import warn
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def of(before: Json, base: str, path: str) -> Iterator[Namespaces | None]:
     The mount namespace is None where only the user namespace is left. `path` is the record's.
     """
     found = None
-    if before.get("bootID") == host.boot_id():
+    if before.get("bootID") == netns.boot_id():
         candidates = [*_users(path), *(uplink["pid"] for _, uplink in _alive(base, before))]
         for pid in candidates:
             found = found or _open(pid, before)
@@ -99,7 +99,8 @@ def move_records(base: str, before: Json, record: Json) -> None:
         if uplink.get("mountNamespace") != before["mountNamespace"]:
             continue
         if is_revived or not (uplink.get("pid") and state.is_alive(uplink)):
-            uplink["mountNamespace"] = record["mountNamespace"]
+            for key in ("mountNamespace", "userNamespace"):
+                uplink[key] = record[key]
             state.write_atomically(where.path("uplink.json"), json.dumps(uplink, indent=2) + "\n")
 
 

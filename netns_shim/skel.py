@@ -12,7 +12,7 @@ import os
 import select
 import sys
 
-from . import interrupt
+from . import interrupt, log
 from .errors import INTERNAL, INTERRUPTED, IO_FAILURE, ShimError, Stopped, warn, warnings
 
 TYPE_CHECKING = False
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Face(Protocol):
-        """One call of whoever calls plugins, by whichever wire."""
+        """One call of whoever calls plugins, by whichever wire.
+
+        `verb` is what is asked for in the caller's own word, which need not make sense.
+        """
+
+        verb: str
 
         def prepare(self) -> bool:
             """Refuse what can be refused before stdin is read; tell whether it is to be."""
@@ -46,6 +51,7 @@ def serve(face: Face, stdin: int, stdout: int) -> int:
     """Serve one call over open descriptors; give the exit status."""
     text = b""
     warnings.clear()
+    log.begin(face.verb, os.environ)
     was_open = is_open(stdout)
     try:
         if face.prepare():
@@ -55,17 +61,21 @@ def serve(face: Face, stdin: int, stdout: int) -> int:
         answer = face.answer(text)
     except Exception as error:
         failure = as_shim_error(error)
+        said = str(failure)
         # Callers throw stderr away where a call fails; what explains it has to be in the answer.
         failure.details = "; ".join(filter(None, [failure.details, *warnings]))
         deliver(stdout, face.failure(failure, text).encode(), is_open=was_open)
+        log.end("failed", error=said, code=failure.code)
         return 1
     if deliver(stdout, answer.encode(), is_open=was_open):
+        log.end(answer=answer)
         return 0
     interrupt.disregard()
     try:
         face.undo()
     except Exception as error:
         warn(f"undoing what nobody knows of: {as_shim_error(error)}")
+    log.end("unheard")
     return 1
 
 

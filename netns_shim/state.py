@@ -261,7 +261,12 @@ def _is_at(fd: int, path: str) -> bool:
 
 def now() -> str:
     """Tell the time as RFC 3339 has it, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return rfc3339(time.time())
+
+
+def rfc3339(seconds: float) -> str:
+    """Write a time, in seconds since 1970, as RFC 3339 has it, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def start_time(pid: int) -> int:

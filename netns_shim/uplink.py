@@ -217,13 +217,17 @@ def choose(wanted: Mapping[str, Any], environ: Mapping[str, str]) -> Uplink:
     )
 
 
-def check(wanted: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-    """Raise ShimError (code 102) where the uplink that is asked for cannot be started."""
+def check(wanted: Mapping[str, Any], environ: Mapping[str, str]) -> Uplink:
+    """Choose an uplink; raise ShimError (code 102) where it is known that it cannot be started.
+
+    pasta itself does not name the device that it misses.
+    """
     chosen = choose(wanted, environ)
     if not isinstance(chosen, Nothing) and not os.access(TUN, os.R_OK | os.W_OK):
         raise ShimError(
             UPLINK_FAILED, f"{TUN} cannot be used", "load the module tun; its mode is to be 0666"
         )
+    return chosen
 
 
 def program_path(name: str, environ: Mapping[str, str]) -> str:

@@ -54,8 +54,7 @@ def add(request: Request) -> Json:
             _end_orphans(reference)
         with call.turn(), call.inside(fd):
             if leftover is not None:
-                warn(f"removing what is left of an earlier attachment: {call.name}")
-                Call(leftover, place).chain.delete(reference.record.get("result"))
+                _delete_leftover(Call(leftover, place), reference.record, fd)
             result = _attach(call, reference)
     except BaseException:
         interrupt.disregard()
@@ -67,6 +66,14 @@ def add(request: Request) -> Json:
     return result
 
 
+def _delete_leftover(call: Call, record: Json, fd: int) -> None:
+    """Do the DEL of an earlier attachment, as that of the call itself would be done."""
+    warn(f"removing what is left of an earlier attachment: {call.name}")
+    if _is_gone(call.request.netns, record, fd):
+        call.chain.lose_netns()
+    call.chain.delete(record.get("result"))
+
+
 def _attach(call: Call, reference: Reference) -> Json:
     request = call.request
     reference.write(
@@ -76,6 +83,7 @@ def _attach(call: Call, reference: Reference) -> Json:
         ifname=request.ifname,
         netns=request.netns,
         netnsID=netns.identity(request.netns),
+        bootID=netns.boot_id(),
         args=request.args,
         path=request.path,
         conf=request.conf,
@@ -104,7 +112,8 @@ def _refuse_if_attached(reference: Reference, request: Request) -> None:
     """Refuse a second ADD of a living attachment; one whose container is gone is no obstacle."""
     if reference.is_ours or reference.phase != LIVE:
         return
-    if reference.record.get("netnsID") == netns.identity(request.netns):
+    known = reference.record.get("netnsID")
+    if known == netns.identity(request.netns) and not _is_of_other_boot(reference.record):
         raise ShimError(
             ALREADY_ATTACHED,
             f"container {request.container_id!r} is already attached to network "
@@ -184,9 +193,14 @@ def _is_gone(path: str, record: Json, fd: int | None) -> bool:
     if fd is None:
         return True
     found = netns.identity(path)
-    if not netns.is_other(path, fd):
+    if not netns.is_other(path, fd) or _is_of_other_boot(record):
         return True
     return found is None or found != (record.get("netnsID") or found)
+
+
+def _is_of_other_boot(record: Json) -> bool:
+    """Tell whether an attachment went with an earlier boot: no namespace is its any more."""
+    return "bootID" in record and record["bootID"] != netns.boot_id()
 
 
 def check(request: Request) -> None:

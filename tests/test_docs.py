@@ -137,8 +137,8 @@ def test_by_hand(world):
     """What the README says to type works, and leaves nothing."""
     home = world.env["HOME"]
     env = {**world.env, "PATH": f"/opt/netns-shim/bin:{world.env['PATH']}"}
-    install = re.search(r"netns-shim install (\S+)", README)[1].replace("~", home)
-    world.run(["netns-shim", "install", install], env=env, check=True)
+    (install,) = re.findall(r"^    (netns-shim install)$", README, re.M)
+    world.run(install.split(), env=env, check=True)
 
     typed = f"cd {home}\n" + block(README, "sh")
     done = world.run(["sh", "-eux"], env=env, input=typed)
@@ -147,7 +147,7 @@ def test_by_hand(world):
     shown = done.stdout
     assert '"address": "10.89.1.2/24"' in shown
     assert re.search(r"^eth0@\S+ +UP +10\.89\.1\.2/24", shown, re.M)
-    assert "rootless: c1 eth0 10.89.1.2/24" in shown
+    assert "── ● c1  eth0  10.89.1.2/24  rootless  " in shown
     assert re.search(r"^cni-rootless +UP +10\.89\.1\.1/24", shown, re.M)
     assert "no shared network namespace is up" in shown
     assert until(lambda: world.leftovers() == [])

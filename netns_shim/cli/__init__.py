@@ -9,15 +9,36 @@ import sys
 
 from .. import __version__
 from ..skel import as_shim_error
-from . import gc, install, refresh, run, status, unshare
+from . import (
+    gc,
+    graph,
+    install,
+    refresh,
+    run,
+    schema,
+    show,
+    status,
+    stop,
+    uninstall,
+    unshare,
+    validate,
+    wrap,
+)
 
 COMMANDS = {
     "status": status,
+    "show": show,
+    "graph": graph,
     "run": run,
     "unshare": unshare,
     "gc": gc,
     "refresh": refresh,
+    "stop": stop,
     "install": install,
+    "uninstall": uninstall,
+    "validate": validate,
+    "wrap": wrap,
+    "schema": schema,
 }
 
 
