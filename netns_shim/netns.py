@@ -18,6 +18,15 @@ from .libc import (
 )
 
 
+def is_in_place(mode: str) -> bool:
+    """Tell whether plugins can work in this process's netns: no shared one is entered then.
+
+    They can where the user namespace that owns that netns is this process's or below it: real
+    root, `rootlesskit`, the inside of Podman's rootless netns. `mode` is the key `enter`.
+    """
+    return mode == "never" or (mode == "auto" and _is_ours("/proc/self/ns/net"))
+
+
 def is_privileged() -> bool:
     """Tell whether this process may enter, make and mount what belongs to its user namespace."""
     needed = 1 << CAP_SYS_ADMIN | 1 << CAP_NET_ADMIN
@@ -26,8 +35,7 @@ def is_privileged() -> bool:
     return int(tail.split(None, 1)[0], 16) & needed == needed
 
 
-def is_ours(path: str) -> bool:
-    """Tell whether the user namespace that owns a netns is the caller's own or below it."""
+def _is_ours(path: str) -> bool:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.close(ns_userns(fd))

@@ -43,21 +43,16 @@ LAST_ONES = 8
 
 
 def is_in_place(mode: str, base: str) -> bool:
-    """Tell whether plugins can work in the caller's own netns: no shared one is entered then.
-
-    They can where the user namespace that owns that netns is the caller's own or below it: real
-    root, `rootlesskit`, the inside of Podman's rootless netns. `mode` is the key `enter`.
+    """Tell whether plugins can work in the caller's own netns, as `netns.is_in_place`.
 
     A caller without capabilities is in a user namespace of his own after that, the one of the
     state directory `base`. Raises ShimError (code 103) where there can be none.
     """
-    if mode == "never":
-        return True
-    if not netns.is_privileged():
+    if mode != "never" and not netns.is_privileged():
         from . import holder  # only for a user who is nobody
 
         holder.join(base)
-    return mode == "auto" and netns.is_ours("/proc/self/ns/net")
+    return netns.is_in_place(mode)
 
 
 class Shared:

@@ -106,7 +106,7 @@ COLD = {word[:-1] for line in LAYERS for word in line if word.endswith("*")}
 def imports(module: str) -> set[tuple[str, bool]]:
     """List what a module imports of ours, with whether it does so at its top."""
     found = set()
-    for path in PACKAGE.glob("cli/*.py" if module == "cli" else f"{module}.py"):
+    for path in PACKAGE.glob("cli/**/*.py" if module == "cli" else f"{module}.py"):
         tree = ast.parse(path.read_text())
         # What is imported for type checkers is imported by nobody else.
         tree.body = [node for node in tree.body if not isinstance(node, ast.If)]

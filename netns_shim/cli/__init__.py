@@ -10,6 +10,7 @@ import sys
 from .. import __version__
 from ..skel import as_shim_error
 from . import (
+    doctor,
     gc,
     graph,
     install,
@@ -22,6 +23,7 @@ from . import (
     uninstall,
     unshare,
     validate,
+    version,
     wrap,
 )
 
@@ -34,11 +36,13 @@ COMMANDS = {
     "gc": gc,
     "refresh": refresh,
     "stop": stop,
-    "install": install,
-    "uninstall": uninstall,
+    "doctor": doctor,
+    "version": version,
     "validate": validate,
     "wrap": wrap,
     "schema": schema,
+    "install": install,
+    "uninstall": uninstall,
 }
 
 
