@@ -11,7 +11,7 @@ import ipaddress
 import os
 from typing import Any
 
-from . import host, netlink, netns, references, result, state
+from . import holder, host, netlink, netns, references, result, state
 from .errors import ShimError
 from .place import Shared
 from .signs import Signs, host_side, identity_of
@@ -28,6 +28,8 @@ def collect(base: str) -> Json:
 
     Raises ShimError where that directory could be somebody else's.
     """
+    if not netns.is_privileged():
+        holder.look(base)  # where a user who is nobody sees more
     found = [look(where) for where in state.all_in(base) if where.name != state.IN_PLACE]
     return {"stateDir": base, "netns": found}
 

@@ -57,6 +57,8 @@ def run() -> NoReturn:
     At once: what Python does at its end takes a fifth of a call, and the kernel does all of it.
     """
     status = main(sys.argv)
+    for do in skel.at_end:
+        do()
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
