@@ -103,8 +103,8 @@ def boot_id() -> str:
 
     After the next one all namespaces are others, and some have the numbers of those before.
     """
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read().strip().decode()
 
 
 def check_container_netns(path: str) -> None:
