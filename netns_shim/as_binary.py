@@ -17,6 +17,7 @@ from . import (
     enter,
     interrupt,
     invoke,
+    log,
     netavark,
     netns,
     references,
@@ -81,8 +82,9 @@ class Arguments:
 def main(words: list[str]) -> int:
     """Serve whoever calls `netavark`; give the exit status."""
     environ = os.environ
+    arguments = Arguments(words)
+    log.begin(arguments.command, environ)
     try:
-        arguments = Arguments(words)
         real = driver.find({"driver": "bridge"}, [], environ)
         is_attaching = arguments.command in ("setup", "teardown") and bool(arguments.argument)
         if not is_attaching or netns.is_in_place("auto"):
@@ -93,14 +95,19 @@ def main(words: list[str]) -> int:
         attaching = _Attaching(real, arguments, environ)
         status, stdout, stderr = attaching.run()
     except Exception as error:
-        skel.write(1, netavark.format_error(skel.as_shim_error(error)).encode())
+        failure = skel.as_shim_error(error)
+        skel.write(1, netavark.format_error(failure).encode())
+        log.end("failed", error=str(failure), code=failure.code)
         return 1
     invoke.pass_on(stderr)
     if skel.deliver(1, stdout, is_open=is_open):
+        said = netavark.parse_error(stdout) if status else ""
+        log.end("failed" if status else "done", error=said)
         return status if status >= 0 else 128 - status
     interrupt.disregard()
     if status == 0 and arguments.command == "setup":
         attaching.tear_down()
+    log.end("unheard")
     return 1
 
 
@@ -112,6 +119,8 @@ class _Attaching:
         self._arguments = arguments
         self._text = _read(arguments.file)
         self._asked = netavark.decode_options(self._text)
+        networks = "+".join(self._asked["networks"])
+        log.name(f"{networks}:{self._asked['container_id']}")
         where = state.State(state.base_dir(environ), conf.DEFAULT_NETNS)
         self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
         # It is one program for all networks of the container: the first of them stands for it.

@@ -18,24 +18,25 @@ VERBS = {"ADD": "add", "DEL": "delete", "CHECK": "check", "GC": "gc", "STATUS": 
 class Face:
     """One call of a CNI runtime."""
 
-    __slots__ = ("_environ", "_load_verbs", "_request", "_verb")
+    __slots__ = ("_environ", "_load_verbs", "_request", "verb")
 
     def __init__(self, load_verbs: Callable[[], ModuleType], environ: Mapping[str, str]) -> None:
         """Take the environment of the call; `load_verbs` is for all verbs but VERSION."""
         self._load_verbs = load_verbs
         self._environ = environ
+        self.verb = environ.get("CNI_COMMAND", "")
 
     def prepare(self) -> bool:
         """Refuse what can be refused before stdin is read."""
-        self._verb = cni.check_environment(self._environ)
+        cni.check_environment(self._environ)
         return True
 
     def answer(self, text: bytes) -> str:
         """Do what is asked for; give what goes to stdout."""
-        if self._verb == "VERSION":
+        if self.verb == "VERSION":
             return cni.version_answer(text)
         self._request = cni.parse(self._environ, text)
-        result = getattr(self._load_verbs(), VERBS[self._verb])(self._request)
+        result = getattr(self._load_verbs(), VERBS[self.verb])(self._request)
         return "" if result is None else cni.format_result(result)
 
     def failure(self, error: ShimError, text: bytes) -> str:
@@ -44,5 +45,5 @@ class Face:
 
     def undo(self) -> None:
         """Detach what was attached, because nobody got the result."""
-        if self._verb == "ADD":
+        if self.verb == "ADD":
             self._load_verbs().delete(self._request)

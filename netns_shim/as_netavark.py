@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 class Face:
     """One call of netavark, or of Podman, which calls `create` itself."""
 
-    __slots__ = ("_arguments", "_command", "_environ", "_request")
+    __slots__ = ("_arguments", "_environ", "_request", "verb")
 
     def __init__(self, arguments: list[str], environ: Mapping[str, str]) -> None:
-        self._command, *self._arguments = arguments
+        self.verb, *self._arguments = arguments
         # A CNI_COMMAND and the like can be inherited from anybody.
         self._environ = {k: v for k, v in environ.items() if k == "CNI_PATH" or k[:4] != "CNI_"}
 
     def prepare(self) -> bool:
         """Refuse what can be refused before stdin is read; for `info` it is not to be."""
-        wanted = 1 if self._command in ("setup", "teardown") else 0
+        wanted = 1 if self.verb in ("setup", "teardown") else 0
         if len(self._arguments) != wanted or not all(self._arguments):
             what = "the path of a network namespace" if wanted else "nothing"
-            raise ShimError(INVALID_NETWORK_CONFIG, f"{self._command} takes {what} as argument")
-        return self._command != "info"
+            raise ShimError(INVALID_NETWORK_CONFIG, f"{self.verb} takes {what} as argument")
+        return self.verb != "info"
 
     def answer(self, text: bytes) -> str:
         """Do what is asked for; give what goes to stdout."""
-        if self._command == "info":
+        if self.verb == "info":
             return netavark.format_info()
-        if self._command == "create":
+        if self.verb == "create":
             from . import create  # jsonschema and more: a network is made once
 
             return create.complete(netavark.decode_network(text), self._environ)
         asked = netavark.decode_exec(text)
-        if self._command == "setup":
+        if self.verb == "setup":
             self._request = _request("ADD", asked, self._arguments[0], self._environ)
             return _setup(asked, self._request)
         _teardown(asked, self._arguments[0], self._environ)
@@ -61,7 +61,7 @@ class Face:
 
     def undo(self) -> None:
         """Detach what was attached, because nobody got the answer."""
-        if self._command == "setup":
+        if self.verb == "setup":
             verbs.delete(self._request)
 
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from . import cni, conf, enter, netns, references, state
+import os
+
+from . import cni, conf, enter, log, netns, references, state
 from .chain import Chain
 from .errors import ShimError
 from .place import InPlace, Shared
@@ -39,6 +41,7 @@ class Call:
         `where` is its place if that is known. Raises ShimError for whatever is wrong.
         """
         self.request = request
+        log.about(request)
         self.conf = conf.read(request.conf)
         self.place = request.place = where or request.place or self._place()
         state_of = self.place.state
@@ -81,7 +84,11 @@ class Call:
         if not self.was_valid:
             stamps = self.place.state.stamps
             try:
-                state.make_private(stamps)
+                # No parents: what `netns-shim stop` has removed meanwhile must not come back.
+                if not state.is_private(stamps):
+                    os.mkdir(stamps, 0o700)
+            except FileExistsError:
+                pass  # another call was faster
             except (OSError, ShimError):
                 return
             conf.remember(self.request.conf, stamps)
@@ -125,7 +132,7 @@ def recall(environ: Mapping[str, str], record: Json) -> Request | None:
 def _are_names(given: dict[str, str]) -> bool:
     # They become a file name again, and variables of plugins.
     return (
-        cni.NAME.fullmatch(given["network"]) is not None
+        cni.is_name(given["network"])
         and not cni.container_id_problem(given["containerID"])
         and not cni.ifname_problem(given["ifname"])
         and not any("\0" in given[key] for key in ("netns", "args", "path"))

@@ -6,13 +6,13 @@ Not `subprocess`, whose import costs 7 ms and which does not bound what it reads
 
 from __future__ import annotations
 
+import _signal as signal  # not `signal`, which imports `enum`, and that half of the rest
 import errno
 import os
 import select
-import signal
 import time
 
-from . import interrupt
+from . import interrupt, log
 from .errors import PLUGIN_MISBEHAVED, PLUGIN_TIMED_OUT, ShimError
 
 TYPE_CHECKING = False
@@ -50,15 +50,15 @@ def run(
     it leaves running in the background is not waited for, even if that holds its stdout.
 
     `name` and `what` are what errors call the executable and this call of it; `timeout` is in
-    seconds. Raises ShimError (code 100, 101 where the time is over, 105 where a signal to this
-    process says to stop).
+    seconds. Raises ShimError (code 100, or 101 where the time is over), Stopped where a signal to
+    this process says to.
     """
     interrupt.check(what)
-    (child_in, to_child), (from_child, child_out), (log, child_log) = _pipes()
+    (child_in, to_child), (from_child, child_out), (child_said, child_log) = _pipes()
     try:
         pid = _spawn([path, *arguments], environ, child_in, child_out, child_log)
     except (OSError, ValueError) as error:
-        for fd in (to_child, from_child, log):
+        for fd in (to_child, from_child, child_said):
             os.close(fd)
         # ValueError: an argument or a variable holds what none can, NUL for one.
         why = error.strerror if isinstance(error, OSError) else error
@@ -68,7 +68,8 @@ def run(
     finally:
         for fd in (child_in, child_out, child_log):
             os.close(fd)
-    exchange = _Exchange(pid, to_child, stdin, from_child, log)
+    exchange = _Exchange(pid, to_child, stdin, from_child, child_said)
+    began = time.monotonic()
     try:
         problem = exchange.finish(timeout, what)
     except BaseException:
@@ -77,13 +78,16 @@ def run(
         raise
     finally:
         exchange.close()
+        log.ran(what, time.monotonic() - began)
     if problem is not None:
         os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         code, text = problem
-        raise ShimError(code, f"{what} {text}", explain("it was killed", exchange.read[log]))
+        raise ShimError(
+            code, f"{what} {text}", explain("it was killed", exchange.read[child_said])
+        )
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return status, bytes(exchange.read[from_child]), bytes(exchange.read[log])
+    return status, bytes(exchange.read[from_child]), bytes(exchange.read[child_said])
 
 
 def _pipes() -> list[tuple[int, int]]:

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CNI wire without I/O: environment and text in, a `Request` or text out.
 
-It runs at every call of a runtime, so it imports no more than `json`, which brings `re` along.
+It runs at every call of a runtime, so it imports little.
 Sections are those of the CNI specification, version 1.1.0.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 
-from . import __version__, decoding
+from . import __version__, decoding, encoding
 from .decoding import shorten
 from .errors import (
     DECODING_FAILURE,
@@ -39,7 +37,12 @@ OLDEST_VERSION = SUPPORTED_VERSIONS[0]
 MAX_ATTACHMENT_BYTES = 190
 IFNAMSIZ = 16
 
-NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+
+def is_name(text: str) -> bool:
+    """Tell whether a text is a name (section 1: a letter or digit, then also `_`, `.` and `-`)."""
+    letters = text.replace("_", "a").replace(".", "a").replace("-", "a")
+    return text.isascii() and text[:1].isalnum() and letters.isalnum()
+
 
 # Section 2, "Parameters": what each verb takes, and whether it must be there. CNI_PATH is optional
 # in the text; the reference library demands it, and so does whoever has plugins to look up.
@@ -75,7 +78,7 @@ _SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 
 def container_id_problem(value: str) -> str:
     """Say what is wrong with a container ID, or nothing (section 2: same letters as a name)."""
-    return "" if NAME.fullmatch(value) else "invalid characters in CNI_CONTAINERID"
+    return "" if is_name(value) else "invalid characters in CNI_CONTAINERID"
 
 
 def ifname_problem(value: str) -> str:
@@ -150,7 +153,7 @@ def parse(environ: Mapping[str, str], text: bytes) -> Request:
     verb = check_environment(environ)
     conf = decode(text)
     version = config_version(conf)
-    network = _network_name(conf)
+    network = network_name(conf)
     since = _SINCE.get(verb, OLDEST_VERSION)
     if SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
         raise ShimError(
@@ -225,13 +228,13 @@ def spoken_version(text: bytes) -> str:
 def version_answer(text: bytes) -> str:
     """Answer VERSION (section 2): the version of the question, and all there are; never raise."""
     answer = {"cniVersion": spoken_version(text), "supportedVersions": SUPPORTED_VERSIONS}
-    return json.dumps(answer, separators=(",", ":")) + "\n"
+    return encoding.compact(answer) + "\n"
 
 
 def format_result(result: Json) -> str:
     """Write a result as the reference library does; the text is ASCII (section 5, "Success")."""
     try:
-        return json.dumps(result, indent=4)
+        return encoding.pretty(result)
     except RecursionError:
         raise ShimError(DECODING_FAILURE, "cannot write the result", "nested too deeply") from None
 
@@ -244,7 +247,7 @@ def format_error(error: ShimError, cni_version: str) -> str:
     answer = {"cniVersion": cni_version, "code": error.code, "msg": error.message}
     if error.details:
         answer["details"] = error.details
-    return json.dumps(answer, indent=4)
+    return encoding.pretty(answer)
 
 
 def about() -> str:
@@ -255,11 +258,12 @@ def about() -> str:
     )
 
 
-def _network_name(conf: Json) -> str:
+def network_name(conf: Json) -> str:
+    """Return the name of the network; `ShimError` 7 where there is none or it is malformed."""
     name = conf.get("name")
     if not isinstance(name, str) or not name:
         raise ShimError(INVALID_NETWORK_CONFIG, "missing network name")
-    if not NAME.fullmatch(name):
+    if not is_name(name):
         message = "invalid characters found in network name"
         raise ShimError(INVALID_NETWORK_CONFIG, message, f"name is {shorten(name)!r}")
     return name

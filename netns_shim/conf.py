@@ -10,11 +10,10 @@ odd about it means "not validated". This module runs at every call and imports l
 from __future__ import annotations
 
 import binascii
-import json
 import os
 
-from . import __version__
-from .cni import NAME
+from . import __version__, encoding
+from .cni import is_name
 from .errors import INVALID_NETWORK_CONFIG, ShimError
 from .state import write_atomically
 
@@ -119,7 +118,7 @@ def static_part(conf: Json) -> str:
         if key not in _RUN_TIME_KEYS and not key.startswith(_RESERVED_PREFIX)
     }
     try:
-        return json.dumps(static, sort_keys=True, separators=(",", ":"))
+        return encoding.compact(static, sort_keys=True)
     except RecursionError:
         message = "invalid configuration: nested too deeply"
         raise ShimError(INVALID_NETWORK_CONFIG, message) from None
@@ -159,7 +158,7 @@ def remember(conf: Json, stamp_dir: str) -> None:
 def _stamp_name(conf: Json, static: str) -> str:
     name = conf.get("name")
     # The wire has checked the name; `validate` reads configurations that came by no wire.
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_name(name):
         name = ""
     return f"{name}-{binascii.crc32(static.encode('ascii')):08x}"
 
@@ -205,7 +204,7 @@ def _has_shape(conf: Json) -> bool:
         and plugins != []
         and all(_is_entry(plugin) for plugin in plugins)
         and isinstance(netns, str)
-        and NAME.fullmatch(netns) is not None
+        and is_name(netns)
         and len(netns) <= MAX_NETNS_LENGTH
         and _is_uplink(conf.get("uplink", ""))
         and conf.get("enter", DEFAULT_ENTER) in ("auto", "always", "never")

@@ -26,7 +26,8 @@ PLUGIN_DIRS = (
 # In bytes: no network is that large.
 MAXIMUM_SIZE = 16 << 20
 SYSTEM_DIR = "/etc/cni/net.d"
-# Keys of an entry by which it is one of the shim, whatever name that is installed under.
+# Keys of an entry by which it is one of the shim, whatever name that is installed under; the
+# `delegate` of flannel, which need not name a plugin, is none.
 OURS = ("delegate", "plugins")
 # Keys that are the network's or the runtime's, and so not the shim's own.
 OF_CNI = ("cniVersion", "name", "type", "capabilities", *OURS)
@@ -85,43 +86,60 @@ def _read(path: str) -> Json:
         # One plugin alone, in a file that ends with .conf or .json.
         conf = {**conf, "plugins": [conf]}
     name, plugins = conf.get("name"), conf["plugins"]
-    if not isinstance(name, str) or not cni.NAME.fullmatch(name):
+    if not isinstance(name, str) or not cni.is_name(name):
         raise ShimError(INVALID_NETWORK_CONFIG, f"{path}: missing or invalid network name")
-    if not _are_entries(plugins):
+    if not are_entries(plugins):
         raise ShimError(INVALID_NETWORK_CONFIG, f"{path}: 'plugins' must be a list of objects")
-    return {"name": name, "cniVersion": _version(conf), **_unwrap(plugins, path)}
+    return {"name": name, "cniVersion": version(conf), **_unwrap(plugins, path)}
 
 
-def _are_entries(plugins: Any) -> bool:
+def are_entries(plugins: Any) -> bool:
+    """Tell whether a value is a list of objects, one at least."""
     return (
         isinstance(plugins, list) and bool(plugins) and all(isinstance(p, dict) for p in plugins)
     )
 
 
-def _version(conf: Json) -> str:
-    """Choose the newest version that the network has and we speak, as libcni does."""
+def version(conf: Json) -> str:
+    """Choose the newest version that the network has and we speak, as libcni does.
+
+    Raises ShimError (code 1 or 6) where there is none.
+    """
     offered = conf.get("cniVersions")
     versions = [conf.get("cniVersion"), *(offered if isinstance(offered, list) else [])]
-    known = [version for version in cni.SUPPORTED_VERSIONS if version in versions]
+    known = [spoken for spoken in cni.SUPPORTED_VERSIONS if spoken in versions]
     if known:
         return known[-1]
     return cni.config_version(conf)
 
 
 def _unwrap(plugins: list[Json], path: str) -> Json:
-    ours = [plugin for plugin in plugins if any(key in plugin for key in OURS)]
+    ours = [plugin for plugin in plugins if _is_ours(plugin)]
     if not ours:
         return {"plugins": plugins}
+    if len(ours) < len(plugins):
+        message = f"{path}: entries of netns-shim must be alone"
+        raise ShimError(INVALID_NETWORK_CONFIG, message)
+    return unwrap(ours, path)
+
+
+def _is_ours(entry: Json) -> bool:
+    return entry.get("type") != "flannel" and any(key in entry for key in OURS)
+
+
+def unwrap(ours: list[Json], path: str) -> Json:
+    """Give what entries of the shim wrap as `plugins`, and beside it the shim's own keys.
+
+    `path` is what errors call the network. Raises ShimError (code 7) where they do not agree.
+    """
     keys = [{k: v for k, v in entry.items() if k not in OF_CNI} for entry in ours]
-    if len(ours) < len(plugins) or any(key != keys[0] for key in keys):
-        raise ShimError(
-            INVALID_NETWORK_CONFIG,
-            f"{path}: entries of netns-shim must be alone and agree in their keys",
-        )
+    if any(key != keys[0] for key in keys):
+        message = f"{path}: entries of netns-shim must agree in their keys"
+        raise ShimError(INVALID_NETWORK_CONFIG, message)
     inner: list[Json] = []
     for entry in ours:
-        wrapped = [entry["delegate"]] if "delegate" in entry else entry["plugins"]
-        if not _are_entries(wrapped):
+        wrapped: Any = [entry["delegate"]] if "delegate" in entry else entry.get("plugins")
+        if not are_entries(wrapped):
             message = f"{path}: 'delegate' must be an object, or 'plugins' a list of objects"
             raise ShimError(INVALID_NETWORK_CONFIG, message)
         if "delegate" in entry:

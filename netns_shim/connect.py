@@ -49,6 +49,7 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
         "mountNamespace": os.stat("/proc/self/ns/mnt").st_ino,
         "userNamespace": os.stat("/proc/self/ns/user").st_ino,
         "netns": os.stat(state.pin).st_ino,
+        "hostNetns": os.stat("/proc/self/ns/net").st_ino,
         "interface": interface,
         "addresses": addresses,
         "dnsForwarders": [f for f in chosen.forwarders if (":" in f) in families],

@@ -3,20 +3,27 @@
 
 What is read can be written again as JSON, at any place of ours: neither a number nor a nesting is
 possible that only reading survives.
+
+The module `json` is not imported for it, as that imports `re`, which takes longer than everything
+else that a call imports. What it reads with is in C, in `_json`, and is used here directly.
 """
 
 from __future__ import annotations
 
-import json
+from _json import make_scanner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
     Json = dict[str, Any]
 
 # Far more than anybody needs, and far less than Python can recurse into: 1000 calls.
 MAXIMUM_DEPTH = 200
+WHITESPACE = " \t\r\n"
+# The second is how the scanner fails that finds no `json.decoder` to have its error from.
+NO_DOCUMENT = (StopIteration, SystemError)
 
 
 def one(text: str | bytes, *, is_strict: bool = False) -> Any:
@@ -26,31 +33,32 @@ def one(text: str | bytes, *, is_strict: bool = False) -> Any:
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8")
+    scan = _scan_strictly if is_strict else _scan
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique if is_strict else None,
-            parse_float=_finite,
-            parse_constant=_no_number,
-        )
+        value, end = scan(text, len(text) - len(text.lstrip(WHITESPACE)))
+    except NO_DOCUMENT:
+        _explain(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    if text[end:].strip(WHITESPACE):
+        _explain(text)
     check_depth(value, text)
     return value
 
 
 def several(text: str, maximum: int) -> list[tuple[Any, str]]:
     """Split a text into documents, each with its own text; `maximum` is how many there can be."""
-    decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_no_number)
     found: list[tuple[Any, str]] = []
     try:
-        while text := text.lstrip(" \t\r\n"):
+        while text := text.lstrip(WHITESPACE):
             if len(found) == maximum:
                 raise ValueError(f"more than {maximum} documents")
-            document, end = decoder.raw_decode(text)
+            document, end = _scan(text, 0)
             check_depth(document, text[:end])
             found.append((document, text[:end]))
             text = text[end:]
+    except NO_DOCUMENT:
+        _explain(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return found
@@ -93,6 +101,33 @@ def _finite(digits: str) -> float:
 
 def _no_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is not a JSON value")
+
+
+def _explain(text: str) -> NoReturn:
+    """Raise the error of a text that is no document, which says where it is not."""
+    import json  # an error has time
+
+    json.loads(text)
+    raise ValueError("it is not JSON")
+
+
+class _Reading:
+    """What a scanner asks for, by the names that json.JSONDecoder has for it."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook: Callable[[list[tuple[str, Any]]], Json] | None = None
+    parse_int = int
+    parse_float = staticmethod(_finite)
+    parse_constant = staticmethod(_no_number)
+
+
+class _ReadingStrictly(_Reading):
+    object_pairs_hook = staticmethod(_unique)
+
+
+_scan = make_scanner(_Reading())  # type: ignore[arg-type]
+_scan_strictly = make_scanner(_ReadingStrictly())  # type: ignore[arg-type]
 
 
 def shorten(text: str) -> str:

@@ -42,6 +42,13 @@ class ShimError(Exception):
         return f"{self.message}: {self.details}" if self.details else self.message
 
 
+class Stopped(Exception):
+    """A signal has said to stop; the text says what was stopped by which.
+
+    No ShimError, as it is not for those who go on after a failure.
+    """
+
+
 class PluginFailed(ShimError):
     """A delegated plugin answered with an error of its own, which reaches the runtime unchanged.
 

@@ -15,11 +15,10 @@ netns's. The key `parallel` overrides all that.
 from __future__ import annotations
 
 import binascii
-import json
 import os
 import time
 
-from . import turn
+from . import encoding, turn
 from .turn import Beside, Turn
 
 TYPE_CHECKING = False
@@ -63,7 +62,7 @@ class First:
 
     def __init__(self, state: State, request: Request, conf: Configuration) -> None:
         asked = sorted(k for k, v in (request.conf.get("runtimeConfig") or {}).items() if v)
-        kind = binascii.crc32(json.dumps([conf.plugins, asked], sort_keys=True).encode())
+        kind = binascii.crc32(encoding.compact([conf.plugins, asked], sort_keys=True).encode())
         self._marker = state.path(f"started/{request.network}+{kind:08x}")
         self._path = _lock(state)
         self._timeout = conf.timeout

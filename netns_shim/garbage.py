@@ -87,8 +87,8 @@ def _delete_stale(call: Call, name: str, began: float, detach: Detach) -> None:
         return
     try:
         # One that was written since then is that of an ADD of which the runtime could not know.
-        if os.stat(reference.path).st_mtime < began and not _is_of_netavark(reference.record):
-            request = _request_of(call.request.environ, name, reference.record)
+        if os.stat(reference.path).st_mtime < began and not is_of_netavark(reference.record):
+            request = request_of(call.request.environ, name, reference.record)
             detach(Call(request, call.place), reference)
     finally:
         reference.close()
@@ -102,12 +102,12 @@ def _find(where: state.State, name: str) -> references.Reference | None:
         return None
 
 
-def _is_of_netavark(record: Json) -> bool:
+def is_of_netavark(record: Json) -> bool:
     """Tell whether it is netavark's own: Podman brings all that a teardown needs, nobody else."""
     return "conf" not in record and identity_of(record) is not None
 
 
-def _request_of(environ: Mapping[str, str], name: str, record: Json) -> Request:
+def request_of(environ: Mapping[str, str], name: str, record: Json) -> Request:
     """Make the DEL of an attachment; ShimError (code 6) where its reference is damaged."""
     request = recall(environ, record)
     if request is not None:
@@ -235,7 +235,7 @@ class _Sweep:
                 self._add("skipped", **names, why=problem)
                 return
             if not self._dry_run:
-                request = _request_of(self._environ, record["file"], record)
+                request = request_of(self._environ, record["file"], record)
                 self._detach(Call(request, self._place), reference)
             self._add("deleted", **names)
         except (ShimError, OSError) as error:
@@ -285,10 +285,10 @@ def _ghosts(where: state.State) -> list[str]:
 
 def _problem_of(record: Json) -> str:
     """Say why nobody can tell whether an attachment is garbage, or nothing."""
-    if _is_of_netavark(record):
+    if is_of_netavark(record):
         return "it is netavark's own, and only who set it up can tear it down"
     try:
-        _request_of({}, record["file"], record)
+        request_of({}, record["file"], record)
     except ShimError as error:
         return str(error)
     if identity_of(record) is None:

@@ -55,7 +55,8 @@ def look_at_names() -> Json:
 def changes(before: Json) -> list[str]:
     """List the keys of an earlier look that have changed since; empty if none has."""
     addresses = before.get("addresses")
-    now = look(addresses if isinstance(addresses, list) else [])
+    known = addresses if isinstance(addresses, list) else []
+    now = look([address for address in known if isinstance(address, str)])
     return [key for key in now if key in before and before[key] != now[key]]
 
 

@@ -8,12 +8,12 @@ begun is undone as after any failure. What undoes is not to be interrupted in it
 
 from __future__ import annotations
 
+import _signal as signal  # see `child`
 import os
 import select
-import signal
 import time
 
-from .errors import INTERRUPTED, ShimError
+from .errors import Stopped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def heed() -> None:
         _pipe.extend(os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC))
         signal.set_wakeup_fd(_pipe[1], warn_on_full_buffer=False)
     for number in SIGNALS:
-        is_ignored = signal.getsignal(number) is signal.SIG_IGN
+        is_ignored = signal.getsignal(number) == signal.SIG_IGN
         signal.signal(number, _disregard if is_ignored else _note)
 
 
@@ -69,19 +69,29 @@ def name() -> str:
             os.read(_pipe[0], 64)
         except BlockingIOError:
             pass
-    return signal.Signals(_received[0]).name if _received else ""
+    return name_of(_received[0]) if _received else ""
+
+
+def name_of(number: int) -> str:
+    """Give the name of a signal."""
+    from signal import Signals  # imports `enum`
+
+    try:
+        return Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # a real-time signal
 
 
 def check(what: str) -> None:
-    """Raise ShimError (code 105) if a signal was noted; `what` is what it has stopped."""
+    """Raise Stopped if a signal was noted; `what` is what it has stopped."""
     told = name() if _received else ""
     if told:
         disregard()
-        raise ShimError(INTERRUPTED, f"{what} was stopped by {told}")
+        raise Stopped(f"{what} was stopped by {told}")
 
 
 def wait(fd: int, seconds: float, what: str) -> bool:
-    """Wait until a descriptor can be read; tell whether it can. Raises ShimError as `check`."""
+    """Wait until a descriptor can be read; tell whether it can. Raises Stopped as `check`."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     if descriptor() >= 0:

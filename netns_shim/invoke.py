@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 
-from . import decoding
+from . import decoding, encoding, interrupt
 from .child import explain, run
 from .errors import INVALID_NETWORK_CONFIG, PLUGIN_MISBEHAVED, PluginFailed, ShimError
 
@@ -56,7 +54,7 @@ class Plugin:
         """
         name = f"plugin {self.type!r}"
         what = f"{name} ({verb})"
-        text = json.dumps(conf).encode()
+        text = encoding.compact(conf).encode()
         environment = {**with_path(environ), "CNI_COMMAND": verb}
         status, stdout, stderr = run(
             self.path, environment, text, name=name, what=what, timeout=self.timeout
@@ -118,10 +116,7 @@ def _is_error(value: Any) -> bool:
 def ending(status: int) -> str:
     """Say how a process has ended."""
     if status < 0:
-        try:
-            return f"was ended by {signal.Signals(-status).name}"
-        except ValueError:
-            return f"was ended by signal {-status}"
+        return f"was ended by {interrupt.name_of(-status)}"
     return f"failed with exit status {status}" if status else "ended"
 
 

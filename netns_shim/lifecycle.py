@@ -22,7 +22,7 @@ from .errors import CANNOT_ENTER, INVALID_ENVIRONMENT, UPLINK_FAILED, ShimError,
 from .state import is_alive, is_private, make_below, make_private, remove_special
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from .state import State
 
@@ -183,6 +183,30 @@ def destroy(state: State) -> None:
     with _locked(state):
         if not os.path.isdir(state.refs):
             _clear(state)
+
+
+def destroy_despite(state: State, left: Collection[str]) -> bool:
+    """Remove a netns with these references in it; False, and nothing done, where others are.
+
+    Whoever holds one of them finds it gone, as after a DEL.
+    """
+    with _locked(state):
+        refuse_if_elsewhere(state)
+        names = set(os.listdir(state.refs)) if os.path.isdir(state.refs) else set()
+        if names - set(left):
+            return False
+        for name in names:
+            mounts.remove_tree(f"{state.refs}/{name}")
+        try:
+            os.rmdir(state.refs)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            return False  # somebody has come in this moment
+        _clear(state)
+        return True
 
 
 @contextlib.contextmanager

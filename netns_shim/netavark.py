@@ -209,7 +209,7 @@ def _raise_all(what: str, problems: list[str], code: int = INVALID_NETWORK_CONFI
 
 def _name_problems(place: str, value: str) -> list[str]:
     # It becomes a part of a file name.
-    return [] if cni.NAME.fullmatch(value) else [f"{place}: invalid characters in {value[:60]!r}"]
+    return [] if cni.is_name(value) else [f"{place}: invalid characters in {value[:60]!r}"]
 
 
 def _ifname_problems(place: str, value: str) -> list[str]:

@@ -19,6 +19,7 @@ from .libc import CLONE_NEWNET, setns
 IFA_F_NODAD = 0x02
 # include/uapi/linux/if.h
 IFF_UP = 1
+IFF_LOOPBACK = 8
 
 
 def uplink_interface(pin: str) -> tuple[str, list[str]]:
@@ -74,6 +75,52 @@ def _veths(paths: list[str]) -> tuple[list[str], list[str]]:
             known.add(netlink.get_netnsid(fd=fd)["nsid"])
             os.close(fd)
     return sorted(found), sorted(name for name, number in found.items() if number not in known)
+
+
+def links(pin: str, paths: list[str]) -> list[dict[str, Any]]:
+    """List the links of a netns but its loopback: name, kind, addresses, and which is in which.
+
+    `master` is the bridge, or what else it is a port of; `parent` what it was made on, as a
+    macvlan is; `leadsTo` the one of the `paths` that is the netns of its other end. Raises
+    ShimError (code 102) where the netns cannot be entered.
+    """
+    found: list[dict[str, Any]] = _in_netns(pin, lambda: _links(paths))
+    return found
+
+
+def _links(paths: list[str]) -> list[dict[str, Any]]:
+    with IPRoute() as netlink:
+        # To list them is what makes the kernel number the namespaces of their other ends.
+        found = [link for link in netlink.get_links() if not link["flags"] & IFF_LOOPBACK]
+        numbers = {}
+        for path in paths:
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue  # it has ended
+            numbers[netlink.get_netnsid(fd=fd)["nsid"]] = path
+            os.close(fd)
+        names = {link["index"]: link.get("ifname") for link in found}
+        addresses: dict[int, list[str]] = {}
+        for entry in netlink.get_addr():
+            if _is_reachable(entry.get("address")):
+                address = f"{entry.get('address')}/{entry['prefixlen']}"
+                addresses.setdefault(entry["index"], []).append(address)
+        return [
+            {
+                "name": link.get("ifname"),
+                "kind": link.get(("linkinfo", "kind")),
+                "up": bool(link["flags"] & IFF_UP),
+                "addresses": addresses.get(link["index"], []),
+                "master": names.get(link.get("master")),
+                # With a number of a netns the other one is not here.
+                "parent": None
+                if link.get("link_netnsid") is not None
+                else names.get(link.get("link")),
+                "leadsTo": numbers.get(link.get("link_netnsid")),
+            }
+            for link in found
+        ]
 
 
 def verify(path: str, ifname: str, result: Mapping[str, Any]) -> None:

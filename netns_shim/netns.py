@@ -59,7 +59,7 @@ def _is_ours(path: str) -> bool:
 
 def is_initial_userns() -> bool:
     """Tell whether this process is in the user namespace that the machine began with."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
+    with open("/proc/self/uid_map", encoding="utf-8") as file:
         return file.read().split() == ["0", "0", "4294967295"]
 
 
@@ -103,8 +103,8 @@ def boot_id() -> str:
 
     After the next one all namespaces are others, and some have the numbers of those before.
     """
-    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-        return file.read().strip().decode()
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
+        return file.read().strip()
 
 
 def check_container_netns(path: str) -> None:

@@ -58,6 +58,8 @@ _Table = dict[str, "Callable[[str], Any]"]
 # Keys of the shim itself, for all ways.
 OWN: _Table = {
     "enter": str,
+    "logFile": str,
+    "logLevel": str,
     "netns": str,
     "parallel": _boolean,
     "pluginDirs": _list,

@@ -88,7 +88,7 @@ def end_orphans(path: str) -> None:
     work on it. It stands in the environment of all that the call has started. What has a session
     of its own, setsid(2), was meant to stay, as the name server of a network does.
 
-    Raises ShimError (code 105) where a signal says to stop.
+    Raises Stopped where a signal says to.
     """
     for number, seconds in ((0, ORPHAN_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
         deadline = time.monotonic() + seconds

@@ -9,13 +9,12 @@ operation in flight, which the kernel drops when that process dies.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import sys
 import time
 
-from . import decoding, result, turn
+from . import decoding, encoding, result, turn
 from .errors import TRY_AGAIN_LATER, ShimError
 from .state import MAXIMUM_FILE, read_file
 
@@ -67,7 +66,7 @@ class Reference:
         self.record.update(line)
         if phase == ADDING:
             self.is_ours = True
-        text = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        text = encoding.compact(line).encode() + b"\n"
         size = os.fstat(self._fd).st_size
         if os.write(self._fd, text) != len(text):
             # A part of a line would spoil the next one.
@@ -209,7 +208,7 @@ def _drop_ghost(path: str, name: str) -> bool:
 def _parse(journal: bytes) -> Json:
     """Read a journal; a last line that was cut off, and anything unreadable, is left out."""
     record: Json = {}
-    for line in journal.split(b"\n"):
+    for line in filter(None, journal.split(b"\n")):
         try:
             entry = decoding.one(line)
         except ValueError:

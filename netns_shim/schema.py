@@ -30,6 +30,9 @@ _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
 # Of how many unknown keys the one that was meant is looked for: it takes its time.
 _MAX_GUESSES = 50
 
+# Keys of an entry that are the network's.
+OF_NETWORK = ("cniVersion", "name", "disableCheck", "disableGC")
+
 _KINDS = {
     "object": "an object",
     "array": "a list",
@@ -47,6 +50,43 @@ def schema_text() -> str:
         return file.read()
 
 
+def of_network() -> Json:
+    """Make the JSON Schema of a network in a file, with an entry of the shim wherever one may be.
+
+    Section 1 of the specification. It stands alone, as editors do not follow every reference.
+    """
+    entry = json.loads(schema_text())
+    definitions = entry.pop("$defs")
+    dialect = entry.pop("$schema")
+    own = {"properties": {"type": {"const": "netns-shim"}}, "required": ["type"]}
+    plugin = {
+        "type": "object",
+        "required": ["type"],
+        "properties": {"type": {"$ref": "#/$defs/pluginType"}},
+        "if": own,
+        "then": {"$ref": "#/$defs/shim"},
+    }
+    network = {
+        "required": ["name", "plugins"],
+        "properties": {
+            **{key: entry["properties"][key] for key in OF_NETWORK},
+            "cniVersions": {"type": "array", "items": {"type": "string"}},
+            "loadOnlyInlinedPlugins": {"$ref": "#/$defs/flag"},
+            "plugins": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/entry"}},
+        },
+    }
+    return {
+        "$schema": dialect,
+        "title": "CNI network",
+        "description": "A network of CNI in a file: a list of plugins, or one plugin alone.",
+        "type": "object",
+        "if": {"required": ["type"]},
+        "then": {"$ref": "#/$defs/entry"},
+        "else": network,
+        "$defs": {**definitions, "shim": entry, "entry": plugin},
+    }
+
+
 def validate(conf: Json) -> None:
     """Raise `ShimError` 7 unless the configuration is valid.
 
@@ -61,12 +101,16 @@ def validate(conf: Json) -> None:
 def problems(conf: Json) -> list[str]:
     """List what is wrong, one line each, in the order of the places."""
     try:
-        return [f"{_show_place(place)}: {why}" for place, why in _problems(conf)]
+        return [f"{show_place(place)}: {why}" for place, why in located(conf)]
     except RecursionError:
         return ["$: nested too deeply"]
 
 
-def _problems(conf: Json) -> list[Problem]:
+def located(conf: Json) -> list[Problem]:
+    """List what is wrong as `problems` does: the place of each and the sentence about it.
+
+    RecursionError where the configuration is nested too deeply.
+    """
     validator = Draft202012Validator(json.loads(schema_text()))
     found = {problem for error in validator.iter_errors(conf) for problem in _explain(error)}
     if isinstance(conf, dict):
@@ -206,7 +250,8 @@ def _order(problem: Problem) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, p, "") if isinstance(p, int) else (1, 0, p) for p in place], why
 
 
-def _show_place(place: Place) -> str:
+def show_place(place: Place) -> str:
+    """Write a place as a path from the root, `$.plugins[0].type` for one."""
     text = "$"
     for part in place:
         if isinstance(part, str) and _PLAIN_KEY.fullmatch(part):

@@ -38,14 +38,14 @@ class Signs:
         paths = [f"/proc/{pid}/ns/net" for pid in self._processes.values()]
         for record in records:
             if (identity := identity_of(record)) and _leads_to(record["netns"], identity):
-                self._owners.setdefault(identity, set()).add(record["containerID"])
+                self._owners.setdefault(identity, set()).add(_container(record))
                 paths.append(record["netns"])
         fd = place.open_as_is()
         self._veths: set[str] = set()
         self._unclaimed: set[str] = set()
         if fd is None:
             # No link is left of a netns that is lost, but it may be pinned where we do not see it.
-            _refuse_if_elsewhere(where)
+            refuse_if_elsewhere(where)
         else:
             os.close(fd)
             veths, leading_elsewhere = netlink.veths(where.pin, paths)
@@ -73,7 +73,7 @@ class Signs:
         and the links of this one, if they are known, decide.
         """
         owners = self._owners.get(identity, set())
-        return bool(owners and host_side(record)) and record["containerID"] not in owners
+        return bool(owners and host_side(record)) and _container(record) not in owners
 
     def doubt(self, record: Json) -> str:
         """Say why nothing can be concluded from the absence of signs; "" where it can.
@@ -106,6 +106,10 @@ def host_side(record: Json) -> set[str]:
     }
 
 
+def _container(record: Json) -> str:
+    return str(record.get("containerID"))  # a damaged record may have none
+
+
 def _leads_to(path: str, identity: tuple[int, int]) -> bool:
     return netns.identity(path) == [*identity]
 
@@ -122,7 +126,7 @@ def _processes() -> dict[tuple[int, int], int]:
     return found
 
 
-def _refuse_if_elsewhere(where: State) -> None:
+def refuse_if_elsewhere(where: State) -> None:
     """Refuse to judge by a pin that is a mount in the namespace of another process."""
     pin = os.fsencode(where.pin)
     for entry in filter(str.isdigit, os.listdir("/proc")):

@@ -6,21 +6,26 @@ This is the one place where an error becomes an answer. Exactly one document is 
 
 from __future__ import annotations
 
+import _signal as signal  # see `child`
 import errno
 import os
 import select
-import signal
 import sys
 
-from . import interrupt
-from .errors import INTERNAL, IO_FAILURE, ShimError, warn, warnings
+from . import interrupt, log
+from .errors import INTERNAL, INTERRUPTED, IO_FAILURE, ShimError, Stopped, warn, warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
     class Face(Protocol):
-        """One call of whoever calls plugins, by whichever wire."""
+        """One call of whoever calls plugins, by whichever wire.
+
+        `verb` is what is asked for in the caller's own word, which need not make sense.
+        """
+
+        verb: str
 
         def prepare(self) -> bool:
             """Refuse what can be refused before stdin is read; tell whether it is to be."""
@@ -43,6 +48,7 @@ def serve(face: Face, stdin: int, stdout: int) -> int:
     """Serve one call over open descriptors; give the exit status."""
     text = b""
     warnings.clear()
+    log.begin(face.verb, os.environ)
     was_open = is_open(stdout)
     try:
         if face.prepare():
@@ -52,17 +58,21 @@ def serve(face: Face, stdin: int, stdout: int) -> int:
         answer = face.answer(text)
     except Exception as error:
         failure = as_shim_error(error)
+        said = str(failure)
         # Callers throw stderr away where a call fails; what explains it has to be in the answer.
         failure.details = "; ".join(filter(None, [failure.details, *warnings]))
         deliver(stdout, face.failure(failure, text).encode(), is_open=was_open)
+        log.end("failed", error=said, code=failure.code)
         return 1
     if deliver(stdout, answer.encode(), is_open=was_open):
+        log.end(answer=answer)
         return 0
     interrupt.disregard()
     try:
         face.undo()
     except Exception as error:
         warn(f"undoing what nobody knows of: {as_shim_error(error)}")
+    log.end("unheard")
     return 1
 
 
@@ -111,6 +121,8 @@ def as_shim_error(error: Exception) -> ShimError:
         return error
     if isinstance(error, OSError):
         return ShimError(IO_FAILURE, error.strerror or str(error), str(error.filename or ""))
+    if isinstance(error, Stopped):
+        return ShimError(INTERRUPTED, str(error))
     if isinstance(error, MemoryError):
         return ShimError(IO_FAILURE, "not enough memory")
     if isinstance(error, ModuleNotFoundError):

@@ -129,7 +129,7 @@ def base_dir(environ: Mapping[str, str], override: str = "") -> str:
         return os.path.normpath(override)
     uid = environ.get("_CONTAINERS_ROOTLESS_UID", "")
     if not (uid.isascii() and uid.isdigit()):
-        uid = _outer_uid()
+        uid = outer_uid()
     for runtime in (environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
         if runtime.startswith("/") and _is_own_directory(runtime):
             return f"{runtime.rstrip('/')}/netns-shim"
@@ -139,10 +139,10 @@ def base_dir(environ: Mapping[str, str], override: str = "") -> str:
     return f"{temporary if temporary.startswith('/') else '/tmp'}/netns-shim-{uid}"
 
 
-def _outer_uid() -> str:
+def outer_uid() -> str:
     """Tell the user's ID as the parent user namespace knows it, user_namespaces(7)."""
     euid = os.geteuid()
-    with open("/proc/self/uid_map", encoding="ascii") as file:
+    with open("/proc/self/uid_map", encoding="utf-8") as file:
         for line in file:
             inside, outside, count = map(int, line.split())
             if inside <= euid < inside + count:
@@ -259,7 +259,12 @@ def _is_at(fd: int, path: str) -> bool:
 
 def now() -> str:
     """Tell the time as RFC 3339 has it, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return rfc3339(time.time())
+
+
+def rfc3339(seconds: float) -> str:
+    """Write a time, in seconds since 1970, as RFC 3339 has it, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def start_time(pid: int) -> int:

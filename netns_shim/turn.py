@@ -43,8 +43,8 @@ def lock(fd: int) -> bool:
 def wait(deadline: float, what: str, path: str, *, is_taken: bool = False) -> None:
     """Wait a moment; ShimError (code 11) after the deadline, on the monotonic clock.
 
-    `is_taken` tells that the file was locked by `take`, so that it says by whom. Code 105 where a
-    signal says to stop.
+    `is_taken` tells that the file was locked by `take`, so that it says by whom. Raises Stopped
+    where a signal says to.
     """
     interrupt.check(what)
     if time.monotonic() > deadline:

@@ -6,10 +6,9 @@ The Go library compares versions as texts, so a plugin must be spoken to in one 
 
 from __future__ import annotations
 
-import json
 import os
 
-from . import cni, decoding, invoke
+from . import cni, decoding, encoding, invoke
 from .errors import INCOMPATIBLE_VERSION, PLUGIN_TIMED_OUT, PluginFailed, ShimError
 from .state import read_file, write_atomically
 
@@ -64,7 +63,7 @@ class Versions:
         """Write what was learned; losing it costs time and nothing else."""
         if self._is_changed and self._file is not None:
             try:
-                write_atomically(self._file, json.dumps(self._known))
+                write_atomically(self._file, encoding.compact(self._known))
             except OSError:
                 pass
 

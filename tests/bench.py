@@ -38,7 +38,7 @@ PATH = "/opt/bench:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LIB = os.path.relpath(sysconfig.get_path("purelib"), sys.prefix)
 HOLD = "echo ready; exec cat"
 PROGRAMS = ("pasta", "passt", "slirp4netns", "aardvark-dns", "ld-linux")
-NEEDED = ("go", "ip", "newuidmap", "nsenter", "setpriv", "unshare")
+NEEDED = ("go", "ip", "newuidmap", "nsenter", "setpriv", "strace", "unshare")
 
 NSENTER = "/usr/bin/nsenter"
 

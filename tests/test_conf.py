@@ -299,9 +299,9 @@ def test_a_holding_stamp_spares_jsonschema(tmp_path: Path) -> None:
 
 def test_the_hot_modules_are_light() -> None:
     """Wire, results and configuration load nothing that the interpreter and json do not."""
-    base = loaded("import __future__, sys, os, json, errno, fcntl, binascii, time")
+    base = loaded("import __future__, sys, os, _json, errno, fcntl, binascii, time")
 
     hot = loaded("import sys; from netns_shim import cni, result, conf")
 
-    ours = ["cni", "conf", "decoding", "errors", "request", "result", "state"]
+    ours = ["cni", "conf", "decoding", "encoding", "errors", "request", "result", "state"]
     assert hot - base == {"netns_shim", *(f"netns_shim.{module}" for module in ours)}

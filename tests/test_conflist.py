@@ -96,18 +96,29 @@ def test_what_is_wrapped_is_unwrapped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "plugins",
+    ("plugins", "why"),
     [
-        [{"type": "x", "delegate": {"type": "a"}}, {"type": "b"}],
-        [{"delegate": {"type": "a"}, "netns": "n"}, {"delegate": {"type": "b"}}],
+        ([{"type": "x", "delegate": {"type": "a"}}, {"type": "b"}], "must be alone"),
+        ([{"delegate": {"type": "a"}, "netns": "n"}, {"delegate": {"type": "b"}}], "must agree"),
     ],
 )
-def test_entries_that_disagree(tmp_path: Path, plugins: list[Any]) -> None:
+def test_entries_that_disagree(tmp_path: Path, plugins: list[Any], why: str) -> None:
     """Entries of the shim beside others, or with other keys, cannot become one."""
     path = write(tmp_path / "x", {"name": "net", "plugins": plugins})
 
-    with pytest.raises(ShimError, match="must be alone and agree"):
+    with pytest.raises(ShimError, match=why):
         conflist.load(path, {})
+
+
+def test_delegate_of_flannel(tmp_path: Path) -> None:
+    """flannel has a key `delegate` as well: its entry is not taken for one of the shim."""
+    plugins = [
+        {"type": "flannel", "delegate": {"hairpinMode": True, "isDefaultGateway": True}},
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+    ]
+    path = write(tmp_path / "x", {"name": "cbr0", "cniVersion": "0.3.1", "plugins": plugins})
+
+    assert conflist.load(path, {})["plugins"] == plugins
 
 
 @pytest.mark.parametrize(

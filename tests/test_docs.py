@@ -128,7 +128,7 @@ COLD = {word[:-1] for line in LAYERS for word in line if word.endswith("*")}
 def imports(module: str) -> set[tuple[str, bool]]:
     """List what a module imports of ours, with whether it does so at its top."""
     found = set()
-    for path in PACKAGE.glob("cli/*.py" if module == "cli" else f"{module}.py"):
+    for path in PACKAGE.glob("cli/**/*.py" if module == "cli" else f"{module}.py"):
         tree = ast.parse(path.read_text())
         # What is imported for type checkers is imported by nobody else.
         tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
@@ -160,8 +160,8 @@ def test_by_hand(world):
     home = world.env["HOME"]
     enter = block(README, "sh", 0).split()
     env = {**world.env, "PATH": f"/opt/netns-shim/bin:{world.env['PATH']}"}
-    install = re.search(r"netns-shim install (\S+)", README)[1].replace("~", home)
-    world.run(["netns-shim", "install", install], env=env, check=True)
+    (install,) = re.findall(r"^    (netns-shim install)$", README, re.M)
+    world.run(install.split(), env=env, check=True)
 
     typed = f"cd {home}\n" + block(README, "sh", 1)
     done = world.run([*enter, "sh", "-eux"], env=env, input=typed)
@@ -170,7 +170,7 @@ def test_by_hand(world):
     shown = done.stdout
     assert '"address": "10.89.1.2/24"' in shown
     assert re.search(r"^eth0@\S+ +UP +10\.89\.1\.2/24", shown, re.M)
-    assert "rootless: c1 eth0 10.89.1.2/24" in shown
+    assert "── ● c1  eth0  10.89.1.2/24  rootless  " in shown
     assert re.search(r"^cni-rootless +UP +10\.89\.1\.1/24", shown, re.M)
     assert "no shared network namespace is up" in shown
     assert world.leftovers() == []

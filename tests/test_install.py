@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from runtime import Runtime, bridge
 
 from netns_shim import cni
-from netns_shim.cli import install
+from netns_shim.cli import directories, install
 from netns_shim.errors import ShimError
 from netns_shim.main import main
 
@@ -191,3 +192,147 @@ def test_checkout_is_a_plugin_directory() -> None:
     answer = run(Path(install.PACKAGE).parent / "plugins" / "netns-shim", CNI_COMMAND="VERSION")
 
     assert json.loads(answer.stdout)["cniVersion"] == "1.0.0"
+
+
+@pytest.fixture
+def home(session, world) -> str:
+    """The directory of a user, in which nothing is installed."""
+    return world.env["HOME"]
+
+
+def command(place, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the command of the package under test."""
+    return place.run(["/opt/netns-shim/bin/netns-shim", *arguments], env={**place.env, **environ})
+
+
+def test_of_a_user(world, session, home) -> None:
+    """A user's plugin goes into the home, and the line to copy makes a runtime find it."""
+    done = command(world, "install")
+
+    path = f"{home}/.local/lib/cni/netns-shim"
+    assert done.stdout == f"{path}\n"
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith(f"export CNI_PATH={home}/.local/lib/cni:")
+    shown = world.run(["sh", "-euc", f"{line}; printenv CNI_PATH"]).stdout.strip().split(":")
+    assert {"/usr/lib/cni", "/opt/cni/bin"} <= set(shown)
+    answer = world.run([path], env={"CNI_COMMAND": "VERSION"}, input="{}")
+    assert json.loads(answer.stdout)["supportedVersions"] == list(cni.SUPPORTED_VERSIONS)
+    # Who is root of a user namespace only is a user still.
+    assert command(session, "install").stdout == f"{path}\n"
+
+    assert command(world, "uninstall").stdout == f"removed {path}\n"
+    assert not world.path(path).exists()
+    nothing = f"nothing to remove: no netns-shim in {home}/.local/lib/cni\n"
+    again = command(world, "uninstall")
+    assert (again.returncode, again.stdout) == (0, nothing)
+
+
+def test_of_a_user_for_netavark(world, home) -> None:
+    """For netavark it has the name of a driver, and Podman's own words to be told of it."""
+    done = command(world, "install", "--for", "netavark")
+
+    path = f"{home}/.local/lib/netavark/cni"
+    assert done.stdout == f"{path}\n"
+    assert done.stderr.splitlines()[-2:] == [
+        "[network]",
+        f'netavark_plugin_dirs = ["{home}/.local/lib/netavark"]',
+    ]
+    assert json.loads(world.run([path, "info"]).stdout)["api_version"]
+    assert command(world, "uninstall", "--for", "netavark").stdout == f"removed {path}\n"
+
+
+def test_of_root(world) -> None:
+    """Root's goes where the machine's plugins are, and nobody has to be told of that."""
+    script = """
+        n=/opt/netns-shim/bin/netns-shim
+        for d in /usr/lib/cni /opt/cni /usr/local/lib; do mount -t tmpfs tmpfs $d; done
+        $n install; $n uninstall
+        mkdir /opt/cni/bin; printf '' >/opt/cni/bin/loopback; chmod 755 /opt/cni/bin/loopback
+        $n install; $n install --name other; $n uninstall; $n uninstall --name other; $n uninstall
+        $n install --for netavark; $n uninstall --for netavark
+    """
+    done = world.root.run(["unshare", "--mount", "sh", "-eu"], input=script)
+
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "/usr/lib/cni/netns-shim",
+        "removed /usr/lib/cni/netns-shim",
+        "/opt/cni/bin/netns-shim",
+        "/opt/cni/bin/other",
+        "removed /opt/cni/bin/netns-shim",
+        "removed /opt/cni/bin/other",
+        "nothing to remove: no netns-shim in /opt/cni/bin, /usr/lib/cni",
+        "/usr/local/lib/netavark/cni",
+        "removed /usr/local/lib/netavark/cni",
+    ]
+
+
+def test_uninstall_of_what_is_up(world, session) -> None:
+    """While a shared netns is up, that is said, as its containers need the plugin."""
+    directory = f"{world.env['HOME']}/plugins"
+    command(session, "install", directory)
+    runtime = Runtime(session, delegate=bridge(), uplink="none")
+    with session.container() as container:
+        runtime.add("c", container)
+
+        done = command(session, "uninstall", directory)
+
+        assert done.returncode == 0
+        assert "a shared network namespace is up" in done.stderr
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def script_of_pip(path: Path) -> None:
+    """Write what pip installs as the command."""
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom netns_shim.main import console\n"
+        "if __name__ == '__main__':\n    sys.exit(console())\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_text("#!/bin/sh\n"),
+        lambda path: path.write_bytes(b"\x7fELF\xff"),
+        lambda path: path.write_text(f"#!/bin/sh\n{install.MARK}\n"),
+        script_of_pip,
+        lambda path: path.mkdir(),
+        lambda path: path.symlink_to("nowhere"),
+        lambda path: path.symlink_to(put(path.parent, "launcher")),
+    ],
+)
+def test_what_is_not_uninstalled(tmp_path: Path, capsys, make) -> None:
+    """Whatever else has the name is left: other files, pip's script, directories, links."""
+    make(tmp_path / "netns-shim")
+    before = sorted(os.listdir(tmp_path))
+
+    assert main(["netns-shim", "uninstall", str(tmp_path)]) == 1
+
+    assert "is something else: it is left as it is" in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_uninstall(tmp_path: Path, capsys) -> None:
+    """Only the file of the name is removed, of whichever release it is; there may be none."""
+    put(tmp_path)
+    other = put(tmp_path, "other")
+
+    assert main(["netns-shim", "uninstall", str(tmp_path)]) == 0
+    assert main(["netns-shim", "uninstall", str(tmp_path / "none")]) == 0
+
+    assert capsys.readouterr().out.splitlines() == [
+        f"removed {tmp_path}/netns-shim",
+        f"nothing to remove: no netns-shim in {tmp_path}/none",
+    ]
+    assert os.listdir(tmp_path) == [other.name]
+    assert main(["netns-shim", "uninstall", "--name", "a/b", str(tmp_path)]) == 1
+
+
+def test_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a home has to say which directory."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    with pytest.raises(ShimError, match="HOME is not set"):
+        directories.candidates("cni", {})

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netns_shim import decoding, errors, invoke
+from netns_shim import decoding, encoding, errors, invoke
 from netns_shim.errors import PluginFailed, ShimError
 
 ENVIRON = {"CNI_CONTAINERID": "c", "CNI_NETNS": "/n", "CNI_IFNAME": "eth0", "PATH": "/usr/bin"}
@@ -280,7 +280,7 @@ print('"read":', len(sys.stdin.read()), '}')
 
     answer = call(tmp_path, script, large=LARGE)
 
-    assert answer == {"large": LARGE, "read": len(json.dumps({"large": LARGE}))}
+    assert answer == {"large": LARGE, "read": len(encoding.compact({"large": LARGE}))}
 
 
 def test_log_of_success_reaches_the_caller(

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import bench
-import kills
 import pytest
-from kills import Point, Scenario, Sweep
+import sweep
+from kills import Point, Scenario, text_of
 from runtime import bridge
+from sweep import Sweep
 
 from netns_shim import errors
 
@@ -22,7 +23,7 @@ from netns_shim import errors
 def worlds(world):
     """A machine for each processor."""
     with ExitStack() as stack:
-        yield kills.worlds(world, stack)
+        yield sweep.worlds(world, stack)
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def at_steps(names: list[str], act: str) -> list[Point]:
 def was_killed(scene, point, done) -> Iterator[str]:
     """Say it where the call was not killed, or at another step than it was counted to be."""
     if done.returncode != -signal.SIGKILL:
-        yield f"was not killed: {kills.text_of(done)}"
+        yield f"was not killed: {text_of(done)}"
     elif not point.name.endswith(f", {scene.steps()[-1]}"):
         yield f"was killed at another step: {scene.steps()[-1]}"
 
@@ -88,9 +89,9 @@ def was_killed(scene, point, done) -> Iterator[str]:
 @pytest.mark.parametrize("what", SHIM)
 def test_the_shim_is_killed(worlds, tell, what):
     """Wherever it is killed, the next ADD works, and after the DEL nothing is left."""
-    kills.install(worlds, EXTRA, collector=COLLECTOR)
-    sweep = Sweep(worlds, SHIM[what])
-    names = sweep.count("watch" if "uplink" in what else "")
+    sweep.install(worlds, EXTRA, collector=COLLECTOR)
+    swept = Sweep(worlds, SHIM[what])
+    names = swept.count("watch" if "uplink" in what else "")
     points = at_steps([name.removesuffix(MARK) for name in names], "self")
     if "uplink" in what:
         # What comes before the end of the netns is the same with an uplink and without.
@@ -98,7 +99,7 @@ def test_the_shim_is_killed(worlds, tell, what):
         last = max(n for n, name in enumerate(names) if name.endswith(MARK))
         points = points[first : last + 2]
 
-    reached, problems = sweep.run([[point] for point in points], was_killed)
+    reached, problems = swept.run([[point] for point in points], was_killed)
 
     tell(f"{len(reached)} points")
     assert not problems, "\n".join(problems)
@@ -115,21 +116,21 @@ UPLINK = {
 def is_honest(scene, point, done) -> Iterator[str]:
     """Say it where the call crashed, or an ADD failed for another reason, or a DEL at all."""
     if done.returncode < 0:
-        yield f"has ended by a signal: {kills.text_of(done)}"
+        yield f"has ended by a signal: {text_of(done)}"
     if done.returncode and f'"code":{errors.UPLINK_FAILED}' not in done.stdout.replace(" ", ""):
-        yield f"fails: {kills.text_of(done)}"
+        yield f"fails: {text_of(done)}"
 
 
 @pytest.mark.parametrize("what", UPLINK)
 def test_the_uplink_is_killed(worlds, tell, what):
     """Wherever it dies, the call succeeds or says so, and the next ADD connects everybody."""
-    sweep = Sweep(worlds, UPLINK[what])
-    names = sweep.count("watch")
+    swept = Sweep(worlds, UPLINK[what])
+    names = swept.count("watch")
     # Without an uplink there is nothing to kill.
     points = [point for point in at_steps(names, "uplink") if point.name.endswith(MARK)]
     assert points
 
-    reached, problems = sweep.run([[point] for point in points], is_honest)
+    reached, problems = swept.run([[point] for point in points], is_honest)
 
     tell(f"{len(reached)} points, of {len(names)} steps")
     assert not problems, "\n".join(problems)
@@ -181,13 +182,13 @@ PLUGIN = {
 def is_an_answer(scene, point, done) -> Iterator[str]:
     """Say it where a call crashed, or has failed without saying why."""
     if done.returncode not in (0, 1) or (done.returncode and '"code"' not in done.stdout):
-        yield f"gives no answer: {kills.text_of(done)}"
+        yield f"gives no answer: {text_of(done)}"
 
 
 def died_with_it(scene, point, done) -> Iterator[str]:
     """Say it where the shim has survived what was to kill it."""
     if scene.was_traced_to_death() and done.returncode != -signal.SIGKILL:
-        yield f"was not killed: {kills.text_of(done)}"
+        yield f"was not killed: {text_of(done)}"
 
 
 @pytest.mark.parametrize("who", ["plugin", "plugin and shim"])
@@ -195,11 +196,11 @@ def died_with_it(scene, point, done) -> Iterator[str]:
 def test_a_plugin_is_killed(worlds, tell, verb, who):
     """Wherever a plugin, or a program that it runs, is killed, alone or with the shim."""
     text = (bench.INSIDE / "killable").read_text()
-    kills.install(worlds, KILLABLE, bridge=text, host_local=text, iptables=text)
+    sweep.install(worlds, KILLABLE, bridge=text, host_local=text, iptables=text)
     too = "1" if who != "plugin" else ""
 
-    sweep = Sweep(worlds, PLUGIN[verb])
-    reached, problems = sweep.run(traced(verb, too=too), died_with_it if too else is_an_answer)
+    swept = Sweep(worlds, PLUGIN[verb])
+    reached, problems = swept.run(traced(verb, too=too), died_with_it if too else is_an_answer)
 
     count = Counter(name.partition(" number")[0] for name in reached)
     tell(f"{len(reached)} points: {dict(count)}")

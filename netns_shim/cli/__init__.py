@@ -4,13 +4,44 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from .. import __version__
 from ..skel import as_shim_error
-from . import gc, install, refresh, run, status
+from . import (
+    doctor,
+    gc,
+    graph,
+    install,
+    refresh,
+    run,
+    schema,
+    show,
+    status,
+    stop,
+    uninstall,
+    validate,
+    version,
+    wrap,
+)
 
-COMMANDS = {"status": status, "run": run, "gc": gc, "refresh": refresh, "install": install}
+COMMANDS = {
+    "status": status,
+    "show": show,
+    "graph": graph,
+    "run": run,
+    "gc": gc,
+    "refresh": refresh,
+    "stop": stop,
+    "doctor": doctor,
+    "version": version,
+    "validate": validate,
+    "wrap": wrap,
+    "schema": schema,
+    "install": install,
+    "uninstall": uninstall,
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -32,6 +63,8 @@ def main(arguments: list[str]) -> int:
         return status
     except BrokenPipeError:
         return 1  # the reader, `head` for one, has seen enough
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT  # as a shell has it
     except Exception as error:
         print(f"netns-shim: {as_shim_error(error)}", file=sys.stderr)
         return 1

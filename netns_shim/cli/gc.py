@@ -11,7 +11,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from .. import garbage, state, verbs
+from .. import garbage, interrupt, state, verbs
 
 if TYPE_CHECKING:
     import argparse
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Do it and say what was done; the exit status is 1 where anything failed."""
+    interrupt.heed()
     base = state.base_dir(os.environ, arguments.state_dir)
     found = garbage.sweep(base, os.environ, verbs.detach, dry_run=arguments.dry_run)
     print(json.dumps(found, indent=2) if arguments.json else describe(found))

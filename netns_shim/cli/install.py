@@ -9,17 +9,15 @@ changes what is imported.
 from __future__ import annotations
 
 import compileall
+import importlib
 import os
 import stat
 import sys
 from typing import TYPE_CHECKING
 
-import filelock
-import jsonschema
-import pyroute2
-import rpds
-
+from .. import driver
 from ..errors import IO_FAILURE, ShimError, warn
+from . import directories
 
 if TYPE_CHECKING:
     import argparse
@@ -27,29 +25,27 @@ if TYPE_CHECKING:
 SUMMARY = "Install the plugin into a directory of plugins, of CNI or of netavark."
 MARK = "# Written by netns-shim install."
 PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+LIBRARIES = ("jsonschema", "filelock", "pyroute2", "rpds", "rich", "graphviz")
 # What fits into the first line of a script, execve(2).
 MAXIMUM_SHEBANG = 255
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument(
-        "directory", metavar="DIR", help="a directory of plugins; made if it is not there"
-    )
-    parser.add_argument(
-        "--name",
-        default="netns-shim",
-        help="the plugin's `type` for CNI, or the driver's name for netavark; with `netavark` it "
-        "stands in for that program [%(default)s]",
-    )
+    directories.add_arguments(parser)
     parser.add_argument(
         "--force", action="store_true", help="replace a file that is something else"
     )
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Write the launcher and say where it is."""
-    print(install(arguments.directory, arguments.name, force=arguments.force))
+    """Write the launcher and say where it is; on stderr, how a runtime is told of that."""
+    name = arguments.name or directories.NAMES[arguments.kind]
+    directory = arguments.directory or directories.candidates(arguments.kind, os.environ)[0]
+    print(install(directory, name, force=arguments.force))
+    if not arguments.directory:
+        told = directories.hint(arguments.kind, directory, os.environ)
+        print(told, end="\n" if told else "", file=sys.stderr)
     return 0
 
 
@@ -58,10 +54,9 @@ def install(directory: str, name: str, *, force: bool) -> str:
 
     Raises ShimError where the name is none, or a file is in the way that is not a launcher.
     """
-    if "/" in name or name in ("", ".", "..") or not name.isprintable():
-        raise ShimError(IO_FAILURE, f"not a name for a plugin: {name!r}")
+    check_name(name)
     path = os.path.join(os.path.abspath(directory), name)
-    if not force and os.path.lexists(path) and not _is_launcher(path):
+    if not force and os.path.lexists(path) and not is_launcher(path):
         raise ShimError(IO_FAILURE, f"{path} is something else", "use --force to replace it")
     os.makedirs(directory, exist_ok=True)
     text = launcher()
@@ -80,6 +75,12 @@ def install(directory: str, name: str, *, force: bool) -> str:
     return path
 
 
+def check_name(name: str) -> None:
+    """Refuse what is no file name that can be shown, ShimError."""
+    if "/" in name or name in ("", ".", "..") or not name.isprintable():
+        raise ShimError(IO_FAILURE, f"not a name for a plugin: {name!r}")
+
+
 def launcher() -> str:
     """Write the text of the launcher for this package, interpreter and set of libraries."""
     interpreter = os.path.realpath(sys.executable)
@@ -88,23 +89,28 @@ def launcher() -> str:
         raise ShimError(
             IO_FAILURE, "the path of the interpreter cannot stand in a script", interpreter
         )
-    libraries = (jsonschema, filelock, pyroute2, rpds)
+    # Imported here, as all of them are slow and the other commands need few.
+    libraries = map(importlib.import_module, LIBRARIES)
     files = [PACKAGE, *(os.path.dirname(str(library.__file__)) for library in libraries)]
     paths = list(dict.fromkeys(os.path.dirname(file) for file in files))
     for path in [interpreter, *paths]:
         _warn_if_private(path)
     return (
-        f"{shebang}\n{MARK}\nimport sys\n\nsys.path += {paths!r}\n\n"
-        "from netns_shim.main import main\n\nsys.exit(main(sys.argv))\n"
+        f"{shebang}\n{MARK}\nimport gc\nimport sys\n\n"
+        # A call ends before there is anything to collect.
+        f"gc.disable()\nsys.path += {paths!r}\n\n"
+        "from netns_shim.main import run\n\nrun()\n"
     )
 
 
-def _is_launcher(path: str) -> bool:
+def is_launcher(path: str) -> bool:
+    """Tell whether a file is one that was written here; the script that pip makes is none."""
     try:
         with open(path, encoding="utf-8") as file:
-            return MARK in file.read(4096).splitlines()[:3]
+            is_marked = MARK in file.read(4096).splitlines()[:3]
     except (OSError, UnicodeDecodeError):
         return False
+    return is_marked and driver.is_shim(path)
 
 
 def _warn_if_private(path: str) -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .. import conf, lifecycle, netns, state
-from ..cni import NAME
+from .. import conf, interrupt, lifecycle, netns, state
+from ..cni import is_name
 from ..errors import CANNOT_ENTER, INVALID_ENVIRONMENT, ShimError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Start the uplink again; what is attached is cut off for as long as that takes."""
-    if not NAME.fullmatch(arguments.netns):
+    if not is_name(arguments.netns):
         raise ShimError(INVALID_ENVIRONMENT, f"not a name for a netns: {arguments.netns!r}")
     if not netns.is_privileged():
         raise ShimError(
@@ -36,6 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
             "no capabilities over any network namespace",
             "run it where the container runtime runs, inside the same user namespace",
         )
+    interrupt.heed()
     where = state.State(state.base_dir(os.environ, arguments.state_dir), arguments.netns)
     lifecycle.refresh(where, os.environ)
     record = where.uplink()

@@ -16,7 +16,7 @@ import sys
 from typing import NoReturn
 
 from .. import conf, enter, netns, references, state
-from ..cni import NAME
+from ..cni import is_name
 from ..errors import INVALID_ENVIRONMENT, ShimError
 from ..place import Shared
 
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run the command and give its exit status: 128 and the signal's number if one ended it."""
     command = arguments.words[1:] if arguments.words[:1] == ["--"] else arguments.words
-    if not NAME.fullmatch(arguments.netns):
+    if not is_name(arguments.netns):
         raise ShimError(INVALID_ENVIRONMENT, f"not a name for a netns: {arguments.netns!r}")
     where = state.State(state.base_dir(os.environ, arguments.state_dir), arguments.netns)
     if arguments.explain:

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import sys
+import time
 from typing import TYPE_CHECKING, Any
 
-from .. import references, result, state
+from .. import state
 
 if TYPE_CHECKING:
     import argparse
+
+    from rich.console import Console, Group
 
 SUMMARY = "Show the shared network namespaces and what is attached to them."
 
@@ -21,95 +22,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="follow what changes, until q or Ctrl-C; in a pipe, print again after each change",
+    )
+    parser.add_argument(
         "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
     )
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print the status, as JSON or as text."""
-    # The kernel takes interface names that are no text.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    found = collect(state.base_dir(os.environ, arguments.state_dir))
-    print(json.dumps(found, indent=2) if arguments.json else describe(found))
-    return 0
+    """Print the status, as JSON or as trees, once or until it is enough."""
+    from .. import inspection  # 250 ms, which other commands need not pay
+    from . import printing, watch
+
+    base = state.base_dir(os.environ, arguments.state_dir)
+    console = printing.console()
+
+    def write(found: dict[str, Any]) -> None:
+        if arguments.json:
+            # A line for each change is what programs can follow.
+            print(json.dumps(found, indent=None if arguments.watch else 2), flush=True)
+        else:
+            console.print(paint(found, console))
+
+    if not arguments.watch:
+        write(inspection.collect(base))
+        return 0
+    if arguments.json or not console.file.isatty():
+        return watch.follow(lambda: inspection.collect(base), write)
+    return watch.redraw(
+        lambda: inspection.collect(base), lambda found: paint(found, console), console
+    )
 
 
-def collect(base: str) -> dict[str, Any]:
-    """Gather what is up below a state directory; nothing is entered, locked or changed."""
-    found = [_netns(where) for where in state.all_in(base) if where.name != state.IN_PLACE]
-    return {"stateDir": base, "netns": found}
+def paint(found: dict[str, Any], console: Console) -> Group:
+    """Draw the status for people as it suits a console."""
+    from . import tree
 
-
-def _netns(where: state.State) -> dict[str, Any]:
-    record = where.uplink()
-    attachments: dict[tuple[str, ...], dict[str, Any]] = {}
-    commands = []
-    for reference in references.references(where):
-        # The name of the file is believed: its content may be damaged or not be there yet.
-        key = tuple(reference["file"].split(":")[:3])
-        if reference["file"].startswith(references.RUN_PREFIX):
-            command = _strings(reference.get("command"))
-            commands.append(
-                {"pid": reference.get("pid"), "command": command, "since": reference.get("since")}
-            )
-        elif len(key) == 3 and key[0]:
-            # Plugins wrapped one by one in a list have a reference each for the same attachment.
-            known = attachments.setdefault(key, _attachment(key, reference))
-            known["ips"] = known["ips"] or _ips(reference)
-    return {
-        "name": where.name,
-        "path": where.pin,
-        "uplink": {
-            "driver": record.get("driver"),
-            "pid": record.get("pid"),
-            "alive": state.is_alive(record),
-        },
-        "addresses": _strings(record.get("addresses")),
-        "references": list(attachments.values()),
-        "commands": commands,
-    }
-
-
-def _attachment(key: tuple[str, ...], reference: dict[str, Any]) -> dict[str, Any]:
-    return {
-        **dict(zip(("network", "containerID", "ifname"), key, strict=True)),
-        "netns": reference.get("netns"),
-        "ips": _ips(reference),
-        "since": reference.get("since"),
-        "phase": reference.get("phase", references.ADDING),
-    }
-
-
-def _ips(reference: dict[str, Any]) -> list[str]:
-    return result.addresses(reference.get("result"))
-
-
-def _strings(value: Any) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
-
-
-def describe(found: dict[str, Any]) -> str:
-    """Write the status for people."""
-    if not found["netns"]:
-        return f"no shared network namespace is up ({found['stateDir']})"
-    lines = []
-    for netns in found["netns"]:
-        uplink = netns["uplink"]
-        pid = (
-            f" (PID {uplink['pid']}{'' if uplink['alive'] else ', gone'})" if uplink["pid"] else ""
-        )
-        lines.append(f"{netns['name']}: uplink {uplink['driver']}{pid}")
-        if netns["addresses"]:
-            lines.append(f"  addresses {', '.join(netns['addresses'])}")
-        for entry in netns["references"]:
-            phase = "" if entry["phase"] == references.LIVE else f" [{entry['phase']}]"
-            lines.append(
-                f"  {entry['network']}: {entry['containerID']} {entry['ifname']} "
-                f"{', '.join(entry['ips']) or 'no address'} since {entry['since'] or '?'}{phase}"
-            )
-        for command in netns["commands"]:
-            words = " ".join(command["command"])
-            since = command["since"] or "?"
-            lines.append(f"  command {words} (PID {command['pid']}) since {since}")
-    return "\n".join(lines)
+    return tree.draw(
+        found,
+        time.time(),
+        is_whole=not console.is_terminal,
+        is_ascii=console.options.ascii_only,
+    )

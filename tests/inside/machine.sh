@@ -33,7 +33,7 @@ for entry in "$prefix/site"/*; do
 done
 ln -s "$PYTHON" "$prefix/bin/python3"
 printf 'home = %s\ninclude-system-site-packages = false\n' "${PYTHON%/*}" >"$prefix/pyvenv.cfg"
-printf '#!%s\nfrom netns_shim.main import console\nconsole()\n' "$prefix/bin/python3" >"$prefix/bin/netns-shim"
+printf '#!%s\nfrom netns_shim.main import run\nrun()\n' "$prefix/bin/python3" >"$prefix/bin/netns-shim"
 chmod 0755 "$prefix/bin/netns-shim"
 ln -s /usr/lib/cni/* /opt/cni/bin
 

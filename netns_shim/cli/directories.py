@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a plugin is put if nobody says where: beside the other ones, or in the user's home."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .. import conflist, netns
+from ..errors import INVALID_ENVIRONMENT, ShimError
+
+if TYPE_CHECKING:
+    import argparse
+
+# Who looks for plugins, and the name under which it is to find this one.
+NAMES = {"cni": "netns-shim", "netavark": "cni"}
+# Debian's, that of the CNI project, Fedora's.
+OF_CNI = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni")
+# Where there are none yet: runtimes look into this one if they are not told otherwise.
+NEW = "/opt/cni/bin"
+OF_NETAVARK = "/usr/local/lib/netavark"
+# A plugin that is in every collection of them.
+ANY_PLUGIN = "loopback"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments by which the file of a plugin is told, of two commands."""
+    parser.add_argument(
+        "directory",
+        nargs="?",
+        default="",
+        metavar="DIR",
+        help="a directory of plugins; without it, root's are those of the machine (of CNI "
+        f"{', '.join(OF_CNI)}; of netavark {OF_NETAVARK}), a user's ~/.local/lib/cni or netavark",
+    )
+    parser.add_argument(
+        "--for",
+        dest="kind",
+        choices=tuple(NAMES),
+        default="cni",
+        help="who is to find the plugin there [%(default)s]",
+    )
+    parser.add_argument(
+        "--name",
+        default="",
+        help="the plugin's `type` for CNI [netns-shim], or the driver's name for netavark [cni]; "
+        "with `netavark` it stands in for that program",
+    )
+
+
+def candidates(kind: str, environ: Mapping[str, str]) -> list[str]:
+    """List the directories in which a plugin may be, if nobody has said where, best first.
+
+    Raises ShimError where a user has no home.
+    """
+    if os.geteuid() == 0 and netns.is_initial_userns():
+        if kind == "netavark":
+            return [OF_NETAVARK]
+        with_plugins = [d for d in OF_CNI if os.access(f"{d}/{ANY_PLUGIN}", os.X_OK)]
+        there = [d for d in OF_CNI if os.path.isdir(d)]
+        return list(dict.fromkeys([*with_plugins, *there, NEW]))
+    home = environ.get("HOME", "")
+    if not home.startswith("/"):
+        raise ShimError(INVALID_ENVIRONMENT, "HOME is not set", "say which directory")
+    return [f"{home.rstrip('/')}/.local/lib/{kind}"]
+
+
+def hint(kind: str, directory: str, environ: Mapping[str, str]) -> str:
+    """Say how a runtime is told of a directory in a home; "" where it looks there by itself."""
+    if directory == OF_NETAVARK or directory in OF_CNI:
+        return ""
+    if kind == "netavark":
+        home = environ.get("XDG_CONFIG_HOME") or "~/.config"
+        return (
+            f"for Podman to find it, in {home}/containers/containers.conf:\n"
+            f'[network]\nnetavark_plugin_dirs = ["{directory}"]'
+        )
+    others = [d for d in conflist.PLUGIN_DIRS if os.path.isdir(d)] or ["DIRECTORY-OF-THE-OTHERS"]
+    return f"for a runtime to find it:\nexport CNI_PATH={':'.join([directory, *others])}"

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a check is, what it finds, and what it is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ... import cni, conf, conflist, netns, state
+from ...errors import ShimError
+from ..install import is_launcher
+
+Json = dict[str, Any]
+
+OK = "ok"
+WARNING = "warning"
+PROBLEM = "problem"
+SKIPPED = "skipped"
+
+# In characters: programs may print their whole usage for an error.
+MAXIMUM_LINE = 400
+
+IN_PLACE = "plugins work in place here: nothing has to be made for them"
+OTHER_SESSION = (
+    "run doctor inside the user namespace of the container runtime as well: "
+    "unshare --user --map-root-user --map-auto --mount netns-shim doctor"
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check has found: one of the four results, in words, and what to do about it."""
+
+    status: str
+    message: str
+    advice: str = ""
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class File:
+    """A network in a file: the entries of the shim, those of other plugins, or what is wrong."""
+
+    path: str
+    entries: tuple[Json, ...] = ()
+    others: tuple[Json, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every check is told. `plugin_path` is CNI_PATH, `base` where all state is.
+
+    `is_in_place` tells that no shared namespace has to be made for plugins that are run from
+    here; `is_privileged` that this process has a user namespace of its own, or is root.
+    """
+
+    environ: Mapping[str, str]
+    plugin_path: str
+    base: str
+    is_given: bool
+    is_privileged: bool
+    is_in_place: bool
+    file: File | None = None
+
+    @property
+    def wants_uplink(self) -> bool:
+        """Tell whether any network here has an uplink."""
+        entries = self.file.entries if self.file else ()
+        uplinks = [entry.get("uplink") for entry in entries]
+        drivers = [u.get("driver") if isinstance(u, dict) else u for u in uplinks]
+        return not drivers or any(driver != "none" for driver in drivers)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: what it is called and what does it."""
+
+    name: str
+    look: Callable[[Context], Result]
+    # How long it may take, in seconds.
+    seconds: float = field(default=10.0)
+
+
+def context(environ: Mapping[str, str], state_dir: str, path: str) -> Context:
+    """Find out what the checks are told. `path` is that of a network's file, or empty."""
+    file = read(path) if path else None
+    entries = file.entries if file else ()
+    given = [state_dir, *(entry["stateDir"] for entry in entries if _is_path(entry))]
+    override = next(filter(None, given), "")
+    is_privileged = netns.is_privileged()
+    modes = [entry.get("enter") for entry in entries] or [conf.DEFAULT_ENTER]
+    return Context(
+        environ=environ,
+        plugin_path=environ.get("CNI_PATH") or default_path(),
+        base=state.base_dir(environ, override),
+        is_given=bool(override),
+        is_privileged=is_privileged,
+        is_in_place=is_privileged and all(map(_is_in_place, modes)),
+        file=file,
+    )
+
+
+def _is_path(entry: Json) -> bool:
+    given = entry.get("stateDir")
+    return isinstance(given, str) and given.startswith("/")
+
+
+def _is_in_place(mode: object) -> bool:
+    return netns.is_in_place(mode if mode in ("always", "never") else conf.DEFAULT_ENTER)
+
+
+def default_path() -> str:
+    """List where plugins are looked for without CNI_PATH: the usual places, and ours."""
+    own = os.path.dirname(os.path.realpath(sys.argv[0]))
+    # The script that pip makes lies among other programs, which are not to be run.
+    is_plugins = is_launcher(sys.argv[0]) and own not in conflist.PLUGIN_DIRS
+    return ":".join([*conflist.PLUGIN_DIRS, *([own] if is_plugins else [])])
+
+
+def read(path: str) -> File:
+    """Read a network: a list, or the configuration of one plugin."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(conflist.MAXIMUM_SIZE)
+        network = cni.decode(text, what=f"network in {path}")
+    except OSError as error:
+        return File(path, problem=f"cannot be read: {error.strerror}")
+    except ShimError as error:
+        return File(path, problem=str(error))
+    plugins = network.get("plugins")
+    if "type" in network or not isinstance(plugins, list):
+        plugins = [network]
+    if not all(isinstance(entry, dict) for entry in plugins):
+        return File(path, problem="'plugins' must be a list of objects")
+    named = {key: network[key] for key in ("cniVersion", "name") if key in network}
+    ours = [{**named, **e} for e in plugins if any(key in e for key in conflist.OURS)]
+    others = [e for e in plugins if not any(key in e for key in conflist.OURS)]
+    if not ours:
+        return File(path, problem="no entry of netns-shim is in it")
+    return File(path, tuple(ours), tuple(others))
+
+
+def worst(results: list[Result]) -> Result | None:
+    """Give the worst of some results, None where there are none."""
+    order = (SKIPPED, OK, WARNING, PROBLEM)
+    return max(results, key=lambda result: order.index(result.status), default=None)
+
+
+def as_json(name: str, result: Result) -> Json:
+    """Write a result for programs; whatever is quoted in it is made to fit into one line."""
+    return {
+        "check": name,
+        "result": result.status,
+        "message": _line(result.message),
+        "advice": _line(result.advice),
+        "details": [_line(line) for line in result.details],
+    }
+
+
+def _line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAXIMUM_LINE else f"{line[:MAXIMUM_LINE]}…"
+
+
+def dump(result: Result) -> bytes:
+    """Write a result for another process."""
+    return json.dumps(as_json("", result)).encode()
+
+
+def load(text: bytes) -> Result:
+    """Read a result of another process."""
+    found = json.loads(text)
+    details = tuple(found["details"])
+    return Result(found["result"], found["message"], found["advice"], details)

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checks of one configuration: is it valid, and is there what it names?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ... import cni, conf, dialogue, driver, invoke, uplink, versions
+from ...errors import ShimError
+from .check import IN_PLACE, OK, PROBLEM, SKIPPED, Context, File, Result, worst
+from .plugins import ONE
+from .uplinks import examine_pasta, examine_slirp4netns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Json = dict[str, Any]
+
+
+def _problems(entry: Json) -> list[str]:
+    from ... import schema  # jsonschema: only where there is a configuration
+
+    return schema.problems(entry)
+
+
+def validity(context: Context) -> Result:
+    """Check that the configuration is one."""
+    file = _file(context)
+    if file.problem:
+        advice = "netns-shim goes around a plugin: see the README"
+        return Result(PROBLEM, f"{file.path}: {file.problem}", advice)
+    problems = [line for entry in file.entries for line in _problems(entry)]
+    if problems:
+        said = f"{file.path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        return Result(PROBLEM, said, "correct the file", tuple(problems))
+    entries = "entry" if len(file.entries) == 1 else f"{len(file.entries)} entries"
+    return Result(OK, f"{file.path}: its {entries} of netns-shim can be used")
+
+
+def plugins(context: Context) -> Result:
+    """Check that the plugins that are named are there, and speak a version that will do."""
+    wanted = list(_wanted_plugins(context))
+    if not wanted:
+        return Result(SKIPPED, "none is named")
+    known = versions.Versions(None)
+    problems, found = [], []
+    for type_, version in dict.fromkeys(wanted):
+        try:
+            plugin = invoke.Plugin(type_, context.plugin_path, ONE)
+            spoken = known.of(plugin, context.environ)
+            chosen = versions.choose(spoken, version, type_)
+        except ShimError as error:
+            problems.append(str(error))
+        else:
+            if spoken:
+                found.append(f"{plugin.path}: spoken to in {chosen}")
+            else:
+                problems.append(f"{plugin.path}: does not say which versions it speaks")
+    if problems:
+        advice = "install what is missing, or set CNI_PATH as the runtime does"
+        return _problem(problems, advice)
+    names = ", ".join(dict.fromkeys(type_ for type_, _ in wanted))
+    return Result(OK, names, details=tuple(found))
+
+
+def drivers(context: Context) -> Result:
+    """Check that the drivers that are named are there and run."""
+    problems, found = [], []
+    for entry, read in _entries(context):
+        if "driver" not in entry:
+            continue
+        try:
+            known = versions.Versions(None)
+            chosen = driver.Driver(entry, read, context.plugin_path, context.environ, known, "")
+            chosen.timeout = ONE
+            chosen.call("STATUS", context.environ, {})
+            path = driver.find(entry, read.plugin_dirs, context.environ)
+        except ShimError as error:
+            problems.append(str(error))
+            continue
+        if entry.get("dns_enabled") and not driver.aardvark(path):
+            problems.append(f"{entry['driver']}: dns_enabled, but there is no aardvark-dns")
+        found.append(f"{entry['driver']} ({path})")
+    if problems:
+        return _problem(problems, "install what is missing, or set pluginDirs")
+    return Result(OK, ", ".join(found)) if found else Result(SKIPPED, "none is named")
+
+
+def uplinks(context: Context) -> Result:
+    """Check that the uplinks that are named can be started, and their programs run."""
+    if context.is_in_place:
+        return Result(SKIPPED, IN_PLACE)
+    results = []
+    for read in _read(context):
+        try:
+            uplink.check(read.uplink, context.environ)
+        except ShimError as error:
+            return Result(PROBLEM, error.message, error.details or "correct the configuration")
+        chosen = uplink.choose(read.uplink, context.environ)
+        if isinstance(chosen, uplink.Nothing):
+            results.append(Result(OK, "none is wanted"))
+        elif isinstance(chosen, uplink.Pasta):
+            results.append(examine_pasta(chosen.path, context.environ))
+        else:
+            results.append(examine_slirp4netns(chosen.path, context.environ, is_needed=True))
+    return worst(results) or Result(SKIPPED, "the configuration cannot be used")
+
+
+def _problem(problems: list[str], advice: str) -> Result:
+    if len(problems) == 1:
+        return Result(PROBLEM, problems[0], advice)
+    return Result(PROBLEM, f"{len(problems)} problems", advice, tuple(problems))
+
+
+def _file(context: Context) -> File:
+    assert context.file is not None
+    return context.file
+
+
+def _read(context: Context) -> Iterator[conf.Configuration]:
+    """Read the entries that can be used; what is wrong with others is said elsewhere."""
+    for entry in _file(context).entries:
+        if not _problems(entry):
+            yield conf.read(entry)
+
+
+def _entries(context: Context) -> Iterator[tuple[Json, conf.Configuration]]:
+    for read in _read(context):
+        for entry in read.plugins:
+            yield entry, read
+
+
+def _wanted_plugins(context: Context) -> Iterator[tuple[str, str]]:
+    """List the types that are named, each with the version of its configuration."""
+    file = _file(context)
+    version = _version(file)
+    entries = [entry for entry, _ in _entries(context)]
+    for entry in [*entries, *file.others]:
+        if "driver" in entry:
+            ipam: Any = dialogue.ipam_of(entry)
+        else:
+            ipam = entry.get("ipam")
+            if isinstance(entry.get("type"), str):
+                yield entry["type"], version
+        if isinstance(ipam, dict) and isinstance(ipam.get("type"), str) and ipam["type"]:
+            yield ipam["type"], version
+    for entry in file.entries:
+        if isinstance(entry.get("type"), str) and not _problems(entry):
+            yield entry["type"], version
+
+
+def _version(file: File) -> str:
+    for entry in file.entries:
+        if entry.get("cniVersion") in cni.SUPPORTED_VERSIONS:
+            return str(entry["cniVersion"])
+    return cni.OLDEST_VERSION

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where state is kept, and whether that stays: XDG_RUNTIME_DIR, the user's session, linger."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ... import state
+from ...errors import ShimError
+from .check import OK, PROBLEM, SKIPPED, WARNING, Context, Result
+from .ids import user_name
+
+IN_MEMORY = ("tmpfs", "ramfs")
+LINGER = "/var/lib/systemd/linger"
+
+
+def runtime_directory(context: Context) -> Result:
+    """Check the directory below which all state is: whose it is, its mode, its file system."""
+    try:
+        state.is_private(context.base)
+    except ShimError as error:
+        return Result(PROBLEM, str(error), f"make it yours alone, or remove {context.base}")
+    if not context.is_given and (result := _odd_variable(context)):
+        return result
+    parent = _existing_parent(context.base)
+    kind = file_system(parent)
+    if kind not in IN_MEMORY:
+        return Result(
+            WARNING,
+            f"{parent} is on {kind}: what is attached stays on record after a boot",
+            "set XDG_RUNTIME_DIR to a directory on tmpfs, as systemd makes it at a log-in",
+        )
+    given = context.environ.get("XDG_RUNTIME_DIR", "")
+    unset = "" if given or context.is_given else "; XDG_RUNTIME_DIR is not set"
+    return Result(OK, f"{context.base}, on {kind}{unset}")
+
+
+def _odd_variable(context: Context) -> Result | None:
+    given = context.environ.get("XDG_RUNTIME_DIR", "")
+    if given and os.path.dirname(context.base) != given.rstrip("/"):
+        return Result(
+            WARNING,
+            f"XDG_RUNTIME_DIR is {given}, which {_why_not(given)}: {context.base} is used",
+            "unset it after su or sudo, or log in anew",
+        )
+    if not given and os.path.basename(context.base) != "netns-shim":
+        return Result(
+            WARNING,
+            f"XDG_RUNTIME_DIR is not set, and there is no /run/user/{state.outer_uid()}: "
+            f"{context.base} is used",
+            f"log in anew, or loginctl enable-linger {user_name()} (as root)",
+        )
+    mode = stat.S_IMODE(os.stat(given).st_mode) if given else 0
+    if mode & 0o077:
+        return Result(
+            WARNING,
+            f"{given} has the mode {mode:04o}: it is not yours alone",
+            f"chmod 0700 {given}",
+        )
+    return None
+
+
+def _why_not(path: str) -> str:
+    if not path.startswith("/"):
+        return "is no absolute path"
+    try:
+        info = os.stat(path)
+    except OSError as error:
+        return f"cannot be used ({error.strerror})"
+    if not stat.S_ISDIR(info.st_mode):
+        return "is no directory"
+    return f"belongs to user {info.st_uid}"
+
+
+def _existing_parent(path: str) -> str:
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def file_system(path: str) -> str:
+    """Tell the type of the file system that a path is on, proc_pid_mountinfo(5)."""
+    real = os.path.realpath(path)
+    best, kind = "", "?"
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            before, _, after = line.partition(b" - ")
+            point = os.fsdecode(before.split(b" ")[4].decode("unicode_escape").encode("latin-1"))
+            is_above = point == "/" or real == point or real.startswith(point + "/")
+            # The last of several on one place is on top.
+            if is_above and len(point) >= len(best):
+                best, kind = point, after.split(b" ")[0].decode()
+    return kind
+
+
+def user_session(context: Context) -> Result:
+    """Check that the runtime directory is kept when the user logs out, loginctl(1)."""
+    if not os.path.isdir("/run/systemd/system"):
+        return Result(SKIPPED, "systemd does not run here")
+    uid = state.outer_uid()
+    if uid == "0":
+        return Result(SKIPPED, "root needs none")
+    user = user_name()
+    advice = f"loginctl enable-linger {user} (as root)"
+    if not os.path.exists(f"/run/user/{uid}/systemd/private"):
+        return Result(
+            WARNING,
+            f"{user} has none: after su or sudo there is no runtime directory to rely on",
+            f"log in by ssh or `machinectl shell`, or {advice}",
+        )
+    if not os.path.exists(f"{LINGER}/{user}"):
+        return Result(
+            WARNING,
+            f"the last log-out of {user} removes the runtime directory, and ends the uplink",
+            advice,
+        )
+    return Result(OK, f"{user} has one, which lingers after log-out")

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is up and not well: dead uplinks, what killed calls have left, a host that has changed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import TYPE_CHECKING, Any
+
+from ... import errors, garbage, host, netns, references, state, verbs
+from ...errors import ShimError
+from .check import OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Json = dict[str, Any]
+
+NOTHING = "no shared network namespace is up"
+
+
+def stale_state(context: Context) -> Result:
+    """Check what the state says against what is; nothing is changed."""
+    try:
+        found = list(_shared(context))
+        odd = [line for where in found for line in _odd(where)]
+        odd += list(_unfinished(context, found))
+    except ShimError as error:
+        return Result(PROBLEM, str(error), f"make it yours alone, or remove {context.base}")
+    # Those that are refused have been said by a warning, which is one of the details.
+    is_refused = bool(errors.warnings)
+    if found and context.is_privileged:
+        odd += _garbage(context)
+    if odd or is_refused:
+        many = len(odd) + len(errors.warnings)
+        return Result(
+            WARNING,
+            f"{many} thing{'s' if many > 1 else ''} in {context.base} to be mended",
+            "`netns-shim gc` removes what nobody has; the next ADD mends the rest",
+            tuple(dict.fromkeys(odd)),
+        )
+    if not found:
+        return Result(OK, NOTHING)
+    names = ", ".join(where.name for where in found)
+    if not context.is_privileged:
+        why = f"{names}: no look can be had from here at the containers that are attached"
+        return Result(OK, why, OTHER_SESSION)
+    return Result(OK, f"{names}: up, and nothing is left over")
+
+
+def _shared(context: Context) -> Iterator[state.State]:
+    for where in state.all_in(context.base):
+        if where.name != state.IN_PLACE:
+            yield where
+
+
+def _odd(where: state.State) -> Iterator[str]:
+    record = where.uplink()
+    if not record:
+        yield f"{where.name}: the record of its uplink cannot be read"
+    elif record.get("bootID") not in (None, netns.boot_id()):
+        yield f"{where.name}: is of an earlier boot"
+    elif not state.is_alive(record):
+        yield f"{where.name}: has lost its uplink {record['driver']}"
+    if missing := where.missing():
+        yield f"{where.name}: {', '.join(missing)} is missing"
+    for reference in references.references(where):
+        phase = reference.get("phase")
+        is_busy = phase in (references.ADDING, references.DELETING)
+        if is_busy and not _is_locked(f"{where.refs}/{reference['file']}"):
+            yield f"{where.name}: {reference['file']} was cut off ({phase})"
+
+
+def _unfinished(context: Context, found: list[state.State]) -> Iterator[str]:
+    """Find what the making or removal of a namespace has left that was cut off."""
+    names = {where.name for where in found}
+    for name in sorted(os.listdir(context.base)) if os.path.isdir(context.base) else []:
+        where = state.State(context.base, name)
+        if name[0] == "." or name in names or os.path.lexists(where.refs):
+            continue
+        if not _is_locked(where.lock):
+            yield f"{name}: its making or removal was cut off"
+
+
+def _is_locked(path: str) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _garbage(context: Context) -> list[str]:
+    swept = garbage.sweep(context.base, context.environ, verbs.detach, dry_run=True)
+    words = {
+        "deleted": "its container is gone",
+        "released": "an address that nobody has",
+        "dropped": "left by a killed call",
+        "failed": "cannot be looked at",
+    }
+    found = []
+    for found_in in swept["netns"]:
+        for kind, word in words.items():
+            found += [f"{found_in['name']}: {_name(entry)}{word}" for entry in found_in[kind]]
+        # Those with a container are in doubt, which is nothing to be mended.
+        found += [entry["why"] for entry in found_in["skipped"] if len(entry) == 1]
+    return found
+
+
+def _name(entry: Json) -> str:
+    keys = ("file", "network", "address", "containerID", "ifname", "why")
+    name = " ".join(entry[key] for key in keys if entry.get(key))
+    return f"{name}: " if name else ""
+
+
+def host_network(context: Context) -> Result:
+    """Check whether the host's network is still the one that the uplink was started in."""
+    try:
+        found = [where for where in _shared(context) if isinstance(_look(where), dict)]
+    except ShimError as error:
+        return Result(SKIPPED, f"the state cannot be read: {error.message}")
+    if not found:
+        return Result(SKIPPED, NOTHING)
+    changed = [(where.name, host.changes(_look(where))) for where in found]
+    lines = [f"{name}: other {' and '.join(keys)}" for name, keys in changed if keys]
+    if lines:
+        names = " and ".join(f"netns-shim refresh --netns {n}" for n, keys in changed if keys)
+        return Result(WARNING, f"changed since the uplink was started: {'; '.join(lines)}", names)
+    return Result(OK, "as it was when the uplink was started")
+
+
+def _look(where: state.State) -> Any:
+    return where.uplink().get("host")

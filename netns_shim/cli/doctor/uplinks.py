@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What leads out of the shared network namespace: the TUN device, pasta and slirp4netns."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from ... import uplink
+from ...errors import ShimError
+from .. import programs
+from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NO_UPLINK = "the configuration wants no uplink"
+DEVICE = os.makedev(10, 200)
+RECREATE = f"remove it, and mknod -m 0666 {uplink.TUN} c 10 200 (as root)"
+# In words of the kernel: there is no driver behind the device.
+NO_DRIVER = (errno.ENODEV, errno.ENXIO, errno.ENOENT)
+
+
+def tun(context: Context) -> Result:
+    """Check that /dev/net/tun can be opened, which every uplink does."""
+    if why := _why_not(context):
+        return Result(SKIPPED, why)
+    try:
+        if os.stat(uplink.TUN).st_rdev != DEVICE:
+            return Result(PROBLEM, f"{uplink.TUN} is something else", RECREATE)
+        os.close(os.open(uplink.TUN, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        advice = f"chmod 0666 {uplink.TUN} (as root), as udev does"
+        if error.errno in NO_DRIVER:
+            advice = "modprobe tun (as root), or give the container the device: --device " + (
+                uplink.TUN
+            )
+        return Result(PROBLEM, f"{uplink.TUN} cannot be opened: {error.strerror}", advice)
+    return Result(OK, f"{uplink.TUN} can be opened")
+
+
+def pasta(context: Context) -> Result:
+    """Check pasta: is it there, does it run, does it know all that it will be told?"""
+    if why := _why_not(context):
+        return Result(SKIPPED, why)
+    path = uplink.program_path("pasta", context.environ)
+    if not path:
+        if uplink.program_path("slirp4netns", context.environ):
+            return Result(SKIPPED, "not installed; slirp4netns is used")
+        return Result(PROBLEM, "neither pasta nor slirp4netns is installed", "install passt")
+    return examine_pasta(path, context.environ)
+
+
+def examine_pasta(path: str, environ: Mapping[str, str]) -> Result:
+    """Check the pasta of a path."""
+    try:
+        version = programs.version(path, environ)
+        usage = programs.usage(path, environ)
+    except ShimError as error:
+        return Result(PROBLEM, f"{path} does not run: {error}", "install passt again")
+    if "--map-guest-addr" not in usage:
+        return Result(
+            WARNING,
+            f"{version} ({path}) lacks --map-guest-addr: containers cannot reach the host",
+            "install a passt of August 2024 or later, if they are to",
+        )
+    return Result(OK, f"{version} ({path})")
+
+
+def slirp4netns(context: Context) -> Result:
+    """Check slirp4netns, which is the second choice."""
+    if why := _why_not(context):
+        return Result(SKIPPED, why)
+    path = uplink.program_path("slirp4netns", context.environ)
+    if not path:
+        return Result(SKIPPED, "not installed; it is used where pasta is not")
+    is_needed = not uplink.program_path("pasta", context.environ)
+    return examine_slirp4netns(path, context.environ, is_needed=is_needed)
+
+
+def examine_slirp4netns(path: str, environ: Mapping[str, str], *, is_needed: bool) -> Result:
+    """Check the slirp4netns of a path."""
+    try:
+        version = programs.version(path, environ)
+    except ShimError as error:
+        status = PROBLEM if is_needed else WARNING
+        return Result(status, f"{path} does not run: {error}", "install slirp4netns again")
+    return Result(OK, f"{version} ({path})")
+
+
+def _why_not(context: Context) -> str:
+    if context.is_in_place:
+        return IN_PLACE
+    return "" if context.wants_uplink else NO_UPLINK

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether this user can have a user namespace, user_namespaces(7), and mount in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ... import libc
+from ...errors import ShimError
+from .. import programs
+from .check import IN_PLACE, OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
+
+CLONE_NEWUSER = 0x10000000
+# Of Debian, of the kernel, of AppArmor in Ubuntu; the value that forbids; what allows.
+SYSCTLS = (
+    ("user.max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=28633"),
+    ("kernel.unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"),
+    (
+        "kernel.apparmor_restrict_unprivileged_userns",
+        "1",
+        "give the container runtime an AppArmor profile that allows `userns`, or "
+        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+)
+AS_ROOT = "as root, and in /etc/sysctl.d to keep it"
+
+
+def user_namespaces(context: Context) -> Result:
+    """Check that user namespaces are allowed, by making one."""
+    if context.is_in_place:
+        return Result(SKIPPED, IN_PLACE)
+    if context.is_privileged:
+        return Result(OK, "this is one already")
+    # First: inside of a new one, the limit is another one.
+    forbidding = [(name, cure) for name, value, cure in SYSCTLS if _read(name) == value]
+    said = ", ".join(f"{name} is {_read(name)}" for name, _ in forbidding)
+    cure = "; ".join(f"{cure} ({AS_ROOT})" for _, cure in forbidding)
+    try:
+        enter()
+    except OSError as error:
+        why = f"{error.strerror}; {said}" if said else str(error.strerror)
+        return Result(PROBLEM, f"none can be made: {why}", cure or _guess(error))
+    if said:
+        return Result(WARNING, f"one can be made here, but {said}: others may be refused", cure)
+    return Result(OK, "one can be made")
+
+
+def _guess(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return f"raise user.max_user_namespaces ({AS_ROOT}), or nest them less deeply"
+    return (
+        "a security module, or the container or chroot that this runs in, forbids it: "
+        "look into its policy and the kernel's log"
+    )
+
+
+def _read(name: str) -> str:
+    try:
+        with open(f"/proc/sys/{name.replace('.', '/')}", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""  # this kernel has none
+
+
+def enter() -> None:
+    """Move this process, for good, to namespaces in which it may mount and make rules.
+
+    As root of a user namespace of one ID, unless it has the power already. OSError if it may not.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        libc.unshare(libc.CLONE_NEWNET | libc.CLONE_NEWNS)
+    except PermissionError:
+        libc.unshare(CLONE_NEWUSER)
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"0 {uid} 1"),
+            ("gid_map", f"0 {gid} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+        libc.unshare(libc.CLONE_NEWNET | libc.CLONE_NEWNS)
+    # AppArmor lets one be made that has no power.
+    libc.mount(None, "/", None, libc.MS_SLAVE | libc.MS_REC)
+
+
+def session(context: Context) -> Result:
+    """Check that what the README says to type works, with subordinate IDs and all."""
+    if context.is_privileged:
+        return Result(SKIPPED, IN_PLACE if context.is_in_place else "this is one already")
+    path = programs.find("unshare", context.environ)
+    if not path:
+        return Result(SKIPPED, "unshare, with which to try, is not installed")
+    options = ["--user", "--map-root-user", "--map-auto", "--mount"]
+    try:
+        programs.output(path, [*options, "true"], context.environ)
+    except ShimError as error:
+        if "unrecognized option '--map-auto'" in error.details:
+            return Result(
+                SKIPPED, "unshare is too old to try with: util-linux 2.38 has --map-auto"
+            )
+        why = error.details.removeprefix("stderr: ") or error.message
+        return Result(
+            PROBLEM,
+            f"unshare cannot make one with all IDs: {why}",
+            "see the checks above for what is missing",
+        )
+    return Result(OK, f"`unshare {' '.join(options)}` works")
+
+
+def mounts(context: Context) -> Result:
+    """Check that the network namespace can be pinned in the mount namespace of this process."""
+    if context.is_in_place:
+        return Result(SKIPPED, IN_PLACE)
+    if not context.is_privileged:
+        return Result(SKIPPED, "there is no power over any namespace here", OTHER_SESSION)
+    fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.close(libc.ns_userns(fd))
+    except PermissionError:
+        return Result(
+            PROBLEM,
+            "this user namespace cannot mount: it has no mount namespace of its own",
+            "start it with unshare --user --map-root-user --map-auto --mount",
+        )
+    finally:
+        os.close(fd)
+    return Result(OK, "in this mount namespace can be mounted")

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`netns-shim graph`: what is up, as a picture."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .. import state
+from ..errors import IO_FAILURE, ShimError
+
+if TYPE_CHECKING:
+    import argparse
+
+SUMMARY = "Draw the shared network namespaces and what is attached to them."
+FORMATS = ("dot", "mermaid", "svg")
+ENDINGS = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="dot for Graphviz, a flowchart of Mermaid, or SVG drawn by Graphviz "
+        "[as FILE ends, else dot]",
+    )
+    parser.add_argument("--output", metavar="FILE", help="write into this file")
+    parser.add_argument(
+        "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Write the picture."""
+    from .. import inspection  # 250 ms, which other commands need not pay
+
+    ending = os.path.splitext(arguments.output or "")[1]
+    facts = inspection.collect(state.base_dir(os.environ, arguments.state_dir))
+    text = render(facts, arguments.format or ENDINGS.get(ending, "dot"))
+    if arguments.output:
+        with open(arguments.output, "wb") as file:
+            file.write(text)
+    else:
+        # Its encoding is part of the format, whatever that of the terminal is.
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+    return 0
+
+
+def render(facts: dict[str, Any], kind: str) -> bytes:
+    """Write the picture in one of FORMATS. Raises ShimError (code 5) where Graphviz is missing."""
+    import graphviz
+
+    from . import picture
+
+    drawn = picture.Picture(facts)
+    if kind == "mermaid":
+        return picture.mermaid(drawn).encode()
+    graph = picture.dot(drawn)
+    if kind == "dot":
+        return str(graph.source).encode()
+    try:
+        return bytes(graph.pipe(format="svg", quiet=True))
+    except graphviz.ExecutableNotFound:
+        raise ShimError(
+            IO_FAILURE,
+            "the program dot, which draws SVG, is not installed",
+            "install the package graphviz, or take --format mermaid",
+        ) from None
+    except graphviz.CalledProcessError as error:
+        why = (error.stderr or b"").decode(errors="replace").strip()
+        raise ShimError(IO_FAILURE, "the program dot cannot draw this", why) from None

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The facts about shared netns's as a picture: nodes and edges, then in the words of a program."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any, NamedTuple
+
+import graphviz
+
+from ..references import LIVE
+from .printing import port, short_id, shown
+
+Json = dict[str, Any]
+# What a label of Mermaid may hold as it is. Else it could end the label, or be read as Markdown.
+PLAIN = re.compile(r"[A-Za-z0-9 /:,]|(?<=\w)[.-](?=\w)")
+COLOURS = {"live": "#2e7d32", "gone": "#c62828", "changing": "#f9a825", "unknown": "#757575"}
+# By kind of node: the shape for DOT, and the brackets for Mermaid.
+SHAPES = {
+    "internet": ("ellipse", "((", "))"),
+    "uplink": ("box", "[", "]"),
+    "gate": ("box", "[", "]"),
+    "bridge": ("box3d", "[[", "]]"),
+    "link": ("box", "[", "]"),
+    "command": ("note", "[/", "/]"),
+    "container": ("component", "(", ")"),
+}
+
+
+class Node(NamedTuple):
+    """One thing; `group` is the number of the group it is in, -1 for none."""
+
+    name: str
+    kind: str
+    group: int
+    lines: list[str]
+    state: str = "live"
+
+
+class Edge(NamedTuple):
+    """What joins two nodes."""
+
+    start: str
+    end: str
+    lines: list[str]
+    state: str = "live"
+
+
+class Picture:
+    """Nodes, in groups with titles, and edges."""
+
+    def __init__(self, facts: Json) -> None:
+        """Make it of what `inspection.collect` gives."""
+        self.groups: list[str] = ["host"]
+        self.nodes: list[Node] = []
+        self.edges: list[Edge] = []
+        self._containers: dict[str, str] = {}
+        self._internet = self._node("internet", -1, ["internet"])
+        for netns in facts["netns"]:
+            self._add_netns(netns)
+
+    def _node(self, kind: str, group: int, lines: list[str], state: str = "live") -> str:
+        name = f"n{len(self.nodes)}"
+        texts = [shown(line) for line in lines if line]
+        self.nodes.append(Node(name, kind, group, texts, state))
+        return name
+
+    def _edge(self, start: str, end: str, lines: list[str], state: str = "live") -> None:
+        texts = [shown(line) for line in lines if line]
+        self.edges.append(Edge(start, end, texts, state))
+
+    def _add_netns(self, netns: Json) -> None:
+        group = len(self.groups)
+        self.groups.append(shown(f"shared netns {netns['name']}"))
+        gate = self._add_uplink(netns, group)
+        places = {"": gate}
+        for link in netns["links"] or []:
+            if link["kind"] == "bridge":
+                places[link["name"]] = self._add_bridge(link["name"], link["addresses"], group)
+                self._edge(gate, places[link["name"]], [])
+        for entry in netns["references"]:
+            name = entry["bridge"] or ""
+            if name not in places:
+                places[name] = self._add_bridge(name, [], group)
+                self._edge(gate, places[name], [])
+            self._add_attachment(entry, places[name])
+        for command in netns["commands"]:
+            words = shlex.join(command["command"])
+            state = "gone" if command["alive"] is False else "live"
+            lines = [words or "a command", f"PID {command['pid']}" if command["pid"] else ""]
+            self._edge(gate, self._node("command", group, lines, state), [], state)
+
+    def _add_uplink(self, netns: Json, group: int) -> str:
+        """Add the uplink, and the interface that it has in the netns, which is given."""
+        uplink = netns["uplink"]
+        state = "live" if uplink["alive"] else "gone"
+        lines = [uplink["interface"] or netns["name"], *netns["addresses"]]
+        gate = self._node("gate", group, lines, state)
+        if uplink["driver"] == "none":
+            return gate
+        lines = [uplink["driver"] or "unknown uplink"]
+        lines += [f"PID {uplink['pid']}" if uplink["pid"] else ""]
+        lines += ["" if uplink["alive"] else "gone"]
+        lines += ["the host's network has changed" if uplink["changes"] else ""]
+        node = self._node("uplink", 0, lines, state)
+        self._edge(self._internet, node, [], state)
+        self._edge(node, gate, [], state)
+        return gate
+
+    def _add_bridge(self, name: str, addresses: list[str], group: int) -> str:
+        return self._node("bridge", group, [name, *addresses])
+
+    def _add_attachment(self, entry: Json, place: str) -> None:
+        state = "unknown" if entry["alive"] is None else "live" if entry["alive"] else "gone"
+        if entry["phase"] != LIVE and state != "gone":
+            state = "changing"
+        name = entry["containerID"]
+        if name not in self._containers:
+            lines = [short_id(name), "gone" if state == "gone" else ""]
+            self._containers[name] = self._node("container", -1, lines, state)
+        lines = [entry["ifname"], *entry["ips"], *map(port, entry["ports"])]
+        lines += ["" if entry["phase"] == LIVE else str(entry["phase"])]
+        lines += ["" if entry["bridge"] else "+".join(entry["plugins"])]
+        self._edge(place, self._containers[name], lines, state)
+
+
+def dot(picture: Picture) -> graphviz.Digraph:
+    """Write a picture for Graphviz, which draws it from left to right."""
+    graph = graphviz.Digraph("netns-shim")
+    graph.attr(rankdir="LR", fontname="sans-serif")
+    graph.attr("node", fontname="sans-serif", style="filled", fillcolor="white")
+    graph.attr("edge", fontname="sans-serif", fontsize="10", dir="none")
+    for number in range(-1, len(picture.groups)):
+        nodes = [node for node in picture.nodes if node.group == number]
+        if not nodes:
+            continue
+        # With this name it is drawn as a box around them.
+        part = graphviz.Digraph(f"cluster_{number}")
+        if number >= 0:
+            part.attr(label=_dot_label([picture.groups[number]]), style="rounded", color="grey")
+        for node in nodes:
+            target = part if number >= 0 else graph
+            shape = SHAPES[node.kind][0]
+            colour = COLOURS[node.state]
+            target.node(node.name, _dot_label(node.lines), shape=shape, color=colour)
+        if number >= 0:
+            graph.subgraph(part)
+    for edge in picture.edges:
+        style = "dashed" if edge.state in ("gone", "changing") else "solid"
+        label = _dot_label(edge.lines)
+        graph.edge(edge.start, edge.end, label, style=style, color=COLOURS[edge.state])
+    return graph
+
+
+def _dot_label(lines: list[str]) -> str:
+    # A backslash would begin a field, an ampersand an entity, and angle brackets are for HTML.
+    escaped = [str(graphviz.escape(line)).replace("&", "&amp;") for line in lines]
+    text: str = graphviz.nohtml("\\n".join(escaped))
+    return text
+
+
+def mermaid(picture: Picture) -> str:
+    """Write a picture as a flowchart of Mermaid, which GitHub draws."""
+    lines = ["flowchart LR"]
+    for number in range(-1, len(picture.groups)):
+        nodes = [node for node in picture.nodes if node.group == number]
+        indent = "    "
+        if nodes and number >= 0:
+            lines.append(f'    subgraph g{number}["{_mermaid_label([picture.groups[number]])}"]')
+            indent = "        "
+        for node in nodes:
+            _, begin, end = SHAPES[node.kind]
+            label = _mermaid_label(node.lines)
+            lines.append(f'{indent}{node.name}{begin}"{label}"{end}:::{node.state}')
+        if nodes and number >= 0:
+            lines.append("    end")
+    for edge in picture.edges:
+        line = "-.-" if edge.state in ("gone", "changing") else "---"
+        label = f'|"{_mermaid_label(edge.lines)}"|' if edge.lines else ""
+        lines.append(f"    {edge.start} {line}{label} {edge.end}")
+    for state, colour in COLOURS.items():
+        lines.append(f"    classDef {state} stroke:{colour}")
+    return "\n".join(lines) + "\n"
+
+
+def _mermaid_label(lines: list[str]) -> str:
+    return "<br>".join(map(_mermaid_text, lines))
+
+
+def _mermaid_text(text: str) -> str:
+    """Write each character that could mean something by its number."""
+    plain = {match.start() for match in PLAIN.finditer(text)}
+    return "".join(
+        char if place in plain or char.isalpha() else f"#{ord(char)};"
+        for place, char in enumerate(text)
+    )

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How facts become text for people: names that cannot harm a terminal, ages, JSON in colours."""
+
+from __future__ import annotations
+
+import calendar
+import io
+import json
+import re
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.highlighter import JSONHighlighter
+from rich.text import Text
+
+# A container's ID as Docker, Podman and containerd make it; they show so much of it themselves.
+LONG_ID = re.compile(r"[0-9a-f]{64}")
+SHORT_ID = 12
+# Where there is no terminal, nothing is folded, in cells.
+WHOLE_LINE = 1 << 16
+
+
+def console() -> Console:
+    """Make the console of standard output: colours on a terminal, whole lines elsewhere."""
+    # An encoding may lack what is shown.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    made = Console(highlight=False, markup=False, emoji=False)
+    if not made.is_terminal:
+        made.width = WHOLE_LINE
+    return made
+
+
+def shown(text: Any) -> str:
+    """Write a text that others chose so that a terminal shows it and does nothing else.
+
+    Control characters, bytes that were no text, and what changes the direction of writing become
+    escapes.
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in str(text)
+    )
+
+
+def short_id(container_id: str) -> str:
+    """Shorten a container's ID that no person chose."""
+    return container_id[:SHORT_ID] if LONG_ID.fullmatch(container_id) else container_id
+
+
+def pretty(value: Any) -> Text:
+    """Write JSON in colours; the text is JSON still, as all that is odd in it is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    safe = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    return JSONHighlighter()(Text(safe))
+
+
+def port(mapping: dict[str, Any]) -> str:
+    """Write a published port as it is written elsewhere: 8080->80/tcp."""
+    ip = mapping["hostIP"]
+    address = f"[{ip}]:" if ":" in ip else f"{ip}:" if ip else ""
+    ports = f"{mapping['hostPort']}->{mapping['containerPort']}"
+    return shown(f"{address}{ports}/{mapping['protocol']}")
+
+
+def age(since: Any, now: float) -> str:
+    """Write how long ago a time was, as RFC 3339 has it; "" where it is none."""
+    try:
+        then = calendar.timegm(time.strptime(since, "%Y-%m-%dT%H:%M:%SZ"))
+    except (TypeError, ValueError):
+        return ""
+    # A clock that was set back makes nothing younger than new.
+    seconds = max(0, int(now - then))
+    for size, unit, below, smaller in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 0, ""),
+    ):
+        if seconds >= size:
+            rest = seconds % size // below if below else 0
+            return f"{seconds // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{seconds} s"

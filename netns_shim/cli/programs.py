@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other programs: where they are, and what they say of their version."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from .. import driver, uplink
+from ..child import explain, run
+from ..errors import PLUGIN_MISBEHAVED, ShimError
+from ..invoke import ending, with_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# How long a program may take to say its version, in seconds.
+SECONDS = 2.0
+
+
+def find(name: str, environ: Mapping[str, str]) -> str:
+    """Find a program as plugins do, in PATH and the usual places; "" if it is nowhere."""
+    return shutil.which(name, path=with_path(environ)["PATH"]) or ""
+
+
+def output(
+    path: str, arguments: Sequence[str], environ: Mapping[str, str], *, stdin: str = ""
+) -> str:
+    """Run a program to its end; give its stdout. ShimError where it fails or takes too long."""
+    status, stdout, stderr = _run(path, arguments, environ, stdin)
+    if status:
+        what = " ".join([os.path.basename(path), *arguments])
+        why = explain("", stderr or stdout)
+        raise ShimError(PLUGIN_MISBEHAVED, f"{what} {ending(status)}", why)
+    return stdout.decode(errors="replace")
+
+
+def _run(
+    path: str, arguments: Sequence[str], environ: Mapping[str, str], stdin: str
+) -> tuple[int, bytes, bytes]:
+    name = os.path.basename(path)
+    inherited = {k: v for k, v in environ.items() if not k.startswith("CNI_")}
+    return run(
+        path,
+        with_path(inherited),
+        stdin.encode(),
+        arguments=arguments,
+        name=name,
+        what=" ".join([name, *arguments]),
+        timeout=SECONDS,
+    )
+
+
+def usage(path: str, environ: Mapping[str, str]) -> str:
+    """Give what a program says of its options, wherever and with what status it does so."""
+    _, stdout, stderr = _run(path, ["--help"], environ, "")
+    return (stdout + stderr).decode(errors="replace")
+
+
+def version(path: str, environ: Mapping[str, str]) -> str:
+    """Give the line in which a program says its version. ShimError where it does not say."""
+    text = output(path, ["--version"], environ).strip()
+    if not text:
+        raise ShimError(PLUGIN_MISBEHAVED, f"{path} does not say its version")
+    return text.splitlines()[0]
+
+
+def versions(environ: Mapping[str, str]) -> dict[str, str]:
+    """List the programs that work with us: where each is and its version, or why not."""
+    paths = {name: uplink.program_path(name, environ) for name in ("pasta", "slirp4netns")}
+    netavark = binary(environ)
+    paths |= {"netavark": netavark, "aardvark-dns": driver.aardvark(netavark)}
+    paths |= {name: find(name, environ) for name in ("podman", "iptables", "nft", "newuidmap")}
+    return {name: _say(name, path, environ) for name, path in paths.items()}
+
+
+def _say(name: str, path: str, environ: Mapping[str, str]) -> str:
+    if not path:
+        return "not installed"
+    if name == "newuidmap":
+        return path  # it does not say
+    try:
+        return f"{version(path, environ)} ({path})"
+    except ShimError as error:
+        return f"{error.message} ({path})"
+
+
+def binary(environ: Mapping[str, str]) -> str:
+    """Find the netavark binary; "" if it is nowhere."""
+    try:
+        return driver.find({"driver": "bridge"}, [], environ)
+    except ShimError:
+        return ""
+
+
+def as_json(text: str) -> object:
+    """Read what a program printed as JSON; None where it is none."""
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        return None
+    return value

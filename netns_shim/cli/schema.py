@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`netns-shim schema`: what a configuration may hold, for editors and other programs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+SUMMARY = "Print the JSON Schema of the configuration."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "--network",
+        action="store_true",
+        help="of a whole file, with entries of the plugin in it, instead of one entry",
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print the schema as JSON."""
+    from .. import schema  # jsonschema: not for the other commands
+
+    text = schema.schema_text()
+    if arguments.network:
+        text = json.dumps(schema.of_network(), indent=2, ensure_ascii=False) + "\n"
+    print(text, end="")
+    return 0

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`netns-shim show`: all that is known of the attachments of one container."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from .. import state
+from ..errors import UNKNOWN_CONTAINER, ShimError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rich.text import Text
+
+Json = dict[str, Any]
+SUMMARY = "Show what a container is attached to, and the configuration that did it."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "container", metavar="CONTAINER", help="its ID, or as much of it as no other begins with"
+    )
+    parser.add_argument("--ifname", metavar="NAME", help="only this interface")
+    parser.add_argument("--network", metavar="NAME", help="only this network")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    parser.add_argument(
+        "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print the attachments, as JSON or for people."""
+    from .. import inspection  # 250 ms, which other commands need not pay
+    from . import printing
+
+    base = state.base_dir(os.environ, arguments.state_dir)
+    found = [
+        {"sharedNetns": name, **entry, "madeFrom": inspection.made_from(base, name, entry)}
+        for name, entry in choose(inspection.collect(base), arguments)
+    ]
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    console = printing.console()
+    for number, entry in enumerate(found):
+        if number:
+            console.print()
+        for line in describe(entry, time.time()):
+            console.print(line)
+    return 0
+
+
+def choose(facts: Json, arguments: argparse.Namespace) -> list[tuple[str, Json]]:
+    """Choose attachments by container ID or the beginning of one, with the names of their netns.
+
+    Raises ShimError (code 3) where there is none, or more than one container is meant.
+    """
+    known = [(netns["name"], entry) for netns in facts["netns"] for entry in netns["references"]]
+    wanted = arguments.container
+    ids = sorted({entry["containerID"] for _, entry in known})
+    meant = [wanted] if wanted in ids else [name for name in ids if name.startswith(wanted)]
+    if not meant:
+        raise _unknown(f"no container {_quoted(wanted)} is attached", ids)
+    if len(meant) > 1:
+        raise _unknown(f"{_quoted(wanted)} can be any of {len(meant)} containers", meant)
+    found = [
+        (name, entry)
+        for name, entry in known
+        if entry["containerID"] == meant[0]
+        and arguments.ifname in (None, entry["ifname"])
+        and arguments.network in (None, entry["network"])
+    ]
+    if not found:
+        places = [
+            f"{entry['ifname']} in {entry['network']}"
+            for _, entry in known
+            if entry["containerID"] == meant[0]
+        ]
+        raise _unknown(f"container {_quoted(meant[0])} is not attached like that", places)
+    return found
+
+
+def _unknown(message: str, names: list[str]) -> ShimError:
+    from .printing import shown
+
+    there = "nothing is there"
+    if names:
+        there = f"attached {'is' if len(names) == 1 else 'are'} {', '.join(map(shown, names))}"
+    return ShimError(UNKNOWN_CONTAINER, message, there)
+
+
+def _quoted(name: str) -> str:
+    from .printing import shown
+
+    return f"'{shown(name)}'"
+
+
+def describe(entry: Json, now: float) -> list[Text]:
+    """Write an attachment for people, a line or a block for each fact."""
+    from rich.text import Text
+
+    from .printing import age, port, shown
+
+    since = entry["since"] or "unknown"
+    old = age(since, now)
+    facts = {
+        "phase": entry["phase"],
+        "since": f"{since} ({old})" if old else since,
+        "container": _life(entry),
+        "netns": entry["netns"] or "unknown",
+        "shared netns": entry["sharedNetns"],
+        "bridge": entry["bridge"] or "",
+        "plugins": ", ".join(entry["plugins"]),
+        "interfaces": ", ".join(entry["hostInterfaces"]),
+        "addresses": ", ".join(entry["ips"]) or "none",
+        "ports": " ".join(map(port, entry["ports"])),
+    }
+    container, ifname, network = (entry[key] for key in ("containerID", "ifname", "network"))
+    lines = [Text(shown(f"{container}: {ifname} in network {network}"), "bold")]
+    for name, text in facts.items():
+        if text:
+            lines.append(Text.assemble((f"  {name:<14}", "dim"), shown(text)))
+    for origin in entry["madeFrom"]:
+        lines += _origin(origin)
+    return lines
+
+
+def _origin(origin: Json) -> list[Text]:
+    """Write by what an attachment was made: short texts on the line, the others as JSON."""
+    from rich.text import Text
+
+    from .printing import pretty, shown
+
+    lines = []
+    for name, value in origin.items():
+        if isinstance(value, str) and value:
+            lines.append(Text.assemble((f"  {name:<14}", "dim"), shown(value)))
+        elif value:
+            block = [Text(f"  {name}", "dim"), *pretty(value).split("\n")]
+            lines.append(Text("\n    ").join(block))
+    return lines
+
+
+def _life(entry: Json) -> str:
+    if entry["alive"]:
+        return f"alive: {entry['sign']}"
+    if entry["alive"] is False:
+        return "gone: netns-shim gc detaches what is left"
+    return f"may be gone: {entry['sign']}" if entry["sign"] else "not known whether it lives"

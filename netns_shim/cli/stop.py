@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`netns-shim stop`: remove a shared netns now, and not when the last container has left."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .. import conf, references, state, verbs
+from ..cni import is_name
+from ..ending import Ending
+from ..errors import INVALID_ENVIRONMENT, ShimError, warn
+
+if TYPE_CHECKING:
+    import argparse
+
+SUMMARY = "Remove a shared network namespace with its uplink."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "--netns", default=conf.DEFAULT_NETNS, metavar="NAME", help="which [%(default)s]"
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="even while somebody is in it: each container is detached first",
+    )
+    parser.add_argument(
+        "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """End it and say what was done; the exit status is 1 if it stays, or a DEL has failed."""
+    name = arguments.netns
+    if not is_name(name):
+        raise ShimError(INVALID_ENVIRONMENT, f"not a name for a netns: {name!r}")
+    base = state.base_dir(os.environ, arguments.state_dir)
+    ending = Ending(state.State(base, name), os.environ, verbs.detach)
+    is_gone = ending.end(by_force=arguments.force)
+    if is_gone and not ending.is_up:
+        print(f"no shared network namespace {name!r} is up ({base})")
+        return 0
+    for file in ending.detached:
+        print(f"{name}: detached {_name(file)}")
+    for file, why in ending.failed.items():
+        warn(f"{name}: not detached: {_name(file)}: {why}")
+    if is_gone:
+        print(f"{name}: removed")
+        return 1 if ending.failed else 0
+    users = [_describe(record) for record in ending.users] or ["somebody who has just come"]
+    warn(f"the shared netns {name!r} is in use, and --force would end that:")
+    print("\n".join(f"  {user}" for user in users), file=sys.stderr)
+    return 1
+
+
+def _describe(record: dict[str, Any]) -> str:
+    """Say who is in a netns, for a person to find."""
+    if not record["file"].startswith(references.RUN_PREFIX):
+        return _name(record["file"])
+    command = record.get("command")
+    words = " ".join(map(str, command)) if isinstance(command, list) else "?"
+    return f"command {words} (PID {record.get('pid')})"
+
+
+def _name(file: str) -> str:
+    if file.startswith(references.RUN_PREFIX):
+        return f"command {file.removeprefix(references.RUN_PREFIX).partition('-')[0]}"
+    network, _, rest = file.partition(":")
+    return f"{network}: {' '.join(rest.split(':')[:2])}"

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The facts about shared netns's as trees on a terminal."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Group
+from rich.text import Text
+from rich.tree import Tree
+
+from ..references import LIVE
+from .printing import age, port, short_id, shown
+
+Json = dict[str, Any]
+Cell = tuple[str, str]  # a text and its style
+GAP = "  "
+REFRESH = "netns-shim refresh renews it"
+
+
+class Marks:
+    """The marks before a line: it lives, it is gone, who knows, it is on its way, look here."""
+
+    def __init__(self, *, is_ascii: bool) -> None:
+        marks = [*("*x?~!" if is_ascii else "●✗○◌!")]
+        self.live, self.gone, self.unknown, self.changing, self.note = marks
+
+
+def draw(facts: Json, now: float, *, is_whole: bool = True, is_ascii: bool = False) -> Group:
+    """Draw what `inspection.collect` gives, a tree for each netns.
+
+    `now` is the time from which ages are counted. Container IDs that no person chose are
+    shortened unless `is_whole`.
+    """
+    if not facts["netns"]:
+        return Group(Text(f"no shared network namespace is up ({shown(facts['stateDir'])})"))
+    marks = Marks(is_ascii=is_ascii)
+    return Group(*(_Drawing(netns, now, marks, is_whole).tree for netns in facts["netns"]))
+
+
+class _Drawing:
+    """One netns; `tree` is all of it."""
+
+    def __init__(self, netns: Json, now: float, marks: Marks, is_whole: bool) -> None:
+        self._netns = netns
+        self._now = now
+        self._marks = marks
+        self._is_whole = is_whole
+        self.tree = Tree(Text(shown(netns["name"]), "bold"), guide_style="dim")
+        self._draw_uplink()
+        self._draw_attachments()
+        self._draw_links()
+        self._draw_commands()
+        self._draw_notes()
+
+    def _draw_uplink(self) -> None:
+        uplink = self._netns["uplink"]
+        mark = self._mark(alive=uplink["alive"])
+        driver = _word(uplink["driver"], "unknown")
+        words: list[Cell] = [mark, (f"uplink {driver}", "bold"), (_word(uplink["interface"]), "")]
+        words += [(_word(address), "cyan") for address in self._netns["addresses"]]
+        words += [(f"PID {_word(uplink['pid'])}" if uplink["pid"] else "", "dim")]
+        words += [(age(uplink["since"], self._now), "dim")]
+        words += [("" if uplink["alive"] else "gone", "bold red")]
+        branch = self.tree.add(_line(words))
+        if not uplink["alive"]:
+            self._note(branch, "the next ADD starts it again")
+        if uplink["changes"]:
+            changed = " and ".join(map(_CHANGES.__getitem__, uplink["changes"]))
+            self._note(branch, f"the host's {changed} have changed since it started: {REFRESH}")
+
+    def _draw_attachments(self) -> None:
+        entries = self._netns["references"]
+        links = {link["name"]: link for link in self._netns["links"] or []}
+        bridges = [name for name, link in links.items() if link["kind"] == "bridge"]
+        bridges += [entry["bridge"] for entry in entries if entry["bridge"]]
+        for name in dict.fromkeys(bridges):
+            here = [entry for entry in entries if entry["bridge"] == name]
+            ports = [link for link in self._others() if link["master"] == name]
+            words: list[Cell] = [(f"bridge {shown(name)}", "bold"), *_condition(links.get(name))]
+            branch = self.tree.add(_line(words))
+            self._add(branch, map(self._attachment, here))
+            self._add(branch, map(_link, ports))
+        rest = [entry for entry in entries if not entry["bridge"]]
+        if rest:
+            self._add(self.tree.add(Text("without a bridge")), map(self._attachment, rest))
+
+    def _attachment(self, entry: Json) -> list[Cell]:
+        name = entry["containerID"]
+        is_live = entry["phase"] == LIVE
+        mark = self._mark(alive=entry["alive"])
+        if not is_live and entry["alive"] is not False:
+            mark = (self._marks.changing, "yellow")
+        state = [] if is_live else [(_word(entry["phase"]), "yellow")]
+        if entry["alive"] is False:
+            state.append(("gone", "bold red"))
+        elif entry["alive"] is None and entry["sign"]:
+            state.append(("may be gone", "yellow"))
+        kinds = "" if entry["bridge"] else _word("+".join(entry["plugins"]))
+        return [
+            mark,
+            (shown(name if self._is_whole else short_id(name)), "bold"),
+            (shown(entry["ifname"]), ""),
+            (_word(", ".join(entry["ips"]), "no address"), "cyan"),
+            (" ".join(map(port, entry["ports"])), "green"),
+            (kinds, ""),
+            (shown(entry["network"]), "magenta"),
+            (age(entry["since"], self._now), "dim"),
+            (", ".join(text for text, _ in state), state[-1][1] if state else ""),
+        ]
+
+    def _others(self) -> list[Json]:
+        """List the links that are neither a bridge, nor the uplink's, nor of an attachment."""
+        shown_elsewhere = {self._netns["uplink"]["interface"]}
+        for entry in self._netns["references"]:
+            shown_elsewhere.update(entry["hostInterfaces"])
+        links = self._netns["links"] or []
+        return [
+            link
+            for link in links
+            if link["kind"] != "bridge"
+            and link["name"] not in shown_elsewhere
+            and not link["leadsTo"]
+        ]
+
+    def _draw_links(self) -> None:
+        bridges = {link["name"] for link in self._netns["links"] or [] if link["kind"] == "bridge"}
+        rest = [link for link in self._others() if link["master"] not in bridges]
+        if rest:
+            self._add(self.tree.add(Text("other links")), map(_link, rest))
+
+    def _draw_commands(self) -> None:
+        rows: list[list[Cell]] = []
+        for command in self._netns["commands"]:
+            alive = command["alive"]
+            rows.append(
+                [
+                    self._mark(alive=alive),
+                    (_word(shlex.join(command["command"]), "unknown"), "bold"),
+                    (f"PID {_word(command['pid'])}" if command["pid"] else "", "dim"),
+                    (age(command["since"], self._now), "dim"),
+                    ("gone" if alive is False else "", "bold red"),
+                ]
+            )
+        if rows:
+            self._add(self.tree.add(Text("commands")), rows)
+
+    def _draw_notes(self) -> None:
+        gone = sum(entry["alive"] is False for entry in self._netns["references"])
+        if gone:
+            what = "1 container is" if gone == 1 else f"{gone} containers are"
+            self._note(self.tree, f"{what} gone: netns-shim gc detaches what is left")
+        if self._netns["problem"]:
+            self._note(self.tree, f"not all can be seen: {shown(self._netns['problem'])}")
+
+    def _mark(self, *, alive: bool | None) -> Cell:
+        if alive is None:
+            return self._marks.unknown, "dim"
+        return (self._marks.live, "green") if alive else (self._marks.gone, "red")
+
+    def _note(self, branch: Tree, text: str) -> None:
+        branch.add(_line([(self._marks.note, "bold yellow"), (text, "yellow")]))
+
+    def _add(self, branch: Tree, rows: Iterable[list[Cell]]) -> None:
+        for line in _aligned(list(rows)):
+            branch.add(line)
+
+
+_CHANGES = {"nameServers": "name servers", "routes": "routes", "addresses": "addresses"}
+
+
+def _word(value: Any, otherwise: str = "") -> str:
+    return shown(value) if value not in (None, "") else otherwise
+
+
+def _link(link: Json) -> list[Cell]:
+    kind = _word(link["kind"], "link")
+    on = f"on {shown(link['parent'])}" if link["parent"] else ""
+    return [("-", "dim"), (kind, ""), (shown(link["name"]), "bold"), (on, ""), *_condition(link)]
+
+
+def _condition(link: Json | None) -> list[Cell]:
+    """Say what addresses a link has, and whether it is down."""
+    if link is None:
+        return []
+    found: list[Cell] = [(shown(address), "cyan") for address in link["addresses"]]
+    return found if link["up"] else [*found, ("down", "yellow")]
+
+
+def _line(words: list[Cell]) -> Text:
+    """Put words into one line."""
+    return _aligned([words])[0]
+
+
+def _aligned(rows: list[list[Cell]]) -> list[Text]:
+    """Put rows into lines in which each column begins at the same place; empty ones go."""
+    count = max(map(len, rows), default=0)
+    widths = [
+        max((cell_len(row[n][0]) for row in rows if n < len(row)), default=0) for n in range(count)
+    ]
+    lines = []
+    for row in rows:
+        line = Text()
+        for (text, style), width in zip(row, widths, strict=False):
+            if not width:
+                continue
+            # A mark is one cell, and belongs to what comes after it.
+            gap = "" if not line.plain else " " if cell_len(line.plain) == 1 else GAP
+            line.append(gap).append(text, style).append(" " * (width - cell_len(text)))
+        line.rstrip()
+        lines.append(line)
+    return lines

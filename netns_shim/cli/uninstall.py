@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`netns-shim uninstall`: remove the plugin from a directory, and nothing that is not it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from .. import state
+from ..errors import IO_FAILURE, ShimError, warn
+from . import directories, install
+
+if TYPE_CHECKING:
+    import argparse
+
+SUMMARY = "Remove the plugin from a directory of plugins."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    directories.add_arguments(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Remove it and say what was removed; there may be nothing to remove."""
+    name = arguments.name or directories.NAMES[arguments.kind]
+    install.check_name(name)
+    places = [arguments.directory] if arguments.directory else []
+    places = places or directories.candidates(arguments.kind, os.environ)
+    removed = [path for path in (uninstall(place, name) for place in places) if path]
+    for path in removed:
+        print(f"removed {path}")
+    if not removed:
+        print(f"nothing to remove: no {name} in {', '.join(places)}")
+    elif any(where.name != state.IN_PLACE for where in state.all_in(state.base_dir(os.environ))):
+        warn("a shared network namespace is up: `netns-shim stop` removes it")
+    return 0
+
+
+def uninstall(directory: str, name: str) -> str:
+    """Remove a launcher; give its path, "" where there is nothing.
+
+    Raises ShimError where there is something else.
+    """
+    path = os.path.join(os.path.abspath(directory), name)
+    if not os.path.lexists(path):
+        return ""
+    if os.path.islink(path) or not install.is_launcher(path):
+        raise ShimError(IO_FAILURE, f"{path} is something else", "it is left as it is")
+    os.unlink(path)
+    return path

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of a shared netns because somebody wants it, and not because the last one has left.
+
+Who is attached is detached first by the DEL that its runtime would have called. Everything else is
+as when the last one leaves: the same lock, the same order, and not from another mount namespace.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from . import conf, garbage, lifecycle, netns, references, signs
+from .call import Call
+from .errors import DECODING_FAILURE, TRY_AGAIN_LATER, ShimError
+from .place import ATTEMPTS, Shared
+from .state import State
+
+Json = dict[str, Any]
+
+
+class Ending:
+    """What is in the way of the end of a shared netns, and what has become of it.
+
+    `users` are the references of who is in it, `detached` the names of those that got their DEL,
+    `failed` why others did not, by their names. `is_up` tells whether there was anything.
+    """
+
+    def __init__(self, where: State, environ: Mapping[str, str], detach: garbage.Detach) -> None:
+        """Say what is to end; nothing is done yet. `detach` is that of the verbs."""
+        self.users: list[Json] = []
+        self.detached: list[str] = []
+        self.failed: dict[str, str] = {}
+        self.is_up = False
+        self._where = where
+        self._environ = environ
+        self._detach = detach
+        self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
+
+    def end(self, *, by_force: bool) -> bool:
+        """End it and tell whether it is gone; unless by force only if nobody is in it.
+
+        Raises ShimError (code 103) where it is not to be reached from here.
+        """
+        if not os.path.lexists(self._where.dir):
+            return True
+        netns.is_in_place("always")  # which raises the error
+        fd = self._place.open_as_is()
+        if fd is None:
+            signs.refuse_if_elsewhere(self._where)
+        else:
+            os.close(fd)
+        guard = self._place.guard(f":stop:{os.getpid()}-{os.urandom(4).hex()}")
+        if guard is None:
+            # What a removal that was cut off has left.
+            self._place.leave()
+            return not self._where.exists()
+        self.is_up = True
+        own = os.path.basename(guard.path)
+        try:
+            references.drop_ghosts(self._where)
+            self.users = [r for r in references.references(self._where) if r["file"] != own]
+            if by_force:
+                self._end_by_force(own)
+        finally:
+            guard.drop()
+            self._place.leave()
+        return not self._where.exists()
+
+    def _end_by_force(self, own: str) -> None:
+        for _ in range(ATTEMPTS):
+            if not self._where.exists():
+                return
+            for name in sorted(set(os.listdir(self._where.refs)) - {own, *self.failed}):
+                try:
+                    self._detach_one(name)
+                except (ShimError, OSError) as error:
+                    self.failed[name] = str(error)
+            if lifecycle.destroy_despite(self._where, {own, *self.failed}):
+                return
+        raise ShimError(
+            TRY_AGAIN_LATER,
+            f"the shared netns {self._where.name!r} gets new attachments all the time",
+        )
+
+    def _detach_one(self, name: str) -> None:
+        if name.startswith(references.RUN_PREFIX):
+            raise ShimError(TRY_AGAIN_LATER, "it runs on, without a network")
+        reference = references.find(self._where, name)
+        if reference is None:
+            return  # its own DEL was faster
+        try:
+            if garbage.is_of_netavark(reference.record):
+                what = "it is netavark's own, and only who set it up can tear it down"
+                raise ShimError(DECODING_FAILURE, what)
+            request = garbage.request_of(self._environ, name, reference.record)
+            self._detach(Call(request, self._place), reference)
+            self.detached.append(name)
+        finally:
+            reference.close()

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The log of calls, for whoever cannot see what a runtime makes of stderr: one line a call.
+
+Where it goes is said by the keys `logFile` and `logLevel` of a configuration, or for all calls by
+the variable NETNS_SHIM_LOG, which counts for more. The file is opened for each line, so it can be
+rotated at any time, and a line is one write(2) with O_APPEND, so lines of calls at the same time
+do not mix. What goes wrong here is a warning and never fails a call.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+
+from . import encoding
+from .errors import warn, warnings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from .request import Request
+
+    Json = dict[str, Any]
+
+VARIABLE = "NETNS_SHIM_LOG"
+# From what is always written to what is seldom wanted.
+LEVELS = ("error", "warning", "info", "debug")
+DEFAULT_LEVEL = "info"
+# How long one text in a line may be, in characters: a warning can quote the output of a plugin.
+MAXIMUM_TEXT = 2000
+
+
+class _Entry:
+    """What is known of the call that is going on."""
+
+    __slots__ = ("began", "level", "names", "path", "problem", "ran", "request", "verb")
+
+    def __init__(self, verb: str) -> None:
+        self.verb = verb
+        self.began = time.monotonic()
+        self.path = ""
+        self.problem = ""
+        self.level = DEFAULT_LEVEL
+        self.names = ""
+        self.ran: list[str] = []
+        self.request: Request | None = None
+
+
+_entry = _Entry("")
+
+
+def begin(verb: str, environ: Mapping[str, str]) -> None:
+    """Begin the line of a call. `verb` is how the caller names it, whatever that is.
+
+    Nothing is written yet, as not even stderr need be open here.
+    """
+    global _entry
+    _entry = _Entry(verb)
+    wanted = environ.get(VARIABLE)
+    if wanted:
+        level, colon, path = wanted.partition(":")
+        if not colon or level.startswith("/"):
+            level, path = DEFAULT_LEVEL, wanted
+        if level not in LEVELS or not path.startswith("/"):
+            levels = "|".join(LEVELS)
+            _entry.problem = f"{VARIABLE} must be an absolute path, or {levels}, a colon and one"
+        else:
+            _entry.path, _entry.level = path, level
+
+
+def about(request: Request) -> None:
+    """Say what the call is about: the first request counts, others come from undoing.
+
+    Its configuration need not have been checked, so that what is wrong with it is logged as well.
+    """
+    if _entry.request is not None:
+        return
+    _entry.request = request
+    _entry.verb = request.verb
+    _entry.names = ":".join(filter(None, (request.network, request.container_id, request.ifname)))
+    path, level = request.conf.get("logFile"), request.conf.get("logLevel", DEFAULT_LEVEL)
+    if not _entry.path and isinstance(path, str) and path.startswith("/") and level in LEVELS:
+        _entry.path, _entry.level = path, level
+
+
+def name(names: str) -> None:
+    """Say whom a call is about that has no request."""
+    _entry.names = names
+
+
+def ran(what: str, seconds: float) -> None:
+    """Note how long a program has run; `what` is what errors call it."""
+    words = what.removeprefix("plugin ").replace("'", "")
+    _entry.ran.append(f"{words} {_milliseconds(seconds)}")
+
+
+def end(outcome: str = "done", *, error: str = "", code: int = 0, answer: str = "") -> None:
+    """Write the line, if it is wanted; never raise. `answer` is what the caller was given."""
+    if _entry.problem:
+        warn(_entry.problem)
+    if not _entry.path:
+        return
+    level = "error" if outcome != "done" else "warning" if warnings else "info"
+    if LEVELS.index(level) > LEVELS.index(_entry.level):
+        return
+    try:
+        fields = {"code": code or "", "error": error, "outcome": outcome}
+        _append(_entry.path, _line(level, answer, fields))
+    except (OSError, ValueError) as failure:
+        # ValueError: what is no character, or NUL, is in the path.
+        why = failure.strerror if isinstance(failure, OSError) else failure
+        warn(f"cannot write the log {_entry.path!r}: {why}")
+
+
+def _line(level: str, answer: str, ending: Json) -> str:
+    took = time.monotonic() - _entry.began
+    fields: Json = {"pid": os.getpid(), "took": _milliseconds(took), "ran": ", ".join(_entry.ran)}
+    if _entry.level == "debug" and _entry.request is not None:
+        fields["netns"] = _entry.request.netns
+        fields["args"] = _entry.request.args
+        fields["path"] = _entry.request.path
+        fields["answer"] = answer
+    fields["warnings"] = "; ".join(warnings)
+    fields |= ending
+    words = [_now(), level, _word(_entry.verb) or "-", _word(_entry.names) or "-"]
+    words += [f"{name}={_word(value)}" for name, value in fields.items() if value != ""]
+    return " ".join(words) + "\n"
+
+
+def _word(value: str | int) -> str:
+    """Write a text so that it is one word, whoever has chosen it: as JSON if need be."""
+    text = str(value)
+    if all(c.isalnum() or c in "-_.:/+" for c in text) and text.isascii():
+        return text if len(text) <= MAXIMUM_TEXT else f"{text[:MAXIMUM_TEXT]}+"
+    return encoding.compact(text if len(text) <= MAXIMUM_TEXT else f"{text[:MAXIMUM_TEXT]}…")
+
+
+def _append(path: str, line: str) -> None:
+    # Not through a link that somebody else may have put there; not to a pipe, which may be full.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o600)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        data = line.encode("ascii")
+        if os.write(fd, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(fd)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.1f}ms"
+
+
+def _now() -> str:
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
