@@ -46,6 +46,29 @@ def test_files_named_in_the_readme_exist():
         assert (ROOT / path).exists(), path
 
 
+RELIABILITY = (ROOT / "docs/reliability.md").read_text()
+
+
+def test_tests_named_for_reliability_exist():
+    """Every test that docs/reliability.md names is there, and is named with its file."""
+    named = set(re.findall(r"`(test_\w+)\.py::(test_\w+)`", RELIABILITY))
+
+    for file, name in sorted(named):
+        tree = ast.parse((ROOT / f"tests/{file}.py").read_text())
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, name
+    assert {name for _, name in named} == set(re.findall(r"(?<!\w)test_\w+(?=`)", RELIABILITY))
+
+
+def test_every_pain_has_its_test():
+    """Each row of docs/reliability.md names a test that shows it, and has each test of pains."""
+    of_pains = re.findall(r"^def (test_\w+)", (ROOT / "tests/test_pains.py").read_text(), re.M)
+    tables = RELIABILITY.partition("\n## One namespace")[2].partition("\n## Not covered")[0]
+    rows = [line for line in tables.splitlines() if re.match(r"\| (?!what happened)", line)]
+
+    assert [row for row in rows if "::test_" not in row.split(" | ")[2]] == []
+    assert [name for name in of_pains if f"::{name}`" not in tables] == []
+
+
 def test_readme_shows_a_sample():
     """The configuration to copy is one of the tested samples."""
     sample = json.loads((ROOT / "conf/10-bridge.conflist").read_text())
