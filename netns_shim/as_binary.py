@@ -25,7 +25,7 @@ from . import (
     state,
 )
 from .errors import INVALID_NETWORK_CONFIG, ShimError, warn
-from .place import Shared
+from .place import Shared, is_in_place
 from .references import ADDING, DELETING, LIVE, reference_name
 from .turn import Turn
 
@@ -82,15 +82,18 @@ class Arguments:
 def main(words: list[str]) -> int:
     """Serve whoever calls `netavark`; give the exit status."""
     environ = os.environ
+    is_open = skel.is_open(1)
     arguments = Arguments(words)
     log.begin(arguments.command, environ)
     try:
         real = driver.find({"driver": "bridge"}, [], environ)
         is_attaching = arguments.command in ("setup", "teardown") and bool(arguments.argument)
-        if not is_attaching or netns.is_in_place("auto"):
+        if not is_attaching:
             os.execve(real, [real, *words], dict(environ))
-        is_open = skel.is_open(1)
+        # Before any file of ours is open, which could get the number of a stream.
         skel.settle()
+        if is_in_place("auto", state.base_dir(environ)):
+            os.execve(real, [real, *words], dict(environ))
         interrupt.heed()
         attaching = _Attaching(real, arguments, environ)
         status, stdout, stderr = attaching.run()

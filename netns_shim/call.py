@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 
-from . import cni, conf, enter, log, netns, references, state
+from . import cni, conf, enter, log, references, state
 from .chain import Chain
 from .errors import ShimError
-from .place import InPlace, Shared
+from .place import InPlace, Shared, is_in_place
 from .request import Request
 from .versions import Versions
 
@@ -59,7 +59,7 @@ class Call:
     def _place(self) -> Place:
         environ = self.request.environ
         base = state.base_dir(environ, self.conf.state_dir)
-        if netns.is_in_place(self.conf.enter):
+        if is_in_place(self.conf.enter, base):
             return InPlace(state.State(base, state.IN_PLACE))
         return Shared(state.State(base, self.conf.netns), self.conf.uplink, environ)
 

@@ -7,9 +7,9 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import host, netns, process, resolvconf, uplink
+from . import host, netns, process, resolvconf, scope, uplink
 from .errors import ShimError, warn
-from .state import remove_special, start_time, write_atomically
+from .state import outer_uid, remove_special, start_time, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,7 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
         from . import netlink  # imported while the uplink starts: it takes longer (190 ms)
 
         pid = chosen.wait(state)
+        scope.move(pid, f"{chosen.driver}-{state.name}", outer_uid(), os.environ)
         if chosen.ipv6:
             try:
                 netlink.configure_ipv6(state.pin, *chosen.ipv6)

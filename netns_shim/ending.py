@@ -11,10 +11,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from . import conf, garbage, lifecycle, netns, references, signs
+from . import conf, garbage, lifecycle, references, signs
 from .call import Call
 from .errors import DECODING_FAILURE, TRY_AGAIN_LATER, ShimError
-from .place import ATTEMPTS, Shared
+from .place import ATTEMPTS, Shared, is_in_place
 from .state import State
 
 Json = dict[str, Any]
@@ -45,7 +45,7 @@ class Ending:
         """
         if not os.path.lexists(self._where.dir):
             return True
-        netns.is_in_place("always")  # which raises the error
+        is_in_place("always", self._where.base)
         fd = self._place.open_as_is()
         if fd is None:
             signs.refuse_if_elsewhere(self._where)

@@ -12,11 +12,11 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import conf, leases, netns, references, state
+from . import conf, leases, references, state
 from .call import Call, recall
 from .enter import CNI_STATE
 from .errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
-from .place import Shared
+from .place import Shared, is_in_place
 from .request import Request
 from .signs import Signs, identity_of
 
@@ -148,11 +148,11 @@ def sweep(base: str, environ: Mapping[str, str], detach: Detach, *, dry_run: boo
     """Delete what is garbage in every shared netns below a state directory; tell what was done.
 
     All is tried; what fails is in the lists `failed`. In a dry run nothing is done. Raises
-    ShimError with the code 103 where nothing could be, for lack of capabilities.
+    ShimError with the code 103 where nothing could be, for lack of a user namespace.
     """
     found = [where for where in state.all_in(base) if where.name != state.IN_PLACE]
     if found:
-        netns.is_in_place("always")  # which raises the error
+        is_in_place("always", base)
     swept = [_Sweep(where, environ, detach, dry_run).run() for where in found]
     return {"stateDir": base, "dryRun": dry_run, "netns": swept}
 

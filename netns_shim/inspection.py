@@ -11,7 +11,7 @@ import ipaddress
 import os
 from typing import Any
 
-from . import host, netlink, netns, references, result, state
+from . import holder, host, netlink, netns, references, result, state
 from .errors import ShimError
 from .place import Shared
 from .signs import Signs, host_side, identity_of
@@ -28,7 +28,9 @@ def collect(base: str) -> Json:
 
     Raises ShimError where that directory could be somebody else's.
     """
-    found = [_netns(where) for where in state.all_in(base) if where.name != state.IN_PLACE]
+    if not netns.is_privileged():
+        holder.look(base)  # where a user who is nobody sees more
+    found = [look(where) for where in state.all_in(base) if where.name != state.IN_PLACE]
     return {"stateDir": base, "netns": found}
 
 
@@ -53,7 +55,8 @@ def made_from(base: str, name: str, attachment: Json) -> list[Json]:
     ]
 
 
-def _netns(where: state.State) -> Json:
+def look(where: state.State) -> Json:
+    """Gather what is known of one shared netns."""
     record = where.uplink()
     place = Shared(where, {}, {})
     attachments: dict[tuple[str, ...], list[Json]] = {}

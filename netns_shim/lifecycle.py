@@ -2,33 +2,28 @@
 """The life of a shared netns: made by the first reference, repaired, destroyed after the last.
 
 All of it happens under one lock a netns, outside of it, in the outer mount namespace. The lock is
-never held while a plugin runs. Its file is there only while it is held: filelock looks again at
-the file after it got the lock, so removing it under the lock is safe.
+never held while a plugin runs.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
-import filelock
-
-from . import connect, host, interrupt, mounts, netns, process, turn, uplink
+from . import connect, host, interrupt, locking, mounts, netns, process, uplink
 from .errors import CANNOT_ENTER, INVALID_ENVIRONMENT, UPLINK_FAILED, ShimError, warn
-from .state import is_alive, is_private, make_below, make_private, remove_special
+from .state import HOLDER, is_alive, is_private, make_below, make_private, remove_special
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
+    from contextlib import AbstractContextManager
 
     from .state import State
 
     Json = dict[str, Any]
 
-LOCK_SECONDS = 60
 # What the policies of Fedora and its kin let iptables lock and write.
 SELINUX_LABEL = b"system_u:object_r:iptables_var_run_t:s0\0"
 REFRESH = "`netns-shim refresh` renews it"
@@ -183,6 +178,7 @@ def destroy(state: State) -> None:
     with _locked(state):
         if not os.path.isdir(state.refs):
             _clear(state)
+    _end_holder(state)
 
 
 def destroy_despite(state: State, left: Collection[str]) -> bool:
@@ -206,27 +202,22 @@ def destroy_despite(state: State, left: Collection[str]) -> bool:
                 raise
             return False  # somebody has come in this moment
         _clear(state)
-        return True
+    _end_holder(state)
+    return True
 
 
-@contextlib.contextmanager
-def _locked(state: State) -> Iterator[None]:
+def _end_holder(state: State) -> None:
+    """End the user's own user namespace with the last netns in it, whoever calls."""
+    if os.path.lexists(f"{state.base}/{HOLDER}"):
+        from . import holder  # only where there is one: this call may need none itself
+
+        holder.end_if_unused(state.base)
+
+
+def _locked(state: State) -> AbstractContextManager[None]:
     make_private(state.base)  # else filelock makes it, for everybody to enter
-    lock = filelock.FileLock(state.lock, mode=0o600)
-    deadline = time.monotonic() + LOCK_SECONDS
     what = f"the shared netns {state.name!r} is being made or removed by another process"
-    while not lock.is_locked:
-        # Not filelock's own waiting, as that is not to be interrupted by a signal.
-        with contextlib.suppress(filelock.Timeout):
-            lock.acquire(blocking=False)
-            break
-        turn.wait(deadline, what, state.lock)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(state.lock)
-        lock.release()
+    return locking.locked(state.lock, what)
 
 
 def refuse_if_elsewhere(state: State) -> None:

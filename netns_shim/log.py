@@ -144,8 +144,12 @@ def _append(path: str, line: str) -> None:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
+        if info.st_uid != os.geteuid():
+            # He could read it, and CNI_ARGS may hold what is not meant for him.
+            raise OSError(errno.EPERM, f"it belongs to user {info.st_uid}")
         data = line.encode("ascii")
         if os.write(fd, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -39,7 +39,8 @@ def main(argv: list[str]) -> int:
         from . import as_netavark  # as is this
 
         return skel.serve(as_netavark.Face(argv[1:], os.environ), 0, 1)
-    if argv[1:]:
+    # A shell that asks for completions passes no arguments either.
+    if argv[1:] or (os.environ.get("_ARGCOMPLETE") and not os.environ.get("CNI_COMMAND")):
         from . import cli  # argparse and more: for people only
 
         gc.enable()  # the launcher has disabled it for calls of plugins
@@ -56,6 +57,8 @@ def run() -> NoReturn:
     At once: what Python does at its end takes a fifth of a call, and the kernel does all of it.
     """
     status = main(sys.argv)
+    for do in skel.at_end:
+        do()
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

@@ -56,7 +56,7 @@ def pin(state: State) -> None:
             CANNOT_ENTER,
             "this user namespace cannot mount",
             "it needs a mount namespace of its own: "
-            "start it with unshare --user --map-root-user --map-auto --mount",
+            "start what calls it with `netns-shim unshare -- RUNTIME`",
         )
     if code:
         raise OSError(abs(code), f"cannot make a netns: {os.strerror(abs(code))}", state.pin)

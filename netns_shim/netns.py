@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 
-from .errors import CANNOT_ENTER, INVALID_NETNS, ShimError
+from .errors import INVALID_NETNS, ShimError
 from .libc import (
     CAP_NET_ADMIN,
     CAP_SYS_ADMIN,
@@ -19,23 +19,12 @@ from .libc import (
 
 
 def is_in_place(mode: str) -> bool:
-    """Tell whether plugins can work in the caller's own netns: no shared one is entered then.
+    """Tell whether plugins can work in this process's netns: no shared one is entered then.
 
-    They can where the user namespace that owns that netns is the caller's own or below it: real
+    They can where the user namespace that owns that netns is this process's or below it: real
     root, `rootlesskit`, the inside of Podman's rootless netns. `mode` is the key `enter`.
-
-    Raises ShimError where nothing can be entered for lack of capabilities.
     """
-    if mode == "never":
-        return True
-    if not is_privileged():
-        raise ShimError(
-            CANNOT_ENTER,
-            "no capabilities over any network namespace",
-            "run the container runtime inside a user namespace of yours: "
-            "unshare --user --map-root-user --map-auto --mount RUNTIME",
-        )
-    return mode == "auto" and _is_ours("/proc/self/ns/net")
+    return mode == "never" or (mode == "auto" and _is_ours("/proc/self/ns/net"))
 
 
 def is_privileged() -> bool:
@@ -119,8 +108,8 @@ def check_container_netns(path: str) -> None:
         raise ShimError(
             INVALID_NETNS,
             f"no power over the network namespace {path!r}",
-            "the user namespace that owns it is not the caller's and not below it; "
-            "run the container runtime in the user namespace in which it makes its containers",
+            "it belongs to another user namespace, and no power reaches from one into another: "
+            "make the container in that of netns-shim, with `netns-shim unshare -- RUNTIME`",
         ) from None
     except OSError as error:
         raise ShimError(

@@ -42,6 +42,19 @@ ATTEMPTS = 10
 LAST_ONES = 8
 
 
+def is_in_place(mode: str, base: str) -> bool:
+    """Tell whether plugins can work in the caller's own netns, as `netns.is_in_place`.
+
+    A caller without capabilities is in a user namespace of his own after that, the one of the
+    state directory `base`. Raises ShimError (code 103) where there can be none.
+    """
+    if mode != "never" and not netns.is_privileged():
+        from . import holder  # only for a user who is nobody
+
+        holder.join(base)
+    return netns.is_in_place(mode)
+
+
 class Shared:
     """The shared netns of a configuration, which need not exist.
 

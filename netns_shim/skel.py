@@ -17,6 +17,7 @@ from .errors import INTERNAL, INTERRUPTED, IO_FAILURE, ShimError, Stopped, warn,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     class Face(Protocol):
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
             """Undo what was answered, because nobody got the answer."""
 
 
+# What is to be done after the answer, before this process ends.
+at_end: list[Callable[[], None]] = []
 # What a runtime may send, in bytes: far more than any configuration has.
 MAXIMUM_INPUT = 16 << 20
 

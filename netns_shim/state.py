@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 PARTS = ("resolv.conf", "run", "started", "var/lib/cni")
 # Of plugins that run in place; no shared netns has a name with a dot first.
 IN_PLACE = ".in-place"
+# The record of the process that holds the user's own user namespace, see `holder`.
+HOLDER = ".holder"
 # No file of ours is larger, in bytes: the result of a plugin is the largest that is in one.
 MAXIMUM_FILE = 64 << 20
 
@@ -104,7 +106,7 @@ class State:
 def all_in(base: str) -> list[State]:
     """List what is below a state directory and ready: shared netns's, and IN_PLACE."""
     names = sorted(os.listdir(base)) if is_private(base) else []
-    # Other names with a dot first are locks.
+    # Other names with a dot first are locks, and HOLDER.
     found = [State(base, name) for name in names if name == IN_PLACE or name[0] != "."]
     return [where for where in found if _is_ready(where)]
 

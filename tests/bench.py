@@ -168,11 +168,23 @@ class Session(Place):
     The network namespace is the machine's: it is what `podman unshare` gives.
     """
 
+    flags = ("--user", "--mount", "--net", "--setuid=0", "--setgid=0")
+
     def __init__(self, world: World) -> None:
         userns = ("unshare", "--user", "--map-root-user", "--map-auto", "--mount")
         argv = [*world._enter, *userns, "sh", "-euc", HOLD]
-        flags = ("--user", "--mount", "--net", "--setuid=0", "--setgid=0")
-        super().__init__(argv, flags=flags, env=world.env)
+        super().__init__(argv, flags=self.flags, env=world.env)
+
+
+class Unshared(Place):
+    """The user as root of the user namespace that `netns-shim unshare` gives him.
+
+    It stays as long as this is open, and longer where something is attached.
+    """
+
+    def __init__(self, world: World) -> None:
+        command = (f"{world.plugin_dir}/netns-shim", "unshare", "--", "sh", "-euc", HOLD)
+        super().__init__([*world._enter, *command], flags=Session.flags, env=world.env)
 
 
 class World(Place):
@@ -238,6 +250,10 @@ class World(Place):
         """A user namespace of the user; two of them are siblings."""
         return Session(self)
 
+    def unshared(self) -> Unshared:
+        """The user namespace that a user who is nobody is given by the shim."""
+        return Unshared(self)
+
     def leftovers(self) -> list[str]:
         """What is still there of a shared network namespace, one line a thing."""
         top = f"{self.runtime_dir}/netns-shim"
@@ -245,7 +261,10 @@ class World(Place):
         for pid in self._ids.processes():
             with suppress(OSError):  # it may end meanwhile
                 program = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
-                if program.startswith(PROGRAMS):
+                is_holder = f"{top}/.holder" in Path(f"/proc/{pid}/cmdline").read_text().split(
+                    "\0"
+                )
+                if program.startswith(PROGRAMS) or is_holder:
                     found.append(f"process {pid}: {program}")
                 lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
                 mounts |= {point for line in lines if (point := line.split()[4]).startswith(top)}

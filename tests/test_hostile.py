@@ -20,9 +20,10 @@ from fake_netavark import NETNS
 from hostile import RESULT, SPOKEN, STATUS, SUBNET
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from looks import NOW, plain
 
-from netns_shim import decoding, errors, netavark
-from netns_shim.cli import status
+from netns_shim import decoding, errors, inspection, netavark
+from netns_shim.cli import graph, show, tree
 from netns_shim.errors import ShimError
 from netns_shim.state import IN_PLACE, State
 
@@ -297,12 +298,26 @@ def test_files(directory: Path, way: Json, data: st.DataObject) -> None:
     gc = json.dumps({**conf, "cni.dev/valid-attachments": []}).encode()
     for verb in data.draw(st.permutations(["ADD", "CHECK", "GC", "DEL", "status"])):
         if verb == "status":
-            shown = status._netns(State(str(directory / "state"), IN_PLACE))
-            assert status.describe({"netns": [shown], "stateDir": ""})
+            look(directory)
         else:
             hostile.checked(hostile.by_cni(verb, directory, gc if verb == "GC" else text))
 
     detach(directory, conf)
+
+
+def look(directory: Path) -> None:
+    """Look at all there is, in every way; nothing of it harms a terminal."""
+    base = str(directory / "state")
+    shown = inspection.look(State(base, IN_PLACE))
+    found = {"netns": [shown], "stateDir": base}
+    texts = plain(tree.draw(found, NOW))
+    for entry in shown["references"]:
+        made = inspection.made_from(base, IN_PLACE, entry)
+        entry = {"sharedNetns": IN_PLACE, "madeFrom": made, **entry}
+        texts += [line for text in show.describe(entry, NOW) for line in text.plain.split("\n")]
+    for kind in ("mermaid", "dot"):
+        texts += graph.render(found, kind).decode().replace("\t", "").splitlines()
+    assert all(text.isprintable() for text in texts)
 
 
 def contents(path: Path) -> st.SearchStrategy[bytes]:
@@ -341,7 +356,7 @@ def test_record_of_an_uplink(directory: Path, text: bytes) -> None:
         assert isinstance(record.get("pid"), int | None)
         assert not isinstance(record.get("pid"), bool)
         assert record.get("pid") is None or 0 < record["pid"] < 2**31
-    assert isinstance(status._netns(where), dict)
+    assert isinstance(inspection.look(where), dict)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory", "device", "link"])
@@ -369,7 +384,7 @@ def test_special_files(directory: Path, name: str, kind: str) -> None:
 
     for verb in ("CHECK", "GC", "ADD", "DEL"):
         hostile.checked(hostile.by_cni(verb, directory, text))
-    status._netns(State(str(directory / "state"), IN_PLACE))
+    look(directory)
 
     assert outside.read_text() == "kept"
 

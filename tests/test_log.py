@@ -16,6 +16,7 @@ import fakes
 import podman
 import pytest
 import runtime
+from conftest import give_up
 
 PLUGIN = Path(__file__).resolve().parent.parent / "plugins" / "netns-shim"
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
@@ -276,6 +277,20 @@ def test_fifo_that_is_read(caller: Caller) -> None:
         assert os.read(reader, 1) == b""
     finally:
         os.close(reader)
+
+
+def test_file_of_somebody_else(caller: Caller) -> None:
+    """A file that another user has put there is not written into: he could read it."""
+    if os.geteuid():
+        give_up("only root can give a file away")
+    caller.log.touch(0o666)
+    os.chown(caller.log, 12345, 12345)
+
+    done = caller.call(logFile=str(caller.log))
+
+    assert done.returncode == 0
+    assert "it belongs to user 12345" in done.stderr
+    assert caller.log.read_text() == ""
 
 
 @pytest.mark.parametrize("path", ["/none/such/directory/calls.log", "/dev/full", "/proc/version"])

@@ -330,6 +330,22 @@ def test_a_hung_uplink_holds_up_nobody(world, session, driver):
     assert world.leftovers() == []
 
 
+@pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
+def test_a_route_that_somebody_has_removed_inside(world, session, driver):
+    """Whoever has no way out any more has it again after `refresh`."""
+    runtime = Runtime(session, delegate=bridge(), uplink=driver)
+    with session.container() as container:
+        runtime.add("c", container)
+        session.run([PLUGIN, "run", "--", "ip", "route", "del", "default"], check=True)
+        assert page(container, bench.PAGE_BEYOND) == ""
+
+        session.run([PLUGIN, "refresh"], check=True)
+
+        assert page(container, bench.PAGE_BEYOND)
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
 # What a security module does: refuse a signal from this process to an uplink.
 REFUSING = """
 import errno, signal, sys

@@ -262,3 +262,24 @@ def test_uplink_that_died(world, session, caller):
         caller.succeed("teardown", first, **request("a", 5, "one"))
         caller.succeed("teardown", second, **request("b", 6, "one"))
     assert world.leftovers() == []
+
+
+def test_log(world, session, installed):
+    """Its calls are in the log that the variable names, with how long the real one took."""
+    log = f"{world.env['HOME']}/calls.log"
+    caller = Caller(session, {**installed("1.4.0"), "NETNS_SHIM_LOG": log})
+    with session.container() as container:
+        caller.succeed("setup", container, **request("c1", 2, "net"))
+        caller.fail("setup", container, container_id="c1")
+        caller.succeed("teardown", container, **request("c1", 2, "net"))
+    lines = session.path(log).read_text().splitlines()
+
+    assert [line.split()[1:4] for line in lines] == [
+        ["info", "setup", "net:c1"],
+        ["error", "setup", "-"],
+        ["info", "teardown", "net:c1"],
+    ]
+    assert 'ran="netavark setup ' in lines[0]
+    assert lines[0].endswith(" outcome=done")
+    assert "code=7 error=" in lines[1]
+    assert world.leftovers() == []

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 
 from .. import __version__
 from ..skel import as_shim_error
 from . import (
+    completers,
+    completion,
     doctor,
     gc,
     graph,
@@ -21,6 +24,7 @@ from . import (
     status,
     stop,
     uninstall,
+    unshare,
     validate,
     version,
     wrap,
@@ -31,21 +35,23 @@ COMMANDS = {
     "show": show,
     "graph": graph,
     "run": run,
+    "unshare": unshare,
     "gc": gc,
     "refresh": refresh,
     "stop": stop,
     "doctor": doctor,
     "version": version,
-    "install": install,
-    "uninstall": uninstall,
     "validate": validate,
     "wrap": wrap,
     "schema": schema,
+    "install": install,
+    "uninstall": uninstall,
+    "completion": completion,
 }
 
 
-def main(arguments: list[str]) -> int:
-    """Run a command; give its exit status: 1 where it failed, 2 where it was called wrongly."""
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="netns-shim",
         description="Run CNI plugins inside a shared rootless network namespace.",
@@ -57,6 +63,14 @@ def main(arguments: list[str]) -> int:
         summary = module.SUMMARY
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; give its exit status: 1 where it failed, 2 where it was called wrongly."""
+    parser = make_parser()
+    if os.environ.get(completers.VARIABLE):
+        completers.answer(parser)
     parsed = parser.parse_args(arguments)
     try:
         status: int = COMMANDS[parsed.command].main(parsed)

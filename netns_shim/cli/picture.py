@@ -62,13 +62,12 @@ class Picture:
 
     def _node(self, kind: str, group: int, lines: list[str], state: str = "live") -> str:
         name = f"n{len(self.nodes)}"
-        texts = [shown(line) for line in lines if line]
-        self.nodes.append(Node(name, kind, group, texts, state))
+        # Mermaid takes no empty label.
+        self.nodes.append(Node(name, kind, group, _texts(lines) or ["?"], state))
         return name
 
     def _edge(self, start: str, end: str, lines: list[str], state: str = "live") -> None:
-        texts = [shown(line) for line in lines if line]
-        self.edges.append(Edge(start, end, texts, state))
+        self.edges.append(Edge(start, end, _texts(lines), state))
 
     def _add_netns(self, netns: Json) -> None:
         group = len(self.groups)
@@ -123,6 +122,10 @@ class Picture:
         lines += ["" if entry["phase"] == LIVE else str(entry["phase"])]
         lines += ["" if entry["bridge"] else "+".join(entry["plugins"])]
         self._edge(place, self._containers[name], lines, state)
+
+
+def _texts(lines: list[str]) -> list[str]:
+    return [shown(line) for line in lines if line.strip()]
 
 
 def dot(picture: Picture) -> graphviz.Digraph:

@@ -6,9 +6,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .. import conf, interrupt, lifecycle, netns, state
-from ..cni import is_name
-from ..errors import CANNOT_ENTER, INVALID_ENVIRONMENT, ShimError
+from .. import conf, interrupt
+from ..place import is_in_place
+from .run import place_of
 
 if TYPE_CHECKING:
     import argparse
@@ -28,16 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Start the uplink again; what is attached is cut off for as long as that takes."""
-    if not is_name(arguments.netns):
-        raise ShimError(INVALID_ENVIRONMENT, f"not a name for a netns: {arguments.netns!r}")
-    if not netns.is_privileged():
-        raise ShimError(
-            CANNOT_ENTER,
-            "no capabilities over any network namespace",
-            "run it where the container runtime runs, inside the same user namespace",
-        )
+    from .. import lifecycle  # 200 ms, which completions and other commands do without
+
+    where = place_of(arguments.netns, arguments.state_dir)
     interrupt.heed()
-    where = state.State(state.base_dir(os.environ, arguments.state_dir), arguments.netns)
+    if where.exists():
+        is_in_place("always", where.base)  # a user who is nobody joins his own user namespace
     lifecycle.refresh(where, os.environ)
     record = where.uplink()
     addresses = ", ".join(record.get("addresses") or []) or "no address"

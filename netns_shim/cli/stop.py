@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from .. import conf, references, state, verbs
 from ..cni import is_name
-from ..ending import Ending
 from ..errors import INVALID_ENVIRONMENT, ShimError, warn
 
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ def main(arguments: argparse.Namespace) -> int:
     name = arguments.netns
     if not is_name(name):
         raise ShimError(INVALID_ENVIRONMENT, f"not a name for a netns: {name!r}")
+    from ..ending import Ending  # 200 ms, which completions and other commands do without
+
     base = state.base_dir(os.environ, arguments.state_dir)
     ending = Ending(state.State(base, name), os.environ, verbs.detach)
     is_gone = ending.end(by_force=arguments.force)

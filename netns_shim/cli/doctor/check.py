@@ -27,7 +27,7 @@ MAXIMUM_LINE = 400
 IN_PLACE = "plugins work in place here: nothing has to be made for them"
 OTHER_SESSION = (
     "run doctor inside the user namespace of the container runtime as well: "
-    "unshare --user --map-root-user --map-auto --mount netns-shim doctor"
+    "netns-shim unshare -- netns-shim doctor, or what the runtime has for that"
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ... import cni, conf, dialogue, driver, invoke, schema, uplink, versions
+from ... import cni, conf, dialogue, driver, invoke, uplink, versions
 from ...errors import ShimError
 from .check import IN_PLACE, OK, PROBLEM, SKIPPED, Context, File, Result, worst
 from .plugins import ONE
@@ -17,13 +17,19 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
+def _problems(entry: Json) -> list[str]:
+    from ... import schema  # jsonschema: only where there is a configuration
+
+    return schema.problems(entry)
+
+
 def validity(context: Context) -> Result:
     """Check that the configuration is one."""
     file = _file(context)
     if file.problem:
         advice = "netns-shim goes around a plugin: see the README"
         return Result(PROBLEM, f"{file.path}: {file.problem}", advice)
-    problems = [line for entry in file.entries for line in schema.problems(entry)]
+    problems = [line for entry in file.entries for line in _problems(entry)]
     if problems:
         said = f"{file.path}: {len(problems)} problem{'s' if len(problems) > 1 else ''}"
         return Result(PROBLEM, said, "correct the file", tuple(problems))
@@ -114,7 +120,7 @@ def _file(context: Context) -> File:
 def _read(context: Context) -> Iterator[conf.Configuration]:
     """Read the entries that can be used; what is wrong with others is said elsewhere."""
     for entry in _file(context).entries:
-        if not schema.problems(entry):
+        if not _problems(entry):
             yield conf.read(entry)
 
 
@@ -139,7 +145,7 @@ def _wanted_plugins(context: Context) -> Iterator[tuple[str, str]]:
         if isinstance(ipam, dict) and isinstance(ipam.get("type"), str) and ipam["type"]:
             yield ipam["type"], version
     for entry in file.entries:
-        if isinstance(entry.get("type"), str) and not schema.problems(entry):
+        if isinstance(entry.get("type"), str) and not _problems(entry):
             yield entry["type"], version
 
 

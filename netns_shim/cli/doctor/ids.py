@@ -52,7 +52,7 @@ def _mapped() -> Result:
             counts[kind] = sum(int(line.split()[2]) for line in file)
     said = f"{counts['uid']} user and {counts['gid']} group IDs are mapped here"
     if min(counts.values()) < ENOUGH:
-        advice = "start it with unshare --user --map-root-user --map-auto --mount"
+        advice = "start it with `netns-shim unshare -- RUNTIME`"
         return Result(WARNING, f"{said}, and images want {ENOUGH}", advice)
     return Result(OK, said)
 

@@ -105,11 +105,11 @@ def _garbage(context: Context) -> list[str]:
         "failed": "cannot be looked at",
     }
     found = []
-    for one in swept["netns"]:
+    for found_in in swept["netns"]:
         for kind, word in words.items():
-            found += [f"{one['name']}: {_name(entry)}{word}" for entry in one[kind]]
+            found += [f"{found_in['name']}: {_name(entry)}{word}" for entry in found_in[kind]]
         # Those with a container are in doubt, which is nothing to be mended.
-        found += [entry["why"] for entry in one["skipped"] if len(entry) == 1]
+        found += [entry["why"] for entry in found_in["skipped"] if len(entry) == 1]
     return found
 
 

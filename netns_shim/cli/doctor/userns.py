@@ -125,7 +125,7 @@ def mounts(context: Context) -> Result:
         return Result(
             PROBLEM,
             "this user namespace cannot mount: it has no mount namespace of its own",
-            "start it with unshare --user --map-root-user --map-auto --mount",
+            "start it with `netns-shim unshare -- RUNTIME`",
         )
     finally:
         os.close(fd)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a shell is offered while somebody types a command: names that exist now.
+
+Nothing here may fail or be heard, as the cursor stands in the middle of a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import argcomplete
+from argcomplete.completers import BaseCompleter, DirectoriesCompleter
+
+from .. import references, state
+from ..errors import ShimError
+
+# By it a shell asks for completions, in the environment.
+VARIABLE = "_ARGCOMPLETE"
+
+
+class Netns(BaseCompleter):
+    """The names of the shared netns's that are up."""
+
+    def __call__(self, *, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
+        """Give them all; argcomplete takes those that fit."""
+        return [where.name for where in _up(parsed_args)]
+
+
+class Containers(BaseCompleter):
+    """The IDs of the containers that are attached."""
+
+    def __call__(self, *, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
+        """Give them all; argcomplete takes those that fit."""
+        names = [r["file"] for where in _up(parsed_args) for r in references.references(where)]
+        return sorted({name.split(":")[1] for name in names if name.count(":") >= 3} - {""})
+
+
+# By the name of an argument, in whichever command.
+BY_NAME: dict[str, BaseCompleter] = {
+    "netns": Netns(),
+    "container": Containers(),
+    "directory": DirectoriesCompleter(),
+    "state_dir": DirectoriesCompleter(),
+}
+
+
+def _up(parsed: argparse.Namespace) -> list[state.State]:
+    try:
+        found = state.all_in(state.base_dir(os.environ, getattr(parsed, "state_dir", "") or ""))
+    except (OSError, ShimError):
+        return []
+    return [where for where in found if where.name != state.IN_PLACE]
+
+
+def attach(parser: argparse.ArgumentParser) -> None:
+    """Tell the arguments of a parser, and of its commands, what they can be completed by."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                attach(command)
+        elif action.dest in BY_NAME and not action.choices:
+            action.completer = BY_NAME[action.dest]  # type: ignore[attr-defined]
+
+
+def answer(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell, and exit."""
+    attach(parser)
+    argcomplete.autocomplete(parser, always_complete_options="long")

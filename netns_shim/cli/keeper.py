@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running a command beside a keeper, which undoes what was made for it.
+
+Three processes: this one, which forwards signals and gives the exit status; the command; and a
+keeper, which outlives this one even if it is killed, ends the command then, and undoes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from ..enter import Inside, Unchanged
+
+FORWARDED = {
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+}
+# sigaction(2): the kernel sent it, here the terminal, and so it sent it to the command as well.
+SI_KERNEL = 0x80
+END_SECONDS = 5
+
+
+def words_of(arguments: argparse.Namespace) -> list[str]:
+    """Give the words of the command, what stands behind `--`."""
+    words: list[str] = arguments.words
+    return words[1:] if words[:1] == ["--"] else words
+
+
+class Keeper:
+    """The keeper of one command, as a process that waits for it."""
+
+    def __init__(self, at_end: Callable[[], None]) -> None:
+        """Start it; `at_end` is called in it, once the command has ended or was never started."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED | {signal.SIGCHLD})
+        hear, self._tell = os.pipe()
+        parent = os.pidfd_open(os.getpid())
+        self._pid = os.fork()
+        if self._pid:
+            os.close(hear)
+            os.close(parent)
+            return
+        try:
+            os.close(self._tell)
+            _keep(hear, parent)
+            at_end()
+        except Exception as error:
+            print(f"netns-shim: {error}", file=sys.stderr)
+        os._exit(0)
+
+    def run(self, command: list[str], inside: Inside | Unchanged, inherited: int = -1) -> int:
+        """Run the command; give its exit status: 128 and the signal's number if one ended it.
+
+        `inherited` is a descriptor for the command alone.
+        """
+        child = _start(command, inside)
+        if inherited >= 0:
+            os.close(inherited)
+        os.write(self._tell, f"{child}\n".encode())
+        status = _wait_for(child)
+        os.close(self._tell)
+        os.waitpid(self._pid, 0)
+        return status
+
+
+def _start(command: list[str], inside: Inside | Unchanged) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        inside.__enter__()
+        execute(command)
+    except Exception as error:
+        print(f"netns-shim: {error}", file=sys.stderr)
+    os._exit(126)
+
+
+def execute(command: list[str]) -> NoReturn:
+    """Become the command; 127 where it is not found, 126 where it cannot be executed."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)
+    except FileNotFoundError as error:
+        status, text = 127, error.strerror
+    except OSError as error:
+        status, text = 126, error.strerror
+    print(f"netns-shim: {command[0]}: {text}", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _wait_for(child: int) -> int:
+    """Wait for the command, passing on the signals that are meant for it."""
+    while True:
+        info = signal.sigwaitinfo(FORWARDED | {signal.SIGCHLD})
+        if info.si_signo != signal.SIGCHLD:
+            if info.si_code != SI_KERNEL:
+                os.kill(child, info.si_signo)  # not reaped yet, so it is the command's ID
+            continue
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+def _keep(hear: int, parent: int) -> None:
+    """Wait until the command has ended; end it if its caller is no more."""
+    # A session of its own, so that what ends the caller's does not end it too.
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    line = b""
+    while not line.endswith(b"\n"):
+        more = os.read(hear, 16)
+        if not more:
+            return  # the caller was killed before it started the command
+        line += more
+    try:
+        child = os.pidfd_open(int(line))
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(child, select.POLLIN)
+    poll.register(parent, select.POLLIN)
+    ready = {fd for fd, _ in poll.poll()}
+    poll.unregister(parent)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if child in ready:
+            return
+        signal.pidfd_send_signal(child, number)
+        ready = {fd for fd, _ in poll.poll(END_SECONDS * 1000)}

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""After the death of the holder: what still lives in its namespaces, and how to get back there.
+
+Containers belong to the user namespace in which they were made, and no other has power over them.
+An uplink and commands go on when the holder is killed, and through any of them the namespaces are
+found: so a new holder is put into the old ones, and nobody notices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from . import mounts, netns, state
+from .errors import warn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Json = dict[str, Any]
+
+Namespaces = tuple[int, int | None]
+
+
+@contextlib.contextmanager
+def of(before: Json, base: str, path: str) -> Iterator[Namespaces | None]:
+    """Find the namespaces of a record: open while the context lasts, None where they are gone.
+
+    The mount namespace is None where only the user namespace is left. `path` is the record's.
+    """
+    found = None
+    if before.get("bootID") == netns.boot_id():
+        candidates = [*_users(path), *(uplink["pid"] for _, uplink in _alive(base, before))]
+        for pid in candidates:
+            found = found or _open(pid, before)
+    try:
+        yield found
+    finally:
+        for fd in found or ():
+            if fd is not None:
+                os.close(fd)
+
+
+def _open(pid: int, before: Json) -> Namespaces | None:
+    user = _open_one(f"/proc/{pid}/ns/user", before["userNamespace"])
+    if user is None:
+        return None
+    return user, _open_one(f"/proc/{pid}/ns/mnt", before["mountNamespace"])
+
+
+def _open_one(path: str, inode: int) -> int | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None  # it has ended, or is not ours
+    if os.fstat(fd).st_ino == inode:
+        return fd
+    os.close(fd)
+    return None
+
+
+def _users(path: str) -> list[int]:
+    """List who has the record open: the number of a namespace alone is no proof."""
+    record, found = os.stat(path), []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            for fd in os.listdir(f"/proc/{entry}/fd"):
+                if os.path.samestat(os.stat(f"/proc/{entry}/fd/{fd}"), record):
+                    found.append(int(entry))
+                    break
+        except OSError:
+            continue  # it has ended, or is not ours
+    return found
+
+
+def _alive(base: str, before: Json) -> list[tuple[state.State, Json]]:
+    """List the shared netns's of a record whose uplink lives."""
+    found = []
+    for where in state.all_in(base):
+        uplink = where.uplink()
+        is_of = uplink.get("mountNamespace") == before.get("mountNamespace")
+        if uplink.get("pid") and is_of and state.is_alive(uplink):
+            found.append((where, uplink))
+    return found
+
+
+def move_records(base: str, before: Json, record: Json) -> None:
+    """Say in the records of uplinks that what was in the mount namespace of one is in another's.
+
+    That of an uplink which lives and is in neither stays: whose it is is not known.
+    """
+    if not before or before["mountNamespace"] == record["mountNamespace"]:
+        return
+    is_revived = before["userNamespace"] == record["userNamespace"]
+    for where in state.all_in(base):
+        uplink = where.uplink()
+        if uplink.get("mountNamespace") != before["mountNamespace"]:
+            continue
+        if is_revived or not (uplink.get("pid") and state.is_alive(uplink)):
+            for key in ("mountNamespace", "userNamespace"):
+                uplink[key] = record[key]
+            state.write_atomically(where.path("uplink.json"), json.dumps(uplink, indent=2) + "\n")
+
+
+def pin_again(base: str, record: Json) -> None:
+    """Pin again, in the mount namespace of a record, what an uplink holds on to."""
+    for where, uplink in _alive(base, record):
+        if netns.identity(where.pin, is_ours=True) is not None:
+            continue
+        with contextlib.suppress(OSError):
+            if mounts.pin_again(where, uplink["pid"], uplink.get("netns")):
+                warn(f"the pin of the shared netns {where.name!r} was gone and is made again")
