@@ -156,7 +156,7 @@ def test_few_ids_are_mapped(world: bench.World) -> None:
     found = results(done)["subordinate IDs"]
     assert found["result"] == "warning"
     assert "1 user and 1 group IDs are mapped here" in found["message"]
-    assert "--map-auto" in found["advice"]
+    assert "netns-shim unshare" in found["advice"]
 
 
 def test_mappers(world: bench.World, session: bench.Session) -> None:
@@ -255,4 +255,4 @@ def test_no_mounts(world: bench.World) -> None:
 
     found = results(done)["mounts"]
     assert found["result"] == "problem"
-    assert "--mount" in found["advice"]
+    assert "netns-shim unshare" in found["advice"]
