@@ -207,7 +207,7 @@ class _Sweep:
         self._release_leases()
 
     def _drop_ghosts(self) -> None:
-        ghosts = _ghosts(self._where)
+        ghosts = references.ghosts(self._where)
         if not self._dry_run:
             references.drop_ghosts(self._where)
             ghosts = [name for name in ghosts if not os.path.exists(f"{self._where.refs}/{name}")]
@@ -263,24 +263,6 @@ class _Sweep:
                 if is_in_doubt:
                     names["why"] = "a command is running in the netns, and it may be its"
                 self._add("skipped" if is_in_doubt else "released", **names)
-
-
-def _ghosts(where: state.State) -> list[str]:
-    """Name the references that `references.drop_ghosts` would remove."""
-    found = []
-    for name in sorted(os.listdir(where.refs)):
-        try:
-            # Whose lock is not needed is not locked: its DEL might come at this moment.
-            if not name.startswith(":") and os.lstat(f"{where.refs}/{name}").st_size:
-                continue
-            reference = references.find(where, name)
-        except (ShimError, OSError):
-            continue  # in use, gone, or no file
-        if reference is not None:
-            if name.startswith(":") or not os.stat(reference.path).st_size:
-                found.append(name)
-            reference.close()
-    return found
 
 
 def _problem_of(record: Json) -> str:

@@ -182,7 +182,13 @@ def drop_ghosts(state: State, at_most: int = sys.maxsize) -> int:
     return dropped
 
 
-def _drop_ghost(path: str, name: str) -> bool:
+def ghosts(state: State) -> list[str]:
+    """Name what `drop_ghosts` would remove at this moment."""
+    names = sorted(os.listdir(state.refs))
+    return [n for n in names if _drop_ghost(f"{state.refs}/{n}", n, dry_run=True)]
+
+
+def _drop_ghost(path: str, name: str, *, dry_run: bool = False) -> bool:
     is_guard = name[0] == ":"
     try:
         # Others are not even locked, as their own call might come at this moment.
@@ -197,7 +203,8 @@ def _drop_ghost(path: str, name: str) -> bool:
         info = os.fstat(fd)
         if info.st_nlink == 0 or (info.st_size and not is_guard):
             return False
-        os.unlink(path)
+        if not dry_run:
+            os.unlink(path)
         return True
     except OSError:
         return False  # a directory

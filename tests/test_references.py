@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netns_shim import cni, errors, references
+from netns_shim import cni, errors, references, turn
 from netns_shim.errors import ShimError
 from netns_shim.references import ADDING, DELETING, LIVE
 from netns_shim.state import State
@@ -335,8 +335,12 @@ def test_journal_cut_off_anywhere(lines: list[dict[str, Any]], data: st.DataObje
     assert record == expected
 
 
-def test_dropping_ghosts(state: State, tmp_path: Path) -> None:
-    """What was left empty, or by a guard, is dropped, unless a process still holds it."""
+def test_dropping_ghosts(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was left empty, or by a guard, is dropped, unless a process still holds it.
+
+    Nobody is waited for: who asks has a guard of his own there.
+    """
+    monkeypatch.setattr(turn, "wait", lambda *_, **__: pytest.fail("waited"))
     references.take(state, "net:ghost:eth0:x").close()
     references.take(state, ":gc:7").close()
     command = references.take(state, ":run:8")
@@ -350,8 +354,11 @@ def test_dropping_ghosts(state: State, tmp_path: Path) -> None:
     os.symlink(tmp_path / "nowhere", f"{state.refs}/net:link:eth0:x")
     before = os.listdir("/proc/self/fd")
 
-    assert references.drop_ghosts(state) == 3
+    ghosts = references.ghosts(state)
 
+    assert ghosts == [":gc:7", ":run:8", "net:ghost:eth0:x"]
+    assert references.drop_ghosts(state) == 3
+    assert references.ghosts(state) == []
     assert os.listdir("/proc/self/fd") == before
     names = ("damaged", "held", "link", "whole")
     assert files(state) == [":gc:9", *(f"net:{name}:eth0:x" for name in names)]

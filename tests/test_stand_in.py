@@ -7,7 +7,7 @@ import json
 
 import bench
 import pytest
-from runtime import PLUGIN, kill, page, reaches
+from runtime import PLUGIN, kill, page, reaches, until
 
 STAND_IN = "/opt/bench/netavark"
 RELEASES = ["1.4.0", "1.14.0"]
@@ -108,6 +108,20 @@ def test_it_attaches(world, session, caller):
         assert caller.references() == [("b", "eth0")]
         caller.succeed("teardown", second, **request("b", 6, "one"))
     assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_for_a_user_who_is_nobody(world, installed, release):
+    """It is the same outside of any user namespace, where it joins one first."""
+    caller = Caller(world, installed(release))
+    with world.unshared() as own, own.container() as container:
+        caller.succeed("setup", container, **request("a", 5, "one"))
+
+        assert page(container, bench.PAGE)
+        assert caller.references() == [("a", "eth0")]
+        caller.succeed("teardown", container, **request("a", 5, "one"))
+    assert until(lambda: world.leftovers() == [])
+    world.reset()
 
 
 def test_what_the_real_one_says(world, session, caller):
