@@ -50,6 +50,8 @@ LAYERS = (
     "validity",
     "schema",
     "resolvconf",
+    "visit",
+    "tap",
     "netlink",
     "process",
     "mounts",
@@ -79,7 +81,7 @@ LAYERS = (
 # Imported where they are needed and not before: each costs more than the rest together.
 COLD = {
     *("validity", "schema", "resolvconf", "netlink", "process", "uplink", "lifecycle", "create"),
-    *("connect", "mounts"),
+    *("connect", "mounts", "visit", "tap"),
     *("fields", "netavark", "mapping", "dialogue", "conflist", "network", "driver"),
     *("as_netavark", "as_binary", "leases", "signs", "garbage"),
 }
