@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration of the shim, and whether it has been validated before.
 
-Validation needs jsonschema, whose import takes longer than a plugin. A configuration that was
+Validation takes as long as a call, and jsonschema, if something is wrong, much longer. What was
 found valid therefore leaves a *stamp*: a file with the version of the shim and the whole static
 part of the configuration, compared for equality. A stamp saves time and nothing else: whatever is
 odd about it means "not validated". This module runs at every call and imports little for it.
@@ -189,7 +189,7 @@ def _holds(path: str, content: bytes) -> bool:
 
 
 def _validate(conf: Json) -> None:
-    from . import schema  # jsonschema, 118 ms: only where no stamp holds
+    from . import schema  # 20 ms: only where no stamp holds
 
     schema.validate(conf)
 

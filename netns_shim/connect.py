@@ -7,7 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import host, netns, process, resolvconf, scope, uplink
+from . import host, netns, process, resolvconf, scope, tap, uplink
 from .errors import ShimError, warn
 from .state import outer_uid, remove_special, start_time, write_atomically
 
@@ -28,16 +28,16 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
     chosen.start(state)
     pid, interface, addresses = None, "", list[str]()
     if not isinstance(chosen, uplink.Nothing):
-        from . import netlink  # imported while the uplink starts: it takes longer (190 ms)
-
         pid = chosen.wait(state)
         scope.move(pid, f"{chosen.driver}-{state.name}", outer_uid(), os.environ)
         if chosen.ipv6:
+            from . import netlink  # pyroute2, 90 ms: pasta does without
+
             try:
                 netlink.configure_ipv6(state.pin, *chosen.ipv6)
             except ShimError as error:
                 warn(f"the shared netns has no IPv6: {error.details}")
-        interface, addresses = netlink.uplink_interface(state.pin)
+        interface, addresses = tap.uplink_interface(state.pin)
     # Only the forwarders of a family that the netns has can be reached.
     families = {":" in address for address in addresses}
     record = {

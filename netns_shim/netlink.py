@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pyroute2 import IPRoute
 
-from .errors import PLUGIN_MISBEHAVED, UPLINK_FAILED, ShimError
-from .libc import CLONE_NEWNET, setns
+from .errors import PLUGIN_MISBEHAVED, ShimError
+from .tap import is_reachable
+from .visit import visit
 
 # include/uapi/linux/if_addr.h: no duplicate address detection, which takes a second.
 IFA_F_NODAD = 0x02
@@ -22,39 +22,13 @@ IFF_UP = 1
 IFF_LOOPBACK = 8
 
 
-def uplink_interface(pin: str) -> tuple[str, list[str]]:
-    """Give the name and the addresses of the tap device by which a netns reaches the outside.
-
-    Loopback, multicast and IPv6 link-local addresses are left out. After a restart of the uplink
-    bridges are there as well, so the device is told by its kind. Without one: "" and no address.
-
-    Raises ShimError (code 102) where the netns cannot be entered.
-    """
-    found = _in_netns(pin, _tap_addresses)
-    return found["interface"], found["addresses"]
-
-
-def _tap_addresses() -> dict[str, Any]:
-    with IPRoute() as netlink:
-        for link in netlink.get_links():
-            if link.get(("linkinfo", "kind")) != "tun":
-                continue
-            index = link["index"]
-            addresses = [a.get("address") for a in netlink.get_addr(index=index)]
-            return {
-                "interface": link.get("ifname"),
-                "addresses": [a for a in addresses if _is_reachable(a)],
-            }
-    return {"interface": "", "addresses": []}
-
-
 def veths(pin: str, paths: list[str]) -> tuple[list[str], list[str]]:
     """List the veth devices of a netns; then those whose other end is in none of the `paths`.
 
     A veth goes with the netns of its other end: one that is there says that this netns lives.
     Raises ShimError (code 102) where the netns cannot be entered.
     """
-    found: tuple[list[str], list[str]] = _in_netns(pin, lambda: _veths(paths))
+    found: tuple[list[str], list[str]] = visit(pin, lambda: _veths(paths))
     return found
 
 
@@ -84,7 +58,7 @@ def links(pin: str, paths: list[str]) -> list[dict[str, Any]]:
     macvlan is; `leadsTo` the one of the `paths` that is the netns of its other end. Raises
     ShimError (code 102) where the netns cannot be entered.
     """
-    found: list[dict[str, Any]] = _in_netns(pin, lambda: _links(paths))
+    found: list[dict[str, Any]] = visit(pin, lambda: _links(paths))
     return found
 
 
@@ -103,7 +77,7 @@ def _links(paths: list[str]) -> list[dict[str, Any]]:
         names = {link["index"]: link.get("ifname") for link in found}
         addresses: dict[int, list[str]] = {}
         for entry in netlink.get_addr():
-            if _is_reachable(entry.get("address")):
+            if is_reachable(entry.get("address")):
                 address = f"{entry.get('address')}/{entry['prefixlen']}"
                 addresses.setdefault(entry["index"], []).append(address)
         return [
@@ -128,7 +102,7 @@ def verify(path: str, ifname: str, result: Mapping[str, Any]) -> None:
 
     Raises ShimError (code 100) with all that is not.
     """
-    found = _in_netns(path, lambda: _interface(ifname))
+    found = visit(path, lambda: _interface(ifname))
     if not found:
         raise ShimError(PLUGIN_MISBEHAVED, f"the interface {ifname!r} is not there", path)
     macs = [i.get("mac") for i in result.get("interfaces") or [] if i.get("name") == ifname]
@@ -197,32 +171,4 @@ def configure_ipv6(pin: str, interface: str, address: str, gateway: str) -> None
             netlink.addr("add", index=index, address=address, flags=IFA_F_NODAD)
             netlink.route("add", family=socket.AF_INET6, gateway=gateway, oif=index)
 
-    _in_netns(pin, configure)
-
-
-def _is_reachable(address: str) -> bool:
-    ip = ipaddress.ip_address(address)
-    return not (ip.is_loopback or ip.is_multicast or (ip.version == 6 and ip.is_link_local))
-
-
-def _in_netns(pin: str, function: Callable[[], Any]) -> Any:
-    """Give what a function gives in a netns: called in a child, because entering is one-way."""
-    ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            fd = os.open(pin, os.O_RDONLY | os.O_CLOEXEC)
-            setns(fd, CLONE_NEWNET, pin)
-            answer = {"result": function()}
-        except Exception as error:
-            answer = {"error": str(error)}
-        theirs.sendall(json.dumps(answer).encode())
-        os._exit(0)
-    theirs.close()
-    with ours, ours.makefile("rb") as file:
-        text = file.read()
-    os.waitpid(pid, 0)
-    answer = json.loads(text or '{"error": "the process was killed"}')
-    if "error" in answer:
-        raise ShimError(UPLINK_FAILED, f"cannot look into the netns {pin}", answer["error"])
-    return answer["result"]
+    visit(pin, configure)

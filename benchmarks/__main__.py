@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure what netns-shim costs. Started by benchmarks/run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import bench
+import measure
+import report
+from figures import AT_ONCE, FIGURES
+from stage import BenchmarkError, Stage
+
+ROUNDS, QUICK = 40, 8
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="benchmarks/run", description=__doc__)
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=ROUNDS,
+        metavar="N",
+        help="how often all have their turn; what takes long has a part of that [%(default)s]",
+    )
+    parser.add_argument("--quick", action="store_true", help=f"the same as --rounds {QUICK}")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=FIGURES,
+        metavar="NAME",
+        help=f"one of the figures; may be repeated: {', '.join(FIGURES)}",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help="where table.txt, table.md, figures.json, plot.png and plot.svg go [%(default)s]",
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure, print the table, write the files; 1 where something does not work."""
+    given = arguments()
+    names = given.only or list(FIGURES)
+    rows: list[measure.Row] = []
+    try:
+        with Stage(1 + (max(AT_ONCE) if "at-once" in names else 1)) as stage:
+            for name in names:
+                if sys.stderr.isatty():
+                    print(f"{name}: {(FIGURES[name].__doc__ or '').strip()}", file=sys.stderr)
+                rows += FIGURES[name](stage, QUICK if given.quick else max(1, given.rounds))
+    except (BenchmarkError, bench.BenchError) as error:
+        print(f"benchmarks/run: {error}", file=sys.stderr)
+        return 1
+    about = report.machine()
+    print(f"{report.text(rows)}\n{about}")
+    write(given.output, rows, about)
+    return 0
+
+
+def write(directory: Path, rows: list[measure.Row], about: str) -> None:
+    """Write the tables, the figures for programs and the plots."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "table.txt").write_text(f"{report.text(rows)}\n{about}\n")
+    (directory / "table.md").write_text(f"{report.markdown(rows)}\n{about}.\n")
+    content = {"about": about, "rows": measure.as_json(rows)}
+    (directory / "figures.json").write_text(json.dumps(content, indent=2) + "\n")
+    report.plot(rows, [directory / "plot.png", directory / "plot.svg"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tap device of a netns is found among others, with the addresses that can be reached."""
+
+from __future__ import annotations
+
+import pytest
+
+from netns_shim import tap
+from netns_shim.errors import UPLINK_FAILED, ShimError
+
+DEVICES = """
+ip link add br0 type bridge
+ip address add 10.1.0.1/24 dev br0
+ip link set br0 up
+ip tuntap add name {name} mode tap
+ip address add 192.0.2.7/24 dev {name}
+ip address add 198.18.0.1/15 dev {name} label {name}:x
+ip address add 203.0.113.1 peer 203.0.113.2 dev {name}
+ip address add fd00::7/64 dev {name} nodad
+ip address add fe80::7/64 dev {name} nodad
+ip link add br1 type bridge
+"""
+
+
+def test_tap_among_others(session):
+    """Its name and its addresses are what `ip` has given it, those of its link alone left out."""
+    with session.container() as container:
+        container.run(["sh", "-euc", DEVICES.format(name="eth-x")], check=True)
+
+        found = tap.uplink_interface(container.netns)
+
+    # Of a point-to-point address, the kernel's IFA_ADDRESS is the other end.
+    addresses = ["192.0.2.7", "198.18.0.1", "203.0.113.2", "fd00::7"]
+    assert (found[0], sorted(found[1])) == ("eth-x", addresses)
+
+
+def test_many_links(session):
+    """A list that takes the kernel more than one answer is read to its end."""
+    script = 'for i in $(seq 80); do ip link add "b$i" type bridge; done\n'
+    with session.container() as container:
+        container.run(["sh", "-euc", script + DEVICES.format(name="z")], check=True)
+        more = "for i in $(seq 200); do ip address add 10.9.0.$i/16 dev z; done"
+        container.run(["sh", "-euc", more], check=True)
+
+        interface, addresses = tap.uplink_interface(container.netns)
+
+    assert interface == "z"
+    assert len(addresses) == 204
+
+
+def test_no_tap(session):
+    """Without an uplink there is none."""
+    with session.container() as container:
+        assert tap.uplink_interface(container.netns) == ("", [])
+
+
+def test_no_netns(tmp_path):
+    """What is no netns is an error with its path."""
+    with pytest.raises(ShimError, match=str(tmp_path)) as caught:
+        tap.uplink_interface(str(tmp_path))
+
+    assert caught.value.code == UPLINK_FAILED
