@@ -386,9 +386,15 @@ def test_refresh_of_nothing(session):
     assert session.run([PLUGIN, "refresh", "--netns", "../x"]).returncode == 1
 
 
-def test_refresh_without_power(world):
-    """Outside of the user namespace nothing can be renewed, and the error says where to go."""
-    done = world.run([PLUGIN, "refresh"])
+def test_refresh_from_another_user_namespace(world, session, runtime):
+    """What is pinned in a user namespace made by hand is not renewed from another one."""
+    with session.container() as container:
+        runtime.add("c", container)
 
-    assert done.returncode == 1
-    assert "run it where the container runtime runs" in done.stderr
+        done = world.run([PLUGIN, "refresh"])
+
+        assert done.returncode == 1
+        assert "is pinned in another mount namespace" in done.stderr
+        assert page(container, bench.PAGE)
+        runtime.delete("c", container)
+    assert world.leftovers() == []
