@@ -133,8 +133,8 @@ class Chain:
             try:
                 self._call("DEL", link, previous)
             except PluginFailed as error:
-                warn(f"calling plugin {link.plugin.type!r} (DEL) once more: {error}")
                 self._call("DEL", link, previous)
+                warn(f"plugin {link.plugin.type!r} (DEL) succeeded when called again: {error}")
 
     def forward(self, verb: str, previous: Json | None = None) -> None:
         """Pass CHECK, GC or STATUS to the plugins that know the verb; the first error ends it."""

@@ -69,7 +69,8 @@ def release(directory: str, known: Callable[[], set[str]], *, dry_run: bool) -> 
     lock = f"{directory}/lock"
     # Taking the lock would make the file, and a dry run makes nothing.
     is_lockable = not dry_run or os.path.exists(lock)
-    with Turn(lock, LOCK_SECONDS, "garbage collection") if is_lockable else nullcontext():
+    turn = Turn(lock, LOCK_SECONDS, "garbage collection", is_ours=False)
+    with turn if is_lockable else nullcontext():
         listed = read(directory)
         ids = known()
         found = [lease for lease in listed if not _is_of(lease, ids)]

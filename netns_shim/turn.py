@@ -14,18 +14,19 @@ from .errors import TRY_AGAIN_LATER, ShimError
 PAUSE = 0.01
 
 
-def take(path: str, who: str) -> int:
+def take(path: str, who: str, *, is_ours: bool = True) -> int:
     """Lock a file, made if need be; give its descriptor, -1 where another process has the lock.
 
-    `who` is written into it, for whoever waits in vain.
+    `who` is written into it, for whoever waits in vain, unless the file is that of others.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     if not lock(fd):
         os.close(fd)
         return -1
     try:
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{who} (PID {os.getpid()})".encode(errors="replace"))
+        if is_ours:
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{who} (PID {os.getpid()})".encode(errors="replace"))
     except OSError:
         pass  # a full disk takes nobody's turn away
     return fd
@@ -65,19 +66,23 @@ def _holder(path: str) -> str:
 class Turn:
     """The lock of a file as a context. The kernel drops it with the process."""
 
-    __slots__ = ("_fd", "_path", "_timeout", "_what")
+    __slots__ = ("_fd", "_is_ours", "_path", "_timeout", "_what")
 
-    def __init__(self, path: str, timeout: float, what: str) -> None:
-        """Take how many seconds to wait at most, and who waits, as errors call it."""
+    def __init__(self, path: str, timeout: float, what: str, *, is_ours: bool = True) -> None:
+        """Take how many seconds to wait at most, and who waits, as errors call it.
+
+        `is_ours` tells that nobody else uses the file, so that it may be written into.
+        """
+        self._is_ours = is_ours
         self._path = path
         self._timeout = timeout
         self._what = what
 
     def __enter__(self) -> None:
         deadline = time.monotonic() + self._timeout
-        while (fd := take(self._path, self._what)) < 0:
+        while (fd := take(self._path, self._what, is_ours=self._is_ours)) < 0:
             what = f"{self._what} waits for another one to end"
-            wait(deadline, what, self._path, is_taken=True)
+            wait(deadline, what, self._path, is_taken=self._is_ours)
         self._fd = fd
 
     def __exit__(self, *_: object) -> None:

@@ -70,7 +70,7 @@ def test_a_signal_in_the_middle_of_add(world, session, runtime, gate, number):
         assert call.returncode == 1
         error = json.loads(stdout)
         assert error["code"] == errors.INTERRUPTED
-        assert error["msg"] == f"plugin 'gate' (ADD) was stopped by {number.name}"
+        assert error["msg"] == f"plugin 'gate' (ADD) was stopped by {interrupt.name_of(number)}"
         assert gate.calls() == ["ADD", "DEL"]
         assert world.leftovers() == []
         assert until(lambda: not running(world, session, "gate"))

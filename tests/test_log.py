@@ -144,7 +144,7 @@ def test_warning(caller: Caller) -> None:
 
     _, line = caller.lines()
     assert line.split()[1:3] == ["warning", "DEL"]
-    assert fields(line)["warnings"] == "calling plugin 'once' (DEL) once more: not\nyet"
+    assert fields(line)["warnings"] == "plugin 'once' (DEL) succeeded when called again: not\nyet"
     assert fields(line)["ran"].count("once (DEL)") == 2
 
 
