@@ -112,14 +112,22 @@ def _refuse_if_attached(reference: Reference, request: Request) -> None:
     """Refuse a second ADD of a living attachment; one whose container is gone is no obstacle."""
     if reference.is_ours or reference.phase != LIVE:
         return
-    known = reference.record.get("netnsID")
-    if known == netns.identity(request.netns) and not _is_of_other_boot(reference.record):
+    if _is_attached(reference.record, request):
         raise ShimError(
             ALREADY_ATTACHED,
             f"container {request.container_id!r} is already attached to network "
             f"{request.network!r} as {request.ifname!r}",
             f"since {reference.record.get('since')}; call DEL first",
         )
+
+
+def _is_attached(record: Json, request: Request) -> bool:
+    """Tell whether an attachment on record is that of the container that the request is for."""
+    if _is_of_other_boot(record) or record.get("netnsID") != netns.identity(request.netns):
+        return False
+    # The kernel gives the number of a namespace that is gone to the next one: it has no interface.
+    made = [entry.get("name") for entry in (record.get("result") or {}).get("interfaces") or []]
+    return request.ifname not in made or netns.has_interface(request.netns, request.ifname)
 
 
 def _overrides(request: Request) -> bool:

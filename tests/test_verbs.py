@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
-from runtime import PLUGIN, Runtime, bridge, kill, reaches
+from runtime import PLUGIN, Runtime, bridge, kill, reaches, until
 
 from netns_shim import errors
 
@@ -84,14 +85,17 @@ def test_delete_spares_who_has_the_path_now(world, runtime):
     path = "/run/netns/reused"
     with runtime.place.container(pinned=path) as container:
         runtime.add("first", container)
+        # Which keeps its number from being given to the second one.
+        held = os.open(f"/proc/{container.pid}/ns/net", os.O_RDONLY)
     with runtime.place.container(pinned=path) as second:
         runtime.add("second", second)
 
         runtime.delete("first", second)
 
-        assert reaches(second, "10.89.0.1")
+        assert until(lambda: reaches(second, "10.89.0.1"))
         assert references(runtime) == ["second"]
         runtime.delete("second", second)
+    os.close(held)
     assert world.leftovers() == []
 
 
