@@ -520,6 +520,7 @@ def test_addresses_that_fit_no_subnet(
 def test_second_setup(directory: Path) -> None:
     """A setup of what is attached already is an error, and what is attached stays."""
     given = exec_of(directory)
+    given["network_options"]["interface_name"] = "lo"  # it has to be there still
     setup(given)
 
     answer = setup(given)
