@@ -224,17 +224,17 @@ def refuse_if_elsewhere(state: State) -> None:
     """Refuse to touch a netns that lives in a mount namespace other than ours."""
     record = state.uplink()
     there = record.get("mountNamespace")
-    # The number alone may be that of one that is gone; while the uplink lives, its owner is not.
-    is_here = there == os.stat("/proc/self/ns/mnt").st_ino and (
-        record.get("userNamespace") == os.stat("/proc/self/ns/user").st_ino
-    )
-    if (
-        netns.identity(state.pin, is_ours=True) is not None
-        or record.get("bootID") != netns.boot_id()
-        or is_here
-    ):
+    if netns.identity(state.pin, is_ours=True) is not None:
         return
-    pid = record.get("pid") if record.get("pid") and is_alive(record) else process.within(there)
+    if record.get("bootID") != netns.boot_id():
+        return
+    is_here = there == os.stat("/proc/self/ns/mnt").st_ino
+    if is_here and record.get("userNamespace") == os.stat("/proc/self/ns/user").st_ino:
+        return
+    # Of another owner, ours has only got the number of one that is gone: nobody is in that.
+    pid = 0 if is_here else process.within(there)
+    if record.get("pid") and is_alive(record):
+        pid = record["pid"]
     if not pid:
         return
     raise ShimError(

@@ -14,7 +14,7 @@ import pytest
 from fake_netavark import MAC, NETNS, SUBNET, netavark
 from podman import Answer, conflist, serve
 
-from netns_shim import __version__
+from netns_shim import __version__, netns
 from netns_shim.cli import install
 
 Json = dict[str, Any]
@@ -521,9 +521,10 @@ def test_second_setup(directory: Path) -> None:
     """A setup of what is attached already is an error, and what is attached stays."""
     given = exec_of(directory)
     given["network_options"]["interface_name"] = "lo"  # it has to be there still
-    setup(given)
+    with netns.StandIn() as path:
+        serve(["setup", path], given, {})
 
-    answer = setup(given)
+        answer = serve(["setup", path], given, {})
 
     assert "already attached" in answer.error
     assert len(references(directory)) == 1
