@@ -17,6 +17,25 @@ import trixie
 from netns_shim import errors, interrupt
 
 
+# The property of a test that is shown at the end of the run.
+TOLD = "told"
+
+
+def pytest_configure() -> None:
+    """Let signals that whoever started the tests ignores, as nohup(1) does, be as from a shell."""
+    for number in interrupt.SIGNALS:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have told: how many crash points a sweep had."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, text in getattr(report, "user_properties", []):
+            if name == TOLD and report.when == "call":
+                terminalreporter.write_line(f"{report.nodeid}: {text}")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that asks for the bench."""
     for item in items:

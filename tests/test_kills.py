@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import bench
+import conftest
 import pytest
 import sweep
 from kills import Point, Scenario, text_of
@@ -27,14 +28,9 @@ def worlds(world):
 
 
 @pytest.fixture
-def tell(capsys, request):
-    """Say how much was done: a sweep that shrinks is to be seen."""
-
-    def say(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n{request.node.name}: {text}", end=" ", flush=True)
-
-    return say
+def tell(record_property):
+    """Say how much was done: a sweep that shrinks is to be seen, at the end of the run."""
+    return lambda text: record_property(conftest.TOLD, text)
 
 
 # What the steps with an uplink are marked with.

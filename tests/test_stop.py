@@ -266,7 +266,7 @@ def test_without_capabilities(world, session, runtime):
         done = stop(world, "--force")
 
         assert done.returncode == 1
-        assert "no capabilities over any network namespace" in done.stderr
+        assert "is pinned in another mount namespace" in done.stderr
         assert reaches(container, "10.89.0.1")
         runtime.delete("c", container)
     assert world.leftovers() == []
