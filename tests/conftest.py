@@ -16,7 +16,6 @@ import trixie
 
 from netns_shim import errors, interrupt
 
-
 # The property of a test that is shown at the end of the run.
 TOLD = "told"
 
