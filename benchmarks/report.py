@@ -106,7 +106,8 @@ def plot(rows: Sequence[Row], paths: Iterable[Path]) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "netns-shim"  # else each run writes other names
+    # Else each run writes other names, and letters as drawings.
+    matplotlib.rcParams |= {"svg.hashsalt": "netns-shim", "svg.fonttype": "none"}
     from matplotlib import pyplot
 
     shown = [row for row in rows if row.unit == "×"][::-1]

@@ -64,15 +64,16 @@ def stray(state: State) -> list[tuple[int, int]]:
     or the netns itself. The path alone proves nothing, as another mount namespace can have it too.
     """
     held = {_file(state.path("uplink.log")), _file(state.pin)} - {None}
+    pin = os.fsencode(state.pin)
     found = []
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
             # In the try as well: hidepid, proc(5), refuses even this for others' processes.
-            since = start_time(int(entry))
             with open(f"/proc/{entry}/cmdline", "rb") as file:
                 arguments = file.read().split(b"\0")
-            if os.fsencode(state.pin) not in arguments:
+            if pin not in arguments:
                 continue
+            since = start_time(int(entry))
             descriptors = [f"/proc/{entry}/fd/{fd}" for fd in os.listdir(f"/proc/{entry}/fd")]
         except OSError:
             continue  # it has ended, or is not ours
