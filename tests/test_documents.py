@@ -103,6 +103,7 @@ VARYING = (
     (r"\b\d+ (s|min|h|days?)( \d+ min)?(?=\s|$)", "AGE"),
     (r"\b\d+(\.\d+)? ?ms\b", "DURATION"),
     (r"\bPID \d+", "PID"),
+    (r"(?<=:\[)\d+(?=\])", "INODE"),
     (r"(?<=@)(if)?\w+\b", "PEER"),
     (r"\bveth[0-9a-f]{8}\b", "VETH"),
     (r"/run/user/\d+", "RUNTIME"),
