@@ -136,11 +136,31 @@ def test_every_code_is_explained():
     table = rows("Errors")
 
     assert {int(row[0]) for row in table} == used
+    for message in (m for row in table for m in re.findall(r"`([^`]+)`", row[2])):
+        assert is_said(message, source), message
+
+
+def is_said(message: str, source: str) -> bool:
+    """Tell whether what a document quotes of a message is in the package."""
     # Adjacent literals are one text, with whatever is filled in taken out.
     texts = re.sub(r"\{[^{}]*\}", "…", re.sub(r'"\s+f?"', "", source))
-    for message in (m for row in table for m in re.findall(r"`([^`]+)`", row[2])):
-        for part in filter(None, map(str.strip, re.split("…", message))):
-            assert part in texts, message
+    return all(part in texts for part in filter(None, map(str.strip, message.split("…"))))
+
+
+def test_troubles_are_of_the_product():
+    """The messages in docs/troubleshooting.md are the package's, with codes of the reference."""
+    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    text = (ROOT / "docs/troubleshooting.md").read_text()
+    troubles = text.partition("\n## By what the error says\n")[2].partition("\n## ")[0]
+    headings = re.findall(r"^### (.*) \((.*)\)$", troubles, re.M)
+    table = {row[0]: row[2] for row in rows("Errors")}
+
+    assert len(headings) == len(re.findall("^### ", troubles, re.M)) > 10
+    for messages, codes in headings:
+        numbers = re.findall(r"\d+", codes)
+        for message in re.findall(r"`([^`]+)`", messages):
+            assert is_said(message, source), message
+            assert any(f"`{message}`" in table[number] for number in numbers), message
 
 
 LAYERS = [

@@ -91,7 +91,7 @@ def script(typed: list[Command]) -> str:
     for number, command in enumerate(typed):
         wanted = "-ne" if command.fails else "-eq"
         parts += [f"echo '{MARK}{number}'", command.typed]
-        parts.append(f"status=$?; [ $status {wanted} 0 ] || {{ echo exit status $status; exit 1; }}")
+        parts.append(f"status=$?; [ $status {wanted} 0 ] || {{ echo exit $status; exit 1; }}")
     return "exec 2>&1\n" + "\n".join(parts) + "\n"
 
 
@@ -136,9 +136,8 @@ def checkout(world) -> Iterator[str]:
     """Make the machine fit for clients: an address to reach, and what container engines need."""
     world.internet.run(["ip", "address", "add", "1.1.1.1/32", "dev", "lo"], check=True)
     # crun wants the new cgroups, and engines keep locks in /dev/shm, which is not the World's.
-    mounts = ("mount -t cgroup2 cgroup2 /sys/fs/cgroup", "mount -t tmpfs -o mode=1777 tmpfs /dev/shm")
-    for mount in mounts:
-        world.root.run(mount.split(), check=True)
+    mount = "mount -t cgroup2 cgroup2 /sys/fs/cgroup; mount -t tmpfs -o mode=1777 tmpfs /dev/shm"
+    world.root.run(["sh", "-euc", mount], check=True)
     yield f"{world.env['HOME']}/netns-shim"
     world.root.run(["umount", "/dev/shm", "/sys/fs/cgroup"], check=True)
     world.internet.run(["ip", "address", "delete", "1.1.1.1/32", "dev", "lo"], check=True)
@@ -162,7 +161,7 @@ def typist(world, checkout) -> Iterator[dict[str, str]]:
 IMAGE = r"""
 mkdir -p ~/.config/containers image
 printf '[storage]\ndriver = "vfs"\n' >~/.config/containers/storage.conf
-for file in /bin/sh /bin/ip /bin/sleep $(ldd /bin/sh /bin/ip /bin/sleep | grep -o ' /[^ ]*\|^\s/[^ ]*'); do
+for file in /bin/sh /bin/ip $(ldd /bin/sh /bin/ip | grep -o '[[:space:]]/[^ ]*'); do
     mkdir -p "image${file%/*}"
     cp -L "$file" "image$file"
 done
