@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import bench
 import pytest
+from conftest import give_up
 from runtime import until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,7 +34,7 @@ UNTESTED = {
     "pip": "it installs from the internet",
     "podman-5": "Debian 12 has Podman 4",
 }
-# Programs of clients: where one is not installed, the page that needs it is skipped.
+# Programs of clients, by the page that needs them.
 CLIENTS = {"buildah.md": ["buildah", "crun"], "podman-4.md": ["buildah", "podman", "crun"]}
 MARK = "=== typed: "
 
@@ -180,7 +181,7 @@ def client(request, world, typist, checkout) -> None:
     page = request.getfixturevalue("page")
     missing = [name for name in CLIENTS.get(page.name, []) if not shutil.which(name)]
     if missing:
-        pytest.skip(f"programs not found: {', '.join(missing)}")
+        give_up(f"programs not found: {', '.join(missing)}")
     if page.name != "tutorial.md":
         world.run(["netns-shim", "install"], env=typist, check=True)
     if page.name in CLIENTS:
