@@ -37,7 +37,7 @@ joins it to the outside with
 or
 .BR slirp4netns (1),
 and runs other plugins in there. Podman calls it as a plugin of netavark. What it is told by a
-configuration is in its README, and in the schema that
+configuration is in docs/reference.md, and in the schema that
 .B netns\-shim schema
 prints. People call it with one of these commands.
 .SH COMMANDS

@@ -16,7 +16,8 @@ from netns_shim import errors, schema
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "netns_shim"
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/*.md")})
+REFERENCE = (ROOT / "docs/reference.md").read_text()
+DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")})
 OF_CNI = {"cniVersion", "name", "type", "capabilities", "runtimeConfig", "prevResult", "args"}
 OF_RUNTIMES = {"disableCheck", "disableGC"}
 
@@ -27,23 +28,54 @@ def block(text: str, language: str, number: int = 0) -> str:
 
 
 def rows(heading: str) -> list[list[str]]:
-    """Give the cells of the table below a heading of the README."""
-    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    lines = [line.strip("| ") for line in section.splitlines() if line.startswith("|")]
-    return [line.split(" | ") for line in lines[2:]]
+    """Give the cells of the first table below a heading of the reference."""
+    section = REFERENCE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    table = re.search(r"(?:^\|.*\n)+", section, re.M)
+    assert table, heading
+    return [line.strip("| ").split(" | ") for line in table[0].splitlines()[2:]]
+
+
+def anchors(document: Path) -> set[str]:
+    """List the anchors of the headings of a document, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document):
-    """Every link to a file of the repository is to one that exists."""
-    for target in re.findall(r"\]\(([^)#]+)", document.read_text()):
-        assert "://" in target or (document.parent / target).exists(), target
+    """Every link to a file of the repository, or a heading in it, is to one that exists."""
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", document.read_text()):
+        if "://" not in target:
+            file = document.parent / target if target else document
+            assert file.exists(), target
+            assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
 
 
-def test_files_named_in_the_readme_exist():
-    """Samples and scripts that the README speaks of are there."""
-    for path in re.findall(r"(?:conf|scripts|docs)/[\w.\-]+\b", README):
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_named_in_documents_exist(document):
+    """Samples, scripts, tests and pages that a document speaks of are there."""
+    named = r"(?<![\w./~-])(?:conf|scripts|docs|tests)/[\w./\-]+\b"
+    for path in re.findall(named, document.read_text()):
         assert (ROOT / path).exists(), path
+
+
+def test_every_page_is_in_the_index():
+    """docs/README.md leads to each document in docs/, and the README to that."""
+    linked = re.findall(r"\]\(([^)#]+)", (ROOT / "docs/README.md").read_text())
+
+    pages = {str(path.relative_to(ROOT / "docs")) for path in ROOT.glob("docs/**/*.md")}
+    assert pages - {"README.md"} <= set(linked)
+    assert "](docs/README.md)" in README
+
+
+def test_every_variable_is_explained():
+    """docs/reference.md names each variable of the environment that the package reads."""
+    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    read = set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', source))
+    read |= set(re.findall(r'"(CNI_[A-Z_]+|NETNS_SHIM_[A-Z]+|_ARGCOMPLETE)"', source))
+
+    assert {name for name in read if f"`{name}`" not in REFERENCE} == set()
 
 
 RELIABILITY = (ROOT / "docs/reliability.md").read_text()
@@ -101,14 +133,34 @@ def test_every_code_is_explained():
         for name, value in vars(errors).items()
         if name.isupper() and len(re.findall(rf"\b{name}\b", source)) > 1
     }
-    table = rows("When something is wrong")
+    table = rows("Errors")
 
     assert {int(row[0]) for row in table} == used
+    for message in (m for row in table for m in re.findall(r"`([^`]+)`", row[2])):
+        assert is_said(message, source), message
+
+
+def is_said(message: str, source: str) -> bool:
+    """Tell whether what a document quotes of a message is in the package."""
     # Adjacent literals are one text, with whatever is filled in taken out.
     texts = re.sub(r"\{[^{}]*\}", "…", re.sub(r'"\s+f?"', "", source))
-    for message in (m for row in table for m in re.findall(r"`([^`]+)`", row[2])):
-        for part in filter(None, map(str.strip, re.split("…", message))):
-            assert part in texts, message
+    return all(part in texts for part in filter(None, map(str.strip, message.split("…"))))
+
+
+def test_troubles_are_of_the_product():
+    """The messages in docs/troubleshooting.md are the package's, with codes of the reference."""
+    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    text = (ROOT / "docs/troubleshooting.md").read_text()
+    troubles = text.partition("\n## By what the error says\n")[2].partition("\n## ")[0]
+    headings = re.findall(r"^### (.*) \((.*)\)$", troubles, re.M)
+    table = {row[0]: row[2] for row in rows("Errors")}
+
+    assert len(headings) == len(re.findall("^### ", troubles, re.M)) > 10
+    for messages, codes in headings:
+        numbers = re.findall(r"\d+", codes)
+        for message in re.findall(r"`([^`]+)`", messages):
+            assert is_said(message, source), message
+            assert any(f"`{message}`" in table[number] for number in numbers), message
 
 
 LAYERS = [

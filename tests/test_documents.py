@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pages for users say to type is typed, by a user who is nobody, and shows what they say.
+
+A page is one session of a shell, in the checkout. A fenced block `sh` is run as it is. In a block
+`console`, a line that begins with `$ ` is run, `> ` goes on with it, and the others are what it
+prints, compared by `matches`. Of the words behind these, `untested=PROGRAM` says that the block is
+not run, and `fails` that its commands do.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import bench
+import pytest
+from conftest import give_up
+from runtime import until
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("tutorial", "reference", "explanation")),
+    ROOT / "docs/troubleshooting.md",
+    *sorted((ROOT / "docs/how-to").glob("*.md")),
+]
+# What is missing where the tests run, and why.
+UNTESTED = {
+    "apptainer": "not among Debian's packages",
+    "nerdctl": "not among Debian's packages",
+    "pip": "it installs from the internet",
+    "podman-5": "Debian 12 has Podman 4",
+}
+# Programs of clients, by the page that needs them.
+CLIENTS = {"buildah.md": ["buildah", "crun"], "podman-4.md": ["buildah", "podman", "crun"]}
+MARK = "=== typed: "
+
+
+class Block(NamedTuple):
+    """A fenced block of a page: its language, the words behind that, its lines."""
+
+    language: str
+    words: list[str]
+    lines: list[str]
+
+    @property
+    def untested(self) -> str:
+        """Which program it needs that is not here; empty if it can be run."""
+        return next((w.partition("=")[2] for w in self.words if w.startswith("untested=")), "")
+
+
+class Command(NamedTuple):
+    """What is typed at once, and what it prints; None where the page does not say."""
+
+    typed: str
+    shown: list[str] | None
+    fails: bool
+
+
+def blocks(page: Path) -> list[Block]:
+    """List what a page says to type."""
+    found = re.findall(r"^```(sh|console)\b(.*)\n((?:.*\n)*?)^```$", page.read_text(), re.M)
+    return [Block(name, words.split(), text.splitlines()) for name, words, text in found]
+
+
+def commands(block: Block) -> Iterator[Command]:
+    """Take a block apart."""
+    fails = "fails" in block.words
+    if block.language == "sh":
+        yield Command("\n".join(block.lines), None, fails)
+        return
+    typed: list[str] = []
+    shown: list[str] = []
+    for line in block.lines:
+        if line.startswith("$ "):
+            if typed:
+                yield Command("\n".join(typed), shown, fails)
+            typed, shown = [line[2:]], []
+        elif line.startswith("> ") and not shown:
+            typed.append(line[2:])
+        else:
+            shown.append(line)
+    yield Command("\n".join(typed), shown, fails)
+
+
+def script(typed: list[Command]) -> str:
+    """Write what a shell is to do, with a mark before the output of each command."""
+    parts = ["set -u"]
+    for number, command in enumerate(typed):
+        wanted = "-ne" if command.fails else "-eq"
+        parts += [f"echo '{MARK}{number}'", command.typed]
+        parts.append(f"status=$?; [ $status {wanted} 0 ] || {{ echo exit $status; exit 1; }}")
+    return "exec 2>&1\n" + "\n".join(parts) + "\n"
+
+
+# What is another one each time: times, sizes, numbers of processes, addresses of interfaces.
+VARYING = (
+    (r"\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b", "MAC"),
+    (r"\bfe80:[0-9a-f:]+(/64)?", "LINK-LOCAL"),
+    (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
+    (r"\b\d+ (s|min|h|days?)( \d+ min)?(?=\s|$)", "AGE"),
+    (r"\b\d+(\.\d+)? ?ms\b", "DURATION"),
+    (r"\bPID \d+", "PID"),
+    (r"(?<=:\[)\d+(?=\])", "INODE"),
+    (r"(?<=@)(if)?\w+\b", "PEER"),
+    (r"\bveth[0-9a-f]{8}\b", "VETH"),
+    (r"/run/user/\d+", "RUNTIME"),
+    (r"/home/\w+", "HOME"),
+    (r"\btime \d+(\.\d+)?ms", "DURATION"),
+    (r"\s+", " "),
+)
+
+
+def plain(line: str) -> str:
+    """Write a line without what varies."""
+    for pattern, word in VARYING:
+        line = re.sub(pattern, word, line)
+    return line.strip()
+
+
+def matches(shown: list[str], printed: list[str]) -> bool:
+    """Tell whether a page shows what was printed; `…` is any text, and alone any lines."""
+    pattern = ""
+    for line in map(plain, shown):
+        if line == "…":
+            pattern += r"(?:.*\n)*?"
+        else:
+            pattern += ".*".join(map(re.escape, line.split("…"))) + r"\n"
+    return re.fullmatch(pattern, "".join(f"{plain(line)}\n" for line in printed)) is not None
+
+
+@pytest.fixture(scope="module")
+def checkout(world) -> Iterator[str]:
+    """Make the machine fit for clients: an address to reach, and what container engines need."""
+    world.internet.run(["ip", "address", "add", "1.1.1.1/32", "dev", "lo"], check=True)
+    # crun wants the new cgroups, and engines keep locks in /dev/shm, which is not the World's.
+    mount = "mount -t cgroup2 cgroup2 /sys/fs/cgroup; mount -t tmpfs -o mode=1777 tmpfs /dev/shm"
+    world.root.run(["sh", "-euc", mount], check=True)
+    yield f"{world.env['HOME']}/netns-shim"
+    world.root.run(["umount", "/dev/shm", "/sys/fs/cgroup"], check=True)
+    world.internet.run(["ip", "address", "delete", "1.1.1.1/32", "dev", "lo"], check=True)
+
+
+@pytest.fixture
+def typist(world, checkout) -> Iterator[dict[str, str]]:
+    """Give the environment of a user with a checkout and the command; let nothing of his stay."""
+    world.reset()
+    # Root cannot write where the user is, whose directory it is.
+    copy = 'cp -r "$1" "$0" && chown -R "$2:$2" "$0"'
+    world.path(checkout).mkdir()
+    world.root.run(["sh", "-euc", copy, checkout, str(ROOT / "conf"), str(world.uid)], check=True)
+    path = f"/opt/netns-shim/bin:{world.env['PATH']}"
+    # Lines of both streams come in order, as they do on a terminal.
+    yield {**world.env, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    world.reset()
+
+
+# An image without the internet: programs of this machine, and the libraries that they name.
+IMAGE = r"""
+mkdir -p ~/.config/containers image
+printf '[storage]\ndriver = "vfs"\n' >~/.config/containers/storage.conf
+for file in /bin/sh /bin/ip $(ldd /bin/sh /bin/ip | grep -o '[[:space:]]/[^ ]*'); do
+    mkdir -p "image${file%/*}"
+    cp -L "$file" "image$file"
+done
+mkdir -p image/proc image/sys image/dev image/etc image/tmp image/run
+made=$(buildah from scratch)
+buildah copy "$made" image /
+buildah commit "$made" docker.io/library/busybox
+buildah rm "$made"
+rm -r image
+"""
+
+
+@pytest.fixture
+def client(request, world, typist, checkout) -> None:
+    """Give the user what the page under test begins with: the plugin, and its client's image."""
+    page = request.getfixturevalue("page")
+    missing = [name for name in CLIENTS.get(page.name, []) if not shutil.which(name)]
+    if missing:
+        give_up(f"programs not found: {', '.join(missing)}")
+    if page.name != "tutorial.md":
+        world.run(["netns-shim", "install"], env=typist, check=True)
+    if page.name in CLIENTS:
+        make = f"cd {checkout}\n{IMAGE}"
+        world.run(["bash", "-euc", make], env=typist, timeout=120, check=True)
+    if page.name == "cnitool.md":
+        program = request.getfixturevalue("cnidrive")
+        world.root.run(["ln", "-sf", program, "/opt/bench/cnitool"], check=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+@pytest.mark.usefixtures("client")
+def test_what_a_page_says_works(world, typist, checkout, page):
+    """What a page says to type succeeds, prints what the page shows, and leaves nothing."""
+    typed = [c for block in blocks(page) if not block.untested for c in commands(block)]
+    if not typed:
+        pytest.skip("nothing is to be typed")
+    log = f"{world.env['HOME']}/typed"
+
+    text = f"cd {checkout}\nexec >{log} 2>&1\n{script(typed)}"
+    done = world.run(["timeout", "50", "bash", "-c", text], env=typist)
+
+    output = world.path(log).read_text()
+    assert done.returncode == 0, output + done.stderr
+    printed = [part.splitlines()[1:] for part in output.split(MARK)[1:]]
+    for command, lines in zip(typed, printed, strict=True):
+        if command.shown is not None:
+            assert matches(command.shown, lines), f"{command.typed}\n" + "\n".join(lines)
+    assert until(lambda: left(world, page) == []), left(world, page)
+
+
+def left(world: bench.World, page: Path) -> list[str]:
+    """List what is left of the shim; Podman may keep a slirp4netns, and in place is all memory."""
+    found = [line for line in world.leftovers() if "/.in-place/" not in line]
+    return [line for line in found if page.name != "podman-4.md" or "slirp4netns" not in line]
+
+
+def test_what_is_not_tried_is_known():
+    """Blocks are left out for the programs of the list only, and their pages say so."""
+    marked = {(page, block.untested) for page in PAGES for block in blocks(page) if block.untested}
+
+    assert {program for _, program in marked} == set(UNTESTED)
+    for page, program in marked:
+        assert program == "pip" or "has not been tried" in page.read_text(), page
+
+
+def test_every_page_is_typed():
+    """Each document for users is among the pages, or has nothing to type."""
+    others = {*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("conf/*.md")} - {*PAGES}
+
+    assert [str(page) for page in sorted(others) if blocks(page)] == []
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "is_so"),
+    [
+        ("uplink  PID 12  3 min", "uplink PID 4711  2 h 5 min", True),
+        ("a … c", "a b c", True),
+        ("a … c", "a b d", False),
+        ("first\n…\nlast", "first\nx\ny\nlast", True),
+        ("first\nlast", "first\nx\nlast", False),
+        ("10.89.1.2/24", "10.89.1.3/24", False),
+        ("eth0@if4 UP", "eth0@if12       UP ", True),
+    ],
+)
+def test_comparison(shown, printed, is_so):
+    """What varies is no difference, and anything else is one."""
+    assert matches(shown.splitlines(), printed.splitlines()) is is_so
