@@ -10,6 +10,12 @@ import time
 from . import interrupt
 from .errors import TRY_AGAIN_LATER, ShimError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Told what is waited for, each time somebody looks again; for the commands for people.
+on_wait: Callable[[str], None] | None = None
 # How often somebody who waits looks again, in seconds: short beside what a plugin takes.
 PAUSE = 0.01
 
@@ -48,6 +54,8 @@ def wait(deadline: float, what: str, path: str, *, is_taken: bool = False) -> No
     where a signal says to.
     """
     interrupt.check(what)
+    if on_wait is not None:
+        on_wait(what)
     if time.monotonic() > deadline:
         holder = _holder(path) if is_taken else ""
         by = f", held by {holder}" if holder else ""

@@ -85,6 +85,7 @@ LAYERS = (
     "cli.completers",
     "cli.completion",
     "cli.printing",
+    "cli.progress",
     "cli.tree",
     "cli.picture",
     "cli.watch",

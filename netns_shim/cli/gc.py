@@ -11,7 +11,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from .. import garbage, interrupt, state, verbs
+from .. import garbage, interrupt, state
+from .progress import Progress
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +35,9 @@ def main(arguments: argparse.Namespace) -> int:
     """Do it and say what was done; the exit status is 1 where anything failed."""
     interrupt.heed()
     base = state.base_dir(os.environ, arguments.state_dir)
-    found = garbage.sweep(base, os.environ, verbs.detach, dry_run=arguments.dry_run)
+    with Progress() as progress:
+        progress.say("looking for what is gone")
+        found = garbage.sweep(base, os.environ, progress.detach, dry_run=arguments.dry_run)
     print(json.dumps(found, indent=2) if arguments.json else describe(found))
     return 1 if any(netns["failed"] for netns in found["netns"]) else 0
 

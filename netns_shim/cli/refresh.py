@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import conf, interrupt
 from ..place import is_in_place
+from .progress import Progress
 from .run import place_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def main(arguments: argparse.Namespace) -> int:
     interrupt.heed()
     if where.exists():
         is_in_place("always", where.base)  # a user who is nobody joins his own user namespace
-    lifecycle.refresh(where, os.environ)
+    with Progress() as progress:
+        progress.say("starting the uplink again")
+        lifecycle.refresh(where, os.environ)
     record = where.uplink()
     addresses = ", ".join(record.get("addresses") or []) or "no address"
     print(f"{where.name}: uplink {record.get('driver')} started again, {addresses}")

@@ -7,9 +7,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .. import conf, references, state, verbs
+from .. import conf, references, state
 from ..cni import is_name
 from ..errors import INVALID_ENVIRONMENT, ShimError, warn
+from .progress import Progress
 
 if TYPE_CHECKING:
     import argparse
@@ -40,8 +41,9 @@ def main(arguments: argparse.Namespace) -> int:
     from ..ending import Ending  # 200 ms, which completions and other commands do without
 
     base = state.base_dir(os.environ, arguments.state_dir)
-    ending = Ending(state.State(base, name), os.environ, verbs.detach)
-    is_gone = ending.end(by_force=arguments.force)
+    with Progress() as progress:
+        ending = Ending(state.State(base, name), os.environ, progress.detach)
+        is_gone = ending.end(by_force=arguments.force)
     if is_gone and not ending.is_up:
         print(f"no shared network namespace {name!r} is up ({base})")
         return 0
