@@ -229,12 +229,11 @@ def refuse_if_elsewhere(state: State) -> None:
     if record.get("bootID") != netns.boot_id():
         return
     is_here = there == os.stat("/proc/self/ns/mnt").st_ino
+    # Of another owner, ours has only got the number of one that is gone.
     if is_here and record.get("userNamespace") == os.stat("/proc/self/ns/user").st_ino:
         return
-    # Of another owner, ours has only got the number of one that is gone: nobody is in that.
-    pid = 0 if is_here else process.within(there)
-    if record.get("pid") and is_alive(record):
-        pid = record["pid"]
+    is_linked = record.get("pid") and is_alive(record)
+    pid = record["pid"] if is_linked else process.pinned_in(state.pin)
     if not pid:
         return
     raise ShimError(

@@ -144,14 +144,20 @@ def _has_mark(entry: str, path: str) -> bool:
     return b"%s=%s:%s" % (MARK.encode(), session, os.fsencode(path)) in environ
 
 
-def within(mount_namespace: object) -> int:
-    """Find a process in a mount namespace, told by its inode; 0 where none can be seen."""
+def pinned_in(pin: str) -> int:
+    """Find a process in whose mount namespace a netns is mounted on a path; 0 where there is none.
+
+    That of another user namespace can be looked at as well, proc_pid_mountinfo(5).
+    """
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
-            if os.stat(f"/proc/{entry}/ns/mnt").st_ino == mount_namespace:
-                return int(entry)
+            with open(f"/proc/{entry}/mountinfo", "rb") as file:
+                mounts = [line.split(b" ")[3:5] for line in file]
         except OSError:
-            continue  # it has ended, or is not ours
+            continue  # it has ended, or is not ours to look at
+        # The root of a mounted network namespace is its name.
+        if any(root[:5] == b"net:[" and point == os.fsencode(pin) for root, point in mounts):
+            return int(entry)
     return 0
 
 

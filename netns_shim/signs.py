@@ -128,17 +128,11 @@ def _processes() -> dict[tuple[int, int], int]:
 
 def refuse_if_elsewhere(where: State) -> None:
     """Refuse to judge by a pin that is a mount in the namespace of another process."""
-    pin = os.fsencode(where.pin)
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{entry}/mountinfo", "rb") as file:
-                mounts = [line.split(b" ")[3:5] for line in file]
-        except OSError:
-            continue  # as above
-        # proc_pid_mountinfo(5): the root of a mounted network namespace is its name.
-        if any(root.startswith(b"net:[") and point == pin for root, point in mounts):
-            raise ShimError(
-                CANNOT_ENTER,
-                f"the shared netns {where.name!r} is pinned in another mount namespace",
-                f"that of the process {entry}",
-            )
+    from . import process  # cold, as is this
+
+    if pid := process.pinned_in(where.pin):
+        raise ShimError(
+            CANNOT_ENTER,
+            f"the shared netns {where.name!r} is pinned in another mount namespace",
+            f"that of the process {pid}",
+        )

@@ -201,6 +201,23 @@ def test_elsewhere_without_an_uplink(world, session):
     assert world.leftovers() == []
 
 
+def test_elsewhere_in_another_user_namespace(world, session):
+    """So it is if the other mount namespace belongs to another user namespace."""
+    runtime = Runtime(session, delegate=bridge(), uplink="none")
+    with session.container() as container, world.session() as sibling:
+        runtime.add("c", container)
+        elsewhere = Runtime(sibling, delegate=bridge(), uplink="none")
+        with sibling.container() as other:
+            for verb in ("ADD", "DEL"):
+                error = elsewhere.fail(verb, "other", other.netns)
+                assert error["code"] == errors.CANNOT_ENTER
+                assert "pinned in another mount namespace" in error["msg"]
+
+        assert reaches(container, "10.89.0.1")
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
 @pytest.fixture
 def small(world, session) -> Iterator[str]:
     """A state directory on a file system with room for nothing, which can be given some."""
