@@ -23,6 +23,8 @@ Place = tuple[str | int, ...]
 Problem = tuple[Place, str]
 
 _PATH = os.path.join(os.path.dirname(__file__), "schemas", "netns-shim.schema.json")
+# What `install` calls the plugin.
+OWN_TYPE = "netns-shim"
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
 
 # Of how many unknown keys the one that was meant is looked for: it takes its time.
@@ -56,7 +58,7 @@ def of_network() -> Json:
     entry = json.loads(schema_text())
     definitions = entry.pop("$defs")
     dialect = entry.pop("$schema")
-    own = {"properties": {"type": {"const": "netns-shim"}}, "required": ["type"]}
+    own = {"properties": {"type": {"const": OWN_TYPE}}, "required": ["type"]}
     plugin = {
         "type": "object",
         "required": ["type"],
@@ -185,11 +187,19 @@ def _delegate_or_plugins(conf: Json) -> str:
     return "'delegate' (the plugin to run) or 'plugins' (a chain of them) is missing"
 
 
+WHOLE_NETWORK = (
+    "this is a whole network: a plugin is given one entry of it, with cniVersion and name added"
+)
+
+
 def _beyond_schema(conf: Json) -> Iterator[Problem]:
     types = list(_delegated_types(conf))
     for place, value in types:
         if value == conf.get("type"):
             yield place, "a plugin cannot delegate to itself"
+    if "type" not in conf and any(entry.get("type") == OWN_TYPE for _, entry in _entries(conf)):
+        # It would run itself inside itself.
+        yield ("plugins",), WHOLE_NETWORK
     for place, entry in _entries(conf):
         if "driver" in entry:
             yield from _beyond_driver(place, entry)

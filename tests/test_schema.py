@@ -139,6 +139,10 @@ def test_valid_configurations(conf: dict[str, Any]) -> None:
         (without(disableGC=1), "$.disableGC: must be true or false or a string, is 1"),
         (without(disableCheck="maybe"), None),
         (without(cniVersion=1), "$.cniVersion: must be a string, is 1"),
+        (
+            {"name": "net", "plugins": [{"type": "netns-shim", "delegate": {"type": "bridge"}}]},
+            f"$.plugins: {schema.WHOLE_NETWORK}",
+        ),
     ],
 )
 def test_a_single_problem_is_the_message(conf: Any, line: str | None) -> None:
