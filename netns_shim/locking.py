@@ -27,7 +27,7 @@ def locked(path: str, what: str) -> Iterator[None]:
     """Hold the lock of this path, whose directory is there.
 
     `what` is what somebody else does meanwhile. Raises ShimError (code 11) where he does not end,
-    105 where a signal says to stop.
+    Stopped where a signal says to.
     """
     lock = filelock.FileLock(path, mode=0o600)
     deadline = time.monotonic() + LOCK_SECONDS

@@ -20,7 +20,7 @@ NETAVARK_COMMANDS = ("create", "setup", "teardown", "info")
 
 
 def _load_verbs() -> ModuleType:
-    from . import verbs  # ctypes and more: not for VERSION, which runtimes ask often
+    from . import verbs  # half of all modules: not for VERSION, which runtimes ask often
 
     return verbs
 
