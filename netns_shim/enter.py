@@ -121,7 +121,7 @@ def _kept(paths: list[str], cni: str) -> list[Bind]:
     wanted = set()
     for path in filter(None, paths):
         # A path may lie there as it is written, or only where its links lead, or both.
-        for form in (os.path.normpath(path), os.path.realpath(path)):
+        for form in (os.path.normpath(path), _real(path)):
             if form.startswith(("/run/", cni + "/")) and os.path.exists(form):
                 wanted.add(form)
     chosen: list[str] = []
@@ -129,6 +129,18 @@ def _kept(paths: list[str], cni: str) -> list[Bind]:
         if not any(path.startswith(outer + "/") for outer in chosen):
             chosen.append(path)
     return [Bind(path, path, MS_REC) for path in chosen]
+
+
+def _real(path: str) -> str:
+    """Give a path without links.
+
+    One as it is whose link cannot be read: /proc/PID/ns/net is there as long as a process that has
+    ended is not reaped, and leads nowhere.
+    """
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return path
 
 
 def _existing_parent(path: str) -> str:
@@ -256,7 +268,7 @@ def paths_of(request: Request) -> list[str]:
         if "driver" in entry and entry.get("path"):
             paths.append(os.path.dirname(entry["path"]))
     # realpath("") would be the current directory.
-    for netns in {request.netns, os.path.realpath(request.netns)} if request.netns else ():
+    for netns in {request.netns, _real(request.netns)} if request.netns else ():
         # One right in /run is kept alone: to keep its directory would be to keep all of /run.
         directory = os.path.dirname(netns)
         paths.append(netns if directory == "/run" else directory)

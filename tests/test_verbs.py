@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 
 import pytest
 from runtime import PLUGIN, Runtime, bridge, kill, reaches, until
 
 from netns_shim import errors
+from netns_shim.state import start_time
 
 
 @pytest.fixture
@@ -77,6 +79,25 @@ def test_delete_without_the_container(world, runtime, netns):
         assert references(runtime) == ["other"]
         assert leases(runtime, world) == ["10.89.0.3"]
         runtime.delete("other", other)
+    assert world.leftovers() == []
+
+
+def test_delete_of_a_container_that_is_not_reaped(world, session, runtime):
+    """Where the container's process has ended, and its parent does not look, DEL is as ever."""
+    # What becomes of the shell, `cat`, never waits for its child.
+    script = "unshare --net sh -c 'echo ready; read line' <&3 & echo $!; exec cat"
+    argv = ["sh", "-c", f"exec 3<&0; {script}"]
+    with session.popen(argv, stdin=-1, stdout=-1, text=True) as parent:
+        lines = {parent.stdout.readline(), parent.stdout.readline()} - {"ready\n"}
+        pid = int(lines.pop())
+        netns = f"/proc/{pid}/ns/net"
+        runtime.succeed("ADD", "c", netns)
+        os.kill(pid, signal.SIGKILL)
+        assert until(lambda: start_time(pid) == 0)
+        assert os.path.lexists(netns)
+
+        assert runtime.succeed("DEL", "c", netns) is None
+        parent.kill()
     assert world.leftovers() == []
 
 
