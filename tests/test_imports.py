@@ -21,6 +21,7 @@ PACKAGE = Path(netns_shim.__file__).parent
 
 # From the bottom up: at top level a module imports only what stands before it.
 LAYERS = (
+    "compiled",
     "errors",
     "decoding",
     "encoding",
@@ -91,6 +92,7 @@ LAYERS = (
     "cli.watch",
     "cli.directories",
     "cli.graph",
+    "cli.compiling",
     "cli.install",
     "cli.keeper",
     "cli.programs",
@@ -137,6 +139,8 @@ STANDARD = {
     *(
         "__future__",
         "_ctypes",
+        "_frozen_importlib",
+        "_frozen_importlib_external",
         "_json",
         "_signal",
         "binascii",
@@ -146,7 +150,7 @@ STANDARD = {
         "os",
         "select",
     ),
-    *("stat", "sys", "time"),
+    *("marshal", "stat", "sys", "time"),
 }
 # What these bring along, and nothing else.
 BUDGET = {

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from pathlib import Path
 import pytest
 from runtime import Runtime, bridge
 
-from netns_shim import cni
-from netns_shim.cli import directories, install
+from netns_shim import cni, compiled
+from netns_shim.cli import compiling, directories, install
 from netns_shim.errors import ShimError
 from netns_shim.main import main
 
@@ -21,6 +22,11 @@ from netns_shim.main import main
 def put(directory: Path, name: str = "netns-shim", *, force: bool = False) -> Path:
     """Install the plugin and return its path."""
     return Path(install.install(str(directory), name, force=force))
+
+
+def visible(directory: Path) -> list[str]:
+    """List a directory of plugins as whoever looks for plugins does."""
+    return sorted(path.name for path in directory.glob("[!.]*"))
 
 
 def run(path: Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -47,7 +53,9 @@ def test_launcher_is_for_everybody(tmp_path: Path, mask: int) -> None:
 
     assert path == tmp_path / "a" / "b" / "netns-shim"
     assert path.stat().st_mode & 0o7777 == 0o755
-    assert os.listdir(path.parent) == ["netns-shim"]
+    assert visible(path.parent) == ["netns-shim"]
+    (compiled,) = path.parent.glob(".*")
+    assert compiled.stat().st_mode & 0o7777 == 0o644
 
 
 def test_first_line(tmp_path: Path) -> None:
@@ -79,6 +87,24 @@ def test_launcher_needs_nothing(tmp_path: Path) -> None:
     assert "missing" not in invalid.stderr
 
 
+def test_what_is_compiled_is_beside_it(tmp_path: Path) -> None:
+    """The launcher has its modules from a hidden file beside it, and works without that."""
+    path = put(tmp_path)
+    (beside,) = tmp_path.glob(".*")
+    assert beside.read_bytes() == compiling.pack()
+    # So that it shows that it is read.
+    code = marshal.dumps(compile("def run(): print('beside')", "x", "exec"))
+    made = Path(install.PACKAGE, "main.py").stat()
+    table = marshal.dumps({"netns_shim.main": (made.st_mtime_ns, made.st_size, 0, len(code))})
+    size = len(table).to_bytes(compiled.SIZE, "little")
+    beside.write_bytes(compiled.MAGIC + size + table + code)
+
+    assert run(path, CNI_COMMAND="VERSION").stdout == "beside\n"
+
+    beside.unlink()
+    assert json.loads(run(path, CNI_COMMAND="VERSION").stdout)["supportedVersions"]
+
+
 def test_environment_changes_nothing(tmp_path: Path) -> None:
     """Variables of the caller do not change what is imported."""
     (tmp_path / "json.py").write_text("raise SystemExit(77)")
@@ -100,7 +126,7 @@ def test_older_launcher_is_replaced_at_once(tmp_path: Path) -> None:
 
         assert reader.read() == old
     assert "# old" not in path.read_text()
-    assert os.listdir(tmp_path) == ["netns-shim"]
+    assert visible(tmp_path) == ["netns-shim"]
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF\xff\xfe", b"\n\n\n\nx"])
@@ -326,7 +352,7 @@ def test_uninstall(tmp_path: Path, capsys) -> None:
         f"removed {tmp_path}/netns-shim",
         f"nothing to remove: no netns-shim in {tmp_path}/none",
     ]
-    assert os.listdir(tmp_path) == [other.name]
+    assert sorted(os.listdir(tmp_path)) == [".other.compiled", other.name]
     assert main(["netns-shim", "uninstall", "--name", "a/b", str(tmp_path)]) == 1
 
 

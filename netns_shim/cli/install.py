@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from .. import driver
 from ..errors import IO_FAILURE, ShimError, warn
-from . import directories
+from . import compiling, directories
 
 if TYPE_CHECKING:
     import argparse
@@ -60,20 +60,26 @@ def install(directory: str, name: str, *, force: bool) -> str:
     if not force and os.path.lexists(path) and not is_launcher(path):
         raise ShimError(IO_FAILURE, f"{path} is something else", "use --force to replace it")
     os.makedirs(directory, exist_ok=True)
-    text = launcher()
+    compiled = compiling.path_for(path)
+    text = launcher(compiled)
     # Users whose plugin this is may not be able to write the compiled modules themselves.
     compileall.compile_dir(PACKAGE, quiet=2)
+    _write(path, os.fsencode(text), 0o755)
+    _write(compiled, compiling.pack(), 0o644)
+    return path
+
+
+def _write(path: str, content: bytes, mode: int) -> None:
     temporary = f"{path}.{os.getpid()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        with open(fd, "w", encoding="utf-8") as file:
-            os.fchmod(fd, 0o755)
-            file.write(text)
+        with open(fd, "wb") as file:
+            os.fchmod(fd, mode)
+            file.write(content)
         os.rename(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
-    return path
 
 
 def check_name(name: str) -> None:
@@ -82,8 +88,11 @@ def check_name(name: str) -> None:
         raise ShimError(IO_FAILURE, f"not a name for a plugin: {name!r}")
 
 
-def launcher() -> str:
-    """Write the text of the launcher for this package, interpreter and set of libraries."""
+def launcher(compiled: str) -> str:
+    """Write the text of the launcher for this package, interpreter and set of libraries.
+
+    `compiled` is the path of its file of compiled modules.
+    """
     interpreter = os.path.realpath(sys.executable)
     shebang = f"#!{interpreter} -IS"
     if " " in interpreter or len(os.fsencode(shebang)) > MAXIMUM_SHEBANG:
@@ -98,6 +107,7 @@ def launcher() -> str:
         f"{shebang}\n{MARK}\nimport gc\nimport sys\n\n"
         # A call ends before there is anything to collect.
         f"gc.disable()\nsys.path += {paths!r}\n\n"
+        f"from netns_shim import compiled\n\ncompiled.use({compiled!r})\n"
         "from netns_shim.main import run\n\nrun()\n"
     )
 

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from .. import state
 from ..errors import IO_FAILURE, ShimError, warn
-from . import directories, install
+from . import compiling, directories, install
 
 if TYPE_CHECKING:
     import argparse
@@ -48,4 +49,6 @@ def uninstall(directory: str, name: str) -> str:
     if os.path.islink(path) or not install.is_launcher(path):
         raise ShimError(IO_FAILURE, f"{path} is something else", "it is left as it is")
     os.unlink(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(compiling.path_for(path))
     return path
