@@ -3,10 +3,9 @@
 
 Python looks for each module in several directories, then opens, measures and reads two files of
 it. A warm call imports two dozen of ours, so that is a tenth of a call. `netns-shim install`
-writes this file beside the launcher, and who is trusted for the one is for the other. As with
-the files that Python itself writes, what it holds of a module counts while time and size of the
-source are the same. Everything else is imported as ever: all of it, where there is no such
-file or it is another Python's.
+writes this file and its path into the launcher. As with the files that Python itself writes, what
+it holds of a module counts while time and size of the source are the same. Everything else is
+imported as ever: all of it, where there is no such file or it is another Python's.
 """
 
 from __future__ import annotations

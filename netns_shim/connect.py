@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-from typing import TYPE_CHECKING, Any
 
-from . import host, netns, process, resolvconf, scope, tap, uplink
+from . import encoding, host, netns, process, resolvconf, scope, tap, uplink
 from .errors import ShimError, warn
 from .state import outer_uid, remove_special, start_time, write_atomically
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from .state import State
     from .uplink import Uplink
@@ -63,7 +63,7 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
 
 def write_record(state: State, record: Json) -> None:
     """Write uplink.json."""
-    write_atomically(state.path("uplink.json"), json.dumps(record, indent=2) + "\n")
+    write_atomically(state.path("uplink.json"), encoding.pretty(record) + "\n")
 
 
 def write_resolv_conf(state: State, record: Json) -> bool:

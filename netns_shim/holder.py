@@ -18,16 +18,17 @@ from . import decoding, encoding, interrupt, netns, skel, state
 from .errors import CANNOT_ENTER, ShimError, warn
 from .libc import CLONE_NEWNS, CLONE_NEWUSER, setns
 from .state import start_time
+from .turn import Turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
     from typing import Any
 
     Json = dict[str, Any]
 
 # The lowest number of the descriptor that a command inherits: none that a shell uses.
 INHERITED = 100
+LOCK_SECONDS = 60
 AGAIN = "another one holds it now"
 CHANGED = (
     "the ranges in /etc/subuid or /etc/subgid are not those of the user namespace that is in use: "
@@ -281,11 +282,10 @@ def _path(base: str) -> str:
     return f"{base}/{state.HOLDER}"
 
 
-def _locked(base: str) -> AbstractContextManager[None]:
-    from . import locking  # filelock, 53 ms: only to make and to end
-
+def _locked(base: str) -> Turn:
     what = "the user namespace is being made or ended by another process"
-    return locking.locked(f"{_path(base)}.lock", what)
+    who = "what makes or ends it"
+    return Turn(f"{_path(base)}.lock", LOCK_SECONDS, who, what=what, stays=False)
 
 
 def _open(base: str, flags: int = 0) -> int:

@@ -133,6 +133,14 @@ def find(type_: str, search_path: str) -> str:
     )
 
 
+def program(name: str, directories: list[str]) -> str:
+    """Find a program, as a shell does, in directories; "" where it is nowhere."""
+    for path in [name] if "/" in name else [f"{directory}/{name}" for directory in directories]:
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return ""
+
+
 def with_path(environ: Mapping[str, str]) -> dict[str, str]:
     """Give an environment whose PATH has the usual places, whatever the caller's has."""
     # An empty or relative entry would have a program started from wherever the caller stands.

@@ -19,8 +19,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NamedTuple
 
-from .turn import Turn
-
 # host-local holds its lock for a moment only.
 LOCK_SECONDS = 10
 
@@ -66,11 +64,13 @@ def release(directory: str, known: Callable[[], set[str]], *, dry_run: bool) -> 
 
     Raises ShimError (code 11) where somebody holds host-local's lock and does not let it go.
     """
+    from .locking import locked  # filelock: not for the verbs
+
     lock = f"{directory}/lock"
     # Taking the lock would make the file, and a dry run makes nothing.
     is_lockable = not dry_run or os.path.exists(lock)
-    turn = Turn(lock, LOCK_SECONDS, "garbage collection", is_ours=False)
-    with turn if is_lockable else nullcontext():
+    what = "garbage collection waits for another one to end"
+    with locked(lock, LOCK_SECONDS, what) if is_lockable else nullcontext():
         listed = read(directory)
         ids = known()
         found = [lease for lease in listed if not _is_of(lease, ids)]

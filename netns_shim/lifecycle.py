@@ -10,15 +10,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from typing import TYPE_CHECKING, Any
 
-from . import connect, host, interrupt, locking, mounts, netns, process, uplink
+from . import connect, host, interrupt, mounts, netns, process, uplink
 from .errors import CANNOT_ENTER, INVALID_ENVIRONMENT, UPLINK_FAILED, ShimError, warn
 from .state import HOLDER, is_alive, is_private, make_below, make_private, remove_special
+from .turn import Turn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from contextlib import AbstractContextManager
+    from typing import Any
 
     from .state import State
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # What the policies of Fedora and its kin let iptables lock and write.
 SELINUX_LABEL = b"system_u:object_r:iptables_var_run_t:s0\0"
+LOCK_SECONDS = 60
 REFRESH = "`netns-shim refresh` renews it"
 
 
@@ -214,10 +216,11 @@ def _end_holder(state: State) -> None:
         holder.end_if_unused(state.base)
 
 
-def _locked(state: State) -> AbstractContextManager[None]:
-    make_private(state.base)  # else filelock makes it, for everybody to enter
+def _locked(state: State) -> Turn:
+    make_private(state.base)
     what = f"the shared netns {state.name!r} is being made or removed by another process"
-    return locking.locked(state.lock, what)
+    who = "what makes, mends or removes it"
+    return Turn(state.lock, LOCK_SECONDS, who, what=what, stays=False)
 
 
 def refuse_if_elsewhere(state: State) -> None:

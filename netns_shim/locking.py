@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lock under which something is made, mended or removed, and that goes with it.
+"""The lock of a file that belongs to another program, by whose rules it is taken: flock(2).
 
-Its file is there only while it is held: filelock looks again at the file after it got the lock, so
-removing it under the lock is safe.
+Ours are in `turn`, which calls that start a container have to import.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -19,18 +17,16 @@ from . import turn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LOCK_SECONDS = 60
-
 
 @contextlib.contextmanager
-def locked(path: str, what: str) -> Iterator[None]:
-    """Hold the lock of this path, whose directory is there.
+def locked(path: str, timeout: float, what: str) -> Iterator[None]:
+    """Hold the lock of this file, which is made if need be and stays.
 
-    `what` is what somebody else does meanwhile. Raises ShimError (code 11) where he does not end,
-    Stopped where a signal says to.
+    `timeout` is how many seconds to wait at most, `what` what is said then. Raises ShimError
+    (code 11) after that, Stopped where a signal says to.
     """
     lock = filelock.FileLock(path, mode=0o600)
-    deadline = time.monotonic() + LOCK_SECONDS
+    deadline = time.monotonic() + timeout
     while not lock.is_locked:
         # Not filelock's own waiting, as that is not to be interrupted by a signal.
         with contextlib.suppress(filelock.Timeout):
@@ -40,6 +36,4 @@ def locked(path: str, what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
         lock.release()

@@ -6,14 +6,11 @@ All of it is for the outer mount namespace, in which the state directory is what
 
 from __future__ import annotations
 
-import contextlib
+import _socket as socket  # not `socket`, which imports `enum` and `selectors`
 import errno
 import fcntl
 import os
-import shutil
-import socket
-import struct
-from typing import TYPE_CHECKING
+import sys
 
 from . import netns
 from .errors import CANNOT_ENTER, TRY_AGAIN_LATER, ShimError
@@ -27,11 +24,14 @@ from .libc import (
     unshare,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .state import State
 
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
+# struct ifreq, netdevice(7)
+LOOPBACK_UP = b"lo".ljust(16, b"\0") + IFF_UP.to_bytes(2, sys.byteorder) + bytes(14)
 
 
 def pin(state: State) -> None:
@@ -42,8 +42,8 @@ def pin(state: State) -> None:
     if pid == 0:
         try:
             unshare(CLONE_NEWNET)
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-                fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+            control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            fcntl.ioctl(control.fileno(), SIOCSIFFLAGS, LOOPBACK_UP)
             mount("/proc/self/ns/net", state.pin, None, MS_BIND)
             os._exit(0)
         except OSError as error:
@@ -96,8 +96,10 @@ def remove_tree(directory: str) -> None:
     """Remove a directory, but never anything that is mounted below it."""
     if not os.path.isdir(directory) or os.path.islink(directory):
         # What is in the place of it is removed, and never what a link leads to.
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.unlink(directory)
+        except FileNotFoundError:
+            pass
         return
     real = os.path.realpath(directory)
     for target in _mount_points():
@@ -105,6 +107,8 @@ def remove_tree(directory: str) -> None:
             raise ShimError(
                 TRY_AGAIN_LATER, f"not removing {directory}", f"something is mounted on {target}"
             )
+    import shutil  # with all the compressors: only to remove, not to make
+
     shutil.rmtree(directory, ignore_errors=False)
 
 

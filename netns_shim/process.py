@@ -7,18 +7,17 @@ whose it is.
 
 from __future__ import annotations
 
-import glob
+import _signal as signal  # see `child`
 import os
 import select
-import signal
 import time
-from typing import TYPE_CHECKING
 
 from . import interrupt
 from .errors import warn
 from .references import MARK
 from .state import read_file, start_time
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .state import State
 
@@ -179,15 +178,17 @@ def stop_name_server(state: State) -> None:
     ID alone, so it must have been told to look into our directory to be the one.
     """
     directory = state.path("netavark")
-    for record in glob.glob("config-*/aardvark-dns/aardvark.pid", root_dir=directory):
+    configs = os.listdir(directory) if os.path.isdir(directory) else []
+    for name in configs:
+        where = f"{directory}/{name}/aardvark-dns"
         try:
-            pid = int(read_file(f"{directory}/{record}"))
+            pid = int(read_file(f"{where}/aardvark.pid"))
             since = start_time(pid)
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 arguments = file.read().split(b"\0")
         except (OSError, ValueError):
-            continue  # it has ended
-        told = os.fsencode(f"{directory}/{os.path.dirname(record)}")
+            continue  # there is none, or it has ended
+        told = os.fsencode(where)
         if since and any(argument.rstrip(b"/") == told for argument in arguments):
             stop(pid, since)
 

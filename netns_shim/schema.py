@@ -1,30 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole truth about a configuration: every problem at once, in sentences for people.
 
-The schema is a JSON Schema (2020-12) in `schemas/`, which editors can use as it is. What it cannot
-say, because it compares two places, is said here. This module is cold, and jsonschema colder: it
-is loaded to say what is wrong, once `validity` has said that something is.
+The schema is a JSON Schema (2020-12) in `schemas/`, which editors can use as it is; what it cannot
+say, `rules` does. This module is loaded to say what is wrong, once `validity` has said that
+something is.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import os
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from . import mapping, validity
+from . import rules, validity
 from .errors import INVALID_NETWORK_CONFIG, ShimError, in_few_words
+from .rules import OWN_TYPE, Place, Problem, show
 
 Json = dict[str, Any]
-Place = tuple[str | int, ...]
-Problem = tuple[Place, str]
 
-_PATH = os.path.join(os.path.dirname(__file__), "schemas", "netns-shim.schema.json")
-# What `install` calls the plugin.
-OWN_TYPE = "netns-shim"
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
 
 # Of how many unknown keys the one that was meant is looked for: it takes its time.
@@ -44,18 +38,12 @@ _KINDS = {
 }
 
 
-def schema_text() -> str:
-    """Return the JSON Schema of the configuration as text."""
-    with open(_PATH, encoding="utf-8") as file:
-        return file.read()
-
-
 def of_network() -> Json:
     """Make the JSON Schema of a network in a file, with an entry of the shim wherever one may be.
 
     Section 1 of the specification. It stands alone, as editors do not follow every reference.
     """
-    entry = json.loads(schema_text())
+    entry = json.loads(validity.schema_text())
     definitions = entry.pop("$defs")
     dialect = entry.pop("$schema")
     own = {"properties": {"type": {"const": OWN_TYPE}}, "required": ["type"]}
@@ -111,10 +99,10 @@ def located(conf: Json) -> list[Problem]:
 
     RecursionError where the configuration is nested too deeply.
     """
-    document = json.loads(schema_text())
+    document = json.loads(validity.schema_text())
     found = set() if validity.is_valid(conf, document) else _broken_rules(conf, document)
     if isinstance(conf, dict):
-        found.update(_beyond_schema(conf))
+        found.update(rules.beyond_schema(conf))
     return sorted(found, key=_order)
 
 
@@ -143,22 +131,22 @@ def _explain(error: Any) -> Iterator[Problem]:
         case "type":
             kinds = [rule] if isinstance(rule, str) else rule
             wanted = " or ".join(_KINDS[kind] for kind in kinds if kind != "null")
-            yield place, f"must be {wanted}, is {_show(value)}"
+            yield place, f"must be {wanted}, is {show(value)}"
         case "enum":
             choices = ", ".join(json.dumps(choice) for choice in rule)
-            yield place, f"must be one of {choices}; is {_show(value)}"
+            yield place, f"must be one of {choices}; is {show(value)}"
         case "pattern":
-            yield place, f"{_show(value)} does not fit: {schema['description']}"
+            yield place, f"{show(value)} does not fit: {schema['description']}"
         case "minItems":
             yield place, "must not be empty"
         case "maxLength":
             yield place, f"must be at most {rule} characters long, is {len(value)}"
         case "exclusiveMinimum":
-            yield place, f"must be more than {rule}, is {_show(value)}"
+            yield place, f"must be more than {rule}, is {show(value)}"
         case "maximum":
-            yield place, f"must be at most {rule}, is {_show(value)}"
+            yield place, f"must be at most {rule}, is {show(value)}"
         case other:
-            yield place, f"{_show(value)} breaks the rule '{other}' of the schema"
+            yield place, f"{show(value)} breaks the rule '{other}' of the schema"
 
 
 def _unknown_keys(place: Place, value: Json, schema: Json) -> Iterator[Problem]:
@@ -187,81 +175,6 @@ def _delegate_or_plugins(conf: Json) -> str:
     return "'delegate' (the plugin to run) or 'plugins' (a chain of them) is missing"
 
 
-WHOLE_NETWORK = (
-    "this is a whole network: a plugin is given one entry of it, with cniVersion and name added"
-)
-
-
-def _beyond_schema(conf: Json) -> Iterator[Problem]:
-    types = list(_delegated_types(conf))
-    for place, value in types:
-        if value == conf.get("type"):
-            yield place, "a plugin cannot delegate to itself"
-    if "type" not in conf and any(entry.get("type") == OWN_TYPE for _, entry in _entries(conf)):
-        # It would run itself inside itself.
-        yield ("plugins",), WHOLE_NETWORK
-    for place, entry in _entries(conf):
-        if "driver" in entry:
-            yield from _beyond_driver(place, entry)
-    uplink = conf.get("uplink")
-    texts: list[tuple[Place, Any]] = [*types, (("stateDir",), conf.get("stateDir"))]
-    if isinstance(uplink, dict):
-        texts.append((("uplink", "path"), uplink.get("path")))
-        options = uplink.get("options")
-        if isinstance(options, list):
-            texts += [(("uplink", "options", i), option) for i, option in enumerate(options)]
-    directories = conf.get("pluginDirs")
-    if isinstance(directories, list):
-        texts += [(("pluginDirs", index), path) for index, path in enumerate(directories)]
-    texts += [
-        ((*place, "path"), entry.get("path"))
-        for place, entry in _entries(conf)
-        if "driver" in entry
-    ]
-    for place, text in texts:
-        # JSON can say "\ud800"; no file name and no command line argument can.
-        if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in text):
-            yield place, f"{_show(text)} holds half a surrogate pair, which is no character"
-
-
-def _beyond_driver(place: Place, entry: Json) -> Iterator[Problem]:
-    """Find what is wrong with the addresses of a driver of netavark, and its names."""
-    if entry.get("dns_enabled") is True and entry["driver"] != "bridge":
-        yield (*place, "dns_enabled"), "names are resolved for the driver bridge only"
-    subnets = entry.get("subnets")
-    if not isinstance(subnets, list):
-        return
-    for index, subnet in enumerate(subnets):
-        if not isinstance(subnet, dict) or not isinstance(subnet.get("subnet"), str):
-            continue
-        try:
-            ipaddress.ip_network(subnet["subnet"], strict=False)
-            wrong = list(mapping.subnet_problems(subnet))
-        except (ValueError, TypeError, AttributeError):
-            yield (*place, "subnets", index), "is no subnet, or holds what is no address"
-            continue
-        for problem in wrong:
-            yield (*place, "subnets", index), problem
-
-
-def _entries(conf: Json) -> Iterator[tuple[Place, Json]]:
-    places: list[tuple[Place, Any]] = [(("delegate",), conf.get("delegate"))]
-    plugins = conf.get("plugins")
-    if isinstance(plugins, list):
-        places += [(("plugins", index), plugin) for index, plugin in enumerate(plugins)]
-    return ((place, entry) for place, entry in places if isinstance(entry, dict))
-
-
-def _delegated_types(conf: Json) -> Iterator[Problem]:
-    for place, plugin in _entries(conf):
-        ipam = plugin.get("ipam")
-        for key in ("driver", "type"):
-            if isinstance(plugin.get(key), str):
-                yield (*place, key), plugin[key]
-        if isinstance(ipam, dict) and isinstance(ipam.get("type"), str):
-            yield (*place, "ipam", "type"), ipam["type"]
-
-
 def _order(problem: Problem) -> tuple[list[tuple[int, int, str]], str]:
     place, why = problem
     return [(0, p, "") if isinstance(p, int) else (1, 0, p) for p in place], why
@@ -274,14 +187,5 @@ def show_place(place: Place) -> str:
         if isinstance(part, str) and _PLAIN_KEY.fullmatch(part):
             text += f".{part}"
         else:
-            text += f"[{_show(part)}]"
+            text += f"[{show(part)}]"
     return text
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        return "a list"
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:60] + "…"

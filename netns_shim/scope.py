@@ -8,14 +8,13 @@ the service or the session that the call was made in, and with it the network of
 from __future__ import annotations
 
 import os
-import shutil
 import time
-from typing import TYPE_CHECKING
 
 from . import child, interrupt, turn
 from .errors import ShimError, warn
-from .invoke import with_path
+from .invoke import program, with_path
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -34,14 +33,14 @@ def move(pid: int, name: str, uid: str, environ: Mapping[str, str]) -> None:
     `uid` is the user's ID outside of any user namespace. Nothing happens where there is no systemd
     or no bus; a failure is a warning. Raises Stopped where a signal says so.
     """
-    program = shutil.which("busctl", path=with_path(environ)["PATH"])
+    busctl = program("busctl", with_path(environ)["PATH"].split(":"))
     bus = _bus(uid, environ)
-    if not (os.path.isdir(BOOTED) and bus and program):
+    if not (os.path.isdir(BOOTED) and bus and busctl):
         return
     unit = f"netns-shim-{name}-{pid}.scope"
     try:
         status, _, stderr = child.run(
-            program,
+            busctl,
             {**with_path(environ), "DBUS_SESSION_BUS_ADDRESS": bus},
             b"",
             arguments=command(unit, pid),

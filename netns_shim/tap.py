@@ -7,14 +7,14 @@ than an uplink to start. See rtnetlink(7); the numbers are those of include/uapi
 
 from __future__ import annotations
 
+import _socket as socket  # see `mounts`
 import ipaddress
-import socket
 import struct
-from typing import TYPE_CHECKING
 
 from .errors import UPLINK_FAILED, ShimError
 from .visit import visit
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -60,19 +60,20 @@ def _dump(kind: int, form: str) -> Iterator[tuple[tuple[int, ...], dict[int, byt
     """Ask for all of a kind; give the fixed part, of this form, and the attributes of each."""
     size, flags = struct.calcsize(form), NLM_F_REQUEST | NLM_F_DUMP
     request = struct.pack(HEADER, 16 + size, kind, flags, 1, 0) + bytes(size)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
-        kernel.send(request)
-        while True:
-            answer = kernel.recv(1 << 16)
-            while answer:
-                length, what, *_ = struct.unpack_from(HEADER, answer)
-                if what == NLMSG_DONE:
-                    return
-                if what == NLMSG_ERROR:
-                    raise ShimError(UPLINK_FAILED, "the kernel does not list links and addresses")
-                fixed = struct.unpack_from(form, answer, 16)
-                yield fixed, dict(_attributes(answer[16 + size : length]))
-                answer = answer[_aligned(length) :]
+    kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    kernel.send(request)
+    while True:
+        answer = kernel.recv(1 << 16)
+        while answer:
+            length, what, *_ = struct.unpack_from(HEADER, answer)
+            if what == NLMSG_DONE:
+                kernel.close()
+                return
+            if what == NLMSG_ERROR:
+                raise ShimError(UPLINK_FAILED, "the kernel does not list links and addresses")
+            fixed = struct.unpack_from(form, answer, 16)
+            yield fixed, dict(_attributes(answer[16 + size : length]))
+            answer = answer[_aligned(length) :]
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -20,19 +20,19 @@ on_wait: Callable[[str], None] | None = None
 PAUSE = 0.01
 
 
-def take(path: str, who: str, *, is_ours: bool = True) -> int:
+def take(path: str, who: str) -> int:
     """Lock a file, made if need be; give its descriptor, -1 where another process has the lock.
 
-    `who` is written into it, for whoever waits in vain, unless the file is that of others.
+    `who` is written into it, for whoever waits in vain.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    if not lock(fd):
+    # Whoever had the lock may have removed the file, and the next one have made another.
+    if not lock(fd) or not os.fstat(fd).st_nlink:
         os.close(fd)
         return -1
     try:
-        if is_ours:
-            os.ftruncate(fd, 0)
-            os.write(fd, f"{who} (PID {os.getpid()})".encode(errors="replace"))
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{who} (PID {os.getpid()})".encode(errors="replace"))
     except OSError:
         pass  # a full disk takes nobody's turn away
     return fd
@@ -74,26 +74,34 @@ def _holder(path: str) -> str:
 class Turn:
     """The lock of a file as a context. The kernel drops it with the process."""
 
-    __slots__ = ("_fd", "_is_ours", "_path", "_timeout", "_what")
+    __slots__ = ("_fd", "_path", "_stays", "_timeout", "_what", "_who")
 
-    def __init__(self, path: str, timeout: float, what: str, *, is_ours: bool = True) -> None:
-        """Take how many seconds to wait at most, and who waits, as errors call it.
+    def __init__(
+        self, path: str, timeout: float, who: str, *, what: str = "", stays: bool = True
+    ) -> None:
+        """Take how many seconds to wait at most, and who waits.
 
-        `is_ours` tells that nobody else uses the file, so that it may be written into.
+        `what` is what is said while it waits. Unless it `stays`, the file is there only while
+        it is locked.
         """
-        self._is_ours = is_ours
         self._path = path
+        self._stays = stays
         self._timeout = timeout
-        self._what = what
+        self._what = what or f"{who} waits for another one to end"
+        self._who = who
 
     def __enter__(self) -> None:
         deadline = time.monotonic() + self._timeout
-        while (fd := take(self._path, self._what, is_ours=self._is_ours)) < 0:
-            what = f"{self._what} waits for another one to end"
-            wait(deadline, what, self._path, is_taken=self._is_ours)
+        while (fd := take(self._path, self._who)) < 0:
+            wait(deadline, self._what, self._path, is_taken=True)
         self._fd = fd
 
     def __exit__(self, *_: object) -> None:
+        if not self._stays:
+            try:
+                os.unlink(self._path)
+            except FileNotFoundError:
+                pass  # somebody has cleaned up
         os.close(self._fd)
 
 

@@ -8,20 +8,19 @@ until the last holder of its pipes is gone, and an uplink stays.
 
 from __future__ import annotations
 
-import ipaddress
+import _signal as signal  # see `child`
 import itertools
 import os
-import shutil
-import subprocess
-from typing import TYPE_CHECKING, Any
 
-from . import interrupt
+from . import child, interrupt
 from .errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError
-from .invoke import HELPER_DIRECTORIES, with_path
+from .invoke import HELPER_DIRECTORIES, program, with_path
 from .state import read_file, remove_special
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from .state import State
 
@@ -89,21 +88,20 @@ class Pasta:
     def start(self, state: State) -> None:
         """Start it; it goes to the background by itself when it is ready."""
         remove_special(state.path("uplink.pid"))
-        self._process = _popen(self.command(state), state)
+        self._pid = _spawn(self.command(state), state)
 
     def wait(self, state: State) -> int:
         """Wait until it is ready; give its process ID. ShimError (code 102) where it fails."""
-        pidfd = os.pidfd_open(self._process.pid)
+        pidfd = os.pidfd_open(self._pid)
         try:
             if not interrupt.wait(pidfd, START_SECONDS, "starting the uplink"):
                 raise _failed("pasta", f"not ready after {START_SECONDS} s", state)
         except BaseException:
-            self._process.kill()
-            self._process.wait()
+            _kill(self._pid)
             raise
         finally:
             os.close(pidfd)
-        status = self._process.wait()
+        status = _end(self._pid)
         if status == 1 and self.maps_guest and "unrecognized option '--map-guest" in _log(state):
             # Releases before August 2024 do not know the option.
             self.maps_guest, self.host_addresses = False, ()
@@ -135,6 +133,8 @@ class Slirp4netns:
         """Derive the address of its name server, the third of its network."""
         self.path = path
         self.options = options
+        import ipaddress  # 3 ms, which pasta does without
+
         cidr = (_values(options, "--cidr") or ("10.0.2.0/24",))[-1]
         try:
             self.forwarders = (str(ipaddress.IPv4Network(cidr, strict=False)[3]),)
@@ -168,7 +168,7 @@ class Slirp4netns:
         """Start it in the background; it says over a pipe when it is ready."""
         self._ready, ready = os.pipe()
         try:
-            self._process = _popen(self.command(state, ready), state, pass_fds=(ready,))
+            self._pid = _spawn(self.command(state, ready), state, ready)
         except BaseException:
             os.close(self._ready)
             raise
@@ -186,11 +186,10 @@ class Slirp4netns:
         finally:
             os.close(self._ready)
             if not is_ready:
-                self._process.kill()
-                status = self._process.wait()
+                status = _kill(self._pid)
         if not is_ready:
             raise _failed("slirp4netns", f"exit status {status}", state)
-        return self._process.pid
+        return self._pid
 
 
 Uplink = Nothing | Pasta | Slirp4netns
@@ -232,45 +231,73 @@ def check(wanted: Mapping[str, Any], environ: Mapping[str, str]) -> Uplink:
 
 def program_path(name: str, environ: Mapping[str, str]) -> str:
     """Find an uplink's program in PATH or where Podman keeps its helpers; "" if it is nowhere."""
-    places = [with_path(environ)["PATH"], *HELPER_DIRECTORIES]
-    return shutil.which(name, path=":".join(places)) or ""
+    return program(name, [*with_path(environ)["PATH"].split(":"), *HELPER_DIRECTORIES])
 
 
-def _popen(
-    command: list[str], state: State, pass_fds: tuple[int, ...] = ()
-) -> subprocess.Popen[bytes]:
+def _spawn(command: list[str], state: State, *kept: int) -> int:
+    """Start an uplink in a session of its own; give its process ID. It inherits what is `kept`."""
     # The uplink opens it by its path, and would write through a link.
     remove_special(state.path("uplink.log"))
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(state.path("uplink.log"), flags, 0o600), "ab") as log:
-        try:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                pass_fds=pass_fds,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise ShimError(
-                UPLINK_FAILED, f"cannot start the uplink {command[0]}", error.strerror or ""
-            ) from None
+    log = os.open(state.path("uplink.log"), flags, 0o600)
+    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    # What the caller has left open is not for whoever stays.
+    others = {int(fd) for fd in os.listdir("/proc/self/fd")} - {0, 1, 2, *kept}
+    actions: list[tuple[Any, ...]] = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log, 1),
+        (os.POSIX_SPAWN_DUP2, log, 2),
+        # On itself: that has it inherited.
+        *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in kept),
+        *((os.POSIX_SPAWN_CLOSE, fd) for fd in others),
+    ]
+    try:
+        # It inherits the directory, and would keep the file system of it busy.
+        os.chdir("/")
+        return os.posix_spawn(
+            command[0],
+            command,
+            os.environ,
+            file_actions=actions,
+            setsid=True,
+            setsigmask=[],
+            setsigdef=child.DEFAULT_SIGNALS,
+        )
+    except OSError as error:
+        raise ShimError(
+            UPLINK_FAILED, f"cannot start the uplink {command[0]}", error.strerror or ""
+        ) from None
+    finally:
+        os.fchdir(here)
+        os.close(here)
+        os.close(log)
+
+
+def _kill(pid: int) -> int:
+    """End a child of ours that has not ended; give its exit status."""
+    os.kill(pid, signal.SIGKILL)
+    return _end(pid)
+
+
+def _end(pid: int) -> int:
+    """Wait for a child of ours; give its exit status, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _usage(path: str) -> str:
     try:
-        return subprocess.run(
-            [path, "--help"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
+        _, usage, _ = child.run(
+            path,
+            dict(os.environ),
+            b"",
+            arguments=["--help"],
+            name="slirp4netns",
+            what="asking slirp4netns what it knows",
             timeout=START_SECONDS,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
+        )
+    except ShimError as error:
         raise ShimError(UPLINK_FAILED, f"cannot start the uplink {path}", str(error)) from None
+    return usage.decode(errors="replace")
 
 
 def _failed(name: str, why: str, state: State) -> ShimError:

@@ -8,11 +8,18 @@ schema, and only the rules that are used in it (JSON Schema 2020-12).
 
 from __future__ import annotations
 
+import os
 import re
-from typing import Any
 
-Json = dict[str, Any]
+from . import decoding, rules
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Json = dict[str, Any]
+
+_PATH = os.path.join(os.path.dirname(__file__), "schemas", "netns-shim.schema.json")
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
@@ -23,6 +30,20 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 # What says something about a configuration to people.
 _NOTES = {"$schema", "$defs", "title", "description", "default"}
+
+
+def schema_text() -> str:
+    """Return the JSON Schema of the configuration as text."""
+    with open(_PATH, encoding="utf-8") as file:
+        return file.read()
+
+
+def is_right(conf: Json) -> bool:
+    """Tell whether nothing is wrong with a configuration."""
+    try:
+        return is_valid(conf, decoding.one(schema_text())) and not any(rules.beyond_schema(conf))
+    except RecursionError:
+        return False
 
 
 def is_valid(value: Any, schema: Json) -> bool:

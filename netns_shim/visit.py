@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
-from typing import TYPE_CHECKING, Any
 
+from . import decoding, encoding
 from .errors import UPLINK_FAILED, ShimError
 from .libc import CLONE_NEWNET, setns
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 
 def visit(pin: str, function: Callable[[], Any]) -> Any:
@@ -20,7 +20,7 @@ def visit(pin: str, function: Callable[[], Any]) -> Any:
 
     Raises ShimError (code 102) where the netns cannot be entered, or the function fails.
     """
-    ours, theirs = socket.socketpair()
+    reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
@@ -29,13 +29,14 @@ def visit(pin: str, function: Callable[[], Any]) -> Any:
             answer = {"result": function()}
         except Exception as error:
             answer = {"error": str(error)}
-        theirs.sendall(json.dumps(answer).encode())
+        with open(writer, "wb") as file:
+            file.write(encoding.compact(answer).encode())
         os._exit(0)
-    theirs.close()
-    with ours, ours.makefile("rb") as file:
+    os.close(writer)
+    with open(reader, "rb") as file:
         text = file.read()
     os.waitpid(pid, 0)
-    answer = json.loads(text or '{"error": "the process was killed"}')
+    answer = decoding.one(text or '{"error": "the process was killed"}')
     if "error" in answer:
         raise ShimError(UPLINK_FAILED, f"cannot look into the netns {pin}", answer["error"])
     return answer["result"]

@@ -193,7 +193,8 @@ class World(Place):
     `root` is this place for the machine's administrator, `internet` the other end of its cable.
     The package under test is installed in /opt/netns-shim, beside the libraries of the Python that
     runs the bench, and has put itself among Debian's plugins in `plugin_dir`. All of /etc, /home,
-    /opt, /run and /var/lib is the World's own: `world.path("/etc/resolv.conf")` may be written to.
+    /opt, /run, /var/cache and /var/lib is the World's own: `world.path("/etc/resolv.conf")` may
+    be written to.
     """
 
     user = "shim"

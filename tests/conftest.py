@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import bench
@@ -15,6 +16,7 @@ import pytest
 import trixie
 
 from netns_shim import errors, interrupt
+from netns_shim.cli import directories
 
 # The property of a test that is shown at the end of the run.
 TOLD = "told"
@@ -70,6 +72,14 @@ def one_call() -> Iterator[None]:
     errors.warnings.clear()
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def no_cache_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `install` writes besides the plugin stays in the test."""
+    cache = f"{tmp_path}-cache"
+    monkeypatch.setattr(directories, "CACHE", cache)
+    monkeypatch.setenv("XDG_CACHE_HOME", cache)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from runtime import until
 
-from netns_shim import errors, schema
+from netns_shim import errors, validity
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "netns_shim"
@@ -120,7 +120,7 @@ def test_samples_are_described():
 
 def test_every_key_is_explained():
     """The table of keys has those of the schema that are the shim's own."""
-    known = set(json.loads(schema.schema_text())["properties"])
+    known = set(json.loads(validity.schema_text())["properties"])
 
     assert {row[0].strip("`") for row in rows("Configuration")} == known - OF_CNI - OF_RUNTIMES
 

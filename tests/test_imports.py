@@ -54,6 +54,7 @@ LAYERS = (
     "chain",
     "enter",
     "host",
+    "rules",
     "validity",
     "schema",
     "positions",
@@ -91,8 +92,8 @@ LAYERS = (
     "cli.picture",
     "cli.watch",
     "cli.directories",
-    "cli.graph",
     "cli.compiling",
+    "cli.graph",
     "cli.install",
     "cli.keeper",
     "cli.programs",
@@ -127,7 +128,17 @@ LAYERS = (
 )
 # Imported where they are needed and not before: each costs more than the rest together.
 COLD = {
-    *("validity", "schema", "resolvconf", "netlink", "process", "uplink", "lifecycle", "create"),
+    *(
+        "rules",
+        "validity",
+        "schema",
+        "resolvconf",
+        "netlink",
+        "process",
+        "uplink",
+        "lifecycle",
+        "create",
+    ),
     *("connect", "mounts", "visit", "tap"),
     *("holder", "locking", "revival", "scope", "subids", "userns"),
     *("positions", "validation", "wrapping", "ending"),
@@ -306,7 +317,7 @@ def test_budget_of_a_call(tmp_path: Path) -> None:
     )
 
     # So that what follows does not hold by accident.
-    assert "netns_shim.schema" in first
+    assert "netns_shim.validity" in first
     assert second == third
     assert tops(second) - BUDGET == set()
     assert tops(second) & FORBIDDEN == set()
@@ -325,7 +336,7 @@ def test_budget_of_a_setup(tmp_path: Path) -> None:
         loaded(code, input=json.dumps(podman.request(made, name)), env={}) for name in "ab"
     )
 
-    assert "netns_shim.schema" in first
+    assert "netns_shim.validity" in first
     # Of the libraries there is none; `ipaddress` brings half of these.
     light = {"enum", "functools", "json", "re"}
     assert tops(second) & (FORBIDDEN - light) == set()
@@ -335,7 +346,7 @@ def test_budget_of_a_setup(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "library"),
-    [("lifecycle", "filelock"), ("netlink", "pyroute2")],
+    [("locking", "filelock"), ("netlink", "pyroute2")],
 )
 def test_libraries_are_where_they_are_expected(name: str, library: str) -> None:
     """The cold modules do load their libraries, by the same measure."""

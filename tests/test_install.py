@@ -19,14 +19,15 @@ from netns_shim.errors import ShimError
 from netns_shim.main import main
 
 
+@pytest.fixture
+def cache() -> Path:
+    """Where what is compiled goes; nothing is there yet."""
+    return Path(directories.cache(os.environ))
+
+
 def put(directory: Path, name: str = "netns-shim", *, force: bool = False) -> Path:
     """Install the plugin and return its path."""
     return Path(install.install(str(directory), name, force=force))
-
-
-def visible(directory: Path) -> list[str]:
-    """List a directory of plugins as whoever looks for plugins does."""
-    return sorted(path.name for path in directory.glob("[!.]*"))
 
 
 def run(path: Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -43,7 +44,7 @@ def run(path: Path, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_launcher_is_for_everybody(tmp_path: Path, mask: int) -> None:
+def test_launcher_is_for_everybody(tmp_path: Path, cache: Path, mask: int) -> None:
     """Whatever the umask, everybody can run the plugin; its directory is made if need be."""
     before = os.umask(mask)
     try:
@@ -53,9 +54,10 @@ def test_launcher_is_for_everybody(tmp_path: Path, mask: int) -> None:
 
     assert path == tmp_path / "a" / "b" / "netns-shim"
     assert path.stat().st_mode & 0o7777 == 0o755
-    assert visible(path.parent) == ["netns-shim"]
-    (compiled,) = path.parent.glob(".*")
+    assert os.listdir(path.parent) == ["netns-shim"]
+    (compiled,) = cache.iterdir()
     assert compiled.stat().st_mode & 0o7777 == 0o644
+    assert cache.stat().st_mode & 0o7777 == 0o755
 
 
 def test_first_line(tmp_path: Path) -> None:
@@ -87,21 +89,21 @@ def test_launcher_needs_nothing(tmp_path: Path) -> None:
     assert "missing" not in invalid.stderr
 
 
-def test_what_is_compiled_is_beside_it(tmp_path: Path) -> None:
-    """The launcher has its modules from a hidden file beside it, and works without that."""
+def test_what_is_compiled_is_used(tmp_path: Path, cache: Path) -> None:
+    """The launcher has its modules from the file of compiled ones, and works without that."""
     path = put(tmp_path)
-    (beside,) = tmp_path.glob(".*")
-    assert beside.read_bytes() == compiling.pack()
+    (packed,) = cache.iterdir()
+    assert packed.read_bytes() == compiling.pack()
     # So that it shows that it is read.
-    code = marshal.dumps(compile("def run(): print('beside')", "x", "exec"))
+    code = marshal.dumps(compile("def run(): print('packed')", "x", "exec"))
     made = Path(install.PACKAGE, "main.py").stat()
     table = marshal.dumps({"netns_shim.main": (made.st_mtime_ns, made.st_size, 0, len(code))})
     size = len(table).to_bytes(compiled.SIZE, "little")
-    beside.write_bytes(compiled.MAGIC + size + table + code)
+    packed.write_bytes(compiled.MAGIC + size + table + code)
 
-    assert run(path, CNI_COMMAND="VERSION").stdout == "beside\n"
+    assert run(path, CNI_COMMAND="VERSION").stdout == "packed\n"
 
-    beside.unlink()
+    packed.unlink()
     assert json.loads(run(path, CNI_COMMAND="VERSION").stdout)["supportedVersions"]
 
 
@@ -126,7 +128,7 @@ def test_older_launcher_is_replaced_at_once(tmp_path: Path) -> None:
 
         assert reader.read() == old
     assert "# old" not in path.read_text()
-    assert visible(tmp_path) == ["netns-shim"]
+    assert os.listdir(tmp_path) == ["netns-shim"]
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF\xff\xfe", b"\n\n\n\nx"])
@@ -271,11 +273,11 @@ def test_of_root(world) -> None:
     """Root's goes where the machine's plugins are, and nobody has to be told of that."""
     script = """
         n=/opt/netns-shim/bin/netns-shim
-        for d in /usr/lib/cni /opt/cni /usr/local/lib; do mount -t tmpfs tmpfs $d; done
+        for d in /usr/lib/cni /opt/cni /usr/local/lib /var/cache; do mount -t tmpfs tmpfs $d; done
         $n install; $n uninstall
         mkdir /opt/cni/bin; printf '' >/opt/cni/bin/loopback; chmod 755 /opt/cni/bin/loopback
         $n install; $n install --name other; $n uninstall; $n uninstall --name other; $n uninstall
-        $n install --for netavark; $n uninstall --for netavark
+        $n install --for netavark; $n uninstall --for netavark; ls /var/cache
     """
     done = world.root.run(["unshare", "--mount", "sh", "-eu"], input=script)
 
@@ -340,7 +342,7 @@ def test_what_is_not_uninstalled(tmp_path: Path, capsys, make) -> None:
     assert sorted(os.listdir(tmp_path)) == before
 
 
-def test_uninstall(tmp_path: Path, capsys) -> None:
+def test_uninstall(tmp_path: Path, cache: Path, capsys) -> None:
     """Only the file of the name is removed, of whichever release it is; there may be none."""
     put(tmp_path)
     other = put(tmp_path, "other")
@@ -352,7 +354,10 @@ def test_uninstall(tmp_path: Path, capsys) -> None:
         f"removed {tmp_path}/netns-shim",
         f"nothing to remove: no netns-shim in {tmp_path}/none",
     ]
-    assert sorted(os.listdir(tmp_path)) == [".other.compiled", other.name]
+    assert os.listdir(tmp_path) == [other.name]
+    assert [path.name.partition("-")[0] for path in cache.iterdir()] == ["other"]
+    assert main(["netns-shim", "uninstall", "--name", "other", str(tmp_path)]) == 0
+    assert not cache.exists()
     assert main(["netns-shim", "uninstall", "--name", "a/b", str(tmp_path)]) == 1
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from netns_shim import errors, schema
+from netns_shim import errors, rules, schema, validity
 from netns_shim.errors import ShimError
 
 BRIDGE: dict[str, Any] = {
@@ -141,7 +141,7 @@ def test_valid_configurations(conf: dict[str, Any]) -> None:
         (without(cniVersion=1), "$.cniVersion: must be a string, is 1"),
         (
             {"name": "net", "plugins": [{"type": "netns-shim", "delegate": {"type": "bridge"}}]},
-            f"$.plugins: {schema.WHOLE_NETWORK}",
+            f"$.plugins: {rules.WHOLE_NETWORK}",
         ),
     ],
 )
@@ -264,7 +264,7 @@ def test_depth_is_nobodys_problem_inside_a_delegate() -> None:
 
 def test_the_schema_is_a_schema_and_documented() -> None:
     """Editors get a valid JSON Schema with a title and a description for every key."""
-    document = json.loads(schema.schema_text())
+    document = json.loads(validity.schema_text())
 
     Draft202012Validator.check_schema(document)
     named = {**document["properties"], **document["properties"]["uplink"]["then"]["properties"]}

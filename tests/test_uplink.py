@@ -305,7 +305,7 @@ def test_slirp4netns_is_started(state: State, bin_dir: Path) -> None:
     assert pid is not None
     found, expected = stray(state), [(pid, start_time(pid))]
     stop(pid, start_time(pid))
-    chosen._process.wait()
+    os.waitpid(pid, 0)
     assert found == expected
     (call,) = fakes.log(bin_dir)
     assert call["argv"][-3:] == ["--netns-type=path", state.pin, "tap0"]
@@ -352,7 +352,7 @@ def test_uplink_holds_nothing_of_its_caller(state: State, bin_dir: Path, make: A
     os.close(reader)
     stop(pid, start_time(pid))
     if isinstance(chosen, Slirp4netns):
-        chosen._process.wait()
+        os.waitpid(pid, 0)
 
 
 def test_no_uplink(state: State) -> None:

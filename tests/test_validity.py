@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from netns_shim import schema, validity
+from netns_shim import validity
 
-SCHEMA = json.loads(schema.schema_text())
+SCHEMA = json.loads(validity.schema_text())
 JSONSCHEMA = Draft202012Validator(SCHEMA)
 
 LEAVES: list[Any] = [

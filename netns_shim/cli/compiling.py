@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing the file of compiled modules that `compiled` reads."""
+"""Writing the file of compiled modules that `compiled` reads, one for each launcher.
+
+It is not beside the launcher, as whoever lists plugins would take it for one.
+"""
 
 from __future__ import annotations
 
+import binascii
 import marshal
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from .. import compiled
+from . import directories
 
 
-def path_for(launcher: str) -> str:
-    """Tell where the file of a launcher is: beside it, hidden, as it is no plugin."""
-    directory, name = os.path.split(launcher)
-    return os.path.join(directory, f".{name}.compiled")
+def path_for(launcher: str, environ: Mapping[str, str]) -> str:
+    """Tell where the file of a launcher is; "" where there is no place for it."""
+    place = directories.cache(environ)
+    path = os.fsencode(launcher)
+    return place and f"{place}/{os.path.basename(launcher)}-{binascii.crc32(path):08x}"
 
 
 def pack() -> bytes:

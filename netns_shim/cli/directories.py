@@ -20,6 +20,7 @@ OF_CNI = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni")
 # Where there are none yet: runtimes look into this one if they are not told otherwise.
 NEW = "/opt/cni/bin"
 OF_NETAVARK = "/usr/local/lib/netavark"
+CACHE = "/var/cache"
 # A plugin that is in every collection of them.
 ANY_PLUGIN = "loopback"
 
@@ -64,6 +65,15 @@ def candidates(kind: str, environ: Mapping[str, str]) -> list[str]:
     if not home.startswith("/"):
         raise ShimError(INVALID_ENVIRONMENT, "HOME is not set", "say which directory")
     return [f"{home.rstrip('/')}/.local/lib/{kind}"]
+
+
+def cache(environ: Mapping[str, str]) -> str:
+    """Tell where files may be that can be made again; "" where a user has no home."""
+    if os.geteuid() == 0 and netns.is_initial_userns():
+        return f"{CACHE}/netns-shim"
+    home = environ.get("HOME", "")
+    place = environ.get("XDG_CACHE_HOME", "") or (home and f"{home}/.cache")
+    return f"{place}/netns-shim" if place.startswith("/") else ""
 
 
 def hint(kind: str, directory: str, environ: Mapping[str, str]) -> str:

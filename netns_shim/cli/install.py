@@ -9,6 +9,7 @@ changes what is imported.
 from __future__ import annotations
 
 import compileall
+import contextlib
 import importlib.util
 import os
 import stat
@@ -60,13 +61,27 @@ def install(directory: str, name: str, *, force: bool) -> str:
     if not force and os.path.lexists(path) and not is_launcher(path):
         raise ShimError(IO_FAILURE, f"{path} is something else", "use --force to replace it")
     os.makedirs(directory, exist_ok=True)
-    compiled = compiling.path_for(path)
+    compiled = compiling.path_for(path, os.environ)
     text = launcher(compiled)
     # Users whose plugin this is may not be able to write the compiled modules themselves.
     compileall.compile_dir(PACKAGE, quiet=2)
     _write(path, os.fsencode(text), 0o755)
-    _write(compiled, compiling.pack(), 0o644)
+    if compiled:
+        _make_faster(compiled)
     return path
+
+
+def _make_faster(compiled: str) -> None:
+    """Write the compiled modules, or say why that cannot be."""
+    place = os.path.dirname(compiled)
+    try:
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(place)
+            os.chmod(place, 0o755)
+        _write(compiled, compiling.pack(), 0o644)
+    except OSError as error:
+        warn(f"the plugin takes a tenth longer to start than it could: {error}")
 
 
 def _write(path: str, content: bytes, mode: int) -> None:

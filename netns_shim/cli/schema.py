@@ -23,9 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the schema as JSON."""
-    from .. import schema  # jsonschema: not for the other commands
+    from .. import schema, validity  # not for the other commands
 
-    text = schema.schema_text()
+    text = validity.schema_text()
     if arguments.network:
         text = json.dumps(schema.of_network(), indent=2, ensure_ascii=False) + "\n"
     print(text, end="")

@@ -49,6 +49,8 @@ def uninstall(directory: str, name: str) -> str:
     if os.path.islink(path) or not install.is_launcher(path):
         raise ShimError(IO_FAILURE, f"{path} is something else", "it is left as it is")
     os.unlink(path)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(compiling.path_for(path))
+    compiled = compiling.path_for(path, os.environ)
+    with contextlib.suppress(OSError):
+        os.unlink(compiled)
+        os.rmdir(os.path.dirname(compiled))  # if it was the last one
     return path

@@ -20,6 +20,7 @@ own /dev/net
 mknod -m 0666 /dev/net/tun c 10 200 # the mode that udev gives it
 own /home
 own /opt
+own /var/cache
 own /var/lib "uid=$USER_ID,gid=$USER_ID" # libcni keeps its cache there
 
 # An installation of the package under test, as `pip install` would make it: see World.
