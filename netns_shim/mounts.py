@@ -6,7 +6,7 @@ All of it is for the outer mount namespace, in which the state directory is what
 
 from __future__ import annotations
 
-import _socket as socket  # not `socket`, which imports `enum` and `selectors`
+import _socket as socket  # see `addresses`
 import errno
 import fcntl
 import os

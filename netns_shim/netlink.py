@@ -11,8 +11,8 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
+from .addresses import is_reachable
 from .errors import PLUGIN_MISBEHAVED, ShimError
-from .tap import is_reachable
 from .visit import visit
 
 # include/uapi/linux/if_addr.h: no duplicate address detection, which takes a second.

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import ipaddress
-
+from . import addresses
 from .host import BEHIND_STUBS, RESOLV_CONF
 
 
@@ -51,19 +50,12 @@ def _values(lines: list[tuple[str, str]], keyword: str) -> list[str]:
 
 
 def _is_loopback(server: str) -> bool:
-    try:
-        ip = ipaddress.ip_address(server)
-    except ValueError:
-        return False
-    # 0.0.0.0 and :: are this machine as well, ip(7).
-    return ip.is_loopback or ip.is_unspecified
+    return addresses.is_own(addresses.packed(server.partition("%")[0]))
 
 
 def _is_reachable(server: str, *, has_ipv6: bool) -> bool:
-    try:
-        ip = ipaddress.ip_address(server)
-    except ValueError:
-        return False
-    # A zone names an interface of the host, which is not there in the netns.
-    zone = getattr(ip, "scope_id", None)
-    return not _is_loopback(server) and zone is None and (ip.version == 4 or has_ipv6)
+    # One with a zone is no address here: it names an interface of the host.
+    address = addresses.packed(server)
+    return len(address) in (addresses.IPV4, addresses.IPV6 if has_ipv6 else 0) and (
+        not addresses.is_own(address)
+    )

@@ -7,10 +7,10 @@ than an uplink to start. See rtnetlink(7); the numbers are those of include/uapi
 
 from __future__ import annotations
 
-import _socket as socket  # see `mounts`
-import ipaddress
+import _socket as socket  # see `addresses`
 import struct
 
+from .addresses import is_reachable
 from .errors import UPLINK_FAILED, ShimError
 from .visit import visit
 
@@ -85,9 +85,3 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _aligned(length: int) -> int:
     return (length + 3) & ~3
-
-
-def is_reachable(text: str) -> bool:
-    """Tell whether others can reach an address: not on the loopback, and no multicast."""
-    ip = ipaddress.ip_address(text)
-    return not (ip.is_loopback or ip.is_multicast or (ip.version == 6 and ip.is_link_local))

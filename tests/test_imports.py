@@ -60,6 +60,7 @@ LAYERS = (
     "positions",
     "validation",
     "wrapping",
+    "addresses",
     "resolvconf",
     "visit",
     "tap",
@@ -128,17 +129,8 @@ LAYERS = (
 )
 # Imported where they are needed and not before: each costs more than the rest together.
 COLD = {
-    *(
-        "rules",
-        "validity",
-        "schema",
-        "resolvconf",
-        "netlink",
-        "process",
-        "uplink",
-        "lifecycle",
-        "create",
-    ),
+    *("validity", "schema", "resolvconf", "netlink", "process", "uplink", "lifecycle", "create"),
+    *("addresses", "rules"),
     *("connect", "mounts", "visit", "tap"),
     *("holder", "locking", "revival", "scope", "subids", "userns"),
     *("positions", "validation", "wrapping", "ending"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,6 +87,17 @@ def test_answer_for_what_is_nearly_valid(data: st.DataObject) -> None:
             inside[data.draw(st.sampled_from(KEYS))] = data.draw(VALUES)
 
     assert validity.is_valid(conf, SCHEMA) == JSONSCHEMA.is_valid(conf)
+
+
+@pytest.mark.parametrize("pattern", validity._PATTERNS)
+@given(data=st.data())
+def test_patterns(pattern: str, data: st.DataObject) -> None:
+    """What is known of a pattern of the schema is what `re` finds, whatever the text."""
+    anything = st.text(st.sampled_from("a0_.-/ \n\0\x1f\x7f\x80\x9fé"), max_size=4)
+    text = data.draw(anything | st.from_regex(pattern) | st.sampled_from(["cni.dev/", "\n"]))
+
+    assert validity._PATTERNS[pattern](text) == (re.search(pattern, text) is not None)
+    assert json.dumps(pattern) in validity.schema_text()
 
 
 def test_a_rule_that_is_not_known() -> None:

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What kind of address a text is: the same as `ipaddress` says."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from netns_shim import addresses
+
+ADDRESSES = st.one_of(
+    st.ip_addresses(),
+    *(st.ip_addresses(network=n) for n in ("127.0.0.0/8", "224.0.0.0/4", "fe80::/10", "ff00::/8")),
+)
+
+
+@given(ADDRESSES)
+@example(ipaddress.ip_address("::1"))
+@example(ipaddress.ip_address("::"))
+@example(ipaddress.ip_address("0.0.0.0"))
+def test_kinds(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    """Loopback, unspecified, multicast and link-local addresses are told as `ipaddress` does."""
+    text = str(ip)
+
+    assert addresses.packed(text) == ip.packed
+    assert addresses.is_own(ip.packed) == (ip.is_loopback or ip.is_unspecified)
+    is_of_link = ip.version == 6 and ip.is_link_local
+    is_ours = ip.is_loopback or ip.is_unspecified
+    assert addresses.is_reachable(text) != (is_ours or ip.is_multicast or is_of_link)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "1.2.3", "1.2.3.256", "01.2.3.4", "::1%lo", "1::2::3", "1.2.3.4\0", "\ud800:"],
+)
+def test_what_is_no_address(text: str) -> None:
+    """Anything else is none, and nobody can reach it."""
+    assert addresses.packed(text) == b""
+    assert not addresses.is_own(b"")
+    assert not addresses.is_reachable(text)
