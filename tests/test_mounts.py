@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import bench
 import pytest
 from runtime import PLUGIN, Runtime, bridge, reaches, until
+
+from netns_shim import mounts
 
 SERVERS = f"nameserver 169.254.1.1\nnameserver {bench.PAGE}\n"
 
@@ -145,3 +149,33 @@ def test_plugins_that_lie_under_a_mount(world, session, etc, place):
         runtime.delete("c", container)
     etc.run(["rm", "-r", place], check=True)
     assert world.leftovers() == []
+
+
+def test_a_tree_is_removed_and_nothing_beside_it(tmp_path: Path) -> None:
+    """Files, pipes, links and directories below go, and what the links lead to stays."""
+    tree, beside = tmp_path / "tree", tmp_path / "beside"
+    (tree / "a" / "b").mkdir(parents=True)
+    beside.mkdir()
+    (beside / "file").write_text("kept")
+    (tree / "a" / "file").touch()
+    os.mkfifo(tree / "a" / "b" / "pipe")
+    (tree / "to a directory").symlink_to(beside)
+    (tree / "a" / "to a file").symlink_to(beside / "file")
+    (tree / "a" / "to nothing").symlink_to("nowhere")
+
+    mounts.remove_tree(str(tree))
+    mounts.remove_tree(str(tree))
+
+    assert not tree.exists()
+    assert (beside / "file").read_text() == "kept"
+
+
+def test_a_link_in_the_place_of_a_tree(tmp_path: Path) -> None:
+    """A link that is in the place of a directory is removed, and not what it leads to."""
+    (tmp_path / "kept" / "inside").mkdir(parents=True)
+    (tmp_path / "tree").symlink_to("kept")
+
+    mounts.remove_tree(str(tmp_path / "tree"))
+
+    assert not (tmp_path / "tree").is_symlink()
+    assert (tmp_path / "kept" / "inside").is_dir()
