@@ -133,7 +133,7 @@ def find(type_: str, search_path: str) -> str:
     )
 
 
-def program(name: str, directories: list[str]) -> str:
+def find_program(name: str, directories: list[str]) -> str:
     """Find a program, as a shell does, in directories; "" where it is nowhere."""
     for path in [name] if "/" in name else [f"{directory}/{name}" for directory in directories]:
         if os.path.isfile(path) and os.access(path, os.X_OK):

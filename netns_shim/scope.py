@@ -12,7 +12,7 @@ import time
 
 from . import child, interrupt, turn
 from .errors import ShimError, warn
-from .invoke import program, with_path
+from .invoke import find_program, with_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def move(pid: int, name: str, uid: str, environ: Mapping[str, str]) -> None:
     `uid` is the user's ID outside of any user namespace. Nothing happens where there is no systemd
     or no bus; a failure is a warning. Raises Stopped where a signal says so.
     """
-    busctl = program("busctl", with_path(environ)["PATH"].split(":"))
+    busctl = find_program("busctl", with_path(environ)["PATH"].split(":"))
     bus = _bus(uid, environ)
     if not (os.path.isdir(BOOTED) and bus and busctl):
         return

@@ -14,7 +14,7 @@ import os
 
 from . import child, interrupt
 from .errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError
-from .invoke import HELPER_DIRECTORIES, program, with_path
+from .invoke import HELPER_DIRECTORIES, find_program, with_path
 from .state import read_file, remove_special
 
 TYPE_CHECKING = False
@@ -231,7 +231,7 @@ def check(wanted: Mapping[str, Any], environ: Mapping[str, str]) -> Uplink:
 
 def program_path(name: str, environ: Mapping[str, str]) -> str:
     """Find an uplink's program in PATH or where Podman keeps its helpers; "" if it is nowhere."""
-    return program(name, [*with_path(environ)["PATH"].split(":"), *HELPER_DIRECTORIES])
+    return find_program(name, [*with_path(environ)["PATH"].split(":"), *HELPER_DIRECTORIES])
 
 
 def _spawn(command: list[str], state: State, *kept: int) -> int:

@@ -8,17 +8,16 @@ is written: so if we are killed, it ends, or the record says what it is.
 
 from __future__ import annotations
 
+import _signal as signal  # see `child`
 import fcntl
 import os
-import shutil
-import signal
-from typing import TYPE_CHECKING
 
 from . import child, interrupt
 from .errors import CANNOT_ENTER, ShimError, warn
-from .invoke import DEFAULT_PATH
+from .invoke import DEFAULT_PATH, find_program
 from .libc import CLONE_NEWNS, CLONE_NEWUSER, MS_REC, MS_SLAVE, mount, setns, unshare
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -52,8 +51,8 @@ def start(
     written down. With `lost`, descriptors of a user namespace and maybe of a mount namespace, it
     holds those instead of new ones. Raises ShimError (code 103) where it cannot.
     """
-    program = shutil.which(PROGRAM, path=DEFAULT_PATH)
-    if program is None:
+    program = find_program(PROGRAM, DEFAULT_PATH.split(":"))
+    if not program:
         raise ShimError(CANNOT_ENTER, "no user namespace can be made", f"there is no {PROGRAM!r}")
     hear, say = os.pipe()
     heard, told = os.pipe()
@@ -173,8 +172,8 @@ def _write_map(pid: int, kind: str, extents: list[Extent]) -> None:
 def _map_all(pid: int, kind: str, extents: list[Extent]) -> str:
     """Run newuidmap(1) or newgidmap(1); give what is wrong, "" if nothing is."""
     name = f"new{kind}map"
-    program = shutil.which(name, path=DEFAULT_PATH)
-    if program is None:
+    program = find_program(name, DEFAULT_PATH.split(":"))
+    if not program:
         return f"{name} is not installed (package uidmap or shadow-utils)"
     numbers = [str(number) for extent in extents for number in extent]
     try:

@@ -310,10 +310,20 @@ def test_budget_of_a_call(tmp_path: Path) -> None:
 
     # So that what follows does not hold by accident.
     assert "netns_shim.validity" in first
+    assert tops(first) & FORBIDDEN == set()
     assert second == third
     assert tops(second) - BUDGET == set()
     assert tops(second) & FORBIDDEN == set()
     assert [call.verb for call in fakes.calls(tmp_path)].count("VERSION") <= 2
+
+
+@pytest.mark.parametrize("module", ["lifecycle", "holder", "userns"])
+def test_budget_of_the_first_and_the_last(module: str) -> None:
+    """What makes and removes a shared netns brings no library either, nor what they bring."""
+    found = loaded(f"import netns_shim.{module}")
+
+    assert tops(found) & FORBIDDEN == set()
+    assert "ipaddress" not in found
 
 
 def test_budget_of_a_setup(tmp_path: Path) -> None:

@@ -462,3 +462,20 @@ def test_documents_of_any_text(text: str) -> None:
     except ValueError:
         return
     assert all(part in text and json.loads(part) == value for value, part in found)
+
+
+def test_programs_are_found_in_order(tmp_path: Path) -> None:
+    """The first file that can be executed counts; a path is itself, and directories are none."""
+    first, second, third = (tmp_path / name for name in "abc")
+    for directory in (first, second, third):
+        directory.mkdir()
+    (first / "tool").mkdir()
+    (second / "tool").write_text("")
+    places = [str(directory) for directory in (first, second, third)]
+
+    assert invoke.find_program("tool", places) == ""
+    (third / "tool").write_text("")
+    (third / "tool").chmod(0o755)
+    assert invoke.find_program("tool", places) == f"{third}/tool"
+    assert invoke.find_program(f"{third}/tool", []) == f"{third}/tool"
+    assert invoke.find_program(f"{second}/tool", places) == ""
