@@ -89,13 +89,19 @@ def write_resolv_conf(state: State, record: Json) -> bool:
 def disconnect(state: State) -> None:
     """End the uplink, whether it is in the record or was never written down."""
     record = state.uplink()
-    known = []
+    known = set()
     is_ours = record.get("bootID") == netns.boot_id()
     if is_ours and isinstance(record.get("pid"), int) and isinstance(record.get("startTime"), int):
-        known.append((record["pid"], record["startTime"]))
+        known.add((record["pid"], record["startTime"]))
     # One that was started and not yet written down when its starter was killed.
-    for pid, since in dict.fromkeys([*known, *process.stray(state)]):
-        process.stop(pid, since)
+    found = known | process.stray(state)
+    ended = set[tuple[int, int]]()
+    while found - ended:
+        for pid, since in found - ended:
+            process.stop(pid, since)
+        ended |= found
+        # It may have been starting still, and have gone to the background meanwhile.
+        found = process.stray(state) if ended != known else set()
 
 
 def renew(state: State, environ: Mapping[str, str]) -> None:

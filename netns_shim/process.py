@@ -56,7 +56,7 @@ def stop(pid: int, since: int) -> None:
         os.close(pidfd)
 
 
-def stray(state: State) -> list[tuple[int, int]]:
+def stray(state: State) -> set[tuple[int, int]]:
     """Find uplinks of a netns that are in no record: process IDs and start times.
 
     They were told to join the pin, and hold open what only an uplink of this netns does: its log,
@@ -64,7 +64,7 @@ def stray(state: State) -> list[tuple[int, int]]:
     """
     held = {_file(state.path("uplink.log")), _file(state.pin)} - {None}
     pin = os.fsencode(state.pin)
-    found = []
+    found = set()
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
             # In the try as well: hidepid, proc(5), refuses even this for others' processes.
@@ -77,7 +77,7 @@ def stray(state: State) -> list[tuple[int, int]]:
         except OSError:
             continue  # it has ended, or is not ours
         if since and held & {_file(descriptor) for descriptor in descriptors}:
-            found.append((int(entry), since))
+            found.add((int(entry), since))
     return found
 
 

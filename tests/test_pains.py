@@ -368,10 +368,10 @@ def test_a_route_that_somebody_has_removed_inside(world, session, driver):
 
 # What a security module does: refuse a signal from this process to an uplink.
 REFUSING = """
-import errno, signal, sys
+import _signal, errno, sys
 def refuse(*_):
     raise PermissionError(errno.EPERM, "Operation not permitted")
-signal.pidfd_send_signal = refuse
+_signal.pidfd_send_signal = refuse
 del sys.argv[0]
 exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
 """

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import os
 import select
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fakes
 import pytest
+from runtime import until
 
-from netns_shim import errors, invoke, uplink
+from netns_shim import connect, errors, invoke, uplink
 from netns_shim.errors import ShimError
 from netns_shim.process import stop, stray
 from netns_shim.state import State, start_time
@@ -221,7 +223,7 @@ def test_pasta_that_never_gets_ready(
     error = failure(chosen.wait, state)
 
     assert error.message == "the uplink pasta failed: not ready after 0.3 s"
-    assert stray(state) == []
+    assert stray(state) == set()
 
 
 @pytest.mark.parametrize("kind", [Pasta, Slirp4netns])
@@ -303,7 +305,7 @@ def test_slirp4netns_is_started(state: State, bin_dir: Path) -> None:
     pid = chosen.wait(state)
 
     assert pid is not None
-    found, expected = stray(state), [(pid, start_time(pid))]
+    found, expected = stray(state), {(pid, start_time(pid))}
     stop(pid, start_time(pid))
     os.waitpid(pid, 0)
     assert found == expected
@@ -461,3 +463,25 @@ def test_device_that_is_there(only: dict[str, str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(uplink, "TUN", "/dev/null")
 
     uplink.check({}, only)
+
+
+# Told to end, it goes to the background first, as pasta may be about to while it starts.
+FORKING = """
+trap 'sh -c "echo ready; read x" sh "$0" <>"$1" & exit' TERM
+echo ready
+while read x; do :; done <>"$1"
+"""
+
+
+def test_an_uplink_that_has_just_forked(state: State, tmp_path: Path) -> None:
+    """An uplink that is found while it still starts is ended, and so is what it has become."""
+    os.mkfifo(tmp_path / "never")
+    with open(state.path("uplink.log"), "wb") as log:
+        argv = ["sh", "-c", FORKING, state.pin, str(tmp_path / "never")]
+        starting = subprocess.Popen(argv, stdout=log)
+    until(lambda: Path(state.path("uplink.log")).read_text() == "ready\n")
+
+    connect.disconnect(state)
+
+    starting.wait()
+    assert stray(state) == set()
