@@ -11,10 +11,14 @@ from pathlib import Path
 import bench
 import measure
 import report
+import rootlessnetns
 from figures import AT_ONCE, FIGURES
 from stage import BenchmarkError, Stage
 
 ROUNDS, QUICK = 40, 8
+ALL = {**FIGURES, "seed": rootlessnetns.seed}
+# How many containers a figure attaches, besides the one that is kept; the others have one.
+CONTAINERS = {"at-once": max(AT_ONCE), "seed": rootlessnetns.KEPT}
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -32,9 +36,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         action="append",
-        choices=FIGURES,
+        choices=ALL,
         metavar="NAME",
-        help=f"one of the figures; may be repeated: {', '.join(FIGURES)}",
+        help=f"one of the figures; may be repeated: {', '.join(ALL)}",
+    )
+    parser.add_argument(
+        "--seed",
+        type=Path,
+        metavar="PATH",
+        help="the program that benchmarks/seed/build makes; without it there is no figure seed",
     )
     parser.add_argument(
         "--output",
@@ -43,20 +53,27 @@ def arguments() -> argparse.Namespace:
         metavar="DIR",
         help="where table.txt, table.md, figures.json, plot.png and plot.svg go [%(default)s]",
     )
-    return parser.parse_args()
+    given = parser.parse_args()
+    given.only = given.only or [name for name in ALL if name != "seed" or given.seed]
+    if "seed" in given.only and not given.seed:
+        parser.exit(2, "benchmarks/run: the figure seed needs --seed PATH\n")
+    if given.seed and not given.seed.is_file():
+        parser.exit(2, f"benchmarks/run: --seed: {given.seed}: no such file\n")
+    return given
 
 
 def main() -> int:
     """Measure, print the table, write the files; 1 where something does not work."""
     given = arguments()
-    names = given.only or list(FIGURES)
     rows: list[measure.Row] = []
     try:
-        with Stage(1 + (max(AT_ONCE) if "at-once" in names else 1)) as stage:
-            for name in names:
+        with Stage(1 + max(CONTAINERS.get(name, 1) for name in given.only)) as stage:
+            if given.seed:
+                rootlessnetns.provide(stage, given.seed)
+            for name in given.only:
                 if sys.stderr.isatty():
-                    print(f"{name}: {(FIGURES[name].__doc__ or '').strip()}", file=sys.stderr)
-                rows += FIGURES[name](stage, QUICK if given.quick else max(1, given.rounds))
+                    print(f"{name}: {(ALL[name].__doc__ or '').strip()}", file=sys.stderr)
+                rows += ALL[name](stage, QUICK if given.quick else max(1, given.rounds))
     except (BenchmarkError, bench.BenchError) as error:
         print(f"benchmarks/run: {error}", file=sys.stderr)
         return 1

@@ -42,16 +42,16 @@ def call(stage: Stage, verb: str, conf: Json, number: int = 0, **more: Any) -> l
 
 
 @contextmanager
-def warmed(stage: Stage, conf: Json) -> Iterator[None]:
+def warmed(stage: Stage, conf: Json, number: int = 0, **more: Any) -> Iterator[None]:
     """Keep a container attached, so that what all share is there and nobody is the first or last.
 
     What is measured has the other containers.
     """
-    stage.outside.run(call(stage, "ADD", conf))
+    stage.outside.run(call(stage, "ADD", conf, number, **more))
     try:
         yield
     finally:
-        stage.outside.run(call(stage, "DEL", conf))
+        stage.outside.run(call(stage, "DEL", conf, number, **more))
 
 
 def warm(stage: Stage, rounds: int) -> list[Row]:

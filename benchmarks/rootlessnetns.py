@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figure `seed`: the shim beside rootlessnetns, the Go code that Podman has for the same."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import runtime
+from figures import VERBS, Json, plain, plugin_path, shim, warmed
+from measure import Row, Turn, ratio, rounds_of, times
+from stage import PLUGIN, TOOLS, Stage
+
+PROGRAM = f"{TOOLS}/seed"
+# How many at once, and the part of the rounds that they have.
+MANY = {1: 1, 4: 2, 16: 4}
+# The container that keeps the namespace of the seed, as 0 keeps that of the shim.
+KEPT = max(MANY) + 1
+GOALS = {
+    ("bridge", 1, "ADD"): 1.3,
+    ("bridge", 1, "DEL"): 1.3,
+    ("bridge", 16, "ADD"): 0.8,
+    ("bridge", 16, "DEL"): 0.65,
+}
+
+
+def provide(stage: Stage, program: Path) -> None:
+    """Put what benchmarks/seed/build has made into the machine."""
+    inside = stage.world.path(PROGRAM)
+    shutil.copy(program, inside)
+    inside.chmod(0o755)
+
+
+def seed(stage: Stage, rounds: int) -> list[Row]:
+    """The shim and Podman's own code, around a do-nothing plugin and Debian's bridge."""
+    plugins = {
+        "nothing": ({"type": "nothing"}, {"type": "nothing"}),
+        "bridge": (
+            runtime.bridge("10.89.0.0/16", name="beside0"),
+            runtime.bridge("10.90.0.0/16", name="seed0"),
+        ),
+    }
+    rows, details = [], []
+    for name, (ours, theirs) in plugins.items():
+        wrapped, alone = shim(f"{name}-shim", delegate=ours), plain(f"{name}-seed", theirs)
+        argv = [PROGRAM, stage.state_dir("seed"), plugin_path(name)]
+        with warmed(stage, wrapped), warmed(stage, alone, KEPT, argv=argv):
+            for many, part in MANY.items():
+                turns = [
+                    _turn(stage, name, many, "shim", wrapped, [PLUGIN]),
+                    _turn(stage, name, many, "seed", alone, argv),
+                ]
+                found = rounds_of(max(3, rounds // part), turns)
+                for verb in VERBS:
+                    a, b = (f"{name}, {many} × {verb}, {who}" for who in ("shim", "seed"))
+                    what = f"{name}, {many} × {verb} at once, shim / seed"
+                    goal = GOALS.get((name, many, verb))
+                    rows.append(ratio("seed", what, found, lambda v, a=a, b=b: v[a] / v[b], goal))
+                details += times("seed", found)
+    return rows + details
+
+
+def _turn(stage: Stage, name: str, many: int, who: str, conf: Json, argv: list[str]) -> Turn:
+    """Make a turn of so many ADDs at once, then so many DELs."""
+
+    def both() -> dict[str, Any]:
+        return {
+            f"{name}, {many} × {verb}, {who}": stage.outside.run(
+                *([stage.step(verb, conf, n, argv=argv)] for n in range(1, many + 1))
+            )[0]
+            for verb in VERBS
+        }
+
+    return both
