@@ -107,6 +107,21 @@ def test_what_is_compiled_is_used(tmp_path: Path, cache: Path) -> None:
     assert json.loads(run(path, CNI_COMMAND="VERSION").stdout)["supportedVersions"]
 
 
+@pytest.mark.parametrize("make", [lambda p: p.mkdir(mode=0o700), lambda p: p.symlink_to("/tmp")])
+def test_a_cache_of_others_is_not_used(tmp_path: Path, cache: Path, capsys, make) -> None:
+    """Where others could write the file of compiled modules, the launcher does without one."""
+    cache.parent.mkdir()
+    make(cache)
+    if not cache.is_symlink():
+        cache.chmod(0o770)
+
+    path = put(tmp_path)
+
+    assert "others can write into it" in capsys.readouterr().err
+    assert str(cache) not in path.read_text()
+    assert run(path, CNI_COMMAND="VERSION").returncode == 0
+
+
 def test_environment_changes_nothing(tmp_path: Path) -> None:
     """Variables of the caller do not change what is imported."""
     (tmp_path / "json.py").write_text("raise SystemExit(77)")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import compileall
 import contextlib
+import errno
 import importlib.util
 import os
 import stat
@@ -61,27 +62,33 @@ def install(directory: str, name: str, *, force: bool) -> str:
     if not force and os.path.lexists(path) and not is_launcher(path):
         raise ShimError(IO_FAILURE, f"{path} is something else", "use --force to replace it")
     os.makedirs(directory, exist_ok=True)
-    compiled = compiling.path_for(path, os.environ)
-    text = launcher(compiled)
+    text = launcher(_compile_for(path))
     # Users whose plugin this is may not be able to write the compiled modules themselves.
     compileall.compile_dir(PACKAGE, quiet=2)
     _write(path, os.fsencode(text), 0o755)
-    if compiled:
-        _make_faster(compiled)
     return path
 
 
-def _make_faster(compiled: str) -> None:
-    """Write the compiled modules, or say why that cannot be."""
+def _compile_for(path: str) -> str:
+    """Write the file of compiled modules for a launcher; give its path, "" where it cannot be."""
+    compiled = compiling.path_for(path, os.environ)
     place = os.path.dirname(compiled)
+    if not place:
+        return ""
     try:
         os.makedirs(os.path.dirname(place), exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.mkdir(place)
             os.chmod(place, 0o755)
+        info = os.lstat(place)
+        # Whoever can write into it can have the plugin run what he likes.
+        if info.st_uid != os.geteuid() or info.st_mode & 0o022 or not stat.S_ISDIR(info.st_mode):
+            raise PermissionError(errno.EPERM, "others can write into it", place)
         _write(compiled, compiling.pack(), 0o644)
     except OSError as error:
         warn(f"the plugin takes a tenth longer to start than it could: {error}")
+        return ""
+    return compiled
 
 
 def _write(path: str, content: bytes, mode: int) -> None:
