@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NoReturn
 
 import bench
@@ -74,12 +73,14 @@ def one_call() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.fixture(autouse=True)
-def no_cache_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `install` writes besides the plugin stays in the test."""
-    cache = f"{tmp_path}-cache"
-    monkeypatch.setattr(directories, "CACHE", cache)
-    monkeypatch.setenv("XDG_CACHE_HOME", cache)
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_the_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have what `install` writes besides the plugin among the files of the tests."""
+    place = str(tmp_path_factory.mktemp("cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(directories, "CACHE", place)
+        patch.setenv("XDG_CACHE_HOME", place)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,12 @@ from netns_shim.errors import ShimError
 from netns_shim.main import main
 
 
-@pytest.fixture
-def cache() -> Path:
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where what is compiled goes; nothing is there yet."""
+    place = f"{tmp_path}-cache"
+    monkeypatch.setattr(directories, "CACHE", place)
+    monkeypatch.setenv("XDG_CACHE_HOME", place)
     return Path(directories.cache(os.environ))
 
 
