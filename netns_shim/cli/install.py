@@ -98,6 +98,8 @@ def _write(path: str, content: bytes, mode: int) -> None:
         with open(fd, "wb") as file:
             os.fchmod(fd, mode)
             file.write(content)
+            file.flush()
+            os.fsync(fd)  # half a file would be in the way of every call
         os.rename(temporary, path)
     except BaseException:
         os.unlink(temporary)
