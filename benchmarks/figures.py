@@ -11,11 +11,12 @@ import bench
 import runtime
 from counts import memory, resident, work
 from measure import Row, Turn, ratio, rounds_of, times
-from stage import PLUGIN, ByHand, Stage
+from stage import PLUGIN, ByHand, Runner, Stage
 
 Json = dict[str, Any]
 
 NOTHING = f"{bench.World.plugin_dir}/nothing"
+VERBS = ("ADD", "DEL")
 AT_ONCE = (1, 4, 16, 64)
 LIVE = (1, 100, 1000, 5000)
 PUBLISHED = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
@@ -188,32 +189,43 @@ def chain_of_four(stage: Stage, rounds: int) -> list[Row]:
     ]
 
 
+def crowd(
+    stage: Stage,
+    runner: Runner,
+    many: int,
+    who: str,
+    conf: Json,
+    argv: list[str],
+    before: str = "",
+) -> Turn:
+    """Make a turn of so many ADDs at once, then so many DELs; `before` is what is said first."""
+
+    def both() -> dict[str, Any]:
+        return {
+            f"{before}{many} × {verb}, {who}": runner.run(
+                *([stage.step(verb, conf, n, argv=argv)] for n in range(1, many + 1))
+            )[0]
+            for verb in VERBS
+        }
+
+    return both
+
+
 def at_once(stage: Stage, rounds: int) -> list[Row]:
     """So many ADDs at once, then so many DELs, through the shim and directly."""
     wrapped = shim("crowd", delegate=runtime.bridge("10.86.0.0/16", name="crowd0"))
     alone = plain("throng", runtime.bridge("10.87.0.0/16", name="throng0"))
     rows, details = [], []
 
-    def turn(kind: str, many: int) -> Turn:
-        runner, conf, path = {
-            "shim": (stage.outside, wrapped, PLUGIN),
-            "directly": (stage.inside, alone, plugin_path("bridge")),
-        }[kind]
-
-        def both() -> dict[str, Any]:
-            return {
-                f"{many} × {verb}, {kind}": runner.run(
-                    *([stage.step(verb, conf, n, argv=[path])] for n in range(1, many + 1))
-                )[0]
-                for verb in ("ADD", "DEL")
-            }
-
-        return both
-
+    path = plugin_path("bridge")
     with warmed(stage, wrapped):
         for many in AT_ONCE:
             count = max(3, rounds // (2 if many < 10 else many // 3))
-            found = rounds_of(count, [turn("shim", many), turn("directly", many)])
+            turns = [
+                crowd(stage, stage.outside, many, "shim", wrapped, [PLUGIN]),
+                crowd(stage, stage.inside, many, "directly", alone, [path]),
+            ]
+            found = rounds_of(count, turns)
             for verb, goal in (("ADD", 1.6), ("DEL", 1.25)):
                 a, b = (f"{many} × {verb}, {kind}" for kind in ("shim", "directly"))
                 what = f"{many} × {verb} at once, through the shim / directly"
@@ -254,8 +266,6 @@ def cold(stage: Stage, rounds: int) -> list[Row]:
         *times("cold", found),
     ]
 
-
-VERBS = ("ADD", "DEL")
 
 # Writes references like the one that is there, for containers that are not.
 POPULATE = """

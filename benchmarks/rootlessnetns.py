@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import runtime
-from figures import VERBS, Json, plain, plugin_path, shim, warmed
-from measure import Row, Turn, ratio, rounds_of, times
+from figures import VERBS, crowd, plain, plugin_path, shim, warmed
+from measure import Row, ratio, rounds_of, times
 from stage import PLUGIN, TOOLS, Stage
 
 PROGRAM = f"{TOOLS}/seed"
@@ -48,8 +47,8 @@ def seed(stage: Stage, rounds: int) -> list[Row]:
         with warmed(stage, wrapped), warmed(stage, alone, KEPT, argv=argv):
             for many, part in MANY.items():
                 turns = [
-                    _turn(stage, name, many, "shim", wrapped, [PLUGIN]),
-                    _turn(stage, name, many, "seed", alone, argv),
+                    crowd(stage, stage.outside, many, "shim", wrapped, [PLUGIN], f"{name}, "),
+                    crowd(stage, stage.outside, many, "seed", alone, argv, f"{name}, "),
                 ]
                 found = rounds_of(max(3, rounds // part), turns)
                 for verb in VERBS:
@@ -59,17 +58,3 @@ def seed(stage: Stage, rounds: int) -> list[Row]:
                     rows.append(ratio("seed", what, found, lambda v, a=a, b=b: v[a] / v[b], goal))
                 details += times("seed", found)
     return rows + details
-
-
-def _turn(stage: Stage, name: str, many: int, who: str, conf: Json, argv: list[str]) -> Turn:
-    """Make a turn of so many ADDs at once, then so many DELs."""
-
-    def both() -> dict[str, Any]:
-        return {
-            f"{name}, {many} × {verb}, {who}": stage.outside.run(
-                *([stage.step(verb, conf, n, argv=argv)] for n in range(1, many + 1))
-            )[0]
-            for verb in VERBS
-        }
-
-    return both
