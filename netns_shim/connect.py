@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 
-from . import encoding, host, netns, process, resolvconf, scope, tap, uplink
+from . import host, netns, process, resolvconf, scope, tap, uplink
 from .errors import ShimError, warn
-from .state import outer_uid, remove_special, start_time, write_atomically
+from .state import outer_uid, remove_special, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,12 +58,7 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
         "host": host.look(addresses) if chosen.driver == "pasta" else host.look_at_names(),
     }
     write_resolv_conf(state, record)
-    write_record(state, record)
-
-
-def write_record(state: State, record: Json) -> None:
-    """Write uplink.json."""
-    write_atomically(state.path("uplink.json"), encoding.pretty(record) + "\n")
+    state.write_uplink(record)
 
 
 def write_resolv_conf(state: State, record: Json) -> bool:

@@ -14,21 +14,21 @@ from __future__ import annotations
 import fcntl
 import os
 
-from . import decoding, encoding, interrupt, netns, skel, state
+from . import decoding, encoding, interrupt, netns, skel, state, turn
 from .errors import CANNOT_ENTER, ShimError, warn
 from .libc import CLONE_NEWNS, CLONE_NEWUSER, setns
 from .state import start_time
-from .turn import Turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .turn import Turn
+
     Json = dict[str, Any]
 
 # The lowest number of the descriptor that a command inherits: none that a shell uses.
 INHERITED = 100
-LOCK_SECONDS = 60
 AGAIN = "another one holds it now"
 CHANGED = (
     "the ranges in /etc/subuid or /etc/subgid are not those of the user namespace that is in use: "
@@ -285,7 +285,7 @@ def _path(base: str) -> str:
 def _locked(base: str) -> Turn:
     what = "the user namespace is being made or ended by another process"
     who = "what makes or ends it"
-    return Turn(f"{_path(base)}.lock", LOCK_SECONDS, who, what=what, stays=False)
+    return turn.making(f"{_path(base)}.lock", who, what)
 
 
 def _open(base: str, flags: int = 0) -> int:

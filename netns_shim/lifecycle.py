@@ -11,10 +11,9 @@ import errno
 import fcntl
 import os
 
-from . import connect, host, interrupt, mounts, netns, process, uplink
+from . import connect, host, interrupt, mounts, netns, process, turn, uplink
 from .errors import CANNOT_ENTER, INVALID_ENVIRONMENT, UPLINK_FAILED, ShimError, warn
 from .state import HOLDER, is_alive, is_private, make_below, make_private, remove_special
-from .turn import Turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,12 +21,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .state import State
+    from .turn import Turn
 
     Json = dict[str, Any]
 
 # What the policies of Fedora and its kin let iptables lock and write.
 SELINUX_LABEL = b"system_u:object_r:iptables_var_run_t:s0\0"
-LOCK_SECONDS = 60
 REFRESH = "`netns-shim refresh` renews it"
 
 
@@ -148,7 +147,7 @@ def _follow_name_servers(state: State, record: Json) -> None:
             f"{still if record.get('driver') == 'pasta' else ''}"
         )
     record["host"] |= host.look_at_names()
-    connect.write_record(state, record)
+    state.write_uplink(record)
 
 
 def refresh(state: State, environ: Mapping[str, str]) -> None:
@@ -220,7 +219,7 @@ def _locked(state: State) -> Turn:
     make_private(state.base)
     what = f"the shared netns {state.name!r} is being made or removed by another process"
     who = "what makes, mends or removes it"
-    return Turn(state.lock, LOCK_SECONDS, who, what=what, stays=False)
+    return turn.making(state.lock, who, what)
 
 
 def refuse_if_elsewhere(state: State) -> None:

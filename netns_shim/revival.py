@@ -9,7 +9,6 @@ found: so a new holder is put into the old ones, and nobody notices.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +100,7 @@ def move_records(base: str, before: Json, record: Json) -> None:
         if is_revived or not (uplink.get("pid") and state.is_alive(uplink)):
             for key in ("mountNamespace", "userNamespace"):
                 uplink[key] = record[key]
-            state.write_atomically(where.path("uplink.json"), json.dumps(uplink, indent=2) + "\n")
+            where.write_uplink(uplink)
 
 
 def pin_again(base: str, record: Json) -> None:

@@ -15,7 +15,7 @@ import os
 import stat
 import time
 
-from . import decoding
+from . import decoding, encoding
 from .errors import IO_FAILURE, ShimError, warn
 
 TYPE_CHECKING = False
@@ -89,6 +89,10 @@ class State:
             and 0 < numbers[0] < 1 << 31
         )
         return record if is_sane else {}
+
+    def write_uplink(self, record: Json) -> None:
+        """Write the record of the uplink."""
+        write_atomically(self.path("uplink.json"), encoding.pretty(record) + "\n")
 
     def has_uplink(self, record: Json) -> bool:
         """Tell whether the uplink of a record lives, and is that of the netns that is pinned."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 on_wait: Callable[[str], None] | None = None
 # How often somebody who waits looks again, in seconds: short beside what a plugin takes.
 PAUSE = 0.01
+# How long somebody waits for who makes, mends or removes what all share, in seconds.
+MAKING_SECONDS = 60
 
 
 def take(path: str, who: str) -> int:
@@ -103,6 +105,11 @@ class Turn:
             except FileNotFoundError:
                 pass  # somebody has cleaned up
         os.close(self._fd)
+
+
+def making(path: str, who: str, what: str) -> Turn:
+    """Give the turn of one that makes or removes what all share. Its file goes with the turn."""
+    return Turn(path, MAKING_SECONDS, who, what=what, stays=False)
 
 
 class Beside:
