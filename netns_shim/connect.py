@@ -37,6 +37,13 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
                 netlink.configure_ipv6(state.pin, *chosen.ipv6)
             except ShimError as error:
                 warn(f"the shared netns has no IPv6: {error.details}")
+        if chosen.sends_bare_segments:
+            from . import nft  # which a newer pasta does without
+
+            try:
+                nft.drop_bare_segments(state.pin)
+            except ShimError as error:
+                warn(f"TCP connections may hang: {chosen.path} is old, and {error.details}")
         interface, addresses = tap.uplink_interface(state.pin)
     # Only the forwarders of a family that the netns has can be reached.
     families = {":" in address for address in addresses}

@@ -37,6 +37,7 @@ class Nothing:
     driver = "none"
     forwarders: tuple[str, ...] = ()
     host_addresses: tuple[str, ...] = ()
+    sends_bare_segments = False
 
     def start(self, state: State) -> None:
         """Start nothing."""
@@ -47,6 +48,7 @@ class Pasta:
 
     driver = "pasta"
     ipv6 = ()
+    sends_bare_segments = False  # see `nft`
 
     def __init__(self, path: str, options: list[str]) -> None:
         """Refuse options by which it would not be ours to start and to end."""
@@ -105,6 +107,7 @@ class Pasta:
         if status == 1 and self.maps_guest and "unrecognized option '--map-guest" in _log(state):
             # Releases before August 2024 do not know the option.
             self.maps_guest, self.host_addresses = False, ()
+            self.sends_bare_segments = True
             os.truncate(state.path("uplink.log"), 0)
             self.start(state)
             return self.wait(state)
@@ -128,6 +131,7 @@ class Slirp4netns:
     driver = "slirp4netns"
     ipv6: tuple[str, ...] = ()
     host_addresses: tuple[str, ...] = ()
+    sends_bare_segments = False
 
     def __init__(self, path: str, options: list[str]) -> None:
         """Derive the address of its name server, the third of its network."""

@@ -27,7 +27,7 @@ from typing import Self
 from userids import UserIds
 
 PAGE = "198.51.100.1"  # next door: in the subnet of the machine
-PAGE_BEYOND = "203.0.113.7"  # to be reached over the default route only
+PAGE_BEYOND = "203.0.113.7"  # a few ms away, to be reached over the default route only
 PAGE6 = "2001:db8:100::1"
 NAME = "www.example.test"  # PAGE_BEYOND and PAGE6
 HOST, HOST6 = "198.51.100.2", "2001:db8:100::2"  # the machine itself

@@ -64,6 +64,7 @@ LAYERS = (
     "resolvconf",
     "visit",
     "tap",
+    "nft",
     "netlink",
     "process",
     "mounts",
@@ -131,7 +132,7 @@ LAYERS = (
 COLD = {
     *("validity", "schema", "resolvconf", "netlink", "process", "uplink", "lifecycle", "create"),
     *("addresses", "rules"),
-    *("connect", "mounts", "visit", "tap"),
+    *("connect", "mounts", "visit", "tap", "nft"),
     *("holder", "locking", "revival", "scope", "subids", "userns"),
     *("positions", "validation", "wrapping", "ending"),
     *("fields", "netavark", "mapping", "dialogue", "conflist", "network", "driver"),

@@ -399,6 +399,67 @@ def test_an_uplink_that_must_not_be_ended(world, session, runtime):
     assert world.leftovers() == []
 
 
+def test_segments_without_acknowledgement(session, runtime):
+    """Every page of far away comes behind NAT, also by a pasta that sends what is no TCP."""
+    is_old = "--map-guest-addr" not in session.run(["pasta", "--help"]).stdout
+    rules = [PLUGIN, "run", "--", "nft", "list", "ruleset"]
+    with session.container() as container:
+        runtime.add("c", container)
+
+        assert all(page(container, bench.PAGE_BEYOND) for _ in range(5))
+
+        found = re.search(r"counter packets (\d+) .* drop comment", session.run(rules).stdout)
+        assert bool(found and int(found[1])) == is_old
+        # What another start of the uplink finds, it does not add to.
+        session.run([PLUGIN, "refresh"], check=True)
+        assert page(container, bench.PAGE_BEYOND)
+        assert session.run(rules).stdout.count("drop comment") == is_old
+        runtime.delete("c", container)
+
+
+# A pasta of before August 2024, whichever is installed.
+OLD_PASTA = """#!/bin/sh
+case " $* " in
+*" --map-guest-addr "*) echo "pasta: unrecognized option '--map-guest-addr'" >&2; exit 1 ;;
+esac
+exec /usr/bin/pasta "$@"
+"""
+
+# What a kernel without nftables says, where plugins use the other iptables.
+WITHOUT_NFTABLES = """
+import _socket, errno, os, sys
+real = _socket.socket
+def refuse(family=-1, kind=-1, protocol=-1, *more):
+    if (family, protocol) == (_socket.AF_NETLINK, 12):
+        raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
+    return real(family, kind, protocol, *more)
+_socket.socket = refuse
+del sys.argv[0]
+exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
+"""
+
+
+def test_an_old_pasta_without_nftables(world, session, runtime):
+    """Where its segments cannot be dropped it is said what will happen, and what the remedy is."""
+    program, old = (f"{world.env['HOME']}/{name}" for name in ("without-nftables", "old/pasta"))
+    session.path(program).write_text(WITHOUT_NFTABLES)
+    session.run(["mkdir", os.path.dirname(old)], check=True)
+    session.path(old).write_text(OLD_PASTA)
+    session.path(old).chmod(0o755)
+    with session.container() as container:
+        env = runtime.environment("ADD", "c", container.netns)
+        conf = {**runtime.conf, "uplink": {"driver": "pasta", "path": old}}
+
+        argv = [kills.interpreter(world), "-IS", program, PLUGIN]
+        done = session.run(argv, env=env, input=json.dumps(conf))
+
+        assert done.returncode == 0, done.stdout
+        (line,) = done.stderr.splitlines()
+        assert re.search(r"TCP connections .* hang: .*old/pasta .*Protocol not supported", line)
+        assert page(container, bench.PAGE)
+        runtime.delete("c", container)
+
+
 SERVER = (
     "import socket; s = socket.create_server(('', 80)); print(flush=True)\n"
     "while True:\n"

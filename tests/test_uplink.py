@@ -168,6 +168,7 @@ def test_pasta_is_started(state: State, bin_dir: Path) -> None:
     assert call == {"argv": chosen.command(state)[1:], "cwd": "/", "leads": True}
     assert pid is not None
     assert start_time(pid) > 0
+    assert not chosen.sends_bare_segments
     assert not os.path.exists(state.path("uplink.pid"))
 
 
@@ -183,6 +184,7 @@ def test_old_pasta_is_started_without_the_new_option(state: State, bin_dir: Path
     assert first == [*second, "--map-guest-addr", "169.254.1.2"]
     assert pid is not None
     assert chosen.host_addresses == ()
+    assert chosen.sends_bare_segments
     assert "unrecognized" not in Path(state.path("uplink.log")).read_text()
 
 

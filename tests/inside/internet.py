@@ -3,19 +3,30 @@
 
 Says `ready` when all sockets are bound and ends when its standard input does, that is with the
 process that started it. Nothing here resolves a name: http.server would, and wait for seconds.
+
+One page is not next door but in a netns of its own, and every packet to it and back takes time.
+Where all answers are there before anybody can wait for them, nothing is seen of what an uplink
+does while it waits. (The kernel's own way is netem, which few kernels of virtual machines have.)
 """
 
+import ctypes
+import fcntl
 import ipaddress
+import os
+import select
 import socket
 import socketserver
 import struct
+import subprocess
 import sys
 import threading
+import time
+from collections import deque
 
-PAGES = ("198.51.100.1", "203.0.113.7", "2001:db8:100::1")
+PAGE, PAGE_BEYOND, PAGE6 = "198.51.100.1", "203.0.113.7", "2001:db8:100::1"
 NAME_SERVER = "198.51.100.1"
 A, AAAA = 1, 28
-ZONE = {("www.example.test", A): PAGES[1], ("www.example.test", AAAA): PAGES[2]}
+ZONE = {("www.example.test", A): PAGE_BEYOND, ("www.example.test", AAAA): PAGE6}
 NAMES = {name for name, _ in ZONE}
 
 
@@ -67,8 +78,48 @@ class Name(socketserver.DatagramRequestHandler):
         self.wfile.write(query[:2] + head + question + answer)
 
 
-servers = [(Web6 if ":" in page else Web)((page, 80), Page) for page in PAGES]
+DELAY = 0.002  # s, one way
+CLONE_NEWNET = 0x40000000
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
+
+
+def tun(commands):
+    """Make the device `way` in this thread's netns, and set it up with commands of ip(8)."""
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", b"way", IFF_TUN | IFF_NO_PI))
+    subprocess.run(["ip", "-batch", "-"], input=commands, text=True, check=True)
+    return fd
+
+
+def carry(one, other):
+    """Write what is read from each of two devices to the other, `DELAY` later."""
+    to = {one: other, other: one}
+    queue = deque()
+    while True:
+        wait = max(queue[0][0] - time.monotonic(), 0) if queue else None
+        for end in select.select([one, other], [], [], wait)[0]:
+            queue.append((time.monotonic() + DELAY, to[end], os.read(end, 1 << 16)))
+        while queue and queue[0][0] <= time.monotonic():
+            _, end, packet = queue.popleft()
+            os.write(end, packet)
+
+
+def far_away():
+    """Bind the page beyond in a new netns, and lead there. Only this thread is taken into it."""
+    here = tun(f"link set way up\nroute add {PAGE_BEYOND} dev way\n")
+    if ctypes.CDLL(None).unshare(CLONE_NEWNET):
+        raise OSError("no network namespace for the page beyond")
+    commands = f"link set lo up\naddress add {PAGE_BEYOND} dev lo\n"
+    there = tun(commands + "link set way up\nroute add default dev way\n")
+    threading.Thread(target=carry, args=(here, there), daemon=True).start()
+    servers.append(Web((PAGE_BEYOND, 80), Page))
+
+
+servers = [Web((PAGE, 80), Page), Web6((PAGE6, 80), Page)]
 servers.append(socketserver.ThreadingUDPServer((NAME_SERVER, 53), Name))
+traveller = threading.Thread(target=far_away)
+traveller.start()
+traveller.join()
 for server in servers:
     threading.Thread(target=server.serve_forever, daemon=True).start()
 print("ready", flush=True)

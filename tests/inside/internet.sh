@@ -4,10 +4,10 @@
 
 echo 0 >/proc/sys/net/ipv6/conf/all/accept_dad
 echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
+echo 1 >/proc/sys/net/ipv4/ip_forward
 
 ip -batch - <<EOF
 link set lo up
-address add 203.0.113.7/32 dev lo
 link add eth0 type veth peer name eth0 netns $1
 address add 198.51.100.1/24 dev eth0
 address add 2001:db8:100::1/64 dev eth0 nodad

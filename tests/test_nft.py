@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rule that a shared netns needs with an old pasta, as nft(8) reads it."""
+
+from __future__ import annotations
+
+import pytest
+
+from netns_shim import nft
+from netns_shim.errors import UPLINK_FAILED, ShimError
+
+RULESET = """
+table ip other {
+    chain c {{ }}
+}}
+table inet netns-shim {{
+    chain prerouting {{
+        type filter hook prerouting priority raw
+        tcp flags & (syn | rst | ack) == 0 counter drop comment "{comment}"
+    }}
+}}
+"""
+
+
+def test_rule(session):
+    """It is what is meant, is there once however often it is asked for, and touches no other."""
+    with session.container() as container, session.container() as expected:
+        ruleset = RULESET.format(comment=nft.COMMENT[:-1].decode())
+        expected.run(["nft", "-f", "-"], input=ruleset, check=True)
+        container.run(["nft", "add table ip other; add chain ip other c"], check=True)
+        nft.drop_bare_segments(container.netns)
+        nft.drop_bare_segments(container.netns)
+
+        show = ["nft", "list", "ruleset"]
+        found, wanted = (c.run(show, check=True).stdout for c in (container, expected))
+    assert found == wanted
+
+
+def test_the_kernel_refuses(session, monkeypatch):
+    """What the kernel does not take is an error with its reason, and nothing is left of it."""
+    monkeypatch.setattr(nft, "CHAIN", b"x" * 300 + b"\0")  # longer than a name can be
+    with session.container() as container:
+        with pytest.raises(ShimError) as caught:
+            nft.drop_bare_segments(container.netns)
+        assert container.run(["nft", "list", "ruleset"], check=True).stdout == ""
+    assert caught.value.code == UPLINK_FAILED
+    assert "no rule of nftables can be made: " in caught.value.details
+
+
+def test_no_netns(tmp_path):
+    """What is no netns is an error with its path."""
+    with pytest.raises(ShimError, match=str(tmp_path)) as caught:
+        nft.drop_bare_segments(str(tmp_path))
+    assert caught.value.code == UPLINK_FAILED
