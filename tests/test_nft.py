@@ -8,25 +8,23 @@ import pytest
 from netns_shim import nft
 from netns_shim.errors import UPLINK_FAILED, ShimError
 
-RULESET = """
-table ip other {
-    chain c {{ }}
-}}
-table inet netns-shim {{
-    chain prerouting {{
+OTHER = "table ip other { chain c { }; }\n"
+RULES = """
+table inet netns-shim {
+    chain prerouting {
         type filter hook prerouting priority raw
-        tcp flags & (syn | rst | ack) == 0 counter drop comment "{comment}"
-    }}
-}}
+        tcp flags & (syn | rst | ack) == 0 counter drop comment "%s"
+    }
+}
 """
 
 
 def test_rule(session):
     """It is what is meant, is there once however often it is asked for, and touches no other."""
     with session.container() as container, session.container() as expected:
-        ruleset = RULESET.format(comment=nft.COMMENT[:-1].decode())
-        expected.run(["nft", "-f", "-"], input=ruleset, check=True)
-        container.run(["nft", "add table ip other; add chain ip other c"], check=True)
+        rules = RULES % nft.COMMENT.rstrip(b"\0").decode()
+        expected.run(["nft", "-f", "-"], input=OTHER + rules, check=True)
+        container.run(["nft", "-f", "-"], input=OTHER, check=True)
         nft.drop_bare_segments(container.netns)
         nft.drop_bare_segments(container.netns)
 
