@@ -119,10 +119,14 @@ def take(state: State, name: str) -> Reference:
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         _lock(fd, path)
-        if os.fstat(fd).st_nlink:
+        info = os.fstat(fd)
+        if info.st_nlink and not info.st_size:
             return Reference(path, fd, {}, is_ours=True)
-        # Before it was locked somebody has taken it for a ghost, or for one to be deleted.
         os.close(fd)
+        # Before it was locked another call for the attachment has made it its own.
+        if info.st_nlink:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        # Or somebody has taken it for a ghost, or for one to be deleted.
 
 
 def find(state: State, name: str) -> Reference | None:

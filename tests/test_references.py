@@ -110,6 +110,31 @@ def test_taken_reference_that_was_dropped(state: State, monkeypatch: pytest.Monk
     assert os.listdir("/proc/self/fd") == before
 
 
+def test_taken_reference_that_another_call_has_made_its_own(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two ADDs at once one has the attachment, also where it found what the other had made."""
+    lock = references._lock
+
+    def late(fd: int, path: str) -> None:
+        monkeypatch.setattr(references, "_lock", lock)
+        other = references.find(state, NAME)
+        assert other is not None
+        other.write(ADDING)
+        other.write(LIVE)
+        other.close()
+        lock(fd, path)
+
+    monkeypatch.setattr(references, "_lock", late)
+
+    with pytest.raises(FileExistsError):
+        references.take(state, NAME)
+    found = references.find(state, NAME)
+    assert found is not None
+    assert found.phase == LIVE
+    found.close()
+
+
 def test_taken_reference_of_a_netns_that_goes(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
