@@ -34,10 +34,19 @@ NFPROTO_UNSPEC, NFPROTO_INET = 0, 1
 NFNL_SUBSYS_NFTABLES = 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
 NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE = (NFNL_SUBSYS_NFTABLES << 8 | n for n in (0, 2, 3, 6))
+
+NFTA_TABLE_NAME = 1
+NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_TYPE = 1, 3, 4, 7
+NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY = 1, 2
+NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA = 1, 2, 4, 7
+NFTA_LIST_ELEM, NFTA_EXPR_NAME, NFTA_EXPR_DATA = 1, 1, 2
+NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_VERDICT_CODE = 1, 2, 1
+
 PREROUTING, BEFORE_CONNECTION_TRACKING = 0, -300
-L4PROTO, TRANSPORT_HEADER, EQUAL, DROP = 16, 2, 0, 0
 VERDICT, REGISTER = 0, 1
-FLAGS_OFFSET = 13  # in the TCP header, RFC 9293, section 3.1
+L4PROTO, TRANSPORT_HEADER, EQUAL, DROP = 16, 2, 0, 0
+# Where the flags of a TCP header are, and how many bytes: RFC 9293, section 3.1.
+FLAGS, LENGTH = 13, 1
 SYN, RST, ACK = 0x02, 0x04, 0x10
 
 
@@ -51,16 +60,14 @@ def drop_bare_segments(pin: str) -> None:
 
 
 def _drop_bare_segments() -> None:
-    table = _attribute(1, TABLE)
-    hook = _number(1, PREROUTING) + _number(2, BEFORE_CONNECTION_TRACKING)
-    chain = (table, _attribute(3, CHAIN), _nest(4, hook), _attribute(7, b"filter\0"))
+    table = (_attribute(NFTA_TABLE_NAME, TABLE),)
     batch = (
         (BATCH_BEGIN, 0, ()),
         # One that is not there cannot be removed, so it is made before.
-        (NEWTABLE, NLM_F_CREATE, (table,)),
-        (DELTABLE, 0, (table,)),
-        (NEWTABLE, NLM_F_CREATE, (table,)),
-        (NEWCHAIN, NLM_F_CREATE, chain),
+        (NEWTABLE, NLM_F_CREATE, table),
+        (DELTABLE, 0, table),
+        (NEWTABLE, NLM_F_CREATE, table),
+        (NEWCHAIN, NLM_F_CREATE, _chain()),
         (NEWRULE, NLM_F_CREATE | NLM_F_ACK, _rule()),
         (BATCH_END, 0, ()),
     )
@@ -74,39 +81,52 @@ def _drop_bare_segments() -> None:
         raise ShimError(UPLINK_FAILED, f"no rule of nftables can be made: {os.strerror(-error)}")
 
 
+def _chain() -> Iterable[bytes]:
+    """`type filter hook prerouting priority raw`."""
+    place = _number(NFTA_HOOK_HOOKNUM, PREROUTING)
+    place += _number(NFTA_HOOK_PRIORITY, BEFORE_CONNECTION_TRACKING)
+    return (
+        _attribute(NFTA_CHAIN_TABLE, TABLE),
+        _attribute(NFTA_CHAIN_NAME, CHAIN),
+        _nest(NFTA_CHAIN_HOOK, place),
+        _attribute(NFTA_CHAIN_TYPE, b"filter\0"),
+    )
+
+
 def _rule() -> Iterable[bytes]:
-    """`meta l4proto tcp tcp flags & (syn | rst | ack) == 0 counter drop comment "…"`."""
-    protocol = _number(1, REGISTER) + _number(2, L4PROTO)
-    flags = _number(1, REGISTER) + _number(2, TRANSPORT_HEADER)
-    flags += _number(3, FLAGS_OFFSET) + _number(4, 1)
-    chosen = _number(1, REGISTER) + _number(2, REGISTER) + _number(3, 1)
-    chosen += _nest(4, _attribute(1, bytes([SYN | RST | ACK]))) + _nest(5, _attribute(1, b"\0"))
-    drop = _number(1, VERDICT) + _nest(2, _nest(2, _number(1, DROP)))
+    """`tcp flags & (syn | rst | ack) == 0 counter drop comment "…"`."""
+    drop = _nest(NFTA_DATA_VERDICT, _number(NFTA_VERDICT_CODE, DROP))
     expressions = (
-        _expression(b"meta\0", protocol),
-        _expression(b"cmp\0", _is(socket.IPPROTO_TCP)),
-        _expression(b"payload\0", flags),
-        _expression(b"bitwise\0", chosen),
-        _expression(b"cmp\0", _is(0)),
-        _expression(b"counter\0", b""),
-        _expression(b"immediate\0", drop),
+        _expression(b"meta\0", REGISTER, L4PROTO),
+        _expression(b"cmp\0", REGISTER, EQUAL, _value(socket.IPPROTO_TCP)),
+        _expression(b"payload\0", REGISTER, TRANSPORT_HEADER, FLAGS, LENGTH),
+        _expression(b"bitwise\0", REGISTER, REGISTER, LENGTH, _value(SYN | RST | ACK), _value(0)),
+        _expression(b"cmp\0", REGISTER, EQUAL, _value(0)),
+        _expression(b"counter\0"),
+        _expression(b"immediate\0", VERDICT, drop),
     )
     # Type and length of the comment, as libnftnl writes them.
     comment = bytes([0, len(COMMENT)]) + COMMENT
     return (
-        _attribute(1, TABLE),
-        _attribute(2, CHAIN),
-        _nest(4, b"".join(expressions)),
-        _attribute(7, comment),
+        _attribute(NFTA_RULE_TABLE, TABLE),
+        _attribute(NFTA_RULE_CHAIN, CHAIN),
+        _nest(NFTA_RULE_EXPRESSIONS, b"".join(expressions)),
+        _attribute(NFTA_RULE_USERDATA, comment),
     )
 
 
-def _expression(name: bytes, data: bytes) -> bytes:
-    return _nest(1, _attribute(1, name) + _nest(2, data))
+def _expression(name: bytes, *values: int | bytes) -> bytes:
+    """Build an expression; its attributes are numbered from 1, in the order of the header."""
+    data = b"".join(
+        _number(kind, value) if isinstance(value, int) else _nest(kind, value)
+        for kind, value in enumerate(values, 1)
+    )
+    named = _attribute(NFTA_EXPR_NAME, name) + _nest(NFTA_EXPR_DATA, data)
+    return _nest(NFTA_LIST_ELEM, named)
 
 
-def _is(byte: int) -> bytes:
-    return _number(1, REGISTER) + _number(2, EQUAL) + _nest(3, _attribute(1, bytes([byte])))
+def _value(byte: int) -> bytes:
+    return _attribute(NFTA_DATA_VALUE, bytes([byte]))
 
 
 def _message(kind: int, flags: int, attributes: Iterable[bytes]) -> bytes:
