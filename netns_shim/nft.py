@@ -13,6 +13,7 @@ numbers are those of include/uapi/linux: netlink.h, netfilter.h and netfilter/.
 from __future__ import annotations
 
 import _socket as socket  # see `addresses`
+import errno
 import os
 import struct
 
@@ -27,13 +28,13 @@ TABLE, CHAIN = b"netns-shim\0", b"prerouting\0"
 COMMENT = b"pasta of before April 2024 sends these\0"
 
 NETLINK_NETFILTER = 12
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE = 0x1, 0x4, 0x400
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
 NLMSG_ERROR = 2
 NLA_F_NESTED = 0x8000
 NFPROTO_UNSPEC, NFPROTO_INET = 0, 1
 NFNL_SUBSYS_NFTABLES = 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
-NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE = (NFNL_SUBSYS_NFTABLES << 8 | n for n in (0, 2, 3, 6))
+NEWTABLE, NEWCHAIN, NEWRULE = (NFNL_SUBSYS_NFTABLES << 8 | n for n in (0, 3, 6))
 
 NFTA_TABLE_NAME = 1
 NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_TYPE = 1, 3, 4, 7
@@ -53,7 +54,7 @@ SYN, RST, ACK = 0x02, 0x04, 0x10
 def drop_bare_segments(pin: str) -> None:
     """Have a netns drop TCP segments that have none of SYN, RST and ACK.
 
-    It is a table of its own, which replaces the one of an earlier call. Raises ShimError (code
+    It is a table of its own, which is made whole or not at all, and once. Raises ShimError (code
     102) where the netns cannot be entered or the kernel cannot do it.
     """
     visit(pin, _drop_bare_segments)
@@ -63,10 +64,7 @@ def _drop_bare_segments() -> None:
     table = (_attribute(NFTA_TABLE_NAME, TABLE),)
     batch = (
         (BATCH_BEGIN, 0, ()),
-        # One that is not there cannot be removed, so it is made before.
-        (NEWTABLE, NLM_F_CREATE, table),
-        (DELTABLE, 0, table),
-        (NEWTABLE, NLM_F_CREATE, table),
+        (NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, table),
         (NEWCHAIN, NLM_F_CREATE, _chain()),
         (NEWRULE, NLM_F_CREATE | NLM_F_ACK, _rule()),
         (BATCH_END, 0, ()),
@@ -77,7 +75,7 @@ def _drop_bare_segments() -> None:
     answer = kernel.recv(1 << 16)
     kernel.close()
     kind, error = struct.unpack_from("=4xH10xi", answer)
-    if kind != NLMSG_ERROR or error:
+    if kind != NLMSG_ERROR or error not in (0, -errno.EEXIST):
         raise ShimError(UPLINK_FAILED, f"no rule of nftables can be made: {os.strerror(-error)}")
 
 
