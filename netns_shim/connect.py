@@ -8,6 +8,7 @@ import os
 from . import host, netns, process, resolvconf, scope, tap, uplink
 from .errors import ShimError, warn
 from .state import outer_uid, remove_special, start_time
+from .visit import visit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,14 +38,11 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
                 netlink.configure_ipv6(state.pin, *chosen.ipv6)
             except ShimError as error:
                 warn(f"the shared netns has no IPv6: {error.details}")
-        if chosen.sends_bare_segments:
-            from . import nft  # which a newer pasta does without
-
-            try:
-                nft.drop_bare_segments(state.pin)
-            except ShimError as error:
-                warn(f"TCP connections may hang: {chosen.path} is old, and {error.details}")
-        interface, addresses = tap.uplink_interface(state.pin)
+        interface, addresses, refusal = visit(state.pin, lambda: _settle(chosen))
+        if refusal:
+            warn(
+                f"TCP connections may hang: {chosen.path} is old, and nftables refused: {refusal}"
+            )
     # Only the forwarders of a family that the netns has can be reached.
     families = {":" in address for address in addresses}
     record = {
@@ -66,6 +64,19 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
     }
     write_resolv_conf(state, record)
     state.write_uplink(record)
+
+
+def _settle(chosen: Uplink) -> tuple[str, list[str], str]:
+    """Do inside what an uplink needs; give its interface, its addresses and what was refused."""
+    refusal = ""
+    if chosen.sends_bare_segments:
+        from . import nft  # which a newer pasta does without
+
+        try:
+            nft.drop_bare_segments()
+        except OSError as error:
+            refusal = error.strerror or str(error)
+    return (*tap.uplink_interface(), refusal)
 
 
 def write_resolv_conf(state: State, record: Json) -> bool:

@@ -17,9 +17,6 @@ import errno
 import os
 import struct
 
-from .errors import UPLINK_FAILED, ShimError
-from .visit import visit
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,16 +48,12 @@ FLAGS, LENGTH = 13, 1
 SYN, RST, ACK = 0x02, 0x04, 0x10
 
 
-def drop_bare_segments(pin: str) -> None:
-    """Have a netns drop TCP segments that have none of SYN, RST and ACK.
+def drop_bare_segments() -> None:
+    """Have the netns of this process drop TCP segments that have none of SYN, RST and ACK.
 
-    It is a table of its own, which is made whole or not at all, and once. Raises ShimError (code
-    102) where the netns cannot be entered or the kernel cannot do it.
+    It is a table of its own, which is made whole or not at all, and once. Raises OSError where
+    the kernel has no nftables, or refuses it.
     """
-    visit(pin, _drop_bare_segments)
-
-
-def _drop_bare_segments() -> None:
     table = (_attribute(NFTA_TABLE_NAME, TABLE),)
     batch = (
         (BATCH_BEGIN, 0, ()),
@@ -76,7 +69,7 @@ def _drop_bare_segments() -> None:
     kernel.close()
     kind, error = struct.unpack_from("=4xH10xi", answer)
     if kind != NLMSG_ERROR or error not in (0, -errno.EEXIST):
-        raise ShimError(UPLINK_FAILED, f"no rule of nftables can be made: {os.strerror(-error)}")
+        raise OSError(-error, os.strerror(-error))
 
 
 def _chain() -> Iterable[bytes]:

@@ -12,7 +12,6 @@ import struct
 
 from .addresses import is_reachable
 from .errors import UPLINK_FAILED, ShimError
-from .visit import visit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,24 +28,17 @@ NLA_TYPE_MASK = 0x3FFF
 HEADER, LINK, ADDRESS, ATTRIBUTE = "=IHHII", "=BxHiII", "=BBBBI", "=HH"
 
 
-def uplink_interface(pin: str) -> tuple[str, list[str]]:
-    """Give the name and the addresses of the tap device by which a netns reaches the outside.
+def uplink_interface() -> tuple[str, list[str]]:
+    """Give name and addresses of the tap device by which this process's netns reaches the outside.
 
     Multicast and IPv6 link-local addresses are left out. After a restart of the uplink bridges
     are there as well, so the device is told by its kind. Without one: "" and no address.
-
-    Raises ShimError (code 102) where the netns cannot be entered.
     """
-    interface, addresses = visit(pin, _tap)
-    return interface, [text for text in addresses if is_reachable(text)]
-
-
-def _tap() -> tuple[str, list[str]]:
     for (_, _, index, _, _), attributes in _dump(RTM_GETLINK, LINK):
         kind = dict(_attributes(attributes.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND, b"")
         if kind.rstrip(b"\0") == b"tun":
             name = attributes[IFLA_IFNAME].rstrip(b"\0").decode(errors="surrogateescape")
-            return name, list(_addresses(index))
+            return name, [text for text in _addresses(index) if is_reachable(text)]
     return "", []
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from netns_shim import nft
-from netns_shim.errors import UPLINK_FAILED, ShimError
+from netns_shim.errors import ShimError
+from netns_shim.visit import visit
 
 OTHER = "table ip other { chain c { }; }\n"
 RULES = """
@@ -25,8 +26,8 @@ def test_rule(session):
         rules = RULES % nft.COMMENT.rstrip(b"\0").decode()
         expected.run(["nft", "-f", "-"], input=OTHER + rules, check=True)
         container.run(["nft", "-f", "-"], input=OTHER, check=True)
-        nft.drop_bare_segments(container.netns)
-        nft.drop_bare_segments(container.netns)
+        visit(container.netns, nft.drop_bare_segments)
+        visit(container.netns, nft.drop_bare_segments)
 
         show = ["nft", "list", "ruleset"]
         found, wanted = (c.run(show, check=True).stdout for c in (container, expected))
@@ -38,14 +39,6 @@ def test_the_kernel_refuses(session, monkeypatch):
     monkeypatch.setattr(nft, "CHAIN", b"x" * 300 + b"\0")  # longer than a name can be
     with session.container() as container:
         with pytest.raises(ShimError) as caught:
-            nft.drop_bare_segments(container.netns)
+            visit(container.netns, nft.drop_bare_segments)
         assert container.run(["nft", "list", "ruleset"], check=True).stdout == ""
-    assert caught.value.code == UPLINK_FAILED
-    assert "no rule of nftables can be made: " in caught.value.details
-
-
-def test_no_netns(tmp_path):
-    """What is no netns is an error with its path."""
-    with pytest.raises(ShimError, match=str(tmp_path)) as caught:
-        nft.drop_bare_segments(str(tmp_path))
-    assert caught.value.code == UPLINK_FAILED
+    assert "[Errno " in caught.value.details

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A function is called in another netns, and this process stays where it is."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from netns_shim.errors import UPLINK_FAILED, ShimError
+from netns_shim.visit import visit
+
+
+def place() -> str:
+    """Name the netns of this process."""
+    return os.readlink("/proc/self/ns/net")
+
+
+def test_look(session):
+    """What the function gives comes back; it has been there, and we have not."""
+    here = place()
+    with session.container() as container:
+        there = os.readlink(container.netns)
+
+        assert visit(container.netns, place) == there
+    assert place() == here != there
+
+
+def fail():
+    """Fail."""
+    raise OSError("it does not work")
+
+
+@pytest.mark.parametrize(
+    ("function", "why"), [(fail, "it does not work"), (lambda: os._exit(0), "was killed")]
+)
+def test_failure(session, function, why):
+    """A function that fails, or ends without an answer, is an error that says so."""
+    with session.container() as container, pytest.raises(ShimError) as caught:
+        visit(container.netns, function)
+    assert caught.value.code == UPLINK_FAILED
+    assert why in caught.value.details
+
+
+def test_no_netns(tmp_path):
+    """What is no netns is an error with its path."""
+    with pytest.raises(ShimError, match=str(tmp_path)) as caught:
+        visit(str(tmp_path), place)
+    assert caught.value.code == UPLINK_FAILED
