@@ -86,6 +86,20 @@ case $1 in --version) echo 'pasta 0.0' ;; --help) echo '--mtu' >&{stream}; exit 
     assert "August 2024" in found["advice"]
 
 
+@pytest.mark.parametrize(("name", "result"), [("bbr", "warning"), ("cubic", "ok")])
+def test_congestion_control(world: bench.World, name: str, result: str) -> None:
+    """With BBR uploads through pasta stall, and where there is no pasta it does not matter."""
+    setting = "/proc/sys/net/ipv4/tcp_congestion_control"
+    script = f"echo {name} >/run/{name}; mount --bind /run/{name} {setting}\n"
+
+    found = ask_in(world, script)["TCP congestion"]
+    without = ask_in(world, script + hide(PASTA))["TCP congestion"]
+
+    assert (found["result"], without["result"]) == (result, "skipped")
+    assert found["message"].startswith(name)
+    assert ("cubic" in found["advice"]) == (result == "warning")
+
+
 @pytest.mark.parametrize("name", ["pasta", "slirp4netns"])
 @pytest.mark.parametrize(
     ("script", "message"),

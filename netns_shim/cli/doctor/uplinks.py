@@ -15,6 +15,9 @@ from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, Result
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+CONGESTION_CONTROL = (
+    "/proc/sys/net/ipv4/tcp_congestion_control"  # tcp(7); containers have the same
+)
 NO_UPLINK = "the configuration wants no uplink"
 DEVICE = os.makedev(10, 200)
 RECREATE = f"remove it, and mknod -m 0666 {uplink.TUN} c 10 200 (as root)"
@@ -66,6 +69,26 @@ def examine_pasta(path: str, environ: Mapping[str, str]) -> Result:
             "install a passt of August 2024 or later, if they are to",
         )
     return Result(OK, f"{version} ({path})")
+
+
+def congestion_control(context: Context) -> Result:
+    """Check that TCP in a container slows down when pasta loses what it cannot send on."""
+    if why := _why_not(context):
+        return Result(SKIPPED, why)
+    if not uplink.program_path("pasta", context.environ):
+        return Result(SKIPPED, "pasta is not installed")
+    try:
+        with open(CONGESTION_CONTROL, encoding="ascii") as file:
+            name = file.read().strip()
+    except OSError as error:
+        return Result(SKIPPED, f"{CONGESTION_CONTROL}: {error.strerror}")
+    if name.startswith("bbr"):
+        return Result(
+            WARNING,
+            f"{name}: uploads through pasta are slow, or stall",
+            "sysctl net.ipv4.tcp_congestion_control=cubic (as root), or use slirp4netns",
+        )
+    return Result(OK, name)
 
 
 def slirp4netns(context: Context) -> Result:
