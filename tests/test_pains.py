@@ -366,27 +366,37 @@ def test_a_route_that_somebody_has_removed_inside(world, session, driver):
     assert world.leftovers() == []
 
 
-# What a security module does: refuse a signal from this process to an uplink.
-REFUSING = """
-import _signal, errno, sys
-def refuse(*_):
-    raise PermissionError(errno.EPERM, "Operation not permitted")
-_signal.pidfd_send_signal = refuse
+LAUNCH = """
+import sys
 del sys.argv[0]
 exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
 """
 
 
+def call_pretending(world, runtime, change, verb, container, **keys):
+    """Make a call for `c` in whose process the text of a program has changed something before."""
+    program = f"{world.env['HOME']}/pretending"
+    world.path(program).write_text(change + LAUNCH)
+    argv = [kills.interpreter(world), "-IS", program, PLUGIN]
+    env = runtime.environment(verb, "c", container.netns)
+    return runtime.place.run(argv, env=env, input=json.dumps({**runtime.conf, **keys}))
+
+
+# What a security module does: refuse a signal from this process to an uplink.
+REFUSING = """
+import _signal, errno
+def refuse(*_):
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+_signal.pidfd_send_signal = refuse
+"""
+
+
 def test_an_uplink_that_must_not_be_ended(world, session, runtime):
     """Where the signal to the uplink is refused the netns is removed all the same, with a line."""
-    program = f"{world.env['HOME']}/refusing"
-    session.path(program).write_text(REFUSING)
     with session.container() as container:
         runtime.add("c", container)
-        env = runtime.environment("DEL", "c", container.netns)
 
-        argv = [kills.interpreter(world), "-IS", program, PLUGIN]
-        done = session.run(argv, env=env, input=json.dumps(runtime.conf))
+        done = call_pretending(world, runtime, REFUSING, "DEL", container)
 
         assert done.returncode == 0, done.stdout
         assert re.search(r"cannot end the process \d+: .*Operation not permitted", done.stderr)
@@ -399,7 +409,7 @@ def test_an_uplink_that_must_not_be_ended(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_segments_without_acknowledgement(session, runtime):
+def test_segments_without_acknowledgement(world, session, runtime):
     """Every page of far away comes behind NAT, also by a pasta that sends what is no TCP."""
     is_old = "--map-guest-addr" not in session.run(["pasta", "--help"]).stdout
     rules = [PLUGIN, "run", "--", "nft", "list", "ruleset"]
@@ -415,6 +425,7 @@ def test_segments_without_acknowledgement(session, runtime):
         assert page(container, bench.PAGE_BEYOND)
         assert session.run(rules).stdout.count("drop comment") == is_old
         runtime.delete("c", container)
+    assert world.leftovers() == []
 
 
 # A pasta of before August 2024, whichever is installed.
@@ -427,37 +438,33 @@ exec /usr/bin/pasta "$@"
 
 # What a kernel without nftables says, where plugins use the other iptables.
 WITHOUT_NFTABLES = """
-import _socket, errno, os, sys
+import _socket, errno, os
 real = _socket.socket
 def refuse(family=-1, kind=-1, protocol=-1, *more):
     if (family, protocol) == (_socket.AF_NETLINK, 12):
         raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
     return real(family, kind, protocol, *more)
 _socket.socket = refuse
-del sys.argv[0]
-exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
 """
 
 
 def test_an_old_pasta_without_nftables(world, session, runtime):
     """Where its segments cannot be dropped it is said what will happen, and what the remedy is."""
-    program, old = (f"{world.env['HOME']}/{name}" for name in ("without-nftables", "old/pasta"))
-    session.path(program).write_text(WITHOUT_NFTABLES)
+    old = f"{world.env['HOME']}/old/pasta"
     session.run(["mkdir", os.path.dirname(old)], check=True)
     session.path(old).write_text(OLD_PASTA)
     session.path(old).chmod(0o755)
     with session.container() as container:
-        env = runtime.environment("ADD", "c", container.netns)
-        conf = {**runtime.conf, "uplink": {"driver": "pasta", "path": old}}
+        wanted = {"driver": "pasta", "path": old}
 
-        argv = [kills.interpreter(world), "-IS", program, PLUGIN]
-        done = session.run(argv, env=env, input=json.dumps(conf))
+        done = call_pretending(world, runtime, WITHOUT_NFTABLES, "ADD", container, uplink=wanted)
 
         assert done.returncode == 0, done.stdout
         (line,) = done.stderr.splitlines()
         assert re.search(r"TCP connections .* hang: .*old/pasta .*Protocol not supported", line)
         assert page(container, bench.PAGE)
         runtime.delete("c", container)
+    assert world.leftovers() == []
 
 
 SERVER = (

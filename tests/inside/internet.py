@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole internet of the test bench: three web pages and a name server.
 
-Says `ready` when all sockets are bound and ends when its standard input does, that is with the
-process that started it. Nothing here resolves a name: http.server would, and wait for seconds.
+Its argument is the device for TUN, as not every real machine has one. Says `ready` when all
+sockets are bound and ends when its standard input does, that is with the process that started it.
+Nothing here resolves a name: http.server would, and wait for seconds.
 
 One page is not next door but in a netns of its own, and every packet to it and back takes time.
 Where all answers are there before anybody can wait for them, nothing is seen of what an uplink
@@ -22,6 +23,7 @@ import sys
 import threading
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 PAGE, PAGE_BEYOND, PAGE6 = "198.51.100.1", "203.0.113.7", "2001:db8:100::1"
 NAME_SERVER = "198.51.100.1"
@@ -85,7 +87,7 @@ TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 
 def tun(commands):
     """Make the device `way` in this thread's netns, and set it up with commands of ip(8)."""
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(sys.argv[1], os.O_RDWR | os.O_CLOEXEC)
     fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", b"way", IFF_TUN | IFF_NO_PI))
     subprocess.run(["ip", "-batch", "-"], input=commands, text=True, check=True)
     return fd
@@ -105,21 +107,20 @@ def carry(one, other):
 
 
 def far_away():
-    """Bind the page beyond in a new netns, and lead there. Only this thread is taken into it."""
+    """Serve the page beyond in a new netns, and lead there. Only this thread is taken into it."""
     here = tun(f"link set way up\nroute add {PAGE_BEYOND} dev way\n")
     if ctypes.CDLL(None).unshare(CLONE_NEWNET):
         raise OSError("no network namespace for the page beyond")
     commands = f"link set lo up\naddress add {PAGE_BEYOND} dev lo\n"
     there = tun(commands + "link set way up\nroute add default dev way\n")
     threading.Thread(target=carry, args=(here, there), daemon=True).start()
-    servers.append(Web((PAGE_BEYOND, 80), Page))
+    return Web((PAGE_BEYOND, 80), Page)
 
 
 servers = [Web((PAGE, 80), Page), Web6((PAGE6, 80), Page)]
 servers.append(socketserver.ThreadingUDPServer((NAME_SERVER, 53), Name))
-traveller = threading.Thread(target=far_away)
-traveller.start()
-traveller.join()
+with ThreadPoolExecutor(1) as traveller:
+    servers.append(traveller.submit(far_away).result())
 for server in servers:
     threading.Thread(target=server.serve_forever, daemon=True).start()
 print("ready", flush=True)

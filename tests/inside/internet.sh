@@ -20,4 +20,4 @@ link set eth0 up
 route add default via 198.51.100.1
 route add default via 2001:db8:100::1
 EOF
-exec /usr/bin/python3 -I "$(dirname "$0")/internet.py"
+exec /usr/bin/python3 -I "$(dirname "$0")/internet.py" "/proc/$1/root/dev/net/tun"

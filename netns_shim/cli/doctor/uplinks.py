@@ -15,9 +15,8 @@ from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, Result
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CONGESTION_CONTROL = (
-    "/proc/sys/net/ipv4/tcp_congestion_control"  # tcp(7); containers have the same
-)
+# See tcp(7). A new netns, and so a container, has that of the host.
+CONGESTION_CONTROL = "/proc/sys/net/ipv4/tcp_congestion_control"
 NO_UPLINK = "the configuration wants no uplink"
 DEVICE = os.makedev(10, 200)
 RECREATE = f"remove it, and mknod -m 0666 {uplink.TUN} c 10 200 (as root)"
