@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -12,7 +11,7 @@ from typing import NoReturn
 
 import bench
 import pytest
-import trixie
+import releases
 
 from netns_shim import errors, interrupt
 from netns_shim.cli import directories
@@ -54,13 +53,6 @@ def give_up(why: str) -> NoReturn:
     if os.environ.get("NETNS_SHIM_REQUIRE_NETNS") == "1":
         pytest.fail(why, pytrace=False)
     pytest.skip(why)
-
-
-class Releases(dict[str, str]):
-    """Directories in the machine by the release of netavark in them."""
-
-    def __missing__(self, release: str) -> NoReturn:
-        give_up(f"no netavark {release} here, but {', '.join(self)}")
 
 
 @pytest.fixture(autouse=True)
@@ -108,23 +100,13 @@ def cnidrive(world: bench.World) -> str:
 
 
 @pytest.fixture(scope="session")
-def netavark(world: bench.World) -> Releases:
-    """The directories in the machine of the releases of netavark: Debian 12's and Debian 13's.
-
-    A machine that is Debian 13 itself has no 1.4.0, and a test that asks for it gives up.
-    """
-    old, new = "/opt/netavark-1.4", "/opt/netavark-1.14"
-    world.path(old).mkdir()
-    for program in trixie.PROGRAMS:
-        world.path(f"{old}/{program}").symlink_to(f"/usr/lib/podman/{program}")
-    try:
-        trixie.install(world.path(new))
-    except OSError as error:
-        give_up(f"no netavark of Debian 13: {error}")
-    world.root.run(["chmod", "-R", "a+rX", old, new], check=True)
-    releases = Releases()
-    for place in (old, new):  # which are of the same release where the machine is Debian 13
-        done = world.run([f"{place}/netavark", "version"])
-        if done.returncode == 0:
-            releases[json.loads(done.stdout)["version"]] = place
-    return releases
+def netavark(world: bench.World) -> dict[str, str]:
+    """The directories in the machine of netavark and aardvark-dns, by the version of netavark."""
+    places = {version: f"/opt/netavark-{version}" for version in releases.versions()}
+    for version, place in places.items():
+        try:
+            releases.install(version, world.path(place))
+        except OSError as error:
+            give_up(f"no netavark {version}: {error}")
+        world.root.run(["chmod", "-R", "a+rX", place], check=True)
+    return places

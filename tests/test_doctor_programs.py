@@ -70,6 +70,16 @@ def test_new_pasta(world: bench.World, fakes: Fakes) -> None:
     assert found["message"] == f"pasta 2025_01_21.4f2c8e7 ({FAKES}/pasta)"
 
 
+def test_version_on_a_terminal_only(world: bench.World, fakes: Fakes) -> None:
+    """A pasta that prints its version on a terminal only, as Debian 13's does, is well."""
+    fakes.add("pasta", NEW_PASTA.replace("echo", "[ ! -t 1 ] || echo", 1))
+
+    found = ask(world, PATH=fakes.first)["pasta"]
+
+    assert found["result"] == "ok"
+    assert found["message"] == f"pasta 2025_01_21.4f2c8e7 ({FAKES}/pasta)"
+
+
 @pytest.mark.parametrize("status", [0, 1])
 @pytest.mark.parametrize("stream", [1, 2])
 def test_old_pasta(world: bench.World, fakes: Fakes, status: int, stream: int) -> None:

@@ -10,11 +10,12 @@ from contextlib import ExitStack
 import bench
 import podman
 import pytest
+import releases
 from podman import Netavark
 from runtime import PLUGIN, Runtime, bridge, ips, page, reaches, until
 
 SUBNETS = ("10.89.0.0/24", "fd00:89::/64")
-RELEASES = ("1.4.0", "1.14.0")
+RELEASES = releases.versions()
 # A name server's question for the address of `beta`, RFC 1035.
 ASK = r"""
 import socket

@@ -7,10 +7,11 @@ import json
 
 import bench
 import pytest
+import releases
 from runtime import PLUGIN, kill, page, reaches, until
 
 STAND_IN = "/opt/bench/netavark"
-RELEASES = ["1.4.0", "1.14.0"]
+RELEASES = releases.versions()
 
 
 def network(name: str, number: int) -> dict:

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real netavark works in the bench, in both of its releases."""
+"""The real netavark works in the bench, in each of its versions."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-import trixie
+import releases
 from fakes import executable
 from runtime import reaches
 
-RELEASES = ["1.4.0", "1.14.0"]
+RELEASES = releases.versions()
 GATEWAY, ADDRESS = "10.88.1.1", "10.88.1.5"
 NETWORK = {
     "name": "plain",
@@ -48,12 +48,13 @@ def call(directory, outer, verb, container, *options, **changes):
 
 
 @pytest.mark.parametrize("release", RELEASES)
-@pytest.mark.parametrize("program", trixie.PROGRAMS)
+@pytest.mark.parametrize("program", releases.PROGRAMS)
 def test_release_is_what_it_says(world, netavark, release, program):
     """Both programs run for the unprivileged user, and are of the release they are kept under."""
     done = world.run([f"{netavark[release]}/{program}", "version"], check=True)
 
-    assert json.loads(done.stdout)["version"] == release
+    major, minor, _ = json.loads(done.stdout)["version"].split(".")
+    assert f"{release}.".startswith(f"{major}.{minor}.")
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -84,16 +85,17 @@ def test_aardvark_dns(world, session, netavark, release):
     assert world.leftovers() == []
 
 
-def test_driver(session, netavark):
-    """1.14 runs a driver of a plugin directory, with the netns and the network that it is for."""
+@pytest.mark.parametrize("release", [v for v in RELEASES if v != "1.4.0"])  # it has no drivers
+def test_driver(session, netavark, release):
+    """netavark runs a driver of a plugin directory, with the netns and the network it is for."""
     drivers = f"{session.env['HOME']}/drivers"
     session.run(["mkdir", drivers], check=True)
     executable(session.path(f"{drivers}/tiny"), DRIVER)
     more = f"--plugin-directory={drivers}"
 
     with session.container() as outer, session.container() as container:
-        status = call(netavark["1.14.0"], outer, "setup", container, more, driver="tiny")
-        call(netavark["1.14.0"], outer, "teardown", container, more, driver="tiny")
+        status = call(netavark[release], outer, "setup", container, more, driver="tiny")
+        call(netavark[release], outer, "teardown", container, more, driver="tiny")
 
     assert status["interfaces"] == STATUS["interfaces"]
     setup, teardown = (
@@ -107,17 +109,18 @@ def test_driver(session, netavark):
 
 def test_fetch_is_not_repeated(tmp_path, monkeypatch):
     """What has been unpacked is used without any program."""
-    monkeypatch.setattr(trixie, "TREE", tmp_path)
+    monkeypatch.setattr(releases, "TREES", tmp_path)
     monkeypatch.setenv("PATH", "")
+    (tmp_path / "trixie").mkdir()
 
-    assert trixie.fetch() == tmp_path
+    assert releases.fetch("trixie") == tmp_path / "trixie"
 
 
 def test_failed_fetch_leaves_nothing(tmp_path, monkeypatch):
     """Without apt there is an error, and no half of a tree that the next fetch would take."""
-    monkeypatch.setattr(trixie, "TREE", tmp_path / "trixie")
+    monkeypatch.setattr(releases, "TREES", tmp_path)
     monkeypatch.setenv("PATH", "")
 
     with pytest.raises(OSError, match="apt-get"):
-        trixie.fetch()
+        releases.fetch("trixie")
     assert list(tmp_path.iterdir()) == []

@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The netavark of Debian 13, which Debian 12 can run with the libraries that it came with."""
+"""The netavark of several releases of Debian, each with the libraries that it came with.
+
+What is installed is of one release. The others are fetched, by apt from the machine's own sources.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
-TREE = Path(__file__).resolve().parent.parent / ".cache" / "trixie"
+# The netavark of Debian 12 and 13, by its version.
+RELEASES = {"1.4.0": "bookworm", "1.14.0": "trixie"}
+INSTALLED = Path("/usr/lib/podman")
+TREES = Path(__file__).resolve().parent.parent / ".cache"
 PACKAGES = ("netavark", "aardvark-dns", "libc6", "libgcc-s1")
 PROGRAMS = ("netavark", "aardvark-dns")
 LIBRARIES = ("ld-linux-*.so.*", "libc.so.6", "libm.so.6", "libgcc_s.so.1")
@@ -37,32 +45,48 @@ exec "$here"/lib/ld-linux-*.so.* --library-path "$here/lib" "$here/lib/${0##*/}"
 """
 
 
-def fetch() -> Path:
-    """Fetch the packages and unpack them, unless that has been done; give the directory."""
-    if not TREE.exists():
-        new = TREE.with_name(f"trixie.{os.getpid()}")
+@cache
+def installed() -> str:
+    """Give the version of the netavark that is installed here; "" where there is none."""
+    try:
+        done = subprocess.run([INSTALLED / "netavark", "version"], capture_output=True, check=True)
+        return str(json.loads(done.stdout)["version"])
+    except (OSError, ValueError, KeyError, subprocess.CalledProcessError):
+        return ""
+
+
+def versions() -> list[str]:
+    """List the versions to test with: those of the releases, and the one that is installed."""
+    return list(dict.fromkeys(filter(None, [*RELEASES, installed()])))
+
+
+def fetch(release: str) -> Path:
+    """Fetch the packages of a release and unpack them, unless that is done; give the directory."""
+    tree = TREES / release
+    if not tree.exists():
+        new = TREES / f"{release}.{os.getpid()}"
         try:
-            _unpack(new)
-            new.rename(TREE)
+            _unpack(release, new)
+            new.rename(tree)
         except OSError:
-            if not TREE.exists():  # else somebody else was faster
+            if not tree.exists():  # else another process was faster
                 raise
         finally:
             shutil.rmtree(new, ignore_errors=True)
-    return TREE
+    return tree
 
 
-def _unpack(new: Path) -> None:
+def _unpack(release: str, new: Path) -> None:
     apt = new / "apt"
     for directory in ("state/lists/partial", "cache/archives/partial"):
         (apt / directory).mkdir(parents=True)
     (apt / "status").touch()
     (apt / "machine.conf").write_text(OWN_STATE.format(apt))
-    source = f"deb [signed-by={KEYRING}] {_mirror(apt / 'machine.conf')} trixie main\n"
+    source = f"deb [signed-by={KEYRING}] {_mirror(apt / 'machine.conf')} {release} main\n"
     (apt / "sources.list").write_text(source)
-    (apt / "trixie.conf").write_text((OWN_STATE + OWN_SOURCES).format(apt))
+    (apt / "release.conf").write_text((OWN_STATE + OWN_SOURCES).format(apt))
     for command in (["update"], ["download", *PACKAGES]):
-        _run(["apt-get", "-qq", f"-c={apt}/trixie.conf", *command], cwd=apt)
+        _run(["apt-get", "-qq", f"-c={apt}/release.conf", *command], cwd=apt)
     for package in apt.glob("*.deb"):
         _run(["dpkg-deb", "-x", str(package), str(new)])
     shutil.rmtree(apt)
@@ -88,9 +112,14 @@ def _run(command: list[str], **options: object) -> str:
     return done.stdout
 
 
-def install(directory: Path) -> None:
-    """Put netavark and aardvark-dns of Debian 13 into a directory, with what they need."""
-    tree = fetch()
+def install(version: str, directory: Path) -> None:
+    """Put netavark and aardvark-dns of a version into a directory, with what they need."""
+    if version == installed():
+        directory.mkdir()
+        for program in PROGRAMS:
+            (directory / program).symlink_to(INSTALLED / program)
+        return
+    tree = fetch(RELEASES[version])
     (directory / "lib").mkdir(parents=True)
     for pattern in LIBRARIES:
         # Where /lib is not a link the same library may be found twice.

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of the host's network an uplink needs before it starts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import pytest
+from runtime import PLUGIN, Runtime, bridge
+
+from netns_shim import host
+
+ROUTE = b"0" * 32 + b" 00 " + b"0" * 32 + b" 00 " + b"fe80" + b"0" * 28
+ROUTE += b" 00000400 00000001 00000000 00000003     eth0\n"
+LINK_LOCAL = b"fe80" + b"0" * 27 + b"1 02 40 20 80     eth0\n"
+GLOBAL = b"2001" + b"0" * 27 + b"2 02 40 00 80     eth0\n"
+
+Files = Callable[..., list[str]]
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> Files:
+    """Have the files of a host with these contents; give the list of those that are read.
+
+    `looks` is what if_inet6 has at each look, the last one for ever. A look at the clock moves it.
+    """
+
+    def have(*looks: list[bytes], mode: bytes = b"0\n", routes: tuple[bytes, ...] = (ROUTE,)):
+        read: list[str] = []
+        addresses = itertools.chain(looks, itertools.repeat(looks[-1]))
+        clock = itertools.count(step=host.LINK_LOCAL_SECONDS / 10)
+
+        def lines(path: str) -> list[bytes]:
+            read.append(path.rpartition("/")[2])
+            if path.endswith("/ipv6_route"):
+                return list(routes)
+            return next(addresses) if path.endswith("/if_inet6") else [mode]
+
+        monkeypatch.setattr(host, "_lines", lines)
+        pretended = SimpleNamespace(sleep=lambda _: None, monotonic=lambda: next(clock))
+        monkeypatch.setattr(host, "time", pretended)
+        return read
+
+    return have
+
+
+def test_a_link_local_address_that_comes_late(files: Files) -> None:
+    """It is waited for, whatever other addresses the interface has already."""
+    read = files([], [GLOBAL], [GLOBAL, LINK_LOCAL])
+
+    host.await_ipv6()
+
+    assert read.count("if_inet6") == 3
+
+
+def test_a_link_local_address_that_never_comes(files: Files) -> None:
+    """The wait has an end."""
+    read = files([GLOBAL])
+
+    host.await_ipv6()
+
+    assert 2 < read.count("if_inet6") < 20
+
+
+@pytest.mark.parametrize(
+    ("mode", "routes"),
+    [(b"1\n", (ROUTE,)), (b"0\n", ()), (b"0\n", (ROUTE.replace(b"eth0", b"  lo"),))],
+    ids=["an interface that makes no addresses", "no route", "the route to nowhere"],
+)
+def test_nothing_to_wait_for(files: Files, mode: bytes, routes: tuple[bytes, ...]) -> None:
+    """A tunnel without such an address and a host without IPv6 cost no time."""
+    read = files([], mode=mode, routes=routes)
+
+    host.await_ipv6()
+
+    assert read.count("if_inet6") <= 1
+
+
+@pytest.mark.parametrize(
+    ("addresses", "lacks"), [(["192.0.2.1"], True), (["192.0.2.1", "2001:db8::1"], False)]
+)
+def test_lacks_ipv6(files: Files, addresses: list[str], lacks: bool) -> None:
+    """A netns lacks IPv6 where the host has a default route of it and the netns no address."""
+    files([])
+
+    assert host.lacks_ipv6(addresses) == lacks
+    files([], routes=())
+    assert not host.lacks_ipv6(addresses)
+
+
+@pytest.fixture
+def without_link_local(world) -> Iterator[Callable[[], None]]:
+    """A machine whose interface has no link-local address, and what gives it one again."""
+
+    def set_mode(mode: str) -> None:
+        # In mode 1 the kernel makes no such address, in mode 0 it makes one from the MAC address.
+        script = "echo $0 >/proc/sys/net/ipv6/conf/eth0/addr_gen_mode; test $0 = 0 || ip -6 "
+        script += "address flush dev eth0 scope link"
+        world.root.run(["sh", "-euc", script, mode], check=True)
+
+    set_mode("1")
+    yield lambda: set_mode("0")
+    set_mode("0")
+
+
+def test_missing_ipv6_is_said_and_mended(world, session, without_link_local):
+    """An uplink that gives no IPv6 though the host has it is no secret, and `refresh` mends that.
+
+    Which pasta needs a link-local address of the host for that differs between releases.
+    """
+    runtime = Runtime(session, delegate=bridge())
+    with session.container() as container:
+        done = runtime.call("ADD", "c", container.netns)
+        before = runtime.status()[0]["addresses"]
+        without_link_local()
+        session.run([PLUGIN, "refresh"], check=True)
+        after = runtime.status()[0]["addresses"]
+        runtime.delete("c", container)
+
+    is_missing = not any(":" in address for address in before)
+    assert ("the host has IPv6, and pasta gave none" in done.stderr) == is_missing
+    assert any(":" in address for address in after)
+    assert world.leftovers() == []
