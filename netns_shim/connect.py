@@ -26,6 +26,8 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
 
     `wanted` is what it was chosen by, for `refresh`.
     """
+    if chosen.takes_ipv6:
+        host.await_ipv6()
     chosen.start(state)
     pid, interface, addresses = None, "", list[str]()
     if not isinstance(chosen, uplink.Nothing):
@@ -43,6 +45,11 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
             warn(
                 f"TCP connections may hang: {chosen.path} is old, and nftables refused: {refusal}"
             )
+    if chosen.takes_ipv6 and host.lacks_ipv6(addresses):
+        warn(
+            f"the host has IPv6, and pasta gave none to the shared netns {state.name!r}: "
+            "`netns-shim refresh` tries again"
+        )
     # Only the forwarders of a family that the netns has can be reached.
     families = {":" in address for address in addresses}
     record = {

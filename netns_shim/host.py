@@ -10,6 +10,9 @@ before any netns is entered.
 from __future__ import annotations
 
 import os
+import time
+
+from . import interrupt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +35,11 @@ DEFAULT_ROUTES = (
     (b"00000080", b"00000080"),
 )
 NOWHERE6 = b"0" * 32
+# How long an interface that has just come up may take for its link-local address, in seconds.
+LINK_LOCAL_SECONDS = 1.0
+# The scope of such an address in if_inet6, and an interface that is to have none: proc(5), and
+# addr_gen_mode in Documentation/networking/ip-sysctl.rst.
+LINK_SCOPE, NO_ADDRESS = b"20", b"1"
 
 
 def look(addresses: list[str]) -> Json:
@@ -50,6 +58,37 @@ def look(addresses: list[str]) -> Json:
 def look_at_names() -> Json:
     """Describe what an uplink with addresses of its own depends on: the files of name servers."""
     return {"nameServers": [_file(path) for path in (RESOLV_CONF, *BEHIND_STUBS)]}
+
+
+def await_ipv6() -> None:
+    """Wait until the interfaces of the default routes of IPv6 have their link-local addresses.
+
+    pasta of 2025 looks for one when it starts, and without it goes on with IPv4 only. An interface
+    has it some milliseconds after it has come up. Raises Stopped where a signal says to.
+    """
+    deadline = time.monotonic() + LINK_LOCAL_SECONDS
+    while (wanting := _without_link_local()) and time.monotonic() < deadline:
+        interrupt.check(f"waiting for the IPv6 address of {', '.join(wanting)}")
+        time.sleep(0.005)
+
+
+def lacks_ipv6(addresses: list[str]) -> bool:
+    """Tell whether the host has a default route of IPv6 and these addresses are of IPv4 only."""
+    return bool(_routes6()) and not any(":" in address for address in addresses)
+
+
+def _without_link_local() -> list[str]:
+    interfaces = {route.rpartition(" ")[2] for route in _routes6()}
+    if not interfaces:
+        return []
+    entries = [line.split() for line in _lines("/proc/net/if_inet6")]
+    interfaces -= {entry[5].decode() for entry in entries if entry[3] == LINK_SCOPE}
+    return sorted(name for name in interfaces if _makes_addresses(name))
+
+
+def _makes_addresses(interface: str) -> bool:
+    mode = _lines(f"/proc/sys/net/ipv6/conf/{interface}/addr_gen_mode")
+    return bool(mode) and mode[0].strip() != NO_ADDRESS
 
 
 def changes(before: Json) -> list[str]:

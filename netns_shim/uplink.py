@@ -37,6 +37,7 @@ class Nothing:
     driver = "none"
     forwarders: tuple[str, ...] = ()
     host_addresses: tuple[str, ...] = ()
+    takes_ipv6 = False
     sends_bare_segments = False
 
     def start(self, state: State) -> None:
@@ -44,7 +45,10 @@ class Nothing:
 
 
 class Pasta:
-    """pasta(1) of passt, which puts the host's own addresses into the netns."""
+    """pasta(1) of passt, which puts the host's own addresses into the netns.
+
+    `takes_ipv6` tells whether it does so with those of IPv6: no option forbids it.
+    """
 
     driver = "pasta"
     ipv6 = ()
@@ -59,6 +63,7 @@ class Pasta:
                 )
         self.path = path
         self.options = [o for o in options if o != "--map-gw"]
+        self.takes_ipv6 = not (_given(options, "-4") or _given(options, "--ipv4-only"))
         self.maps_gateway = "--map-gw" in options
         self.maps_guest = not _given(options, "--map-guest-addr")
         self.forwarders = _values(options, "--dns-forward") or (DNS_FORWARD,)
@@ -131,6 +136,7 @@ class Slirp4netns:
     driver = "slirp4netns"
     ipv6: tuple[str, ...] = ()
     host_addresses: tuple[str, ...] = ()
+    takes_ipv6 = False
     sends_bare_segments = False
 
     def __init__(self, path: str, options: list[str]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 from .. import driver, uplink
@@ -62,9 +63,34 @@ def usage(path: str, environ: Mapping[str, str]) -> str:
 def version(path: str, environ: Mapping[str, str]) -> str:
     """Give the line in which a program says its version. ShimError where it does not say."""
     text = output(path, ["--version"], environ).strip()
+    # pasta of May 2025, Debian 13's, ends before what it has printed is in a pipe.
+    text = text or _on_terminal(path, ["--version"], environ).strip()
     if not text:
         raise ShimError(PLUGIN_MISBEHAVED, f"{path} does not say its version")
     return text.splitlines()[0]
+
+
+def _on_terminal(path: str, arguments: Sequence[str], environ: Mapping[str, str]) -> str:
+    """Give what a program prints on a terminal; "" where it fails or takes too long."""
+    terminal, its = os.openpty()
+    try:
+        subprocess.run(
+            [path, *arguments],
+            env=with_path(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=its,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            timeout=SECONDS,
+            check=True,
+        )
+        os.set_blocking(terminal, False)
+        return os.read(terminal, 4096).decode(errors="replace")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    finally:
+        os.close(terminal)
+        os.close(its)
 
 
 def versions(environ: Mapping[str, str]) -> dict[str, str]:
