@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 import bench
 import kills
 import pytest
+from fakes import executable
 from gate import CONF, Gate
 from runtime import PLUGIN, Runtime, bridge, kill, page, reaches, until
 
@@ -223,20 +224,31 @@ def give_routes(world) -> None:
         world.root.run(argv, check=True)
 
 
-def test_a_repair_that_fails(world, session, runtime, routes):
+# pasta, unless this file is there.
+MOODY = """#!/bin/sh
+if [ -e "$0.broken" ]; then echo 'External interface not usable' >&2; exit 1; fi
+exec pasta "$@"
+"""
+
+
+def test_a_repair_that_fails(world, session):
     """Where the uplink cannot be started again, who is attached stays so, for the next ADD."""
+    program = f"{world.env['HOME']}/moody"
+    executable(session.path(program), MOODY)
+    uplinks = {"driver": "pasta", "path": program}
+    runtime = Runtime(session, delegate=bridge(), uplink=uplinks)
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
         kill(uplink(runtime))
-        for command in routes:
-            world.root.run(command, check=True)
+        session.path(f"{program}.broken").touch()
 
         error = runtime.fail("ADD", "new", new.netns)
 
         assert error["code"] == errors.UPLINK_FAILED
+        assert "External interface not usable" in error["details"]
         assert references(runtime) == ["old"]
         assert reaches(old, "10.89.0.1")
-        give_routes(world)
+        session.path(f"{program}.broken").unlink()
         runtime.add("new", new)
         assert page(old, bench.PAGE_BEYOND)
         runtime.delete("old", old)
@@ -283,16 +295,22 @@ def test_undoing_has_time_of_its_own(world, session, gate):
 # The uplink
 
 
-def test_an_uplink_that_fails_when_the_machine_starts(world, session, runtime, routes):
-    """After a start before there was a network nothing is half made, and the next one is whole."""
+def test_a_start_before_there_is_a_network(world, session, runtime, routes):
+    """Nothing is half made then, and as soon as there is a network the next ADD leads there.
+
+    A pasta of before 2024 fails without a default route; a newer one starts, and leads nowhere.
+    """
     for command in routes:
         world.root.run(command, check=True)
-    with session.container() as container:
-        for _ in range(2):
-            error = runtime.fail("ADD", "c", container.netns)
+    with session.container() as early, session.container() as container:
+        first = runtime.call("ADD", "early", early.netns)
+        if first.returncode:
+            error = json.loads(first.stdout)
             assert error["code"] == errors.UPLINK_FAILED
             assert "No external" in error["details"] or "routable" in error["details"], error
             assert world.leftovers() == []
+        else:
+            assert reaches(early, "10.89.0.1")
         give_routes(world)
 
         runtime.add("c", container)
@@ -300,6 +318,9 @@ def test_an_uplink_that_fails_when_the_machine_starts(world, session, runtime, r
         names = session.run([PLUGIN, "run", "--", "cat", "/etc/resolv.conf"], check=True)
         assert "nameserver 169.254.1.1" in names.stdout
         assert page(container, bench.PAGE_BEYOND)
+        if first.returncode == 0:
+            assert page(early, bench.PAGE_BEYOND)
+            runtime.delete("early", early)
         runtime.delete("c", container)
     assert world.leftovers() == []
 

@@ -108,7 +108,8 @@ def test_words_are_those_of_an_add(tmp_path: Path, capsys: pytest.CaptureFixture
         (b"null", "1: it is not a JSON object"),
         (b'{\n"name": "net",\n\xff}', "3: 'utf-8' codec can't decode byte 0xff in position"),
         (b'{"a": 1,\n\n"b" 2}', "3: Expecting ':' delimiter (column 5)"),
-        (b'{"a": 1,\n}', "2: Expecting property name"),
+        # In words of Python before 3.13, and since.
+        (b'{"a": 1,\n}', ("2: Expecting property name", "1: Illegal trailing comma")),
         (b'{"a": "x\ny"}', "1: Invalid control character"),
         (b'{"a": 01}', "1: Expecting ',' delimiter"),
         (b"[" * 300 + b"]" * 300, "1: nested too deeply"),
@@ -117,7 +118,10 @@ def test_words_are_those_of_an_add(tmp_path: Path, capsys: pytest.CaptureFixture
     ],
 )
 def test_what_is_no_json(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: bytes, expected: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: bytes,
+    expected: str | tuple[str, str],
 ) -> None:
     """Text that is no network is one problem, where it is."""
     file = write(tmp_path / "x", text)
