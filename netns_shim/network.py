@@ -67,17 +67,21 @@ OWN: _Table = {
     "timeout": _seconds,
     "uplink": str,
 }
-# With `type`: the keys of these plugins, and the type of each, as options are always texts.
+# With `type`: the keys of these plugins, as of their release 1.9, and the type of each, as options
+# are always texts. An older plugin ignores what it does not know.
 KEYS: dict[str, _Table] = {
     "bridge": {
+        "disableContainerInterface": _boolean,
         "enabledad": _boolean,
         "forceAddress": _boolean,
         "hairpinMode": _boolean,
         "ipMasq": _boolean,
+        "ipMasqBackend": str,
         "isDefaultGateway": _boolean,
         "isGateway": _boolean,
         "macspoofchk": _boolean,
         "mtu": _integer,
+        "portIsolation": _boolean,
         "preserveDefaultVlan": _boolean,
         "promiscMode": _boolean,
         "vlan": _integer,
@@ -85,8 +89,21 @@ KEYS: dict[str, _Table] = {
     "dummy": {},
     "host-device": {"hwaddr": str, "kernelpath": str, "pciBusID": str},
     "ipvlan": {"linkInContainer": _boolean, "mode": str, "mtu": _integer},
-    "macvlan": {"linkInContainer": _boolean, "mode": str, "mtu": _integer},
-    "ptp": {"ipMasq": _boolean, "mtu": _integer},
+    "macvlan": {
+        "bcqueuelen": _integer,
+        "linkInContainer": _boolean,
+        "mode": str,
+        "mtu": _integer,
+    },
+    "ptp": {"ipMasq": _boolean, "ipMasqBackend": str, "mtu": _integer},
+    "tap": {
+        "bridge": str,
+        "group": _integer,
+        "mtu": _integer,
+        "multiQueue": _boolean,
+        "owner": _integer,
+        "selinuxContext": str,
+    },
     "vlan": {"linkInContainer": _boolean, "mtu": _integer, "vlanId": _integer},
 }
 # What the key is called that `network_interface` goes to.

@@ -263,7 +263,7 @@ def test_rules(world: bench.World, session: bench.Session, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "missing", "failing"),
-    [("iptables", "problem", "problem"), ("nft", "skipped", "warning")],
+    [("iptables", "warning", "problem"), ("nft", "skipped", "warning")],
 )
 def test_no_rules(world: bench.World, fakes: Fakes, name: str, missing: str, failing: str) -> None:
     """One that is missing or that the kernel refuses is as bad as it is needed."""
@@ -277,6 +277,14 @@ def test_no_rules(world: bench.World, fakes: Fakes, name: str, missing: str, fai
     assert refused["result"] == failing
     assert "no such table" in refused["message"]
     assert "modprobe" in refused["advice"]
+
+
+def test_neither_iptables_nor_nft(world: bench.World) -> None:
+    """Without either no plugin can make a rule."""
+    found = ask_in(world, hide("/usr/sbin/iptables", "/usr/sbin/nft"))["iptables"]
+
+    assert found["result"] == "problem"
+    assert "not installed" in found["message"]
 
 
 def test_rules_are_tried_as_plugins_would(world: bench.World, fakes: Fakes) -> None:

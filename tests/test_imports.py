@@ -159,7 +159,7 @@ STANDARD = {
 # What these bring along, and nothing else.
 BUDGET = {
     *STANDARD,
-    *("genericpath", "netns_shim", "posixpath"),
+    *("abc", "genericpath", "netns_shim", "posixpath"),
 }
 FORBIDDEN = {
     *("argcomplete", "argparse", "asyncio", "contextlib", "ctypes", "dataclasses", "enum"),

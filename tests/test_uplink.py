@@ -467,9 +467,10 @@ def test_device_that_is_there(only: dict[str, str], monkeypatch: pytest.MonkeyPa
     uplink.check({}, only)
 
 
-# Told to end, it goes to the background first, as pasta may be about to while it starts.
+# Told to end, it goes to the background first, as pasta may be about to while it starts. Like
+# pasta it forks and executes nothing, as a process shows no arguments in the middle of that.
 FORKING = """
-trap 'sh -c "echo ready; read x" sh "$0" <>"$1" & exit' TERM
+trap '(read x <>"$1") & exit' TERM
 echo ready
 while read x; do :; done <>"$1"
 """

@@ -18,10 +18,13 @@ def iptables(context: Context) -> Result:
     if not _is_inside(context):
         return Result(SKIPPED, "no namespace can be made to try it in")
     path = programs.find("iptables", context.environ)
+    if not path and programs.find("nft", context.environ):
+        why = "not installed: firewall, and all plugins of before release 1.6, need it"
+        return Result(WARNING, why, "install iptables, if one of them is in a network of yours")
     if not path:
         return Result(
             PROBLEM,
-            "not installed: bridge with ipMasq, portmap and firewall need it",
+            "not installed: bridge with ipMasq, portmap and firewall need it, or nft",
             "install iptables",
         )
     rule = ["-w", "1", "-t", "nat", "-A", "POSTROUTING", "-j", "MASQUERADE"]
