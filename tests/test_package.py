@@ -109,6 +109,15 @@ def test_what_it_needs() -> None:
     assert " ${python3:Depends},\n" in read("control")
 
 
+def test_oldest_libraries() -> None:
+    """tox tries the oldest libraries that setup.cfg allows."""
+    allowed = settings()["options"]["install_requires"].replace(">=", "==").split()
+    tox = configparser.ConfigParser()
+    tox.read(ROOT / "tox.ini")
+
+    assert tox["testenv:oldest"]["deps"].split() == allowed
+
+
 def test_scripts_are_strict() -> None:
     """A step of the package's scripts that fails is a failure of the whole."""
     for name in ("netns-shim.postinst", "netns-shim.postrm"):

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Attaches a container with the package, by hand, as a user who is nobody: see package.sh.
+# Attaches a container with the package, by hand, as a user without root: see package.sh.
 set -euo pipefail
 examples=/usr/share/doc/netns-shim/examples
 log=$HOME/log
