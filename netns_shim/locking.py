@@ -7,6 +7,7 @@ Ours are in `turn`, which calls that start a container have to import.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import time
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ def locked(path: str, timeout: float, what: str) -> Iterator[None]:
     `timeout` is how many seconds to wait at most, `what` what is said then. Raises ShimError
     (code 11) after that, Stopped where a signal says to.
     """
-    lock = filelock.FileLock(path, mode=0o600)
+    lock = _lock(path)
     deadline = time.monotonic() + timeout
     while not lock.is_locked:
         # Not filelock's own waiting, as that is not to be interrupted by a signal.
@@ -37,3 +38,9 @@ def locked(path: str, timeout: float, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _lock(path: str) -> filelock.BaseFileLock:
+    # Before 3.10 it leaves the mode to the umask, and Debian 12 has 3.9.
+    takes_mode = "mode" in inspect.signature(filelock.FileLock.__init__).parameters
+    return filelock.FileLock(path, **({"mode": 0o600} if takes_mode else {}))

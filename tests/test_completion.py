@@ -198,6 +198,19 @@ def test_code(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     subprocess.run([need(shell), "-n"], input=code, text=True, check=True)
 
 
+def test_older_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """argcomplete before 3.0 has no code for zsh, and then zsh takes that for bash."""
+
+    def shellcode(programs: list[str], shell: str = "bash") -> str:
+        return f"{shell}: {programs[0]}" if shell == "bash" else ""
+
+    monkeypatch.setattr(completion, "shellcode", shellcode)
+
+    begin, end = completion.code("zsh").splitlines()
+    assert begin.endswith(" bashcompinit")
+    assert end == completion.code("bash") == "bash: netns-shim"
+
+
 def test_it_is_quick(env: dict[str, str]) -> None:
     """Nothing that only a command needs is imported to complete its name."""
     code = "import sys, netns_shim.cli; print(*{m.partition('.')[0] for m in sys.modules})"

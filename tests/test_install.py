@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import marshal
 import os
@@ -385,3 +386,60 @@ def test_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ShimError, match="HOME is not set"):
         directories.candidates("cni", {})
+
+
+@pytest.fixture
+def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A plugin that a package of the distribution has brought, where root's would be put."""
+    path = tmp_path / "netns-shim"
+    path.write_text(install.text("/usr/bin/python3", [], "", install.PACKAGED))
+    monkeypatch.setattr(directories, "candidates", lambda *_: [str(tmp_path)])
+    monkeypatch.setattr(directories, "PACKAGED_NETAVARK", str(tmp_path / "netavark"))
+    (tmp_path / "netavark").mkdir()
+    (tmp_path / "netavark" / "cni").write_text(path.read_text())
+    return path
+
+
+def test_the_package_need_not_be_installed(packaged, monkeypatch, capsys) -> None:
+    """The command of the distribution's package says where its plugins are, and writes nothing."""
+    monkeypatch.setattr(install, "PACKAGE", f"{install.DIST_PACKAGES}/netns_shim")
+    before = packaged.read_bytes()
+
+    assert main(["netns-shim", "install"]) == 0
+    assert capsys.readouterr().out == f"{packaged}\n"
+
+    monkeypatch.setattr(directories, "candidates", lambda *_: [directories.OF_NETAVARK])
+    assert main(["netns-shim", "install", "--for", "netavark"]) == 0
+    assert capsys.readouterr().out == f"{packaged.parent}/netavark/cni\n"
+    assert packaged.read_bytes() == before
+
+
+def test_the_package_is_left_alone(packaged, capsys) -> None:
+    """Another installation neither replaces nor removes what the distribution has brought."""
+    before = packaged.read_bytes()
+
+    assert main(["netns-shim", "install"]) == 1
+    assert "is the distribution's netns-shim: name another directory" in capsys.readouterr().err
+    assert main(["netns-shim", "uninstall"]) == 1
+    assert "is the distribution's netns-shim: remove that" in capsys.readouterr().err
+    assert packaged.read_bytes() == before
+
+
+def test_any_python_of_the_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the distribution's libraries the launcher outlives its present Python."""
+    monkeypatch.setattr(install, "PACKAGE", f"{install.DIST_PACKAGES}/netns_shim")
+    monkeypatch.setattr(install, "_place", lambda name: f"{install.DIST_PACKAGES}/{name}")
+    monkeypatch.setattr(install, "INTERPRETER", sys.executable)
+
+    first = install.launcher("").splitlines()[0]
+
+    assert first == f"#!{sys.executable} -IS"
+
+
+def test_library_that_older_ones_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only later versions of a library need may be missing; a library may not."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+
+    assert install._place("rpds") == ""
+    with pytest.raises(ModuleNotFoundError, match="rich"):
+        install._place("rich")

@@ -43,6 +43,7 @@ def test_all_of_it(world: bench.World) -> None:
     assert found["version"] == netns_shim.__version__
     assert found["package"] == MODULE_PATH
     assert found["launcher"] == PLUGIN
+    assert found["installed"] == [PLUGIN]
     assert found["python"].startswith(f"{platform.python_version()} (/")
     assert found["kernel"] == f"{platform.release()} {platform.machine()}"
     assert "Debian" in found["distribution"]
@@ -94,6 +95,18 @@ def test_without_the_launcher(world: bench.World) -> None:
     done = world.run(["/opt/netns-shim/bin/netns-shim", "version"], check=True)
 
     assert re.search(r"^launcher +none: not called by one$", done.stdout, re.M)
+    assert re.search(rf"^installed as +{PLUGIN}$", done.stdout, re.M)
+
+
+def test_not_installed(world: bench.World) -> None:
+    """Where there is no plugin yet, it says so; a user without a home is no reason to fail."""
+    hidden = (
+        "mount -t tmpfs tmpfs /opt/cni; unset HOME; exec /opt/netns-shim/bin/netns-shim version"
+    )
+
+    done = world.root.run(["unshare", "--mount", "sh", "-euc", hidden], env=world.env, check=True)
+
+    assert re.search(r"^installed as +no plugin in the usual directories$", done.stdout, re.M)
 
 
 def test_programs_that_are_missing_or_broken(world: bench.World, fakes: Fakes) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import argcomplete
-from argcomplete.completers import BaseCompleter, DirectoriesCompleter
+from argcomplete.completers import DirectoriesCompleter
 
 from .. import references, state
 from ..errors import ShimError
@@ -21,7 +21,7 @@ from ..errors import ShimError
 VARIABLE = "_ARGCOMPLETE"
 
 
-class Netns(BaseCompleter):
+class Netns:
     """The names of the shared netns's that are up."""
 
     def __call__(self, *, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
@@ -29,7 +29,7 @@ class Netns(BaseCompleter):
         return [where.name for where in _up(parsed_args)]
 
 
-class Containers(BaseCompleter):
+class Containers:
     """The IDs of the containers that are attached."""
 
     def __call__(self, *, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
@@ -38,8 +38,9 @@ class Containers(BaseCompleter):
         return sorted({name.split(":")[1] for name in names if name.count(":") >= 3} - {""})
 
 
-# By the name of an argument, in whichever command.
-BY_NAME: dict[str, BaseCompleter] = {
+# By the name of an argument, in whichever command. A base class for them is in argcomplete since
+# 2.1, and Debian 12 has 2.0; whatever can be called is good enough.
+BY_NAME: dict[str, Callable[..., Iterable[str]]] = {
     "netns": Netns(),
     "container": Containers(),
     "directory": DirectoriesCompleter(),

@@ -27,5 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the code."""
-    print(shellcode([PROGRAM], shell=arguments.shell))
+    print(code(arguments.shell))
     return 0
+
+
+def code(shell: str) -> str:
+    """Make the code for a shell."""
+    made: str = shellcode([PROGRAM], shell=shell)
+    if shell == "zsh" and not made:
+        # argcomplete before 3.0 (Debian 12 has 2.0) knows no zsh, and zsh knows bash's words.
+        made = "autoload -U +X bashcompinit && bashcompinit\n" + shellcode([PROGRAM])
+    return made

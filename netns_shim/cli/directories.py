@@ -20,6 +20,8 @@ OF_CNI = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni")
 # Where there are none yet: runtimes look into this one if they are not told otherwise.
 NEW = "/opt/cni/bin"
 OF_NETAVARK = "/usr/local/lib/netavark"
+# The same for a package of the distribution, which may not put anything into /usr/local.
+PACKAGED_NETAVARK = "/usr/lib/netavark"
 CACHE = "/var/cache"
 # A plugin that is in every collection of them.
 ANY_PLUGIN = "loopback"
@@ -78,7 +80,7 @@ def cache(environ: Mapping[str, str]) -> str:
 
 def hint(kind: str, directory: str, environ: Mapping[str, str]) -> str:
     """Say how a runtime is told of a directory in a home; "" where it looks there by itself."""
-    if directory == OF_NETAVARK or directory in OF_CNI:
+    if directory in (OF_NETAVARK, PACKAGED_NETAVARK, *OF_CNI):
         return ""
     if kind == "netavark":
         home = environ.get("XDG_CONFIG_HOME") or "~/.config"

@@ -27,8 +27,15 @@ if TYPE_CHECKING:
 SUMMARY = "Install the plugin into a directory of plugins, of CNI or of netavark."
 # What has to be found by the launcher; what these need in their turn is beside them.
 LIBRARIES = ("argcomplete", "filelock", "graphviz", "jsonschema", "pyroute2", "rich", "rpds")
+# What only later versions of these need: jsonschema does from 4.18 on.
+OPTIONAL = ("rpds",)
 MARK = "# Written by netns-shim install."
+# In the launchers that a package of the distribution brings: see debian/launcher.
+PACKAGED = "# Part of the package netns-shim of the distribution."
 PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+# Where the distribution has Python libraries, for any version of its interpreter.
+DIST_PACKAGES = "/usr/lib/python3/dist-packages"
+INTERPRETER = "/usr/bin/python3"
 # What fits into the first line of a script, execve(2).
 MAXIMUM_SHEBANG = 255
 
@@ -45,6 +52,9 @@ def main(arguments: argparse.Namespace) -> int:
     """Write the launcher and say where it is; on stderr, how a runtime is told of that."""
     name = arguments.name or directories.NAMES[arguments.kind]
     directory = arguments.directory or directories.candidates(arguments.kind, os.environ)[0]
+    if not arguments.directory and directory == directories.OF_NETAVARK:
+        packaged = f"{directories.PACKAGED_NETAVARK}/{name}"
+        directory = os.path.dirname(packaged) if is_packaged(packaged) else directory
     print(install(directory, name, force=arguments.force))
     if not arguments.directory:
         told = directories.hint(arguments.kind, directory, os.environ)
@@ -59,6 +69,12 @@ def install(directory: str, name: str, *, force: bool) -> str:
     """
     check_name(name)
     path = os.path.join(os.path.abspath(directory), name)
+    if not force and is_packaged(path):
+        if os.path.dirname(PACKAGE) == DIST_PACKAGES:
+            return path  # it is this one's already
+        raise ShimError(
+            IO_FAILURE, f"{path} is the distribution's netns-shim", "name another directory"
+        )
     if not force and os.path.lexists(path) and not is_launcher(path):
         raise ShimError(IO_FAILURE, f"{path} is something else", "use --force to replace it")
     os.makedirs(directory, exist_ok=True)
@@ -72,9 +88,12 @@ def install(directory: str, name: str, *, force: bool) -> str:
 def _compile_for(path: str) -> str:
     """Write the file of compiled modules for a launcher; give its path, "" where it cannot be."""
     compiled = compiling.path_for(path, os.environ)
+    return compiled if compiled and compile_into(compiled) else ""
+
+
+def compile_into(compiled: str) -> bool:
+    """Write a file of compiled modules, and warn where it cannot be; tell whether it is there."""
     place = os.path.dirname(compiled)
-    if not place:
-        return ""
     try:
         os.makedirs(os.path.dirname(place), exist_ok=True)
         with contextlib.suppress(FileExistsError):
@@ -87,8 +106,8 @@ def _compile_for(path: str) -> str:
         _write(compiled, compiling.pack(), 0o644)
     except OSError as error:
         warn(f"the plugin takes a tenth longer to start than it could: {error}")
-        return ""
-    return compiled
+        return False
+    return True
 
 
 def _write(path: str, content: bytes, mode: int) -> None:
@@ -117,18 +136,25 @@ def launcher(compiled: str) -> str:
 
     `compiled` is the path of its file of compiled modules.
     """
-    interpreter = os.path.realpath(sys.executable)
+    files = [PACKAGE, *map(_place, LIBRARIES)]
+    paths = list(dict.fromkeys(os.path.dirname(file) for file in files if file))
+    # Libraries for any version of the distribution's Python outlive the present one.
+    is_any = paths == [DIST_PACKAGES] and os.path.samefile(sys.executable, INTERPRETER)
+    interpreter = INTERPRETER if is_any else os.path.realpath(sys.executable)
     shebang = f"#!{interpreter} -IS"
     if " " in interpreter or len(os.fsencode(shebang)) > MAXIMUM_SHEBANG:
         raise ShimError(
             IO_FAILURE, "the path of the interpreter cannot stand in a script", interpreter
         )
-    files = [PACKAGE, *map(_place, LIBRARIES)]
-    paths = list(dict.fromkeys(os.path.dirname(file) for file in files))
     for path in [interpreter, *paths]:
         _warn_if_private(path)
+    return text(interpreter, paths, compiled, MARK)
+
+
+def text(interpreter: str, paths: list[str], compiled: str, mark: str) -> str:
+    """Write a launcher; `paths` are the directories of modules, `mark` says who has written it."""
     return (
-        f"{shebang}\n{MARK}\nimport gc\nimport sys\n\n"
+        f"#!{interpreter} -IS\n{mark}\nimport gc\nimport sys\n\n"
         # A call ends before there is anything to collect.
         f"gc.disable()\nsys.path += {paths!r}\n\n"
         f"from netns_shim import compiled\n\ncompiled.use({compiled!r})\n"
@@ -137,18 +163,32 @@ def launcher(compiled: str) -> str:
 
 
 def _place(library: str) -> str:
-    """Find the directory of a library without importing it, which for all takes 200 ms."""
+    """Find the directory of a library without importing it, which for all takes 200 ms.
+
+    "" where there is none and it can be done without.
+    """
     found = importlib.util.find_spec(library)
-    if found is None or found.origin is None:
-        raise ModuleNotFoundError(f"No module named {library!r}", name=library)
-    return os.path.dirname(found.origin)
+    if found is not None and found.origin is not None:
+        return os.path.dirname(found.origin)
+    if library in OPTIONAL:
+        return ""
+    raise ModuleNotFoundError(f"No module named {library!r}", name=library)
 
 
 def is_launcher(path: str) -> bool:
     """Tell whether a file is one that was written here; the script that pip makes is none."""
+    return _is_marked(path, MARK)
+
+
+def is_packaged(path: str) -> bool:
+    """Tell whether a file is a launcher that a package of the distribution has brought."""
+    return _is_marked(path, PACKAGED)
+
+
+def _is_marked(path: str, mark: str) -> bool:
     try:
         with open(path, encoding="utf-8") as file:
-            is_marked = MARK in file.read(4096).splitlines()[:3]
+            is_marked = mark in file.read(4096).splitlines()[:3]
     except (OSError, UnicodeDecodeError):
         return False
     return is_marked and driver.is_shim(path)

@@ -46,6 +46,10 @@ def uninstall(directory: str, name: str) -> str:
     path = os.path.join(os.path.abspath(directory), name)
     if not os.path.lexists(path):
         return ""
+    if install.is_packaged(path):
+        raise ShimError(
+            IO_FAILURE, f"{path} is the distribution's netns-shim", "remove that package instead"
+        )
     if os.path.islink(path) or not install.is_launcher(path):
         raise ShimError(IO_FAILURE, f"{path} is something else", "it is left as it is")
     os.unlink(path)

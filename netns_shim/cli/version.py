@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__, driver, netns, state
 from ..conflist import PLUGIN_DIRS
-from . import programs
-from .install import LIBRARIES, PACKAGE, is_launcher
+from ..errors import ShimError
+from . import directories, programs
+from .install import LIBRARIES, OPTIONAL, PACKAGE, is_launcher, is_packaged
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +43,8 @@ def collect() -> Json:
     return {
         "version": __version__,
         "package": PACKAGE,
-        "launcher": launcher if is_launcher(launcher) else "",
+        "launcher": launcher if is_launcher(launcher) or is_packaged(launcher) else "",
+        "installed": _installed(),
         "python": f"{platform.python_version()} ({sys.executable})",
         "kernel": f"{platform.release()} {platform.machine()}",
         "distribution": _distribution(),
@@ -65,7 +68,21 @@ def _library(name: str) -> str:
     try:
         return importlib.metadata.version("rpds-py" if name == "rpds" else name)
     except importlib.metadata.PackageNotFoundError:
-        return "unknown"  # its files are there without its metadata
+        # Without its metadata the files of a library may be there still.
+        return "not installed" if name in OPTIONAL else "unknown"
+
+
+def _installed() -> list[str]:
+    """List where this program is as a plugin, of CNI or of netavark."""
+    places = [*_plugin_path(), *driver.PLUGIN_DIRS]
+    with contextlib.suppress(ShimError):  # a user without a home
+        for kind in directories.NAMES:
+            places += directories.candidates(kind, os.environ)
+    found = []
+    for place in dict.fromkeys(places):
+        with contextlib.suppress(OSError):
+            found += [f"{place}/{name}" for name in sorted(os.listdir(place))]
+    return [path for path in found if driver.is_shim(path)]
 
 
 def _plugin_path() -> list[str]:
@@ -101,6 +118,7 @@ def describe(found: Json) -> str:
     rows = [
         ("netns-shim", f"{found['version']} ({found['package']})"),
         ("launcher", found["launcher"] or "none: not called by one"),
+        ("installed as", ", ".join(found["installed"]) or "no plugin in the usual directories"),
         ("Python", found["python"]),
         ("kernel", found["kernel"]),
         ("distribution", found["distribution"]),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn
@@ -37,13 +38,14 @@ class Report:
             console=self._console,
             auto_refresh=False,
             transient=True,
-            disable=not self._console.is_terminal,
         )
-        with progress:
+        # Off, it would still print an empty line at its end: rich before 14 does.
+        with progress if self._console.is_terminal else nullcontext():
             task = progress.add_task("", total=len(checks))
             for check in checks:
                 progress.update(task, description=f"checking {check.name}")
-                progress.refresh()
+                if self._console.is_terminal:
+                    progress.refresh()
                 self._print(check.name, look(check))
                 progress.advance(task)
         self._console.print(self._summary(), soft_wrap=True)

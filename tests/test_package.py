@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian package agrees with the sources. What it does is tried by scripts/try-package."""
+
+from __future__ import annotations
+
+import configparser
+import fnmatch
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import give_up
+
+import netns_shim
+from netns_shim import conflist, driver, state
+from netns_shim.cli import completion, directories, install
+
+ROOT = Path(__file__).resolve().parent.parent
+DEBIAN = ROOT / "debian"
+COMPILED = "/var/cache/netns-shim/package"
+
+
+def read(name: str) -> str:
+    """Read a file of the package."""
+    return (DEBIAN / name).read_text()
+
+
+def settings() -> configparser.ConfigParser:
+    """Read setup.cfg."""
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def test_version() -> None:
+    """The newest entry of the package's changelog is about this version."""
+    newest = re.match(r"netns-shim \(([^)]+)\)", read("changelog"))
+
+    assert newest
+    assert newest[1] == netns_shim.__version__
+
+
+def test_launcher() -> None:
+    """The plugin of the package is what `netns-shim install` writes for Debian's Python."""
+    written = install.text(
+        install.INTERPRETER, [install.DIST_PACKAGES], COMPILED, install.PACKAGED
+    )
+
+    assert read("launcher") == written
+    assert install.is_packaged(str(DEBIAN / "launcher"))
+    assert not install.is_launcher(str(DEBIAN / "launcher"))
+
+
+def test_compiled_modules() -> None:
+    """The file from which the plugin starts is made at the installation, and removed again."""
+    assert f'compile_into("{COMPILED}")' in read("netns-shim.postinst")
+    assert f"rm -f {COMPILED}\n" in read("netns-shim.postrm")
+    assert "find /var/cache/netns-shim -maxdepth 1 -type f -delete\n" in read("netns-shim.postrm")
+    assert "interest-noawait /usr/bin/python3\n" in read("netns-shim.triggers")
+
+
+def test_where_plugins_are() -> None:
+    """The plugin and the driver are where runtimes and Podman look, by the names they look for."""
+    installed = re.findall(r"debian/launcher debian/netns-shim(\S+)", read("rules"))
+
+    assert installed == [
+        f"/usr/lib/cni/{directories.NAMES['cni']}",
+        f"{directories.PACKAGED_NETAVARK}/{directories.NAMES['netavark']}",
+    ]
+    assert "/usr/lib/cni" in conflist.PLUGIN_DIRS
+    assert directories.PACKAGED_NETAVARK in driver.PLUGIN_DIRS
+
+
+def test_manual_page() -> None:
+    """The manual page is a file of every installation, and so of the package."""
+    assert settings()["options.data_files"]["share/man/man1"] == "docs/netns-shim.1"
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_completions(shell: str) -> None:
+    """There is a file for each shell, which asks the command for the code; its syntax is right."""
+    (file,) = (DEBIAN / "completions" / shell).iterdir()
+
+    assert f"debian/completions/{shell}/{file.name} " in read("netns-shim.install")
+    assert f"netns-shim completion {shell}" in file.read_text()
+    program = shutil.which(shell)
+    if program is None:
+        give_up(f"no {shell} here")
+    subprocess.run([program, "-n", file], check=True)
+
+
+def test_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd-tmpfiles leaves the state that is in /tmp alone."""
+    monkeypatch.setattr(state, "outer_uid", lambda: "4711")
+    place = state.base_dir({})
+    kept = re.findall(r"^x (\S+)$", read("netns-shim.tmpfiles"), re.M)
+
+    assert place == "/tmp/netns-shim-4711"
+    assert any(fnmatch.fnmatch(place, pattern) for pattern in kept)
+
+
+def test_what_it_needs() -> None:
+    """Python is as new as setup.cfg demands; libraries come from there by the build itself."""
+    (python,) = re.findall(r"^ python3 \((>= [\d.]+)\),$", read("control"), re.M)
+
+    assert python.replace(" ", "") == settings()["options"]["python_requires"]
+    assert " ${python3:Depends},\n" in read("control")
+
+
+def test_oldest_libraries() -> None:
+    """tox tries the oldest libraries that setup.cfg allows."""
+    allowed = settings()["options"]["install_requires"].replace(">=", "==").split()
+    tox = configparser.ConfigParser()
+    tox.read(ROOT / "tox.ini")
+
+    assert tox["testenv:oldest"]["deps"].split() == allowed
+
+
+def test_scripts_are_strict() -> None:
+    """A step of the package's scripts that fails is a failure of the whole."""
+    for name in ("netns-shim.postinst", "netns-shim.postrm"):
+        subprocess.run(["sh", "-n", DEBIAN / name], check=True)
+        assert "\nset -e\n" in read(name)
+        assert "\n#DEBHELPER#\n" in read(name)
