@@ -115,6 +115,20 @@ def test_state_on_disk(world: bench.World) -> None:
     assert found["message"].startswith(f"{world.runtime_dir} is on overlay: ")
 
 
+def test_state_above_a_hidden_mount(world: bench.World) -> None:
+    """A mount that another one hides says nothing of where state is."""
+    hidden = """
+        mount -t tmpfs tmpfs /mnt
+        mkdir /mnt/place
+        mount -t proc proc /mnt/place
+        mount -t tmpfs -o mode=1777 tmpfs /mnt
+    """
+
+    found = ask_in(world, hidden, "--state-dir", "/mnt/place/state")["runtime directory"]
+
+    assert (found["result"], found["message"]) == ("ok", "/mnt/place/state, on tmpfs")
+
+
 def test_state_elsewhere(world: bench.World, session: bench.Session) -> None:
     """With --state-dir that is where state is looked for, whatever the environment says."""
     other = f"{world.env['HOME']}/state"
