@@ -11,6 +11,17 @@ from runtime import PLUGIN, Runtime, bridge, page, reaches
 from netns_shim import errors
 
 
+# It keeps state, and looks where it is.
+CAREFUL = """#!/bin/sh
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}' ;;
+ADD)
+    mkdir -p /var/lib/cni/careful || exit 1
+    echo '{"cniVersion":"1.0.0","interfaces":[{"name":"'"$(readlink /proc/self/ns/net)"'"}]}' ;;
+esac
+"""
+
+
 def test_real_root_works_in_place(world):
     """As root of the machine the bridge is made in the machine's netns; nothing is counted."""
     runtime = Runtime(world.root, delegate=bridge(), stateDir="/run/in-place")
@@ -49,6 +60,20 @@ def test_enter_always(world, session):
         assert reaches(container, "10.89.0.1")
         runtime.delete("c", container)
     assert world.leftovers() == []
+
+
+def test_enter_never_without_power(world, session):
+    """A plugin that needs no power over the host's netns runs in it, with a /var/lib/cni."""
+    directory = f"{world.env['HOME']}/plugins"
+    script = 'mkdir "$0"; cat >"$0/careful"; chmod +x "$0/careful"'
+    session.run(["sh", "-euc", script, directory], input=CAREFUL, check=True)
+    runtime = Runtime(session, path=directory, delegate={"type": "careful"}, enter="never")
+    with session.container() as container:
+        result = runtime.add("c", container)
+        runtime.delete("c", container)
+
+    here = world.run(["readlink", "/proc/self/ns/net"], check=True).stdout.strip()
+    assert result["interfaces"] == [{"name": here}]
 
 
 def test_enter_never(world, session):
