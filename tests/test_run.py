@@ -23,6 +23,20 @@ def test_a_command_sees_the_shared_netns(world, session):
     assert world.leftovers() == []
 
 
+def test_programs_of_root_are_found(world, session):
+    """iptables and nft are found though a user's PATH has no sbin; what it has comes first."""
+    script = "nft list ruleset; iptables -t nat -S; echo $PATH"
+    env = {**session.env, "PATH": "/usr/bin:/bin:/opt"}
+    run = [PLUGIN, "run", "--uplink", "none", "--"]
+    done = session.run([*run, "sh", "-euc", script], env=env)
+
+    assert done.returncode == 0, done.stderr
+    more = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin"
+    assert done.stdout.splitlines()[-1] == f"{env['PATH']}:{more}"
+    assert session.run([*run, "nft", "--version"], env=env).returncode == 0
+    assert world.leftovers() == []
+
+
 def test_a_command_sees_the_mounts(world, session):
     """The command has the /run and /var/lib/cni of the plugins and the netns's resolv.conf."""
     script = (

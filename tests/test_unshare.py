@@ -51,6 +51,16 @@ def test_the_shell_is_the_default(world):
     assert world.run([PLUGIN, "unshare"], input="id -u; echo $0\n").stdout == "0\n/bin/sh\n"
 
 
+def test_programs_of_root_are_found(world):
+    """What a user's PATH lacks is found, for the command and for what it runs; `.` stays in it."""
+    env = {**world.env, "PATH": "/usr/local/bin:/usr/bin:/bin:."}
+    done = world.run([PLUGIN, "unshare", "--", "nft", "--version"], env=env)
+    path = world.run([PLUGIN, "unshare", "--", "sh", "-c", "echo $PATH"], env=env).stdout
+
+    assert done.returncode == 0, done.stderr
+    assert path == f"{env['PATH']}:/usr/local/sbin:/usr/sbin:/sbin\n"
+
+
 def test_where_the_command_is(world):
     """It is in the directory and the network namespace of its caller, with mounts of its own."""
     script = "cd /etc; readlink /proc/self/ns/net; exec $0 unshare -- sh -c 'pwd; {}'".format(
