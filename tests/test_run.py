@@ -37,6 +37,7 @@ def test_programs_of_root_are_found(world, session):
     assert world.leftovers() == []
 
 
+@pytest.mark.usefixtures("log_in")  # /run/user stays visible there
 def test_a_command_sees_the_mounts(world, session):
     """The command has the /run and /var/lib/cni of the plugins and the netns's resolv.conf."""
     script = (
@@ -51,7 +52,7 @@ def test_a_command_sees_the_mounts(world, session):
         f"nameserver {bench.PAGE}",
     ]
     assert "here" in lines
-    assert lines[-1] == f"{world.runtime_dir}/netns-shim"
+    assert lines[-1] == world.state_dir
     assert not session.path("/run/here").exists()
     assert world.leftovers() == []
 
@@ -134,9 +135,9 @@ def test_explain_makes_nothing(world, session):
     """--explain lists the mounts and does nothing."""
     done = session.run([PLUGIN, "run", "--explain"], check=True)
 
-    state = f"{world.runtime_dir}/netns-shim/default"
+    state = f"{world.state_dir}/default"
     assert done.stdout.splitlines()[0] == f"bind {state}/run on /run"
-    assert not session.path(f"{world.runtime_dir}/netns-shim").exists()
+    assert not session.path(world.state_dir).exists()
 
 
 def test_without_a_command(session):

@@ -25,7 +25,7 @@ def clean(world) -> Iterator[None]:
 
 def holder(world) -> int:
     """Read which process holds the user namespace."""
-    path = world.path(f"{world.runtime_dir}/netns-shim/.holder")
+    path = world.path(f"{world.state_dir}/.holder")
     return json.loads(path.read_text())["pid"]
 
 
