@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import bench
+import kinder
 from runtime import PLUGIN
 
 from netns_shim.state import State
@@ -82,6 +83,8 @@ class Stage:
     def __init__(self, containers: int) -> None:
         with ExitStack() as undo:
             self.world = undo.enter_context(bench.World())
+            # As for most people whose containers there are, and as in all figures so far.
+            undo.enter_context(kinder.log_in(self.world))
             self._provide()
             self.session = undo.enter_context(self.world.session())
             launcher = self.world.path(PLUGIN).read_text()
@@ -115,7 +118,7 @@ class Stage:
             "CNI_IFNAME": "eth0",
             "CNI_ARGS": "",
             "CNI_PATH": bench.World.plugin_dir,
-            "PATH": bench.PATH,
+            "PATH": bench.ROOT_PATH,
             "XDG_RUNTIME_DIR": self.world.runtime_dir,
             **more,
         }
@@ -147,7 +150,7 @@ class ByHand:
         self._state = State(stage.state_dir("hand"), "hand")
         script = 'mkdir -p "$0"; : >"$0/netns"; unshare --net="$0/netns" ip link set lo up'
         stage.session.run(["sh", "-euc", script, self._state.dir], check=True)
-        env = {"PATH": bench.PATH, "XDG_RUNTIME_DIR": stage.world.runtime_dir}
+        env = {"PATH": bench.ROOT_PATH, "XDG_RUNTIME_DIR": stage.world.runtime_dir}
         uplink = Pasta(PASTA, [])
         # Older releases do not know the option; who starts it by hand knows that.
         uplink.maps_guest = "--map-guest-addr" in stage.pasta_usage

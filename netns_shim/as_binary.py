@@ -89,11 +89,11 @@ def main(words: list[str]) -> int:
         real = driver.find({"driver": "bridge"}, [], environ)
         is_attaching = arguments.command in ("setup", "teardown") and bool(arguments.argument)
         if not is_attaching:
-            os.execve(real, [real, *words], dict(environ))
+            os.execve(real, [real, *words], invoke.with_path(environ))
         # Before any file of ours is open, which could get the number of a stream.
         skel.settle()
         if is_in_place("auto", state.base_dir(environ)):
-            os.execve(real, [real, *words], dict(environ))
+            os.execve(real, [real, *words], invoke.with_path(environ))
         interrupt.heed()
         attaching = _Attaching(real, arguments, environ)
         status, stdout, stderr = attaching.run()

@@ -194,6 +194,10 @@ class Unchanged:
         """Leave nothing."""
 
 
+# A netns for `Inside`: that in which this process is.
+HERE = -1
+
+
 class Inside:
     """Being inside a netns and the mounts made for it, as a context.
 
@@ -203,7 +207,7 @@ class Inside:
     __slots__ = ("_cwd", "_mounts", "_netns", "_root", "_steps")
 
     def __init__(self, netns: int | None, steps: list[Step]) -> None:
-        """Take a descriptor of the netns, None for a new one that ends with this process."""
+        """Take a descriptor of the netns, HERE, or None for a new one that ends with us."""
         self._netns = netns
         self._steps = steps
 
@@ -213,7 +217,7 @@ class Inside:
         self._cwd = os.open(".", os.O_PATH | os.O_CLOEXEC)
         if self._netns is None:
             unshare(CLONE_NEWNET)
-        else:
+        elif self._netns != HERE:  # which setns(2) refuses to whoever does not own it
             setns(self._netns, CLONE_NEWNET)
         unshare(CLONE_NEWNS)
         # Slave: our mounts stay here; the host's unmounts reach us, so nothing is kept busy.

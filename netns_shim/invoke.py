@@ -145,5 +145,10 @@ def with_path(environ: Mapping[str, str]) -> dict[str, str]:
     """Give an environment whose PATH has the usual places, whatever the caller's has."""
     # An empty or relative entry would have a program started from wherever the caller stands.
     given = [d for d in environ.get("PATH", "").split(":") if d.startswith("/")]
+    return {**environ, "PATH": with_usual_places(given)}
+
+
+def with_usual_places(given: list[str]) -> str:
+    """Give the PATH that has these directories, and after them the usual ones."""
     missing = [d for d in DEFAULT_PATH.split(":") if d not in given]
-    return {**environ, "PATH": ":".join([*given, *missing])}
+    return ":".join([*given, *missing])

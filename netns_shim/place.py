@@ -258,7 +258,7 @@ class InPlace:
         if enter.can_keep_state() or not netns.is_privileged():
             return enter.Unchanged()
         state.make_below(self.state.dir, enter.CNI_STATE)
-        return enter.Inside(fd, enter.plan_in_place(self.state, keep))
+        return enter.Inside(enter.HERE, enter.plan_in_place(self.state, keep))
 
     def nowhere(self, keep: list[str]) -> enter.Inside | enter.Unchanged:
         """Stay where we are: this netns is there always."""

@@ -18,13 +18,16 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from contextlib import ExitStack, closing, suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Self
 
+from places import HOLD, BenchError, Container, Place, Session, Unshared
 from userids import UserIds
+
+__all__ = ["BenchError", "Container", "Place", "Session", "Unshared", "World"]
 
 PAGE = "198.51.100.1"  # next door: in the subnet of the machine
 PAGE_BEYOND = "203.0.113.7"  # a few ms away, to be reached over the default route only
@@ -34,17 +37,13 @@ HOST, HOST6 = "198.51.100.2", "2001:db8:100::2"  # the machine itself
 
 TESTS = Path(__file__).resolve().parent
 INSIDE = TESTS / "inside"
-PATH = "/opt/bench:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Those of a log-in on Debian. What the tests type lies where Debian has nothing.
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
+ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TYPED = "/usr/local/games"
 LIB = os.path.relpath(sysconfig.get_path("purelib"), sys.prefix)
-HOLD = "echo ready; exec cat"
 PROGRAMS = ("pasta", "passt", "slirp4netns", "aardvark-dns", "ld-linux")
 NEEDED = ("go", "ip", "newuidmap", "nsenter", "setpriv", "strace", "unshare")
-
-NSENTER = "/usr/bin/nsenter"
-
-
-class BenchError(Exception):
-    """The bench could not be built here."""
 
 
 @cache
@@ -67,124 +66,11 @@ def build_cnidrive() -> Path:
     if not program.exists():
         # GOPATH mode: libcni is where Debian's packages put Go sources, and nothing is fetched.
         go = {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "CGO_ENABLED": "0"}
-        env = {"PATH": PATH, "GOCACHE": str(cache / "go"), "HOME": str(cache), **go}
+        env = {"PATH": ROOT_PATH, "GOCACHE": str(cache / "go"), "HOME": str(cache), **go}
         new = program.with_suffix(f".{os.getpid()}")
         subprocess.run(["go", "build", "-o", str(new), str(source)], env=env, check=True)
         new.rename(program)
     return program
-
-
-class Place:
-    """Namespaces in which commands are run, held by a process until `close`.
-
-    `argv` starts the process, which writes `ready` and ends at the end of its standard input;
-    `flags` and `then` are how nsenter(1) gets into its namespaces, and what it runs there;
-    `env` is the environment of the commands where they are not given one.
-    """
-
-    def __init__(self, argv, *, flags, then=(), env):
-        self.env, self._flags = env, flags
-        pipe = subprocess.PIPE
-        holder = subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe, text=True)
-        self.pid = holder.pid
-        self._children = [holder]
-        self._enter = [NSENTER, f"--target={self.pid}", *flags, *then]
-        if holder.stdout.readline() != "ready\n":
-            self.close()
-            raise BenchError(f"does not start: {' '.join(argv)}")
-
-    def run(self, argv, *, env=None, input="", timeout=60.0, check=False):
-        """Run a command here to its end; `env`, if given, is its whole environment."""
-        done = subprocess.run(
-            [*self._enter, *map(str, argv)],
-            env=self.env if env is None else env,
-            input=input,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        if check and done.returncode:
-            raise BenchError(f"{argv}: exit status {done.returncode}: {done.stdout}{done.stderr}")
-        return done
-
-    def popen(self, argv, *, env=None, **options):
-        """Start a command here, with the options of subprocess.Popen; `close` ends it."""
-        env = self.env if env is None else env
-        argv = [*self._enter, *map(str, argv)]
-        child = subprocess.Popen(argv, env=env, **options)
-        self._children.append(child)
-        return child
-
-    def path(self, inside: str) -> Path:
-        """Where the bench finds the file that is called `inside` here."""
-        return Path(f"/proc/{self.pid}/root{inside}")
-
-    def container(self, *, pinned: str = "") -> Container:
-        """A network namespace that belongs to this place's user namespace."""
-        return Container(self, pinned)
-
-    def close(self) -> None:
-        """Kill what was started here, the holder last."""
-        while self._children:
-            with self._children.pop() as child:  # which closes its pipes and waits
-                child.kill()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Container(Place):
-    """A network namespace as a runtime makes one for a container.
-
-    `netns` is its path for CNI_NETNS: below /proc, or `pinned` in the place it was made in.
-    """
-
-    def __init__(self, parent: Place, pinned: str) -> None:
-        # Of all groups only root's is sure to be mapped here.
-        script = f"echo 0 0 >/proc/sys/net/ipv4/ping_group_range; ip link set lo up; {HOLD}"
-        argv = [*parent._enter, "unshare", "--net", "sh", "-euc", script]
-        super().__init__(argv, flags=parent._flags, env=parent.env)
-        self.netns = f"/proc/{self.pid}/ns/net"
-        self._parent, self._pinned = parent, pinned
-        if pinned:
-            pin = 'mkdir -p "${0%/*}"; : >"$0"; mount --bind "$1" "$0"'
-            parent.run(["sh", "-euc", pin, pinned, self.netns], check=True)
-            self.netns = pinned
-
-    def close(self) -> None:
-        """Let the network namespace go, whoever else has let it go before."""
-        if self._pinned:
-            self._parent.run(["sh", "-c", 'umount "$0"; rm -f "$0"', self._pinned])
-            self._pinned = ""
-        super().close()
-
-
-class Session(Place):
-    """The user as root of a user namespace that maps the subordinate ids, in its own mounts.
-
-    The network namespace is the machine's: it is what `podman unshare` gives.
-    """
-
-    flags = ("--user", "--mount", "--net", "--setuid=0", "--setgid=0")
-
-    def __init__(self, world: World) -> None:
-        userns = ("unshare", "--user", "--map-root-user", "--map-auto", "--mount")
-        argv = [*world._enter, *userns, "sh", "-euc", HOLD]
-        super().__init__(argv, flags=self.flags, env=world.env)
-
-
-class Unshared(Place):
-    """The user as root of the user namespace that `netns-shim unshare` gives him.
-
-    It stays as long as this is open, and longer where something is attached.
-    """
-
-    def __init__(self, world: World) -> None:
-        command = (f"{world.plugin_dir}/netns-shim", "unshare", "--", "sh", "-euc", HOLD)
-        super().__init__([*world._enter, *command], flags=Session.flags, env=world.env)
 
 
 class World(Place):
@@ -193,8 +79,11 @@ class World(Place):
     `root` is this place for the machine's administrator, `internet` the other end of its cable.
     The package under test is installed in /opt/netns-shim, beside the libraries of the Python that
     runs the bench, and has put itself among Debian's plugins in `plugin_dir`. All of /etc, /home,
-    /opt, /run, /var/cache and /var/lib is the World's own: `world.path("/etc/resolv.conf")` may
-    be written to.
+    /opt, /run, /tmp, /var/cache, /var/lib and /var/tmp is the World's own:
+    `world.path("/etc/resolv.conf")` may be written to.
+
+    It is a stock Debian, and kinder in nothing that is not asked for: see kinder.py. The user has
+    come by su or cron, so `runtime_dir` is not there before a `kinder.log_in`.
     """
 
     user = "shim"
@@ -207,14 +96,16 @@ class World(Place):
             undo.callback(os.umask, os.umask(0o022))  # what is put into it, the user may read
             self._ids = undo.enter_context(closing(UserIds()))
             self.uid = self._ids.uid
+            self.subid = self._ids.subid
             self.runtime_dir = f"/run/user/{self.uid}"
             self.root = undo.enter_context(self._boot())
             self.internet = undo.enter_context(self._connect())
             self._install()
-            env = {"PATH": PATH, "HOME": f"/home/{self.user}", "XDG_RUNTIME_DIR": self.runtime_dir}
+            env = {"PATH": PATH, "HOME": f"/home/{self.user}"}
             become = ("setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--init-groups")
             argv = [*self.root._enter, "sh", "-euc", HOLD]
             super().__init__(argv, flags=self.root._flags, then=become, env=env)
+            self.settle()
             self._own_links = self._links()
             self._undo = undo.pop_all()
 
@@ -222,30 +113,55 @@ class World(Place):
         facts = {
             "USER_NAME": self.user,
             "USER_ID": str(self.uid),
-            "SUBID": str(self._ids.subid),
+            "SUBID": str(self.subid),
             "SITE_PACKAGES": sysconfig.get_path("purelib"),
             "LIB": LIB,
             "PYTHON": os.path.realpath(sys.executable),
+            "TYPED": TYPED,
         }
         new = ("unshare", "--net", "--mount", "--propagation=private")
         argv = ["env", *(f"{name}={value}" for name, value in facts.items()), *new]
         argv += ["sh", "-eu", str(INSIDE / "machine.sh")]
-        return Place(argv, flags=("--mount", "--net"), env={"PATH": PATH, "HOME": "/root"})
+        return Place(argv, flags=("--mount", "--net"), env={"PATH": ROOT_PATH, "HOME": "/root"})
 
     def _connect(self) -> Place:
         argv = ["unshare", "--net", "sh", "-eu", str(INSIDE / "internet.sh"), str(self.root.pid)]
         return Place(argv, flags=("--net",), env=self.root.env)
 
     def _install(self) -> None:
-        shutil.copy(INSIDE / "fetch", self.root.path("/opt/bench"))
+        self.provide(INSIDE / "fetch")
         package = f"/opt/netns-shim/{LIB}/netns_shim"
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(TESTS.parent / "netns_shim", self.root.path(package), ignore=ignore)
-        self.root.run(["chmod", "-R", "a+rX", package, "/opt/bench"], check=True)
+        self.root.run(["chmod", "-R", "a+rX", package], check=True)
         compile_all = ["/opt/netns-shim/bin/python3", "-m", "compileall", "-q", package]
         self.root.run(compile_all, check=True)
         command = "/opt/netns-shim/bin/netns-shim"
         self.root.run([command, "install", self.plugin_dir], check=True)
+
+    def provide(self, program: Path, name: str = "") -> None:
+        """Put a program where the user's PATH has it, under its own or another name."""
+        copy = shutil.copy(program, self.root.path(f"{TYPED}/{name or program.name}"))
+        Path(copy).chmod(0o755)
+
+    @property
+    def state_dir(self) -> str:
+        """Where the shim keeps the user's state: in the runtime directory after a log-in."""
+        directories = {self.runtime_dir: "netns-shim", "/tmp": f"netns-shim-{self.uid}"}
+        return next(f"{d}/{name}" for d, name in directories.items() if self.path(d).exists())
+
+    def replug(self) -> None:
+        """Take the machine's network down and up: it is as a moment after the start of one."""
+        script = (INSIDE / "plug.sh").read_text()  # the machine may hide the file
+        self.root.run(["sh", "-eu"], input=script, check=True)
+
+    def settle(self) -> None:
+        """Wait until no address of the machine is tentative any more."""
+        deadline = time.monotonic() + 20
+        tentative = ["ip", "-6", "-oneline", "address", "show", "tentative"]
+        while self.root.run(tentative, check=True).stdout:
+            if time.monotonic() > deadline:
+                raise BenchError("the machine's network does not come up")
 
     def session(self) -> Session:
         """A user namespace of the user; two of them are siblings."""
@@ -257,22 +173,23 @@ class World(Place):
 
     def leftovers(self) -> list[str]:
         """What is still there of a shared network namespace, one line a thing."""
-        top = f"{self.runtime_dir}/netns-shim"
+        tops = (f"{self.runtime_dir}/netns-shim", f"/tmp/netns-shim-{self.uid}")
+        records = {f"{top}/.holder" for top in tops}
         found, mounts = [], set()
         for pid in self._ids.processes():
             with suppress(OSError):  # it may end meanwhile
                 program = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
-                is_holder = f"{top}/.holder" in Path(f"/proc/{pid}/cmdline").read_text().split(
-                    "\0"
-                )
-                if program.startswith(PROGRAMS) or is_holder:
+                words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+                if program.startswith(PROGRAMS) or records.intersection(words):
                     found.append(f"process {pid}: {program}")
                 lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
-                mounts |= {point for line in lines if (point := line.split()[4]).startswith(top)}
+                points = {line.split()[4] for line in lines}
+                mounts |= {point for point in points if point.startswith(tops)}
         found += [f"mount {point}" for point in sorted(mounts)]
-        for directory, _, files in os.walk(self.path(top)):
-            inside = directory.removeprefix(str(self.path("")))
-            found += [f"file {inside}/{name}" for name in files]
+        for top in tops:
+            for directory, _, files in os.walk(self.path(top)):
+                inside = directory.removeprefix(str(self.path("")))
+                found += [f"file {inside}/{name}" for name in files]
         return found + [f"interface {name}" for name in sorted(self._links() - self._own_links)]
 
     def programs(self) -> list[str]:
@@ -290,7 +207,8 @@ class World(Place):
     def reset(self) -> None:
         """End everything of the user's and empty the directories he can write to."""
         self._ids.kill()
-        directories = (self.env["HOME"], self.runtime_dir, "/run/netns", "/var/lib")
+        mine = (self.env["HOME"], self.runtime_dir, "/run/netns")
+        directories = (*mine, "/tmp", "/var/tmp", "/var/lib")
         self.root.run(["find", *directories, "-xdev", "-mindepth", "1", "-delete"])
 
     def close(self) -> None:

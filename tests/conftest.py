@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from typing import NoReturn
 
 import bench
+import kinder
 import pytest
 import releases
 
@@ -83,8 +83,39 @@ def world() -> Iterator[bench.World]:
 
 
 @pytest.fixture
-def session(world: bench.World) -> Iterator[bench.Session]:
+def log_in(world: bench.World) -> Iterator[None]:
+    """After a log-in of the user."""
+    with kinder.log_in(world):
+        yield
+
+
+@pytest.fixture
+def libcni_cache(world: bench.World) -> Iterator[None]:
+    """With a /var/lib/cni that libcni can write to."""
+    with kinder.libcni_cache(world):
+        yield
+
+
+@pytest.fixture
+def answered_pings(world: bench.World) -> Iterator[None]:
+    """With ping sockets for everybody."""
+    with kinder.answered_pings(world):
+        yield
+
+
+@pytest.fixture
+def just_up(world: bench.World) -> Iterator[None]:
+    """A moment after the host's network came up."""
+    with kinder.just_up(world):
+        yield
+
+
+@pytest.fixture
+def session(request: pytest.FixtureRequest, world: bench.World) -> Iterator[bench.Session]:
     """A user namespace of the test's own, with nothing left in the directories of the user."""
+    for name in kinder.NAMES:
+        if name in request.fixturenames:
+            request.getfixturevalue(name)  # first, in whatever order the test names them
     with world.session() as session:
         yield session
     world.reset()
@@ -93,10 +124,8 @@ def session(world: bench.World) -> Iterator[bench.Session]:
 @pytest.fixture(scope="session")
 def cnidrive(world: bench.World) -> str:
     """The path in the machine of a program that calls plugins through libcni."""
-    program = "/opt/bench/cnidrive"
-    shutil.copy(bench.build_cnidrive(), world.path(program))
-    world.path(program).chmod(0o755)
-    return program
+    world.provide(bench.build_cnidrive(), "cnidrive")
+    return f"{bench.TYPED}/cnidrive"
 
 
 @pytest.fixture(scope="session")

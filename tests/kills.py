@@ -89,7 +89,7 @@ class Scene:
     def prepare(self) -> None:
         """Make what is there before the call; nothing at all where nobody is attached."""
         with suppress(FileNotFoundError, OSError):
-            self.world.path(f"{self.world.runtime_dir}/netns-shim").rmdir()
+            self.world.path(self.world.state_dir).rmdir()
         self.points += 1
         if self.scenario.attached:
             self.runtime.add(self.id, self.victim)
@@ -128,7 +128,7 @@ class Scene:
     def steps(self) -> list[str]:
         """List the steps that the last call has begun."""
         names = self.world.path(self.log).read_text().splitlines()
-        return [VARYING.sub("*", name.replace(self.world.runtime_dir, "")) for name in names]
+        return [VARYING.sub("*", name.replace(self.world.state_dir, "")) for name in names]
 
     def recover(self, done: subprocess.CompletedProcess[str]) -> Iterator[str]:
         """Say what is not well: the next ADD, who is attached, and what is left after the DEL."""
@@ -168,7 +168,7 @@ class Scene:
 
         No DEL can know whose it is.
         """
-        state = self.world.path(f"{self.world.runtime_dir}/netns-shim/default")
+        state = self.world.path(f"{self.world.state_dir}/default")
         leases = state.glob("var/lib/cni/networks/*/*.*.*.*")
         return any(lease.stat().st_size == 0 for lease in leases)
 
@@ -205,7 +205,7 @@ class Scene:
 
     def state(self) -> Counter[str]:
         """List all that a call can leave behind, each with how often it is there."""
-        top = f"{self.world.runtime_dir}/netns-shim"
+        top = self.world.state_dir
         # What holds a namespace of the bench becomes `cat` in its own time.
         holders = ("cat", os.path.basename(os.path.realpath(shutil.which("sh") or "")))
         names = self.world.programs()

@@ -122,4 +122,4 @@ def reaches(container: bench.Container, address: str) -> bool:
 
 def page(container: bench.Container, address: str) -> str:
     """Fetch a page; give its text, "" where there is no answer."""
-    return container.run(["fetch", address]).stdout
+    return container.run([f"{bench.TYPED}/fetch", address]).stdout

@@ -24,7 +24,7 @@ def runtime(session) -> Runtime:
 
 def check_nothing_happened(world, session) -> None:
     """Assert that there is no trace of the call."""
-    assert not session.path(f"{world.runtime_dir}/netns-shim").exists()
+    assert not session.path(world.state_dir).exists()
     assert world.leftovers() == []
 
 

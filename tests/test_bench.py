@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import bench
+import kinder
 import pytest
 from userids import UserIds
 
@@ -69,8 +70,46 @@ def test_environment_is_clean(session, world):
     """Nothing of the caller's environment reaches a command."""
     names = {line.partition("=")[0] for line in session.run(["env"]).stdout.splitlines()}
 
-    assert names == {"HOME", "PATH", "XDG_RUNTIME_DIR"}
+    assert names == {"HOME", "PATH"}
     assert session.run(["/usr/bin/env"], env={"CNI_COMMAND": "ADD"}).stdout == "CNI_COMMAND=ADD\n"
+
+
+def test_machine_is_a_stock_one(world):
+    """What no test has asked for is as Debian has it: nothing is the user's but his home."""
+    script = """
+        for place in /var/lib /run /run/user /etc; do [ ! -w $place ]; done
+        [ ! -e /var/lib/cni ] && [ ! -e /run/user/$(id -u) ]
+        cat /proc/sys/net/ipv4/ping_group_range /proc/sys/net/ipv6/conf/eth0/accept_dad
+        cat /etc/subuid
+    """
+
+    lines = world.run(["sh", "-euc", script], check=True).stdout.splitlines()
+
+    assert lines[0].split() == ["1", "0"]
+    assert lines[1:] == ["1", "first:100000:65536", f"shim:{world.subid}:65536"]
+    assert world.run(["sh", "-c", "command -v iptables"]).returncode == 127
+
+
+def test_log_in(world):
+    """A log-in brings a runtime directory and the variable, and both go with it."""
+    before = world.state_dir
+    with kinder.log_in(world):
+        script = 'test -w "$XDG_RUNTIME_DIR" && stat -f -c %T "$XDG_RUNTIME_DIR"'
+        assert world.run(["sh", "-euc", script]).stdout == "tmpfs\n"
+        assert world.state_dir == f"{world.runtime_dir}/netns-shim"
+    assert world.state_dir == before == f"/tmp/netns-shim-{world.uid}"
+    assert "XDG_RUNTIME_DIR" not in world.env
+
+
+def test_network_has_just_come_up(world):
+    """The IPv6 addresses of a link that has come up are tentative, and in the end none is."""
+    tentative = ["ip", "-6", "-oneline", "address", "show", "dev", "eth0", "tentative"]
+    assert world.run(tentative).stdout == ""
+    with kinder.just_up(world):
+        assert bench.HOST6 in world.run(tentative).stdout
+    assert world.run(tentative).stdout == ""
+    assert world.run(["fetch", bench.PAGE6]).stdout.endswith(f"you are {bench.HOST6}\n")
+    assert world.run(["fetch", bench.PAGE_BEYOND]).stdout.endswith(f"you are {bench.HOST}\n")
 
 
 def test_package_is_installed(world, session):
@@ -125,9 +164,14 @@ def test_container_is_pinned(session):
     assert not session.path("/run/netns/pinned").exists()
 
 
-def test_leftovers_are_seen(world, session):
-    """Uplinks, files, mounts and interfaces that a shim would leave are each reported."""
-    state = f"{world.runtime_dir}/netns-shim"
+@pytest.mark.parametrize("state", ["/run/user/{}/netns-shim", "/tmp/netns-shim-{}"])
+@pytest.mark.usefixtures("log_in")
+def test_leftovers_are_seen(world, session, state):
+    """Uplinks, files, mounts and interfaces that a shim would leave are reported, in both places.
+
+    What a log-in has let go out of sight is still there.
+    """
+    state = state.format(world.uid)
     session.run(["mkdir", "-p", f"{state}/default/validated"], check=True)
     assert world.leftovers() == []
 
@@ -158,13 +202,15 @@ def test_reset_ends_daemons(world, session):
     assert world.leftovers() == []
 
 
+@pytest.mark.usefixtures("libcni_cache")
 def test_libcni_attaches_a_container(world, session, cnidrive):
     """The Go driver runs Debian's plain plugins in a network namespace of the session."""
     world.path("/etc/cni/net.d").mkdir(parents=True, exist_ok=True)
     world.path("/etc/cni/net.d/plain.conflist").write_text(json.dumps(NETWORK))
 
     with session.container() as shared, session.container() as container:
-        env = {**shared.env, "CNI_PATH": world.plugin_dir}
+        # Plugins that no shim calls need the PATH of root, which has iptables.
+        env = {**shared.env, "CNI_PATH": world.plugin_dir, "PATH": bench.ROOT_PATH}
         added = shared.run([cnidrive, "add", "plain", container.netns], env=env, check=True)
         address = json.loads(added.stdout)["ips"][0]["address"]
         seen = container.run(["ip", "-br", "address", "show", "eth0"]).stdout
@@ -211,4 +257,5 @@ def test_nothing_remains(how):
             pass
         assert ids.processes() == []
     assert not Path(f"/run/user/{uid}").exists()
+    assert not list(Path("/tmp").glob(f"netns-shim-{uid}*"))
     assert f":{uid}:" not in Path("/etc/passwd").read_text()

@@ -263,7 +263,7 @@ NAMES = [
 def test_a_planted_link(world, session, name):
     """A link in the place of a file is replaced or left out; what it leads to stays as it is."""
     runtime = Runtime(session, delegate=bridge())
-    where = f"{world.runtime_dir}/netns-shim/default"
+    where = f"{world.state_dir}/default"
     outside = f"{world.env['HOME']}/outside"
     is_directory = name in ("started", "validated")
     make = f'mkdir "{outside}"; echo kept >"{outside}/file"' if is_directory else "echo kept >$0"
@@ -288,7 +288,7 @@ def test_a_planted_link(world, session, name):
 def test_a_link_in_the_place_of_the_pin(world, session):
     """A pin that is a link is none: another is made, and what it led to stays mounted."""
     runtime = Runtime(session, delegate=bridge())
-    pin = f"{world.runtime_dir}/netns-shim/default/netns"
+    pin = f"{world.state_dir}/default/netns"
     with (
         session.container(pinned="/run/netns/other") as other,
         session.container() as old,
@@ -313,7 +313,7 @@ def test_a_link_in_the_place_of_the_pin(world, session):
 def test_a_link_in_the_place_of_the_references(world, session):
     """A directory of references that is a link is refused, and what is in there stays."""
     runtime = Runtime(session, delegate=bridge())
-    where = f"{world.runtime_dir}/netns-shim/default"
+    where = f"{world.state_dir}/default"
     outside = f"{world.env['HOME']}/outside"
     with session.container() as container:
         runtime.add("c", container)
@@ -346,7 +346,7 @@ def test_a_link_to_a_container(world, session):
 def test_the_shared_netns_is_no_container(world, session):
     """A CNI_NETNS that is the shared netns is refused by every path to it."""
     runtime = Runtime(session, delegate=bridge())
-    pin = f"{world.runtime_dir}/netns-shim/default/netns"
+    pin = f"{world.state_dir}/default/netns"
     link = f"{world.env['HOME']}/link"
     session.run(["ln", "-s", pin, link], check=True)
     with session.container() as container:
@@ -389,7 +389,7 @@ def test_the_netns_of_the_caller_is_no_container(world, mode):
 def test_what_is_mounted_in_the_state_is_not_removed(world, session):
     """A file system that somebody has mounted in there is neither emptied nor forgotten."""
     runtime = Runtime(session, delegate=bridge())
-    where = f"{world.runtime_dir}/netns-shim/default/var/lib/cni"
+    where = f"{world.state_dir}/default/var/lib/cni"
     outside = f"{world.env['HOME']}/outside"
     with session.container() as container:
         runtime.add("c", container)

@@ -65,7 +65,7 @@ class Libcni:
 
 
 @pytest.fixture
-def libcni(session, cnidrive):
+def libcni(session, libcni_cache, cnidrive):
     """A runtime with the samples."""
     return Libcni(session, cnidrive)
 

@@ -35,7 +35,7 @@ def system_calls(runtime: Runtime, verb: str, netns: str) -> int:
 
 def _count(runtime: Runtime, verb: str, netns: str, argv: list[str]) -> int:
     # Without -f: what a plugin does is its own affair.
-    table = f"{runtime.place.env['XDG_RUNTIME_DIR']}/strace"
+    table = f"{runtime.place.env['HOME']}/strace"
     strace = ["strace", "-c", "-U", "name,calls", "-o", table]
     env = runtime.environment(verb, "counted", netns)
     runtime.place.run([*strace, *argv], env=env, input=json.dumps(runtime.conf), check=True)

@@ -90,13 +90,15 @@ def test_no_configuration(world: bench.World, fakes: Fakes, text: str, message: 
     assert found["user namespaces"]["result"] == "ok"
 
 
-def test_no_file(world: bench.World) -> None:
+def test_no_file(world: bench.World, fakes: Fakes) -> None:
     """A file that is not there, or not to be read, is a problem as well."""
-    missing = ask(world, "--conf", "/none.conflist")
-    closed = ask(world, "--conf", "/etc/shadow")
+    fakes.add("closed.conflist", "", mode=0o600)
+
+    missing = ask(world, "--conf", f"{FAKES}/none.conflist")
+    closed = ask(world, "--conf", f"{FAKES}/closed.conflist")
 
     assert missing["configuration"]["message"] == (
-        "/none.conflist: cannot be read: No such file or directory"
+        f"{FAKES}/none.conflist: cannot be read: No such file or directory"
     )
     assert "Permission denied" in closed["configuration"]["message"]
     assert kinds(missing) == kinds(closed) == ["problem", "skipped", "skipped", "skipped"]

@@ -15,7 +15,7 @@ CHROOT = """
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/root
 mount --rbind / /mnt/root
-set -- chroot /mnt/root "$@"
+set -- /usr/sbin/chroot /mnt/root "$@"
 """
 
 

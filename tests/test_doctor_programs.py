@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 
 import bench
+import kinder
 import pytest
 from diagnosis import FAKES, HANGING, Fakes, ask, ask_in, hide, results
 from fakes import MISBEHAVIOURS
-from runtime import PLUGIN
+from runtime import PLUGIN, Runtime, bridge, reaches
 
 TUN = "/dev/net/tun"
 NEW_PASTA = """#!/bin/sh
@@ -94,6 +95,26 @@ case $1 in --version) echo 'pasta 0.0' ;; --help) echo '--mtu' >&{stream}; exit 
     assert found["result"] == "warning"
     assert "lacks --map-guest-addr" in found["message"]
     assert "August 2024" in found["advice"]
+
+
+def test_ping(world: bench.World, session: bench.Session) -> None:
+    """Where the kernel lets no uplink ping, containers get no answer, and it is a warning."""
+
+    def results_and_answer() -> tuple[set[str], bool]:
+        found = [ask(place)["ping"] for place in (world, session)]
+        assert all("net.ipv4.ping_group_range" in f["advice"] or not f["advice"] for f in found)
+        return {f["result"] for f in found}, reaches(container, bench.PAGE)
+
+    runtime = Runtime(session, delegate=bridge())
+    with session.container() as container:
+        runtime.add("c", container)
+        stock = results_and_answer()
+        with kinder.answered_pings(world):
+            opened = results_and_answer()
+        runtime.delete("c", container)
+
+    assert stock == ({"warning"}, False)
+    assert opened == ({"ok"}, True)
 
 
 @pytest.mark.parametrize(("name", "result"), [("bbr", "warning"), ("cubic", "ok")])

@@ -16,20 +16,17 @@ from diagnosis import ask, ask_in, replaced, results
 from runtime import PLUGIN, Runtime, bridge, kill
 
 
-def top(world: bench.World) -> str:
-    """Give the directory of all state."""
-    return f"{world.runtime_dir}/netns-shim"
-
-
+@pytest.mark.usefixtures("log_in")
 def test_runtime_directory(world: bench.World, session: bench.Session) -> None:
-    """On the machine of the tests all state is in memory, where the user is alone."""
+    """After a log-in all state is in memory, where the user is alone."""
     for place in (world, session):
         found = ask(place)["runtime directory"]
-        assert (found["result"], found["message"]) == ("ok", f"{top(world)}, on tmpfs")
+        assert (found["result"], found["message"]) == ("ok", f"{world.state_dir}, on tmpfs")
     root = ask(world.root)["runtime directory"]
     assert root["message"] == "/run/netns-shim, on tmpfs; XDG_RUNTIME_DIR is not set"
 
 
+@pytest.mark.usefixtures("log_in")
 def test_no_variable(world: bench.World) -> None:
     """Without the variable the usual directory is used, if there is one; else it is /tmp."""
     env = {key: value for key, value in world.env.items() if key != "XDG_RUNTIME_DIR"}
@@ -39,7 +36,7 @@ def test_no_variable(world: bench.World) -> None:
     none = ask_in(world, hidden, XDG_RUNTIME_DIR="")["runtime directory"]
 
     assert usual["result"] == "ok"
-    assert usual["message"] == f"{top(world)}, on tmpfs; XDG_RUNTIME_DIR is not set"
+    assert usual["message"] == f"{world.state_dir}, on tmpfs; XDG_RUNTIME_DIR is not set"
     assert none["result"] == "warning"
     assert none["message"].endswith(f": /tmp/netns-shim-{world.uid} is used")
     assert "enable-linger shim" in none["advice"]
@@ -58,10 +55,12 @@ def test_variable_that_is_no_use(world: bench.World, value: str, why: str) -> No
     """One that leads elsewhere, as after su, is not used, and why is said."""
     found = ask(world, XDG_RUNTIME_DIR=value)["runtime directory"]
 
+    used = world.state_dir
     assert found["result"] == "warning"
-    assert found["message"] == f"XDG_RUNTIME_DIR is {value}, which {why}: {top(world)} is used"
+    assert found["message"] == f"XDG_RUNTIME_DIR is {value}, which {why}: {used} is used"
 
 
+@pytest.mark.usefixtures("log_in")
 def test_mode_of_the_directory(world: bench.World) -> None:
     """A directory that is open to others is a warning."""
     directory = world.path(world.runtime_dir)
@@ -78,7 +77,7 @@ def test_mode_of_the_directory(world: bench.World) -> None:
 
 def test_mode_of_the_state(world: bench.World, session: bench.Session) -> None:
     """State that others could have written into is a problem, as every call refuses it."""
-    session.run(["mkdir", "-m", "0755", top(world)], check=True)
+    session.run(["mkdir", "-m", "0755", world.state_dir], check=True)
 
     found = ask(session)
 
@@ -90,14 +89,20 @@ def test_mode_of_the_state(world: bench.World, session: bench.Session) -> None:
 
 def test_state_that_cannot_be_reached(world: bench.World) -> None:
     """State in a directory that is closed to the user is a problem, and no bug."""
-    found = ask(world, "--state-dir", "/root/state")
+    closed = world.path("/opt/closed")  # /root may be open, or be hidden
+    closed.mkdir(mode=0o700)
+    try:
+        found = ask(world, "--state-dir", "/opt/closed/state")
+    finally:
+        closed.rmdir()
 
     for name in ("runtime directory", "state"):
         assert found[name]["result"] == "problem"
-        assert "Permission denied: '/root/state'" in found[name]["message"]
+        assert "Permission denied: '/opt/closed/state'" in found[name]["message"]
     assert found["host's network"]["result"] == "skipped"
 
 
+@pytest.mark.usefixtures("log_in")
 def test_state_on_disk(world: bench.World) -> None:
     """State that outlives a boot is a warning."""
     disk = f"""
@@ -113,6 +118,20 @@ def test_state_on_disk(world: bench.World) -> None:
 
     assert found["result"] == "warning"
     assert found["message"].startswith(f"{world.runtime_dir} is on overlay: ")
+
+
+def test_state_above_a_hidden_mount(world: bench.World) -> None:
+    """A mount that another one hides says nothing of where state is."""
+    hidden = """
+        mount -t tmpfs tmpfs /mnt
+        mkdir /mnt/place
+        mount -t proc proc /mnt/place
+        mount -t tmpfs -o mode=1777 tmpfs /mnt
+    """
+
+    found = ask_in(world, hidden, "--state-dir", "/mnt/place/state")["runtime directory"]
+
+    assert (found["result"], found["message"]) == ("ok", "/mnt/place/state, on tmpfs")
 
 
 def test_state_elsewhere(world: bench.World, session: bench.Session) -> None:
@@ -139,7 +158,7 @@ def test_no_systemd(world: bench.World) -> None:
     assert ask(world)["systemd session"]["result"] == "skipped"
 
 
-@pytest.mark.usefixtures("systemd", "session")
+@pytest.mark.usefixtures("log_in", "systemd", "session")
 def test_systemd_session(world: bench.World) -> None:
     """A session that lingers is well; one that does not, or none, is a warning."""
     none = ask(world)["systemd session"]
@@ -177,7 +196,7 @@ def container(session: bench.Session, runtime: Runtime) -> Iterator[bench.Contai
 
 def directory(world: bench.World) -> Path:
     """Give the directory of the default netns, as the bench knows it."""
-    return world.path(f"{top(world)}/default")
+    return world.path(f"{world.state_dir}/default")
 
 
 def reference(world: bench.World) -> Path:
@@ -188,7 +207,7 @@ def reference(world: bench.World) -> Path:
 
 def picture(world: bench.World) -> dict[str, bytes | None]:
     """Read all that is in the state but locks, to see that nothing of it is changed."""
-    base = world.path(top(world))
+    base = world.path(world.state_dir)
     return {
         str(path.relative_to(base)): path.read_bytes() if path.is_file() else None
         for path in base.rglob("*")
@@ -205,7 +224,7 @@ def amiss(world: bench.World, place: bench.Place) -> list[str]:
     assert picture(world) == before
     assert found["result"] == "warning"
     assert "netns-shim gc" in found["advice"]
-    assert f" in {top(world)} to be mended" in found["message"]
+    assert f" in {world.state_dir} to be mended" in found["message"]
     return found["details"]
 
 
@@ -303,10 +322,10 @@ def test_ghost_and_address(world: bench.World, session: bench.Session) -> None:
 @pytest.mark.usefixtures("container")
 def test_unfinished(world: bench.World, session: bench.Session) -> None:
     """A namespace whose making was cut off is found, and one that is being made is not."""
-    session.run(["mkdir", "-m", "0700", f"{top(world)}/half"], check=True)
+    session.run(["mkdir", "-m", "0700", f"{world.state_dir}/half"], check=True)
 
     assert amiss(world, session) == ["half: its making or removal was cut off"]
-    lock = world.path(f"{top(world)}/.lock-half")
+    lock = world.path(f"{world.state_dir}/.lock-half")
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert ask(session)["state"]["result"] == "ok"
@@ -315,8 +334,8 @@ def test_unfinished(world: bench.World, session: bench.Session) -> None:
 @pytest.mark.usefixtures("container")
 def test_odd_one(world: bench.World, session: bench.Session) -> None:
     """A directory that others can write into is told, and hides no other."""
-    session.run(["mkdir", "-m", "0777", f"{top(world)}/odd"], check=True)
-    session.run(["chmod", "0777", f"{top(world)}/odd"], check=True)
+    session.run(["mkdir", "-m", "0777", f"{world.state_dir}/odd"], check=True)
+    session.run(["chmod", "0777", f"{world.state_dir}/odd"], check=True)
 
     found = ask(session)["state"]
 

@@ -75,7 +75,7 @@ def test_the_first_may_fail(world, session, runtime):
 def busy(world, session, runtime) -> Iterator[Callable[[], None]]:
     """A shared netns in which somebody has the turn; calling it ends that."""
     keep = {"name": "other"}
-    lock = f"{world.runtime_dir}/netns-shim/default/turn.lock"
+    lock = f"{world.state_dir}/default/turn.lock"
     script = 'printf "ADD of another" >"$0"; echo; exec cat'
     with session.container() as container:
         runtime.add("keep", container, conf=keep)

@@ -197,7 +197,7 @@ def test_real_netavark_calls_it(world, session, netavark, kind):
         "networks": {"theirs": {"interface_name": "eth0", "static_ips": ["10.89.0.7"]}},
         "network_info": {"theirs": {**made, "driver": "netns-shim"}},
     }
-    config = world.runtime_dir
+    config = world.env["HOME"]
     options = ["--config", config, "--rootless=true", "--plugin-directory", world.plugin_dir]
     program = [f"{netavark['1.14.0']}/netavark", *options]
     with session.container() as outer, session.container() as container:
@@ -213,9 +213,10 @@ def test_real_netavark_calls_it(world, session, netavark, kind):
         done = outer.run([*program, "teardown", container.netns], input=json.dumps(given))
         assert done.returncode == 0, done.stdout + done.stderr
         assert "eth0" not in container.run(["ip", "link"]).stdout
-        assert not list(world.path(f"{world.runtime_dir}/netns-shim/.in-place/refs").iterdir())
+        assert not list(world.path(f"{world.state_dir}/.in-place/refs").iterdir())
 
 
+@pytest.mark.usefixtures("libcni_cache")
 @pytest.mark.parametrize("release", RELEASES)
 def test_names(world, session, netavark, cnidrive, release):
     """Through libcni, containers of netavark's bridge find each other by name and by alias."""
@@ -292,7 +293,7 @@ def test_driver_that_fails(world, session, netavark, release):
 
         assert error["msg"].startswith("driver 'bridge' (setup) failed: "), error
         assert "eth0" not in container.run(["ip", "link"]).stdout
-        state = world.path(f"{world.runtime_dir}/netns-shim/default")
+        state = world.path(f"{world.state_dir}/default")
         assert not list((state / "var/lib/cni/networks/rootless").glob("10.*"))
         assert not list((state / "netavark/attachments").iterdir())
         assert references(session) == ["other"]
@@ -314,7 +315,7 @@ def test_garbage_of_a_driver(world, session, netavark):
         assert references(session) == ["a"]
         assert "eth0" not in second.run(["ip", "link"]).stdout
         assert reaches(first, "10.89.0.1")
-        leases = world.path(f"{world.runtime_dir}/netns-shim/default/var/lib/cni/networks")
+        leases = world.path(f"{world.state_dir}/default/var/lib/cni/networks")
         assert [p.name for p in leases.glob("rootless/10.*")] == ["10.89.0.2"]
         runtime.delete("a", first, conf=current)
     assert world.leftovers() == []
@@ -337,7 +338,7 @@ def test_dead_container_of_a_driver(world, session, netavark, release):
         assert done.stdout == "default: deleted rootless b eth0\n"
         assert references(session) == ["a"]
         assert reaches(first, "10.89.0.1")
-        leases = world.path(f"{world.runtime_dir}/netns-shim/default/var/lib/cni/networks")
+        leases = world.path(f"{world.state_dir}/default/var/lib/cni/networks")
         assert [p.name for p in leases.glob("rootless/10.*")] == ["10.89.0.2"]
         runtime.delete("a", first)
     assert world.leftovers() == []

@@ -72,7 +72,7 @@ def ids(entries: list[dict]) -> list[str]:
 
 def state(world, *parts: str):
     """Give a path in the state of the default netns."""
-    return world.path("/".join([world.runtime_dir, "netns-shim/default", *parts]))
+    return world.path("/".join([world.state_dir, "default", *parts]))
 
 
 def leases(world, network: str = "rootless") -> dict[str, str]:
@@ -275,7 +275,7 @@ def test_leases_of_nobody(world, session, runtime):
                 "sh",
                 "-uc",
                 script,
-                f"{world.runtime_dir}/netns-shim/default/var/lib/cni/networks/rootless",
+                f"{world.state_dir}/default/var/lib/cni/networks/rootless",
             ],
             check=True,
         )
@@ -307,7 +307,7 @@ def test_leases_of_nobody(world, session, runtime):
 
 def test_lease_of_a_call_in_place(world, session, runtime):
     """What runs in place may do so inside of the shared netns, and have a lease there."""
-    top = f"{world.runtime_dir}/netns-shim"
+    top = world.state_dir
     script = (
         'cd "$0"; umask 077; mkdir -p .in-place/refs; touch .in-place/refs/net:inner:eth0:bridge;'
         'printf "inner\\r\\neth0" >default/var/lib/cni/networks/rootless/10.89.0.9'
@@ -355,7 +355,7 @@ def test_host_local_waits_for_the_same_lock(world, session, runtime):
     with session.container() as one, session.container() as two, ThreadPoolExecutor() as pool:
         runtime.add("one", one)
         inode = str(lock.stat().st_ino)
-        inside = f"{world.runtime_dir}/netns-shim/default/var/lib/cni/networks/rootless/lock"
+        inside = f"{world.state_dir}/default/var/lib/cni/networks/rootless/lock"
         holder = session.popen(
             ["flock", inside, "sh", "-c", "echo ready; exec cat"],
             stdin=subprocess.PIPE,
@@ -386,7 +386,7 @@ def test_dry_run(world, session, runtime):
     with session.container() as one, session.container() as two:
         runtime.add("one", one)
         runtime.add("two", two)
-        session.run(["touch", f"{world.runtime_dir}/netns-shim/default/refs/:run:7-x"], check=True)
+        session.run(["touch", f"{world.state_dir}/default/refs/:run:7-x"], check=True)
         end(runtime, one)
         end(runtime, two)
         files = {str(p): p.stat().st_mtime_ns for p in state(world).rglob("*")}
@@ -410,7 +410,7 @@ def test_dry_run(world, session, runtime):
 
 def test_nothing_to_do(world, session, runtime):
     """With nothing up, and with nobody gone, there is nothing to do."""
-    where = f"{world.runtime_dir}/netns-shim"
+    where = world.state_dir
     nothing = f"nothing to do ({where})\n"
     assert session.run([PLUGIN, "gc"], check=True).stdout == nothing
     assert gc(session) == {"stateDir": where, "dryRun": False, "netns": []}
@@ -454,7 +454,7 @@ def test_a_failing_plugin(world, session, runtime, plugins):
 
 def test_what_killed_processes_left(world, session, runtime):
     """References of calls that were killed before they began are dropped; locked ones are not."""
-    refs = f"{world.runtime_dir}/netns-shim/default/refs"
+    refs = f"{world.state_dir}/default/refs"
     names = [
         ":gc:7",
         ":run:8-x",
@@ -516,7 +516,7 @@ DAMAGED = [
 
 def test_damaged_references(world, session, runtime):
     """What cannot be judged is reported by the name of its file, and left; GC survives it too."""
-    refs = f"{world.runtime_dir}/netns-shim/default/refs"
+    refs = f"{world.state_dir}/default/refs"
     contents = {}
     for number, content in enumerate(DAMAGED):
         if isinstance(content, dict):
@@ -543,7 +543,7 @@ def test_damaged_references(world, session, runtime):
 
 def test_a_damaged_reference_is_a_failure_of_gc(world, session, runtime):
     """GC says what it could not delete, and goes on."""
-    refs = f"{world.runtime_dir}/netns-shim/default/refs"
+    refs = f"{world.state_dir}/default/refs"
     with session.container() as container, session.container() as other:
         runtime.add("c", container)
         runtime.add("other", other)
@@ -609,7 +609,7 @@ def test_gc_where_nothing_is_up(world, runtime):
     error = runtime.fail("GC", conf={VALID: {}})
 
     assert error["code"] == errors.INVALID_NETWORK_CONFIG
-    assert not world.path(f"{world.runtime_dir}/netns-shim").exists()
+    assert not world.path(world.state_dir).exists()
 
 
 @pytest.mark.parametrize(
@@ -642,7 +642,7 @@ def test_gc(world, session, runtime, keys, left):
 
 def test_gc_releases_leases_of_nobody(world, session, runtime):
     """GC releases the leases of its network that neither we nor the runtime can explain."""
-    networks = f"{world.runtime_dir}/netns-shim/default/var/lib/cni/networks"
+    networks = f"{world.state_dir}/default/var/lib/cni/networks"
     script = (
         'cd "$0"; mkdir other; : >rootless/10.89.0.78; printf "ghost\\r\\neth0" >other/10.9.0.77;'
         'printf "ghost\\r\\neth0" >rootless/10.89.0.77; printf "b\\r\\neth0" >rootless/10.89.0.79'
@@ -794,7 +794,7 @@ def test_a_reference_that_has_changed(tmp_path):
 def test_gc_of_netavarks_own(world, session, runtime):
     """What the stand-in for netavark has attached is left to it, as nobody else can undo it."""
     record = {**RECORD, "phase": "live", "containerID": "x", "since": "then", "result": None}
-    refs = f"{world.runtime_dir}/netns-shim/default/refs"
+    refs = f"{world.state_dir}/default/refs"
     with session.container() as container:
         runtime.add("c", container)
         script = ["sh", "-euc", 'cat >"$0"; touch -d "2 days ago" "$0"']

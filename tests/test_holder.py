@@ -34,7 +34,7 @@ def clean(world) -> Iterator[None]:
 
 def base(world) -> str:
     """Name the state directory."""
-    return f"{world.runtime_dir}/netns-shim"
+    return world.state_dir
 
 
 def record(world) -> dict:
@@ -64,7 +64,7 @@ def test_a_pinned_container(world):
     """A netns that is a mount in there, and an empty file out here, can be attached."""
     runtime = Runtime(world, delegate=bridge(), uplink="none")
     with world.unshared() as own:
-        pinned = f"{world.runtime_dir}/netns/c"
+        pinned = "/tmp/netns/c"
         with own.container(pinned=pinned) as container:
             assert world.run(["stat", "-f", "-c", "%T", pinned]).stdout != "nsfs\n"
             runtime.add("c", container)
@@ -165,7 +165,7 @@ def test_ids_are_mapped(world):
 
     lines = [line.split() for line in done.stdout.splitlines()]
     own = ["0", str(world.uid), "1"]
-    rest = ["1", world.path("/etc/subuid").read_text().split(":")[1], "65536"]
+    rest = ["1", str(world.subid), "65536"]
     assert lines == [own, rest, own, rest, ["0"], ["0"]]
     assert done.stderr == ""
 
@@ -218,7 +218,7 @@ def test_without_newuidmap(world):
 @pytest.mark.usefixtures("etc")
 def test_other_subordinate_ids(world):
     """Changed ranges are reported, and count from the next time on."""
-    first = int(world.path("/etc/subuid").read_text().split(":")[1])
+    first = world.subid
     with world.unshared():
         for name in ("subuid", "subgid"):
             world.path(f"/etc/{name}").write_text(f"{world.user}:{first}:1000\n")
@@ -236,7 +236,8 @@ def test_none_can_be_made(world):
     """Where the kernel refuses, here because of chroot(2), the error says what it was."""
     runtime = Runtime(world, delegate=bridge())
     become = f"setpriv --reuid={world.uid} --regid={world.uid} --init-groups"
-    script = f'mkdir /home/root; mount --rbind / /home/root; exec chroot /home/root {become} "$0"'
+    change = f"exec /usr/sbin/chroot /home/root {become}"
+    script = f'mkdir /home/root; mount --rbind / /home/root; {change} "$0"'
     argv = ["unshare", "--mount", "--propagation=slave", "sh", "-euc", script, PLUGIN]
     env = {**world.root.env, **world.env, **runtime.environment("ADD", "c", "/nowhere")}
     done = world.root.run(argv, env=env, input=json.dumps(runtime.conf))

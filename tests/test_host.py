@@ -7,8 +7,9 @@ import itertools
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
+import bench
 import pytest
-from runtime import PLUGIN, Runtime, bridge
+from runtime import DUAL, PLUGIN, Runtime, bridge, page, until
 
 from netns_shim import host
 
@@ -122,4 +123,19 @@ def test_missing_ipv6_is_said_and_mended(world, session, without_link_local):
     is_missing = not any(":" in address for address in before)
     assert ("the host has IPv6, and pasta gave none" in done.stderr) == is_missing
     assert any(":" in address for address in after)
+    assert world.leftovers() == []
+
+
+@pytest.mark.usefixtures("just_up")
+def test_a_network_that_has_just_come_up(world, session):
+    """An ADD right after the network of the host came up gives IPv6 all the same."""
+    runtime = Runtime(session, delegate=bridge(*DUAL))
+    with session.container() as container:
+        runtime.add("c", container)
+        (netns,) = runtime.status()
+
+        assert any(":" in address for address in netns["addresses"])
+        assert until(lambda: page(container, bench.PAGE6))
+        assert page(container, bench.PAGE_BEYOND)
+        runtime.delete("c", container)
     assert world.leftovers() == []

@@ -10,19 +10,31 @@ from runtime import PLUGIN, Runtime, bridge, page, reaches
 
 from netns_shim import errors
 
+# It keeps state, and looks where it is.
+CAREFUL = """#!/bin/sh
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}' ;;
+ADD)
+    mkdir -p /var/lib/cni/careful || exit 1
+    echo '{"cniVersion":"1.0.0","interfaces":[{"name":"'"$(readlink /proc/self/ns/net)"'"}]}' ;;
+esac
+"""
+
 
 def test_real_root_works_in_place(world):
     """As root of the machine the bridge is made in the machine's netns; nothing is counted."""
     runtime = Runtime(world.root, delegate=bridge(), stateDir="/run/in-place")
-    with world.root.container() as container:
-        result = runtime.add("c", container)
+    try:
+        with world.root.container() as container:
+            result = runtime.add("c", container)
 
-        assert "cni0" in world.root.run(["ip", "-br", "link"]).stdout
-        assert page(container, bench.PAGE)
-        runtime.succeed("CHECK", "c", container.netns, conf={"prevResult": result})
-        runtime.delete("c", container)
-    world.root.run(["ip", "link", "delete", "cni0"], check=True)
-    world.root.run(["rm", "-r", "/run/in-place", "/var/lib/cni"], check=True)
+            assert "cni0" in world.root.run(["ip", "-br", "link"]).stdout
+            assert page(container, bench.PAGE)
+            runtime.succeed("CHECK", "c", container.netns, conf={"prevResult": result})
+            runtime.delete("c", container)
+    finally:
+        world.root.run(["ip", "link", "delete", "cni0"])
+        world.root.run(["rm", "-r", "/run/in-place", "/var/lib/cni"], check=True)
     assert world.leftovers() == []
 
 
@@ -51,6 +63,21 @@ def test_enter_always(world, session):
     assert world.leftovers() == []
 
 
+def test_enter_never_without_power(world, session):
+    """A plugin that needs no power over the host's netns runs in it, with a /var/lib/cni."""
+    directory = f"{world.env['HOME']}/plugins"
+    script = 'mkdir "$0"; cat >"$0/careful"; chmod +x "$0/careful"'
+    session.run(["sh", "-euc", script, directory], input=CAREFUL, check=True)
+    runtime = Runtime(session, path=directory, delegate={"type": "careful"}, enter="never")
+    with session.container() as container:
+        result = runtime.add("c", container)
+        runtime.delete("c", container)
+
+    here = world.run(["readlink", "/proc/self/ns/net"], check=True).stdout.strip()
+    assert result["interfaces"] == [{"name": here}]
+    assert not world.path("/var/lib/cni").exists()
+
+
 def test_enter_never(world, session):
     """`enter: never` runs the plugin in the host's netns, where it fails by itself."""
     runtime = Runtime(session, delegate=bridge(), enter="never")
@@ -58,7 +85,8 @@ def test_enter_never(world, session):
         error = runtime.fail("ADD", "c", container.netns)
 
     assert "not permitted" in error["msg"]
-    assert world.leftovers() == []
+    # What stands for /var/lib/cni keeps the lock of host-local, as that itself would.
+    assert [line for line in world.leftovers() if "/.in-place/var/lib/cni/" not in line] == []
 
 
 def test_no_mount_namespace_of_ones_own(world):

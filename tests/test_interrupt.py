@@ -51,7 +51,7 @@ def start(runtime: Runtime, verb: str, container: bench.Container, **options):
 
 def leases(world, session) -> list[str]:
     """List the addresses that host-local has given away."""
-    top = session.path(f"{world.runtime_dir}/netns-shim/default/var/lib/cni/networks/rootless")
+    top = session.path(f"{world.state_dir}/default/var/lib/cni/networks/rootless")
     return sorted(path.name for path in top.glob("10.*"))
 
 
@@ -163,8 +163,8 @@ def test_ignored_signals_stay_ignored(world, session, runtime, gate):
 def test_stopped_while_waiting_for_a_lock(world, session):
     """Nobody has to wait for the one who makes the netns, however long that takes."""
     runtime = Runtime(session, delegate=bridge(), uplink="none")
-    base = session.path(f"{world.runtime_dir}/netns-shim")
-    session.run(["mkdir", "-m", "0700", f"{world.runtime_dir}/netns-shim"], check=True)
+    base = session.path(world.state_dir)
+    session.run(["mkdir", "-m", "0700", world.state_dir], check=True)
     with session.container() as container, open(base / ".lock-default", "w") as file:
         os.fchown(file.fileno(), world.uid, world.uid)
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -344,7 +344,7 @@ def test_gc_that_is_stopped(world, session, runtime, gate):
 
 def test_a_destruction_that_was_cut_off(world, session, runtime):
     """A DEL too many goes on with a removal that was killed after its first step."""
-    state = f"{world.runtime_dir}/netns-shim/default"
+    state = f"{world.state_dir}/default"
     with session.container() as container:
         runtime.add("c", container)
         session.run(["sh", "-c", 'echo >"$0"', f"{state}/refs/one-more"], check=True)
@@ -353,21 +353,21 @@ def test_a_destruction_that_was_cut_off(world, session, runtime):
 
         runtime.delete("c", container)
     assert world.leftovers() == []
-    assert not list(session.path(f"{world.runtime_dir}/netns-shim").iterdir())
+    assert not list(session.path(world.state_dir).iterdir())
 
 
 def test_a_lock_that_nobody_holds(world, session, runtime):
     """The file of a lock whose holder was killed is in nobody's way, and goes with the netns."""
     with session.container() as container:
         runtime.add("c", container)
-        lock = f"{world.runtime_dir}/netns-shim/.lock-default"
+        lock = f"{world.state_dir}/.lock-default"
         session.run(["sh", "-c", '>"$0"', lock], check=True)
 
         runtime.delete("c", container)
-        assert not list(session.path(f"{world.runtime_dir}/netns-shim").iterdir())
+        assert not list(session.path(world.state_dir).iterdir())
         session.run(["sh", "-c", '>"$0"', lock], check=True)
         runtime.delete("c", container)
-    assert not list(session.path(f"{world.runtime_dir}/netns-shim").iterdir())
+    assert not list(session.path(world.state_dir).iterdir())
 
 
 def test_a_wait_ends_with_the_signal() -> None:

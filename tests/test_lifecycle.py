@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import bench
 import pytest
-from runtime import PLUGIN, Runtime, bridge, kill, page, reaches
+from runtime import PLUGIN, Runtime, bridge, kill, page
 
 from netns_shim import errors
 
@@ -28,7 +28,7 @@ def test_many_in_and_out_at_once(world, session):
     def in_and_out(number: int) -> None:
         for _ in range(3):
             runtime.add(f"c{number}", containers[number])
-            assert reaches(containers[number], bench.PAGE)
+            assert page(containers[number], bench.PAGE)
             assert len(uplinks(world)) == 1
             runtime.delete(f"c{number}", containers[number])
 
@@ -67,7 +67,7 @@ def test_a_forgotten_uplink_is_found(world, session):
     runtime = Runtime(session, delegate=bridge())
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
-        session.run(["rm", f"{world.runtime_dir}/netns-shim/default/uplink.json"], check=True)
+        session.run(["rm", f"{world.state_dir}/default/uplink.json"], check=True)
 
         runtime.add("new", new)
 
@@ -81,7 +81,7 @@ def test_a_forgotten_uplink_is_found(world, session):
 def test_a_process_id_that_is_somebody_elses(world, session):
     """A process that has the recorded ID, but another start time, is not touched."""
     runtime = Runtime(session, delegate=bridge())
-    record = session.path(f"{world.runtime_dir}/netns-shim/default/uplink.json")
+    record = session.path(f"{world.state_dir}/default/uplink.json")
     with session.container() as container:
         runtime.add("c", container)
         stranger = session.popen(["cat"], stdin=subprocess.PIPE)
@@ -99,7 +99,7 @@ def test_a_process_id_that_is_somebody_elses(world, session):
 def test_a_lost_pin(world, session):
     """When the netns itself is lost, an ADD makes it anew and says that others are cut off."""
     runtime = Runtime(session, delegate=bridge())
-    pin = f"{world.runtime_dir}/netns-shim/default/netns"
+    pin = f"{world.state_dir}/default/netns"
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
         session.run(["umount", "--lazy", pin], check=True)
@@ -119,7 +119,7 @@ def test_a_lost_pin(world, session):
 def test_delete_after_the_pin_is_lost(world, session):
     """A DEL makes no netns: it releases what there is, and the last one removes the rest."""
     runtime = Runtime(session, delegate=bridge())
-    pin = f"{world.runtime_dir}/netns-shim/default/netns"
+    pin = f"{world.state_dir}/default/netns"
     with session.container() as container:
         runtime.add("c", container)
         session.run(["umount", "--lazy", pin], check=True)
@@ -151,7 +151,7 @@ def test_pinned_in_another_mount_namespace(world, session):
 def test_what_a_killed_creation_left_is_cleared(world, session):
     """Files and a live uplink without `refs/` are removed by the next ADD, and it succeeds."""
     runtime = Runtime(session, delegate=bridge())
-    state = f"{world.runtime_dir}/netns-shim/default"
+    state = f"{world.state_dir}/default"
     with session.container() as container:
         runtime.add("c", container)
         session.run(["rm", "-r", f"{state}/refs", f"{state}/uplink.json"], check=True)
@@ -188,7 +188,7 @@ def test_an_uplink_holds_no_pipe_of_the_runtime(world, session, driver):
         done = session.run(argv, env=env, input=json.dumps(runtime.conf), timeout=30)
 
         assert done.returncode == 0, done.stdout
-        state = session.path(f"{world.runtime_dir}/netns-shim/default")
+        state = session.path(f"{world.state_dir}/default")
         assert (state / "uplink.log").exists()
         runtime.delete("c", container)
     assert world.leftovers() == []
@@ -201,7 +201,7 @@ def test_options_of_pasta(world, session):
     with session.container() as container:
         runtime.add("c", container)
 
-        state = session.path(f"{world.runtime_dir}/netns-shim/default")
+        state = session.path(f"{world.state_dir}/default")
         assert "nameserver 10.9.8.7\n" in (state / "resolv.conf").read_text()
         assert json.loads((state / "uplink.json").read_text())["interface"] == "out0"
         assert runtime.status()[0]["addresses"] == [bench.HOST]
@@ -221,7 +221,7 @@ def test_options_of_pasta(world, session):
 )
 def test_an_odd_state_directory_is_refused(world, session, script, problem):
     """A directory that others can write to, or that is none, is refused with the reason."""
-    base = f"{world.runtime_dir}/netns-shim"
+    base = world.state_dir
     runtime = Runtime(session, delegate=bridge())
     session.run(["sh", "-euc", script, base], check=True)
     with session.container() as container:
@@ -241,7 +241,7 @@ def test_state_elsewhere(world, session):
 
         done = session.run([PLUGIN, "status", "--state-dir", base, "--json"], check=True)
         assert json.loads(done.stdout)["netns"][0]["path"] == f"{base}/default/netns"
-        assert reaches(container, bench.PAGE)
+        assert page(container, bench.PAGE)
         runtime.delete("c", container)
     assert list(session.path(base).iterdir()) == []
     assert uplinks(world) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import bench
 import pytest
-from runtime import PLUGIN, Runtime, bridge, reaches, until
+from runtime import PLUGIN, Runtime, bridge, page, until
 
 from netns_shim import mounts
 
@@ -77,7 +77,7 @@ def test_without_resolv_conf(world, session, etc):
 
         assert done.returncode == 0, done.stdout
         assert "names will not resolve in the shared netns" in done.stderr
-        assert reaches(container, bench.PAGE)
+        assert page(container, bench.PAGE)
         runtime.delete("c", container)
     assert world.leftovers() == []
 
@@ -121,8 +121,8 @@ def test_an_unmount_outside_is_one_inside(world, session):
 def test_state_of_plugins_stays_inside(world, session, has_cni):
     """/run and /var/lib/cni of plugins are private, also where the host has no /var/lib/cni."""
     if has_cni:
-        session.run(["mkdir", "/var/lib/cni"], check=True)
-    session.run(["touch", "/var/lib/other"], check=True)
+        world.root.run(["mkdir", "/var/lib/cni"], check=True)
+    world.root.run(["touch", "/var/lib/other"], check=True)
     runtime = Runtime(session, delegate=bridge(), uplink="none")
     with session.container() as container:
         runtime.add("c", container)

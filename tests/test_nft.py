@@ -24,12 +24,12 @@ def test_rule(session):
     """It is what is meant, is there once however often it is asked for, and touches no other."""
     with session.container() as container, session.container() as expected:
         rules = RULES % nft.COMMENT.rstrip(b"\0").decode()
-        expected.run(["nft", "-f", "-"], input=OTHER + rules, check=True)
-        container.run(["nft", "-f", "-"], input=OTHER, check=True)
+        expected.run(["/usr/sbin/nft", "-f", "-"], input=OTHER + rules, check=True)
+        container.run(["/usr/sbin/nft", "-f", "-"], input=OTHER, check=True)
         visit(container.netns, nft.drop_bare_segments)
         visit(container.netns, nft.drop_bare_segments)
 
-        show = ["nft", "list", "ruleset"]
+        show = ["/usr/sbin/nft", "list", "ruleset"]
         found, wanted = (c.run(show, check=True).stdout for c in (container, expected))
     assert found == wanted
 
@@ -40,5 +40,5 @@ def test_the_kernel_refuses(session, monkeypatch):
     with session.container() as container:
         with pytest.raises(ShimError) as caught:
             visit(container.netns, nft.drop_bare_segments)
-        assert container.run(["nft", "list", "ruleset"], check=True).stdout == ""
+        assert container.run(["/usr/sbin/nft", "list", "ruleset"], check=True).stdout == ""
     assert "[Errno " in caught.value.details

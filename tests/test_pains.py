@@ -24,7 +24,7 @@ from netns_shim.state import start_time
 @pytest.fixture
 def state(world) -> str:
     """The directory of the default netns, as it is called in the machine."""
-    return f"{world.runtime_dir}/netns-shim/default"
+    return f"{world.state_dir}/default"
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_number_that_the_next_container_has(world, session):
 @pytest.mark.parametrize("where", ["default", ".in-place"])
 def test_the_same_container_after_a_restart_of_the_machine(world, session, where):
     """A container with the ID of before, and even the number of its netns, is attached again."""
-    top = f"{world.runtime_dir}/netns-shim"
+    top = world.state_dir
     with session.container() as outer, session.container() as container:
         place = session if where == "default" else outer
         runtime = Runtime(place, delegate={**bridge(), "ipMasq": False}, uplink="none")

@@ -69,7 +69,7 @@ def test_a_garbage_collection_says_whom_it_detaches(world, session, runtime, gat
 def test_waiting_is_said(world, session, runtime, terminal):
     """Who waits for a lock says for what."""
     ours, theirs = terminal
-    path = session.path(f"{world.runtime_dir}/netns-shim/.lock-default")
+    path = session.path(f"{world.state_dir}/.lock-default")
     with open(path, "w") as file:
         os.fchown(file.fileno(), world.uid, world.uid)
         fcntl.flock(file, fcntl.LOCK_EX)

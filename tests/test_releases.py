@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 
+import bench
 import pytest
 import releases
 from fakes import executable
@@ -39,11 +40,13 @@ def call(directory, outer, verb, container, *options, **changes):
         "networks": {name: {"interface_name": "eth0", "static_ips": [ADDRESS]}},
         "network_info": {name: network},
     }
-    config = f"{outer.env['XDG_RUNTIME_DIR']}/networks"
+    config = f"{outer.env['HOME']}/networks"
     outer.run(["mkdir", "-p", config], check=True)
     argv = [f"{directory}/netavark", f"--config={config}", "--rootless=true"]
     argv += [f"--aardvark-binary={directory}/aardvark-dns", *options, verb, container.netns]
-    done = outer.run(argv, input=json.dumps(request), check=True)
+    # No shim is between: netavark needs the PATH of root, which has iptables and nft.
+    env = {**outer.env, "PATH": bench.ROOT_PATH}
+    done = outer.run(argv, env=env, input=json.dumps(request), check=True)
     return json.loads(done.stdout)[name] if done.stdout else None
 
 

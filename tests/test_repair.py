@@ -26,7 +26,7 @@ def runtime(session) -> Runtime:
 @pytest.fixture
 def state(world) -> str:
     """The directory of the default netns, as it is called in the machine."""
-    return f"{world.runtime_dir}/netns-shim/default"
+    return f"{world.state_dir}/default"
 
 
 def lines(stderr: str) -> list[str]:

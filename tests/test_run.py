@@ -23,6 +23,21 @@ def test_a_command_sees_the_shared_netns(world, session):
     assert world.leftovers() == []
 
 
+def test_programs_of_root_are_found(world, session):
+    """iptables and nft are found though a user's PATH has no sbin; what it has comes first."""
+    script = "nft list ruleset; iptables -t nat -S; echo $PATH"
+    env = {**session.env, "PATH": "/usr/bin:/bin:/opt"}
+    run = [PLUGIN, "run", "--uplink", "none", "--"]
+    done = session.run([*run, "sh", "-euc", script], env=env)
+
+    assert done.returncode == 0, done.stderr
+    more = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin"
+    assert done.stdout.splitlines()[-1] == f"{env['PATH']}:{more}"
+    assert session.run([*run, "nft", "--version"], env=env).returncode == 0
+    assert world.leftovers() == []
+
+
+@pytest.mark.usefixtures("log_in")  # /run/user stays visible there
 def test_a_command_sees_the_mounts(world, session):
     """The command has the /run and /var/lib/cni of the plugins and the netns's resolv.conf."""
     script = (
@@ -37,7 +52,7 @@ def test_a_command_sees_the_mounts(world, session):
         f"nameserver {bench.PAGE}",
     ]
     assert "here" in lines
-    assert lines[-1] == f"{world.runtime_dir}/netns-shim"
+    assert lines[-1] == world.state_dir
     assert not session.path("/run/here").exists()
     assert world.leftovers() == []
 
@@ -120,9 +135,9 @@ def test_explain_makes_nothing(world, session):
     """--explain lists the mounts and does nothing."""
     done = session.run([PLUGIN, "run", "--explain"], check=True)
 
-    state = f"{world.runtime_dir}/netns-shim/default"
+    state = f"{world.state_dir}/default"
     assert done.stdout.splitlines()[0] == f"bind {state}/run on /run"
-    assert not session.path(f"{world.runtime_dir}/netns-shim").exists()
+    assert not session.path(world.state_dir).exists()
 
 
 def test_without_a_command(session):

@@ -28,6 +28,10 @@ def fake(world) -> str:
     return path
 
 
+# The bus of a user is in the runtime directory, and both come with a log-in.
+pytestmark = pytest.mark.usefixtures("log_in")
+
+
 @pytest.fixture
 def booted(world, session) -> Iterator[None]:
     """Have a machine on which systemd runs, and a bus for the user."""
@@ -84,7 +88,7 @@ def test_an_uplink_is_moved(world, session):
 def test_the_holder_is_moved(world):
     """So does the process that holds the namespaces of a user who is nobody."""
     env = {**world.env, **environment(world)}
-    path = f"{world.runtime_dir}/netns-shim/.holder"
+    path = f"{world.state_dir}/.holder"
     done = world.run([PLUGIN, "unshare", "--", "cat", path], env=env, check=True)
 
     pid = json.loads(done.stdout)["pid"]
@@ -230,7 +234,7 @@ def test_with_systemd(world, manager):
         assert child.stdout.readline() == "ready\n"
         (netns,) = Runtime(world).status()
         uplink = netns["uplink"]["pid"]
-        path = world.path(f"{world.runtime_dir}/netns-shim/.holder")
+        path = world.path(f"{world.state_dir}/.holder")
         holder = json.loads(path.read_text())["pid"]
 
         scopes = [f"netns-shim-holder-{holder}.scope", f"netns-shim-pasta-default-{uplink}.scope"]

@@ -62,7 +62,7 @@ class Caller:
     def __init__(self, session: bench.Session, env: dict[str, str]) -> None:
         self.session = session
         self.env = env
-        self.options = ["--config", f"{env['XDG_RUNTIME_DIR']}/networks", "--rootless=true"]
+        self.options = ["--config", f"{env['HOME']}/networks", "--rootless=true"]
         session.run(["mkdir", "-p", self.options[1]], check=True)
 
     def call(self, verb: str, netns: str, text: str):
@@ -163,7 +163,7 @@ def test_setup_that_fails(world, session, caller):
 def test_setup_that_was_cut_off(world, session, caller):
     """What a killed setup has left is torn down by the next one, which then succeeds."""
     given = request("a", 5, "one", "two")
-    refs = session.path(f"{world.runtime_dir}/netns-shim/default/refs")
+    refs = session.path(f"{world.state_dir}/default/refs")
     with session.container() as container:
         caller.succeed("setup", container, **given)
         for reference in refs.iterdir():
@@ -261,7 +261,7 @@ def test_in_place(world, session, caller):
 
         assert "nv0" in outer.run(["ip", "link"]).stdout
         caller.succeed("teardown", container, **request("a", 5, "one"))
-    assert not world.path(f"{world.runtime_dir}/netns-shim").exists()
+    assert not world.path(world.state_dir).exists()
 
 
 def test_uplink_that_died(world, session, caller):

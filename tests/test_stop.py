@@ -50,7 +50,7 @@ def stop(place, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def refs(world) -> str:
     """Give the path of the references of the default netns."""
-    return f"{world.runtime_dir}/netns-shim/default/refs"
+    return f"{world.state_dir}/default/refs"
 
 
 def has_eth0(container) -> bool:
@@ -62,7 +62,7 @@ def test_nothing_is_up(world, session):
     """Where nothing is up that is said, nothing is made, and it is no failure."""
     done = stop(session)
 
-    where = f"{world.runtime_dir}/netns-shim"
+    where = world.state_dir
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"no shared network namespace 'default' is up ({where})\n"
     assert not session.path(where).exists()
@@ -220,7 +220,7 @@ def test_beside_an_add(world, session, plugins):
 
         assert (done.returncode, done.stdout) == (1, "default: removed\n")
         assert "another operation on this attachment is running" in done.stderr
-        assert not session.path(f"{world.runtime_dir}/netns-shim/default").exists()
+        assert not session.path(f"{world.state_dir}/default").exists()
         runtime.delete("c", container)
     assert world.leftovers() == []
 
@@ -289,7 +289,7 @@ def test_a_netns_that_is_lost(world, session, runtime):
     """One whose pin and uplink are gone is removed as well."""
     with session.container() as container:
         runtime.add("c", container)
-        session.run(["umount", f"{world.runtime_dir}/netns-shim/default/netns"], check=True)
+        session.run(["umount", f"{world.state_dir}/default/netns"], check=True)
 
         assert stop(session).returncode == 1
         done = stop(session, "--force")

@@ -186,7 +186,7 @@ class Stress:
             list(pool.map(lambda key: self.look(*key), list(self.attached)))
 
     def _leases(self, network: str) -> list[str]:
-        state = f"{self.world.runtime_dir}/netns-shim/{NETWORKS[network]['netns']}"
+        state = f"{self.world.state_dir}/{NETWORKS[network]['netns']}"
         directory = self.world.path(f"{state}/var/lib/cni/networks/{network}")
         with suppress(FileNotFoundError):
             return [n.replace("_", ":") for n in os.listdir(directory) if n[0] in "0123456789f"]

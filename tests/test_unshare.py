@@ -25,7 +25,7 @@ def clean(world) -> Iterator[None]:
 
 def holder(world) -> int:
     """Read which process holds the user namespace."""
-    path = world.path(f"{world.runtime_dir}/netns-shim/.holder")
+    path = world.path(f"{world.state_dir}/.holder")
     return json.loads(path.read_text())["pid"]
 
 
@@ -49,6 +49,16 @@ def test_the_shell_is_the_default(world):
     env = {**world.env, "SHELL": "/usr/bin/id"}
     assert world.run([PLUGIN, "unshare"], env=env).stdout.startswith("uid=0(root)")
     assert world.run([PLUGIN, "unshare"], input="id -u; echo $0\n").stdout == "0\n/bin/sh\n"
+
+
+def test_programs_of_root_are_found(world):
+    """What a user's PATH lacks is found, for the command and for what it runs; `.` stays in it."""
+    env = {**world.env, "PATH": "/usr/local/bin:/usr/bin:/bin:."}
+    done = world.run([PLUGIN, "unshare", "--", "nft", "--version"], env=env)
+    path = world.run([PLUGIN, "unshare", "--", "sh", "-c", "echo $PATH"], env=env).stdout
+
+    assert done.returncode == 0, done.stderr
+    assert path == f"{env['PATH']}:/usr/local/sbin:/usr/sbin:/sbin\n"
 
 
 def test_where_the_command_is(world):

@@ -27,7 +27,7 @@ def references(runtime: Runtime) -> list[str]:
 
 def leases(runtime: Runtime, world) -> list[str]:
     """List the addresses that host-local has given away in the default netns."""
-    state = f"{world.runtime_dir}/netns-shim/default"
+    state = f"{world.state_dir}/default"
     networks = runtime.place.path(f"{state}/var/lib/cni/networks/rootless")
     return sorted(p.name for p in networks.glob("10.*"))
 
@@ -128,7 +128,7 @@ def test_delete_when_the_netns_is_gone(world, runtime, session):
     directory = session.path(f"{world.env['HOME']}/leases/rootless")
     with session.container() as container:
         runtime.add("c", container)
-        state = f"{world.runtime_dir}/netns-shim/default"
+        state = f"{world.state_dir}/default"
         script = 'umount "$0/netns"; rm -r "$0"'
         session.run(["sh", "-euc", script, state], check=True)
         assert (directory / "10.89.0.2").exists()
@@ -260,7 +260,7 @@ def test_status_verb(world, session):
     assert error["code"] == errors.NOT_AVAILABLE
     uplink = {"uplink": {"driver": "pasta", "path": "/nowhere/pasta"}}
     assert runtime.fail("STATUS", conf=uplink)["code"] == errors.NOT_AVAILABLE
-    assert not session.path(f"{world.runtime_dir}/netns-shim").exists()
+    assert not session.path(world.state_dir).exists()
 
 
 def test_status_of_a_lost_uplink(world, session):
@@ -283,7 +283,7 @@ def test_version_makes_nothing(world, session):
 
     assert done.returncode == 0
     assert json.loads(done.stdout)["supportedVersions"][0] == "0.1.0"
-    assert not session.path(f"{world.runtime_dir}/netns-shim").exists()
+    assert not session.path(world.state_dir).exists()
 
 
 def test_the_shared_netns_is_no_container(world, runtime):

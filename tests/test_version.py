@@ -60,6 +60,7 @@ def test_all_of_it(world: bench.World) -> None:
     assert found["plugins"][world.plugin_dir] == len(os.listdir(plugins))
 
 
+@pytest.mark.usefixtures("log_in")
 def test_who_asks(world: bench.World, session: bench.Session) -> None:
     """It tells who the user is, and where plugins would be run."""
     places = {"user": world, "session": session, "root": world.root}

@@ -210,6 +210,7 @@ def test_texts_stay(wrap) -> None:
     assert "é\\ud800\\n" in wrapped.out
 
 
+@pytest.mark.usefixtures("libcni_cache")
 def test_what_is_printed_attaches(world, session, cnidrive):
     """A network of a bridge and portmap, wrapped, is attached, checked and detached by libcni."""
     directory = f"{session.env['HOME']}/net.d"

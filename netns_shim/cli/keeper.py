@@ -13,6 +13,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from .. import invoke
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
@@ -87,11 +89,18 @@ def _start(command: list[str], inside: Inside | Unchanged) -> int:
 
 
 def execute(command: list[str]) -> NoReturn:
-    """Become the command; 127 where it is not found, 126 where it cannot be executed."""
+    """Become the command; 127 where it is not found, 126 where it cannot be executed.
+
+    Its PATH has the usual places, as plugins' has: where it is root, a user's PATH lacks
+    iptables and nft, which Debian has in /usr/sbin.
+    """
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    given = os.environ.get("PATH", "")
+    # All that is there stays, relative directories too: the user himself types the command.
+    path = invoke.with_usual_places(given.split(":") if given else [])
     try:
-        os.execvp(command[0], command)
+        os.execvpe(command[0], command, {**os.environ, "PATH": path})
     except FileNotFoundError as error:
         status, text = 127, error.strerror
     except OSError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole internet of the test bench: three web pages and a name server.
+"""The whole internet of the test bench: four web pages and a name server.
 
 Its argument is the device for TUN, as not every real machine has one. Says `ready` when all
 sockets are bound and ends when its standard input does, that is with the process that started it.
@@ -26,6 +26,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 PAGE, PAGE_BEYOND, PAGE6 = "198.51.100.1", "203.0.113.7", "2001:db8:100::1"
+PAGE_OF_DOCUMENTS = "1.1.1.1"  # one that the real internet has
 NAME_SERVER = "198.51.100.1"
 A, AAAA = 1, 28
 ZONE = {("www.example.test", A): PAGE_BEYOND, ("www.example.test", AAAA): PAGE6}
@@ -117,7 +118,7 @@ def far_away():
     return Web((PAGE_BEYOND, 80), Page)
 
 
-servers = [Web((PAGE, 80), Page), Web6((PAGE6, 80), Page)]
+servers = [Web((PAGE, 80), Page), Web((PAGE_OF_DOCUMENTS, 80), Page), Web6((PAGE6, 80), Page)]
 servers.append(socketserver.ThreadingUDPServer((NAME_SERVER, 53), Name))
 with ThreadPoolExecutor(1) as traveller:
     servers.append(traveller.submit(far_away).result())

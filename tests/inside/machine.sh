@@ -2,8 +2,10 @@
 # Turns a new network and mount namespace into a machine of its own: run by tests/bench.py as root,
 # with `sh -eu`. Every directory written to is a tmpfs, so the real machine is left as it is and
 # everything vanishes with the namespaces.
+# It is as a stock Debian is: what a test needs to be kinder, it asks for (tests/kinder.py).
 # Parameters: USER_NAME USER_ID SUBID, the first of the subordinate ids; PYTHON, the interpreter;
-# SITE_PACKAGES, its libraries, and LIB, where they go below the prefix.
+# SITE_PACKAGES, its libraries, and LIB, where they go below the prefix; TYPED, a directory of the
+# user's PATH.
 
 own() { mount -t tmpfs -o "mode=0755${2:+,$2}" tmpfs "$1"; }
 
@@ -20,8 +22,11 @@ own /dev/net
 mknod -m 0666 /dev/net/tun c 10 200 # the mode that udev gives it
 own /home
 own /opt
+own /tmp mode=1777
+own "$TYPED"
 own /var/cache
-own /var/lib "uid=$USER_ID,gid=$USER_ID" # libcni keeps its cache there
+own /var/lib
+own /var/tmp mode=1777
 
 # An installation of the package under test, as `pip install` would make it: see World.
 prefix=/opt/netns-shim
@@ -40,20 +45,17 @@ ln -s /usr/lib/cni/* /opt/cni/bin
 
 echo "$USER_NAME:x:$USER_ID:$USER_ID::/home/$USER_NAME:/bin/sh" >>/etc/passwd
 echo "$USER_NAME:x:$USER_ID:" >>/etc/group
-echo "$USER_NAME:$SUBID:65536" | tee /etc/subuid >/etc/subgid
+# adduser gives each user a range, and the first user is seldom the one who has containers.
+printf '%s:65536\n' first:100000 "$USER_NAME:$SUBID" | tee /etc/subuid >/etc/subgid
 rm -f /etc/resolv.conf
 printf 'search example.test\nnameserver 198.51.100.1\n' >/etc/resolv.conf
 
 rmdir /run/etc /run/site
-mkdir -p "/home/$USER_NAME" "/run/user/$USER_ID" /run/netns
+# Without a log-in there is no /run/user/$USER_ID. /run/netns is as in a /run that a runtime has
+# made for itself: engines pin namespaces there.
+mkdir -p "/home/$USER_NAME" /run/user /run/netns
 chown "$USER_ID:$USER_ID" "/home/$USER_NAME" /run/netns
-mount -t tmpfs -o "nosuid,nodev,mode=0700,uid=$USER_ID,gid=$USER_ID" tmpfs "/run/user/$USER_ID"
 mount --make-rshared / # as systemd leaves it
-
-# Addresses are usable at once, without duplicate address detection; anybody may ping.
-echo 0 >/proc/sys/net/ipv6/conf/all/accept_dad
-echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
-echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range
 ip link set lo up
 
 echo ready

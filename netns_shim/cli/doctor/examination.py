@@ -27,6 +27,7 @@ CHECKS = [
     Check("mounts", userns.mounts),
     Check("TUN device", uplinks.tun),
     Check("pasta", uplinks.pasta),
+    Check("ping", uplinks.ping),
     Check("TCP congestion", uplinks.congestion_control),
     Check("slirp4netns", uplinks.slirp4netns),
     Check("CNI plugins", plugins.plugins, seconds=15),

@@ -80,18 +80,22 @@ def _existing_parent(path: str) -> str:
 
 
 def file_system(path: str) -> str:
-    """Tell the type of the file system that a path is on, proc_pid_mountinfo(5)."""
-    real = os.path.realpath(path)
-    best, kind = "", "?"
-    with open("/proc/self/mountinfo", "rb") as file:
-        for line in file:
-            before, _, after = line.partition(b" - ")
-            point = os.fsdecode(before.split(b" ")[4].decode("unicode_escape").encode("latin-1"))
-            is_above = point == "/" or real == point or real.startswith(point + "/")
-            # The last of several on one place is on top.
-            if is_above and len(point) >= len(best):
-                best, kind = point, after.split(b" ")[0].decode()
-    return kind
+    """Tell the type of the file system that a path is on, proc_pid_mountinfo(5).
+
+    The number of the mount tells, not its place, as another mount may hide one of a longer path.
+    """
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+            number = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
+    finally:
+        os.close(fd)
+    with open("/proc/self/mountinfo", "rb") as mounts:
+        for line in mounts:
+            before, _, after = line.decode("latin-1").partition(" - ")
+            if before.split(" ")[0] == number:
+                return after.split(" ")[0]
+    return "?"
 
 
 def user_session(context: Context) -> Result:

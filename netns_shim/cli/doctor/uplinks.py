@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from typing import TYPE_CHECKING
 
 from ... import uplink
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # See tcp(7). A new netns, and so a container, has that of the host.
 CONGESTION_CONTROL = "/proc/sys/net/ipv4/tcp_congestion_control"
+# Groups whose sockets may ping, icmp(7). The kernel's own value is a range of none.
+PING_GROUPS = "net.ipv4.ping_group_range"
 NO_UPLINK = "the configuration wants no uplink"
 DEVICE = os.makedev(10, 200)
 RECREATE = f"remove it, and mknod -m 0666 {uplink.TUN} c 10 200 (as root)"
@@ -88,6 +91,27 @@ def congestion_control(context: Context) -> Result:
             "sysctl net.ipv4.tcp_congestion_control=cubic (as root), or use slirp4netns",
         )
     return Result(OK, name)
+
+
+def ping(context: Context) -> Result:
+    """Check that an uplink can ping for containers, which it does by a socket of the user's.
+
+    It is tried: in a user namespace the sysctl shows no group that is not mapped.
+    """
+    if why := _why_not(context):
+        return Result(SKIPPED, why)
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP).close()
+    except PermissionError:
+        return Result(
+            WARNING,
+            "the kernel lets no uplink of yours ping: containers get no answer to `ping` from "
+            "outside, while TCP and names work",
+            f"sysctl {PING_GROUPS}='0 2147483647' (as root), if they are to",
+        )
+    except OSError as error:
+        return Result(SKIPPED, f"it cannot be tried: {error.strerror}")
+    return Result(OK, "containers get an answer from outside")
 
 
 def slirp4netns(context: Context) -> Result:
