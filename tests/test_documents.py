@@ -4,14 +4,17 @@
 A page is one session of a shell, in the checkout. A fenced block `sh` is run as it is. In a block
 `console`, a line that begins with `$ ` is run, `> ` goes on with it, and the others are what it
 prints, compared by `matches`. Of the words behind these, `untested=PROGRAM` says that the block is
-not run, and `fails` that its commands do.
+not run, and `fails` that its commands do. `with=cni` is for a machine whose Podman and Buildah have
+CNI (Debian 12), `with=netavark` for one where they have netavark only (Debian 13 and later).
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +31,7 @@ PAGES = [
     *sorted((ROOT / "docs/how-to").glob("*.md")),
 ]
 # Those that are typed after a log-in, too: on them state is looked at, or another engine's.
-STATEFUL = ("tutorial", "troubleshooting", "buildah", "podman-4")
+STATEFUL = ("tutorial", "troubleshooting", "buildah", "podman-4", "podman-5")
 AFTER_LOG_IN = [page for page in PAGES if page.stem in STATEFUL]
 # What is missing where the tests run, and why.
 UNTESTED = {
@@ -36,10 +39,13 @@ UNTESTED = {
     "nerdctl": "not among Debian's packages",
     "package": "it installs for the whole machine: scripts/try-package does",
     "pip": "it installs from the internet",
-    "podman-5": "Debian 12 has Podman 4",
 }
 # Programs of clients, by the page that needs them.
-CLIENTS = {"buildah.md": ["buildah", "crun"], "podman-4.md": ["buildah", "podman", "crun"]}
+CLIENTS = {
+    "buildah.md": ["buildah", "podman", "crun"],
+    "podman-4.md": ["buildah", "podman", "crun"],
+    "podman-5.md": ["buildah", "podman", "crun"],
+}
 MARK = "=== typed: "
 
 
@@ -54,6 +60,19 @@ class Block(NamedTuple):
     def untested(self) -> str:
         """Which program it needs that is not here; empty if it can be run."""
         return next((w.partition("=")[2] for w in self.words if w.startswith("untested=")), "")
+
+
+    def is_for(self, backend: str) -> bool:
+        """Tell whether it is to be run where Podman has this back end."""
+        wanted = next((w.partition("=")[2] for w in self.words if w.startswith("with=")), backend)
+        return wanted == backend and not self.untested
+
+
+@cache
+def backend() -> str:
+    """Give the back end of networks that is Podman's own here: cni or netavark."""
+    done = subprocess.run(["podman", "--version"], capture_output=True, text=True, check=False)
+    return "cni" if re.search(r"version [1-4]\.", done.stdout) else "netavark"
 
 
 class Command(NamedTuple):
@@ -209,9 +228,9 @@ def test_what_a_page_says_works_after_a_log_in(world, typist, checkout, page):
 
 def type_page(world: bench.World, typist: dict[str, str], checkout: str, page: Path) -> None:
     """Type all that a page says to type, and compare."""
-    typed = [c for block in blocks(page) if not block.untested for c in commands(block)]
+    typed = [c for block in blocks(page) if block.is_for(backend()) for c in commands(block)]
     if not typed:
-        pytest.skip("nothing is to be typed")
+        pytest.skip(f"nothing is to be typed where Podman has {backend()}")
     log = f"{world.env['HOME']}/typed"
 
     text = f"cd {checkout}\nexec >{log} 2>&1\n{script(typed)}"
@@ -229,7 +248,7 @@ def type_page(world: bench.World, typist: dict[str, str], checkout: str, page: P
 def left(world: bench.World, page: Path) -> list[str]:
     """List what is left of the shim; Podman may keep a slirp4netns, and in place is all memory."""
     found = [line for line in world.leftovers() if "/.in-place/" not in line]
-    return [line for line in found if page.name != "podman-4.md" or "slirp4netns" not in line]
+    return [line for line in found if not page.name.startswith("podman-") or "slirp4netns" not in line]
 
 
 def test_what_is_not_tried_is_known():
