@@ -21,6 +21,11 @@ def uplinks(world) -> list[str]:
     return [line for line in world.leftovers() if line.startswith("process ")]
 
 
+def given(addresses: list[str]) -> list[str]:
+    """Leave out what the kernel makes of a router advertisement, which comes in its own time."""
+    return [address for address in addresses if "ff:fe" not in address]
+
+
 def test_many_in_and_out_at_once(world, session):
     """While the count crosses zero all the time, an ADD that succeeds is one that works."""
     runtime = Runtime(session, delegate=bridge())
@@ -54,7 +59,7 @@ def test_a_dead_uplink_is_started_again(world, session, driver):
         assert "was gone and is started again" in done.stderr
         (after,) = runtime.status()
         assert after["uplink"]["alive"]
-        assert after["addresses"] == before["addresses"]
+        assert given(after["addresses"]) == given(before["addresses"])
         assert page(old, bench.PAGE)
         assert page(new, bench.PAGE6)
         runtime.delete("old", old)
