@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
@@ -40,7 +40,8 @@ def locked(path: str, timeout: float, what: str) -> Iterator[None]:
         lock.release()
 
 
-def _lock(path: str) -> filelock.BaseFileLock:
+def _lock(path: str) -> Any:
     # Before 3.10 it leaves the mode to the umask, and Debian 12 has 3.9.
-    takes_mode = "mode" in inspect.signature(filelock.FileLock.__init__).parameters
-    return filelock.FileLock(path, **({"mode": 0o600} if takes_mode else {}))
+    if "mode" in inspect.signature(filelock.FileLock.__init__).parameters:
+        return filelock.FileLock(path, mode=0o600)
+    return filelock.FileLock(path)

@@ -34,7 +34,10 @@ environment=(
     PATH=/usr/local/bin:/usr/bin:/bin LC_ALL=C.UTF-8
 )
 cd "/home/$user"
-runuser --user "$user" -- env --ignore-environment "${environment[@]}" "$here/package-user.sh"
-# The session of the user ends, and with it what logind has made.
+status=0
+runuser --user "$user" -- env --ignore-environment "${environment[@]}" \
+    "$here/package-user.sh" || status=$?
+# The session of the user ends, and with it what logind has made. No file may be in there.
 rmdir "/run/user/$uid/netns-shim" "/run/user/$uid"
 ip netns delete internet
+exit "$status"

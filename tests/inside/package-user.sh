@@ -54,6 +54,11 @@ start_container() {
     rm pid
 }
 
+end() {
+    kill "$1"
+    wait "$1" || :
+}
+
 in_container() { netns-shim unshare -- nsenter --net="$CNI_NETNS" "$@"; }
 
 fetch() {
@@ -61,6 +66,24 @@ fetch() {
 import sys, urllib.request
 print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())' "$1" |
         grep 'hello from the internet'
+}
+
+# A web server in the container; it says when it can be asked.
+serve() {
+    mkdir -p site
+    echo 'hello from the container' >site/index.html
+    exec 3< <(exec netns-shim unshare -- nsenter --net="$CNI_NETNS" \
+        python3 -u -m http.server --directory site 80 2>/dev/null)
+    server=$!
+    read -r _ <&3
+}
+
+# From the machine, at its address: pasta passes the port on, and portmap does in the namespace.
+fetch_published() {
+    python3 -c '
+import urllib.request
+print(urllib.request.urlopen("http://198.51.100.2:8080/", timeout=10).read().decode())' |
+        grep 'hello from the container'
 }
 
 shows() { netns-shim status | tee /dev/stderr | grep "$1"; }
@@ -81,7 +104,18 @@ promise 'status shows it' shows 'c1  eth0  10.89.1.2/24'
 promise 'doctor finds no problem beside it' has_no_problem
 promise 'DEL' call DEL net.json
 promise 'nothing is up' shows 'no shared network namespace is up'
-kill "$sleeper"
-wait "$sleeper" || :
-rm net.json
+end "$sleeper"
+
+ports='{"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}}'
+entry 70-published.conflist "$ports" >net.json
+export CNI_CONTAINERID=c2
+start_container
+promise 'ADD with a published port' add net.json 10.89.7.2/24
+serve
+promise 'the published port is reached' fetch_published
+end "$server"
+promise 'DEL of it' call DEL net.json
+promise 'nothing is up again' shows 'no shared network namespace is up'
+end "$sleeper"
+rm -r net.json site
 ((!broken))
