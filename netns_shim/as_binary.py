@@ -24,9 +24,10 @@ from . import (
     skel,
     state,
 )
+from .attachment import ADDING, DELETING, LIVE, ReferenceName
 from .errors import INVALID_NETWORK_CONFIG, ShimError, warn
 from .place import Shared, is_in_place
-from .references import ADDING, DELETING, LIVE, reference_name
+from .records import boot_id
 from .turn import Turn
 
 TYPE_CHECKING = False
@@ -128,7 +129,7 @@ class _Attaching:
         self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
         # It is one program for all networks of the container: the first of them stands for it.
         self._names = {n: self._name(n, i) for n, i in self._asked["networks"].items()}
-        mark = references.mark(where, next(iter(self._names.values()), ""))
+        mark = references.mark(where, next(iter(self._names.values()), ReferenceName("")))
         self._environ = {**invoke.with_path(environ), **mark}
         paths = [*arguments.paths, real, arguments.argument]
         self._keep = [*arguments.paths, *map(os.path.dirname, paths)]
@@ -153,8 +154,8 @@ class _Attaching:
         what = f"{NAME} {self._arguments.command}"
         return Turn(self._place.state.path("netavark.lock"), TIMEOUT, what)
 
-    def _name(self, network: str, ifname: str) -> str:
-        return reference_name(network, self._asked["container_id"], ifname, [NAME])
+    def _name(self, network: str, ifname: str) -> ReferenceName:
+        return ReferenceName.of(network, self._asked["container_id"], ifname, [NAME])
 
     def _setup(self) -> tuple[int, bytes, bytes]:
         path = self._arguments.argument
@@ -175,6 +176,7 @@ class _Attaching:
                     ifname=self._asked["networks"][network],
                     netns=path,
                     netnsID=netns.identity(path),
+                    bootID=boot_id(),
                     since=state.now(),
                 )
             with self._turn(), self._place.inside(fd, self._keep):

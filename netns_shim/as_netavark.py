@@ -7,7 +7,7 @@ container becomes what a CNI runtime would ask for it, and the result becomes a 
 
 from __future__ import annotations
 
-from . import call, interrupt, mapping, netavark, network, references, result, state, verbs
+from . import interrupt, mapping, netavark, network, references, result, state, verbs
 from .cni import CURRENT_VERSION
 from .errors import INVALID_NETWORK_CONFIG, PLUGIN_MISBEHAVED, ShimError, warn
 from .request import Request
@@ -98,7 +98,7 @@ def _recall(asked: Exec, environ: Mapping[str, str]) -> Request | None:
     given: dict[str, str] = asked.network.get("options") or {}
     for where in state.all_in(state.base_dir(environ, given.get("stateDir", ""))):
         for record in references.of_interface(where, asked.container_id, asked.ifname):
-            request = call.recall(environ, record)
+            request = record.request(environ)
             if request is not None:
                 return request
     return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 
-from . import cni, conf, enter, log, references, state
+from . import conf, enter, log, references, state
+from .attachment import ReferenceName
 from .chain import Chain
 from .errors import ShimError
 from .place import InPlace, Shared, is_in_place
@@ -14,17 +15,9 @@ from .versions import Versions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
     from .first import First
     from .place import Place
     from .turn import Beside, Turn
-
-    Json = dict[str, Any]
-
-# What the reference of an attachment says of it, besides its configuration: texts all of them.
-GIVEN = ("network", "containerID", "netns", "ifname", "args", "path")
 
 
 class Call:
@@ -50,9 +43,7 @@ class Call:
         self.was_valid = conf.check(request.conf, state_of.stamps)
         self.versions = Versions(state_of.path("plugins.json"))
         kinds = [entry.get("driver") or entry["type"] for entry in self.conf.plugins]
-        self.name = references.reference_name(
-            request.network, request.container_id, request.ifname, kinds
-        )
+        self.name = ReferenceName.of(request.network, request.container_id, request.ifname, kinds)
         request.environ = {**request.environ, **references.mark(state_of, self.name)}
         self.chain = Chain(self.conf, request, self.versions, state_of.path("netavark"))
 
@@ -93,47 +84,3 @@ class Call:
                 return
             conf.remember(self.request.conf, stamps)
         self.versions.remember()
-
-
-def recall(environ: Mapping[str, str], record: Json) -> Request | None:
-    """Make the DEL of an attachment from what its ADD was given; None where it was given nothing.
-
-    A reference without a first line belongs to an ADD that was cut off before it did anything, and
-    a damaged one says nothing that could be relied on.
-    """
-    given: dict[str, Any] = {key: record.get(key) for key in GIVEN}
-    conf = record.get("conf")
-    if not isinstance(conf, dict) or not all(isinstance(text, str) for text in given.values()):
-        return None
-    version = conf.get("cniVersion") or cni.OLDEST_VERSION
-    if version not in cni.SUPPORTED_VERSIONS or not _are_names(given):
-        return None
-    variables = {
-        "CNI_CONTAINERID": given["containerID"],
-        "CNI_NETNS": given["netns"],
-        "CNI_IFNAME": given["ifname"],
-        "CNI_ARGS": given["args"],
-        "CNI_PATH": given["path"],
-    }
-    return Request(
-        "DEL",
-        network=given["network"],
-        cni_version=version,
-        conf={k: v for k, v in conf.items() if k != "prevResult"},
-        environ={**environ, **variables},
-        container_id=given["containerID"],
-        netns=given["netns"],
-        ifname=given["ifname"],
-        args=given["args"],
-        path=given["path"],
-    )
-
-
-def _are_names(given: dict[str, str]) -> bool:
-    # They become a file name again, and variables of plugins.
-    return (
-        cni.is_name(given["network"])
-        and not cni.container_id_problem(given["containerID"])
-        and not cni.ifname_problem(given["ifname"])
-        and not any("\0" in given[key] for key in ("netns", "args", "path"))
-    )

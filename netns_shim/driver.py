@@ -13,6 +13,7 @@ import os
 import re
 
 from . import child, dialogue, invoke, netavark, netns, versions
+from .attachment import ReferenceName
 from .errors import (
     INTERNAL,
     INVALID_NETWORK_CONFIG,
@@ -21,7 +22,6 @@ from .errors import (
     ShimError,
     warn,
 )
-from .references import reference_name
 from .state import make_below, read_file, write_atomically
 from .turn import Beside, Turn
 
@@ -220,7 +220,7 @@ class Driver:
 
     def _file(self, environ: Mapping[str, str], conf: Json) -> str:
         container_id, ifname = environ["CNI_CONTAINERID"], environ["CNI_IFNAME"]
-        name = reference_name(conf["name"], container_id, ifname, [self.type])
+        name = ReferenceName.of(conf["name"], container_id, ifname, [self.type])
         return f"{self._directory}/attachments/{name}"
 
 

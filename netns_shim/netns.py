@@ -73,7 +73,7 @@ def open_netns(path: str, *, is_ours: bool = False) -> int:
     raise ShimError(INVALID_NETNS, f"not a network namespace: {path!r}", problem)
 
 
-def identity(path: str, *, is_ours: bool = False) -> list[int] | None:
+def identity(path: str, *, is_ours: bool = False) -> tuple[int, int] | None:
     """Tell a network namespace from every other while it lives: device and inode.
 
     None where the path leads to none that can be opened.
@@ -84,16 +84,7 @@ def identity(path: str, *, is_ours: bool = False) -> list[int] | None:
         return None
     info = os.fstat(fd)
     os.close(fd)
-    return [info.st_dev, info.st_ino]
-
-
-def boot_id() -> str:
-    """Tell the identity of this boot of the machine, random(4).
-
-    After the next one all namespaces are others, and some have the numbers of those before.
-    """
-    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
-        return file.read().strip()
+    return info.st_dev, info.st_ino
 
 
 def check_container_netns(path: str) -> None:
@@ -134,7 +125,7 @@ def check_is_other(path: str, shared: int) -> None:
 def is_other(path: str, shared: int) -> bool:
     """Tell whether a path leads neither to an open netns nor to the one of this process."""
     info = os.fstat(shared)
-    return identity(path) not in ([info.st_dev, info.st_ino], identity("/proc/self/ns/net"))
+    return identity(path) not in ((info.st_dev, info.st_ino), identity("/proc/self/ns/net"))
 
 
 def has_interface(path: str, ifname: str) -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from .attachment import ReferenceName
     from .conf import Configuration
     from .first import First
     from .references import Reference
@@ -80,14 +81,14 @@ class Shared:
             uplink.check(self._wanted, self._environ)
         except ShimError as error:
             raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
-        if self.state.exists() and not state.is_alive(self.state.uplink()):
+        if self.state.exists() and not self.state.uplink().is_alive:
             raise ShimError(
                 LIMITED_CONNECTIVITY,
                 f"the shared netns {self.state.name!r} has lost its uplink",
                 "the next ADD repairs it",
             )
 
-    def take(self, name: str) -> Reference:
+    def take(self, name: ReferenceName) -> Reference:
         """Take a reference, making the netns where there is none.
 
         One that is there already is given as it is, for the caller to judge.
@@ -109,11 +110,11 @@ class Shared:
             TRY_AGAIN_LATER, f"the shared netns {self.state.name!r} comes and goes all the time"
         )
 
-    def find(self, name: str) -> Reference | None:
+    def find(self, name: ReferenceName) -> Reference | None:
         """Open a reference, None where there is none."""
         return references.find(self.state, name) if self.state.exists() else None
 
-    def guard(self, name: str) -> Reference | None:
+    def guard(self, name: ReferenceName) -> Reference | None:
         """Take a reference so that the netns stays meanwhile; None where there is no netns."""
         if not self.state.exists():
             return None
@@ -133,7 +134,7 @@ class Shared:
             from . import lifecycle  # 60 ms: only where something is broken
 
             lifecycle.repair(where, self._wanted, self._environ)
-        elif isinstance(uplink.get("host"), dict) and (changes := host.changes(uplink["host"])):
+        elif (before := uplink.host) is not None and (changes := host.changes(before)):
             from . import lifecycle  # only where the host's network is another one
 
             lifecycle.follow(where, changes, self._environ)
@@ -157,8 +158,8 @@ class Shared:
         """Open the netns, to which a reference is held (CHECK); ShimError where it is broken."""
         fd = self.open_as_is()
         uplink = self.state.uplink()
-        if fd is None or not state.is_alive(uplink):
-            what = "is lost" if fd is None else f"has lost its uplink {uplink.get('driver')}"
+        if fd is None or not uplink.is_alive:
+            what = "is lost" if fd is None else f"has lost its uplink {uplink.driver}"
             raise ShimError(
                 UPLINK_FAILED,
                 f"the shared netns {self.state.name!r} {what}",
@@ -218,7 +219,7 @@ class InPlace:
     def check_ready(self) -> None:
         """Need nothing."""
 
-    def take(self, name: str) -> Reference:
+    def take(self, name: ReferenceName) -> Reference:
         """Take a reference; one that is there already is given as it is."""
         for directory in (self.state.base, self.state.dir, self.state.refs):
             state.make_private(directory)
@@ -231,11 +232,11 @@ class InPlace:
                     return reference
         raise references.busy(name)
 
-    def find(self, name: str) -> Reference | None:
+    def find(self, name: ReferenceName) -> Reference | None:
         """Open a reference, None where there is none."""
         return references.find(self.state, name) if self.state.exists() else None
 
-    def guard(self, name: str) -> Reference | None:
+    def guard(self, name: ReferenceName) -> Reference | None:
         """Take nothing: the netns does not go with the references."""
         return None
 

@@ -14,8 +14,9 @@ import time
 
 from . import interrupt
 from .errors import warn
+from .records import start_time
 from .references import MARK
-from .state import read_file, start_time
+from .state import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ Each takes a Request, whichever wire it came by, and gives the result for ADD, N
 
 from __future__ import annotations
 
-import os
 import time
 
 from . import interrupt, netns, state
-from .call import Call, recall
+from .attachment import ADDING, COLLECTING, DELETING, LIVE, AttachmentRecord, ReferenceName
+from .call import Call
 from .errors import (
     ALREADY_ATTACHED,
     INTERNAL,
@@ -19,7 +19,7 @@ from .errors import (
     ShimError,
     warn,
 )
-from .references import ADDING, DELETING, LIVE
+from .records import boot_id
 from .turn import Beside
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ def add(request: Request) -> Json:
     try:
         _refuse_if_attached(reference, request)
         # What an ADD or a DEL that was cut off has left is undone first, as it was asked for.
-        leftover = recall(request.environ, reference.record)
+        leftover = reference.record.request(request.environ)
         fd = place.open_mended()
         if not _overrides(request):
             netns.check_is_other(request.netns, fd)
@@ -66,12 +66,12 @@ def add(request: Request) -> Json:
     return result
 
 
-def _delete_leftover(call: Call, record: Json, fd: int) -> None:
+def _delete_leftover(call: Call, record: AttachmentRecord, fd: int) -> None:
     """Do the DEL of an earlier attachment, as that of the call itself would be done."""
     warn(f"removing what is left of an earlier attachment: {call.name}")
     if _is_gone(call.request.netns, record, fd):
         call.chain.lose_netns()
-    call.chain.delete(record.get("result"))
+    call.chain.delete(record.result)
 
 
 def _attach(call: Call, reference: Reference) -> Json:
@@ -83,7 +83,7 @@ def _attach(call: Call, reference: Reference) -> Json:
         ifname=request.ifname,
         netns=request.netns,
         netnsID=netns.identity(request.netns),
-        bootID=netns.boot_id(),
+        bootID=boot_id(),
         args=request.args,
         path=request.path,
         conf=request.conf,
@@ -117,16 +117,16 @@ def _refuse_if_attached(reference: Reference, request: Request) -> None:
             ALREADY_ATTACHED,
             f"container {request.container_id!r} is already attached to network "
             f"{request.network!r} as {request.ifname!r}",
-            f"since {reference.record.get('since')}; call DEL first",
+            f"since {reference.record.since}; call DEL first",
         )
 
 
-def _is_attached(record: Json, request: Request) -> bool:
+def _is_attached(record: AttachmentRecord, request: Request) -> bool:
     """Tell whether an attachment on record is that of the container that the request is for."""
-    if _is_of_other_boot(record) or record.get("netnsID") != netns.identity(request.netns):
+    if record.is_of_other_boot or record.netns_id != netns.identity(request.netns):
         return False
     # The kernel gives the number of a namespace that is gone to the next one: it has no interface.
-    made = [entry.get("name") for entry in (record.get("result") or {}).get("interfaces") or []]
+    made = [entry.get("name") for entry in (record.result or {}).get("interfaces") or []]
     return request.ifname not in made or netns.has_interface(request.netns, request.ifname)
 
 
@@ -149,7 +149,7 @@ def _delete(call: Call, held: Reference | None = None) -> None:
     # A DEL too many runs in the netns as well, which has to stay meanwhile.
     reference = held or place.find(call.name) or place.guard(call.name)
     try:
-        record = {} if reference is None else reference.record
+        record = AttachmentRecord(call.name) if reference is None else reference.record
         if reference is not None and record:
             _end_orphans(reference)
         fd = place.open_as_is()
@@ -166,7 +166,7 @@ def _delete(call: Call, held: Reference | None = None) -> None:
             if reference is not None:
                 _mark_deleting(reference)
             with inside:
-                call.chain.delete(call.request.conf.get("prevResult") or record.get("result"))
+                call.chain.delete(call.request.conf.get("prevResult") or record.result)
     except BaseException:
         interrupt.disregard()
         if reference is not None:
@@ -189,7 +189,7 @@ def _mark_deleting(reference: Reference) -> None:
         warn(f"cannot write down that a DEL is going on: {error}")
 
 
-def _is_gone(path: str, record: Json, fd: int | None) -> bool:
+def _is_gone(path: str, record: AttachmentRecord, fd: int | None) -> bool:
     """Tell whether CNI_NETNS is not, or no longer, a netns attached to the shared one, open as fd.
 
     Its path may be another container's by now: plugins must not take their interface away. Where
@@ -201,14 +201,9 @@ def _is_gone(path: str, record: Json, fd: int | None) -> bool:
     if fd is None:
         return True
     found = netns.identity(path)
-    if not netns.is_other(path, fd) or _is_of_other_boot(record):
+    if not netns.is_other(path, fd) or record.is_of_other_boot:
         return True
-    return found is None or found != (record.get("netnsID") or found)
-
-
-def _is_of_other_boot(record: Json) -> bool:
-    """Tell whether an attachment went with an earlier boot: no namespace is its any more."""
-    return "bootID" in record and record["bootID"] != netns.boot_id()
+    return found is None or not record.is_of(found)
 
 
 def check(request: Request) -> None:
@@ -222,9 +217,7 @@ def check(request: Request) -> None:
             f"{request.network!r} as {request.ifname!r}",
         )
     with call.inside(call.place.open_alive()):
-        call.chain.forward(
-            "CHECK", request.conf.get("prevResult") or reference.record.get("result")
-        )
+        call.chain.forward("CHECK", request.conf.get("prevResult") or reference.record.result)
     reference.close()
 
 
@@ -241,7 +234,7 @@ def gc(request: Request) -> None:
     place = call.place
     # None where there is nothing, and in place: who is in another netns may have references there
     # as well, and knows of none of ours.
-    guard = place.guard(f":gc:{os.getpid()}-{os.urandom(4).hex()}")
+    guard = place.guard(ReferenceName.guard(COLLECTING))
     problems: list[str] = []
     try:
         if guard is not None:

@@ -39,6 +39,8 @@ LAYERS = (
     "mapping",
     "netavark",
     "dialogue",
+    "records",
+    "attachment",
     "state",
     "netns",
     "references",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import graphviz
 
-from ..references import LIVE
+from ..attachment import LIVE
 from .printing import port, short_id, shown
 
 Json = dict[str, Any]

@@ -39,6 +39,6 @@ def main(arguments: argparse.Namespace) -> int:
         progress.say("starting the uplink again")
         lifecycle.refresh(where, os.environ)
     record = where.uplink()
-    addresses = ", ".join(record.get("addresses") or []) or "no address"
-    print(f"{where.name}: uplink {record.get('driver')} started again, {addresses}")
+    addresses = ", ".join(record.addresses) or "no address"
+    print(f"{where.name}: uplink {record.driver} started again, {addresses}")
     return 0

@@ -10,7 +10,8 @@ import argparse
 import os
 import sys
 
-from .. import conf, enter, references, state
+from .. import conf, enter, state
+from ..attachment import COMMAND, RUNNING, ReferenceName
 from ..cni import is_name
 from ..errors import INVALID_ENVIRONMENT, ShimError
 from ..place import Shared, is_in_place
@@ -63,9 +64,8 @@ def run(command: list[str], where: state.State, driver: str) -> int:
     if is_in_place("auto", where.base) and not where.exists():
         # Where plugins work in the caller's netns, that is the one to be in.
         keeper.execute(command)
-    name = f"{references.RUN_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
     place = Shared(where, {**conf.DEFAULT_UPLINK, "driver": driver}, os.environ)
-    reference = place.take(name)
+    reference = place.take(ReferenceName.guard(COMMAND))
 
     def undo() -> None:
         reference.drop()
@@ -74,7 +74,7 @@ def run(command: list[str], where: state.State, driver: str) -> int:
 
     try:
         fd = place.open_mended()
-        reference.write("running", pid=os.getpid(), command=command, since=state.now())
+        reference.write(RUNNING, pid=os.getpid(), command=command, since=state.now())
         kept = keeper.Keeper(undo)
     except BaseException:
         reference.drop()

@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
 
-from ..references import LIVE
+from ..attachment import LIVE
 from .printing import age, port, short_id, shown
 
 Json = dict[str, Any]
