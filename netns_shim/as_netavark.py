@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Face:
     """One call of netavark, or of Podman, which calls `create` itself."""
 
-    __slots__ = ("_arguments", "_environ", "_request", "verb")
+    __slots__ = ("_arguments", "_attached", "_environ", "verb")
 
     def __init__(self, arguments: list[str], environ: Mapping[str, str]) -> None:
         self.verb, *self._arguments = arguments
@@ -50,8 +50,8 @@ class Face:
             return create.complete(netavark.decode_network(text), self._environ)
         asked = netavark.decode_exec(text)
         if self.verb == "setup":
-            self._request = _request("ADD", asked, self._arguments[0], self._environ)
-            return _setup(asked, self._request)
+            self._attached = verbs.add(_request("ADD", asked, self._arguments[0], self._environ))
+            return _answer(asked, self._attached, self._arguments[0])
         _teardown(asked, self._arguments[0], self._environ)
         return ""
 
@@ -62,20 +62,19 @@ class Face:
     def undo(self) -> None:
         """Detach what was attached, because nobody got the answer."""
         if self.verb == "setup":
-            verbs.delete(self._request)
+            self._attached.undo()
 
 
-def _setup(asked: Exec, request: Request) -> str:
-    answer = verbs.add(request)
+def _answer(asked: Exec, attached: verbs.Attached, netns: str) -> str:
     try:
-        answer = result.convert(answer, CURRENT_VERSION)
+        answer = result.convert(attached.result, CURRENT_VERSION)
         _check_honoured(asked, answer)
-        return netavark.format_status(answer, request.netns, asked.ifname)
+        return netavark.format_status(answer, netns, asked.ifname)
     except BaseException:
         interrupt.disregard()
         # netavark does not tear down the driver that failed.
         try:
-            verbs.delete(request)
+            attached.undo()
         except (ShimError, OSError) as error:
             warn(f"undoing a failed setup: {error}")
         raise

@@ -11,8 +11,9 @@ import os
 
 from . import cni, decoding, result
 from .errors import ShimError
-from .records import Record
+from .records import Record, boot_id
 from .request import Request
+from .state import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +99,33 @@ class ReferenceName:
         return self.file.rpartition(":")[2].partition("-")[0] if self.is_guard else ""
 
 
+def first_line(
+    *,
+    network: str,
+    container_id: str,
+    ifname: str,
+    netns: str,
+    netns_id: tuple[int, int] | None,
+    **more: Any,
+) -> Json:
+    """Write what a DEL has to know of an attachment that is being made.
+
+    `netns` is the path that ADD was given, `netns_id` what it led to; `more` is for a DEL that
+    must know of the ADD's `args`, `path` and `conf` as well.
+    """
+    return {
+        "network": network,
+        "containerID": container_id,
+        "ifname": ifname,
+        "netns": netns,
+        "netnsID": netns_id,
+        "bootID": boot_id(),
+        **more,
+        "since": now(),
+        "result": None,
+    }
+
+
 class AttachmentRecord(Record):
     """What is in a reference: of an attachment, or of a command."""
 
@@ -145,8 +173,12 @@ class AttachmentRecord(Record):
         return (numbers[0], numbers[1]) if len(numbers) == 2 == len(value or ()) else None
 
     def is_of(self, netns: tuple[int, int]) -> bool:
-        """Tell whether ADD was given this netns, or it is not written down which it was."""
-        return not self.fields.get("netnsID") or self.netns_id == netns
+        """Tell whether ADD was given this netns, or it is not written down which it was.
+
+        No namespace is that of an attachment that went with an earlier boot.
+        """
+        is_it = not self.fields.get("netnsID") or self.netns_id == netns
+        return is_it and not self.is_of_other_boot
 
     @property
     def args(self) -> str | None:

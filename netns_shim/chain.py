@@ -14,7 +14,7 @@ from .versions import Versions, at_least, choose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from .conf import Configuration
@@ -55,11 +55,16 @@ class Chain:
     """
 
     def __init__(
-        self, conf: Configuration, request: Request, versions: Versions, driver_state: str
+        self,
+        conf: Configuration,
+        request: Request,
+        environ: Mapping[str, str],
+        versions: Versions,
+        driver_state: str,
     ) -> None:
-        """Take the directory in which drivers of netavark keep their state."""
+        """Take the environment of the plugins, and where drivers of netavark keep their state."""
         self._request = request
-        self._environ = request.environ
+        self._environ = environ
         self._is_list = "plugins" in request.conf
         self._links = [self._link(entry, conf, versions, driver_state) for entry in conf.plugins]
 

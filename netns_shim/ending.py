@@ -8,17 +8,18 @@ as when the last one leaves: the same lock, the same order, and not from another
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from . import conf, garbage, lifecycle, references, signs
 from .attachment import STOPPING, ReferenceName
-from .call import Call
+from .call import Call, detach
 from .errors import DECODING_FAILURE, TRY_AGAIN_LATER, ShimError
-from .place import ATTEMPTS, Shared, is_in_place
+from .place import ATTEMPTS, Shared
 
 if TYPE_CHECKING:
     from .attachment import AttachmentRecord
+    from .request import Request
     from .state import State
 
 
@@ -29,15 +30,17 @@ class Ending:
     `failed` why others did not, by their names. `is_up` tells whether there was anything.
     """
 
-    def __init__(self, where: State, environ: Mapping[str, str], detach: garbage.Detach) -> None:
-        """Say what is to end; nothing is done yet. `detach` is that of the verbs."""
+    def __init__(
+        self, where: State, environ: Mapping[str, str], tell: Callable[[Request], None]
+    ) -> None:
+        """Say what is to end; nothing is done yet. `tell` is called before each DEL."""
         self.users: list[AttachmentRecord] = []
         self.detached: list[ReferenceName] = []
         self.failed: dict[ReferenceName, str] = {}
         self.is_up = False
         self._where = where
         self._environ = environ
-        self._detach = detach
+        self._tell = tell
         self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
 
     def end(self, *, by_force: bool) -> bool:
@@ -47,7 +50,7 @@ class Ending:
         """
         if not os.path.lexists(self._where.dir):
             return True
-        is_in_place("always", self._where.base)
+        self._place.join()
         fd = self._place.open_as_is()
         if fd is None:
             signs.refuse_if_elsewhere(self._where)
@@ -101,7 +104,8 @@ class Ending:
                 what = "it is netavark's own, and only who set it up can tear it down"
                 raise ShimError(DECODING_FAILURE, what)
             request = garbage.request_of(self._environ, reference.record)
-            self._detach(Call(request, self._place), reference)
+            self._tell(request)
+            detach(Call(request, self._place), reference)
             self.detached.append(name)
         finally:
             reference.close()

@@ -14,26 +14,21 @@ from typing import Any
 
 from . import conf, leases, references, state
 from .attachment import COLLECTING, AttachmentRecord, ReferenceName
-from .call import Call
+from .call import Call, detach
 from .enter import CNI_STATE
 from .errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
-from .place import Shared, is_in_place
+from .place import Shared
 from .request import Request
 from .signs import Signs
 
 Json = dict[str, Any]
-# The DEL of an attachment whose reference is held: `verbs.detach`.
-Detach = Callable[[Call, references.Reference], None]
-
 # The names of what the specification tells attachments apart by.
 PARTS = ("network", "containerID", "ifname")
 # How the specification misspelled the first one once; libcni sends both.
 KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
 
-def collect(
-    call: Call, valid: set[tuple[str, str]] | None, began: float, detach: Detach
-) -> list[str]:
+def collect(call: Call, valid: set[tuple[str, str]] | None, began: float) -> list[str]:
     """Do what GC demands for one network of a shared netns; give what has failed.
 
     `valid` is what `valid_attachments` gives. `began` is when the runtime called, so after it had
@@ -46,7 +41,7 @@ def collect(
         if name.network != network or (name.container_id, name.ifname) in (valid or ()):
             continue
         try:
-            _delete_stale(call, name, began, detach)
+            _delete_stale(call, name, began)
         except (ShimError, OSError) as error:
             problems.append(f"{name}: {error}")
     # A runtime that names it knows better than we do.
@@ -83,7 +78,7 @@ def _is_attachment(entry: Any) -> bool:
     )
 
 
-def _delete_stale(call: Call, name: ReferenceName, began: float, detach: Detach) -> None:
+def _delete_stale(call: Call, name: ReferenceName, began: float) -> None:
     reference = _find(call.place.state, name)
     if reference is None:
         return
@@ -139,16 +134,24 @@ def _holders(where: state.State) -> set[str]:
     return {name.container_id for name in names if name.container_id}
 
 
-def sweep(base: str, environ: Mapping[str, str], detach: Detach, *, dry_run: bool) -> Json:
+def sweep(
+    base: str,
+    environ: Mapping[str, str],
+    *,
+    dry_run: bool,
+    tell: Callable[[Request], None] | None = None,
+) -> Json:
     """Delete what is garbage in every shared netns below a state directory; tell what was done.
 
     All is tried; what fails is in the lists `failed`. In a dry run nothing is done. Raises
-    ShimError with the code 103 where nothing could be, for lack of a user namespace.
+    ShimError with the code 103 where nothing could be, for lack of a user namespace. `tell` is
+    called before each DEL.
     """
     found = [where for where in state.all_in(base) if where.name != state.IN_PLACE]
-    if found:
-        is_in_place("always", base)
-    swept = [_Sweep(where, environ, detach, dry_run).run() for where in found]
+    places = [Shared(where, conf.DEFAULT_UPLINK, environ) for where in found]
+    for place in places[:1]:
+        place.join()
+    swept = [_Sweep(place, environ, dry_run, tell).run() for place in places]
     return {"stateDir": base, "dryRun": dry_run, "netns": swept}
 
 
@@ -156,13 +159,17 @@ class _Sweep:
     """The garbage collection of one shared netns."""
 
     def __init__(
-        self, where: state.State, environ: Mapping[str, str], detach: Detach, dry_run: bool
+        self,
+        place: Shared,
+        environ: Mapping[str, str],
+        dry_run: bool,
+        tell: Callable[[Request], None] | None,
     ) -> None:
-        self._where = where
-        self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
+        self._where = place.state
+        self._place = place
         self._environ = environ
-        self._detach = detach
         self._dry_run = dry_run
+        self._tell = tell
         kinds = ("deleted", "released", "dropped", "live", "skipped", "failed")
         self._found: dict[str, list[Json]] = {kind: [] for kind in kinds}
 
@@ -229,7 +236,9 @@ class _Sweep:
                 return
             if not self._dry_run:
                 request = request_of(self._environ, record)
-                self._detach(Call(request, self._place), reference)
+                if self._tell is not None:
+                    self._tell(request)
+                detach(Call(request, self._place), reference)
             self._add("deleted", **names)
         except (ShimError, OSError) as error:
             self._add("failed", **names, why=str(error))

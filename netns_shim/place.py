@@ -19,6 +19,8 @@ from .errors import (
     ShimError,
 )
 from .first import alone, turn_of
+from .netns import ContainerNetns
+from .state import State
 from .turn import Beside
 
 TYPE_CHECKING = False
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from .first import First
     from .references import Reference
     from .request import Request
-    from .state import State
     from .turn import Turn
 
     Json = dict[str, Any]
@@ -43,17 +44,12 @@ ATTEMPTS = 10
 LAST_ONES = 8
 
 
-def is_in_place(mode: str, base: str) -> bool:
-    """Tell whether plugins can work in the caller's own netns, as `netns.is_in_place`.
-
-    A caller without capabilities is in a user namespace of his own after that, the one of the
-    state directory `base`. Raises ShimError (code 103) where there can be none.
-    """
-    if mode != "never" and not netns.is_privileged():
-        from . import holder  # only for a user who is nobody
-
-        holder.join(base)
-    return netns.is_in_place(mode)
+def choose(conf: Configuration, environ: Mapping[str, str]) -> Place:
+    """Tell where the plugins of a configuration are to run. Nothing is made or entered for it."""
+    base = state.base_dir(environ, conf.state_dir)
+    if netns.is_in_place(conf.enter):
+        return InPlace(State(base, state.IN_PLACE))
+    return Shared(State(base, conf.netns), conf.uplink, environ)
 
 
 class Shared:
@@ -69,13 +65,30 @@ class Shared:
         self._wanted = wanted
         self._environ = environ
 
-    def check_container(self, path: str) -> None:
-        """Refuse a CNI_NETNS that no plugin could attach, before anything is made for it."""
-        netns.check_container_netns(path)
+    def join(self) -> None:
+        """Get power over the netns: to be called once it is known that the request is right.
+
+        A caller without capabilities is root of the user's own user namespace after that, which is
+        made if need be. Raises ShimError (code 103) where there can be none.
+        """
+        if not netns.is_privileged():
+            from . import holder  # only for a user who is nobody
+
+            holder.join(self.state.base)
+
+    def open_container(self, path: str) -> ContainerNetns:
+        """Open the netns of a container; ShimError (code 8) where no plugin could attach it."""
+        container = ContainerNetns(path)
+        try:
+            container.check()
+        except ShimError:
+            container.close()
+            raise
+        return container
 
     def check_ready(self) -> None:
         """Check that an ADD finds all it needs (STATUS). ShimError with the code 50 or 51."""
-        from . import uplink  # 20 ms: a runtime asks for it seldom
+        from . import uplink  # a runtime asks for it seldom
 
         try:
             uplink.check(self._wanted, self._environ)
@@ -103,7 +116,7 @@ class Shared:
                 reference = references.find(self.state, name)
                 if reference is not None:
                     return reference
-            from . import lifecycle  # 60 ms: only where there is no netns
+            from . import lifecycle  # only where there is no netns
 
             lifecycle.create(self.state, self._wanted, self._environ)
         raise ShimError(
@@ -129,27 +142,36 @@ class Shared:
         """Open the netns, to which a reference is held; mend it first if it is broken."""
         where = self.state
         uplink = where.uplink()
-        is_whole = where.has_uplink(uplink) and not where.missing()
-        if not (is_whole and netns.identity(where.pin, is_ours=True)):
-            from . import lifecycle  # 60 ms: only where something is broken
+        try:
+            fd = netns.open_netns(where.pin, is_ours=True)
+        except (OSError, ShimError):
+            fd = -1
+        is_whole = fd >= 0 and os.fstat(fd).st_ino == uplink.netns and uplink.is_alive
+        if not is_whole or where.missing():
+            from . import lifecycle  # only where something is broken
 
+            if fd >= 0:
+                os.close(fd)
             lifecycle.repair(where, self._wanted, self._environ)
-        elif (before := uplink.host) is not None and (changes := host.changes(before)):
+            return netns.open_netns(where.pin, is_ours=True)
+        if (before := uplink.host) is not None and (changes := host.changes(before)):
             from . import lifecycle  # only where the host's network is another one
 
             lifecycle.follow(where, changes, self._environ)
-        return netns.open_netns(where.pin, is_ours=True)
+        return fd
 
     def open_as_is(self) -> int | None:
         """Open the netns; None where there is none, or it is lost.
 
         Raises ShimError where it lives on in another mount namespace.
         """
-        if netns.identity(self.state.pin, is_ours=True) is not None:
+        try:
             return netns.open_netns(self.state.pin, is_ours=True)
+        except (OSError, ShimError):
+            pass  # what lies in its place is no netns
         if not self.state.uplink():
             return None
-        from . import lifecycle  # 60 ms: only where something is broken
+        from . import lifecycle  # only where something is broken
 
         lifecycle.refuse_if_elsewhere(self.state)
         return None
@@ -197,7 +219,7 @@ class Shared:
             if error.errno == errno.ENOTEMPTY and references.drop_ghosts(self.state, LAST_ONES):
                 self.leave()
             return
-        from . import lifecycle  # 60 ms: only for the last one
+        from . import lifecycle  # only for the last one
 
         lifecycle.destroy(self.state)
 
@@ -213,8 +235,12 @@ class InPlace:
     def __init__(self, where: State) -> None:
         self.state = where
 
-    def check_container(self, path: str) -> None:
-        """Leave it to the plugins, which have the caller's power and no other."""
+    def join(self) -> None:
+        """Need nothing: plugins have the caller's power and no other."""
+
+    def open_container(self, path: str) -> ContainerNetns:
+        """Open the netns of a container; what it is good for is left to the plugins."""
+        return ContainerNetns(path)
 
     def check_ready(self) -> None:
         """Need nothing."""

@@ -16,6 +16,7 @@ from runtime import PLUGIN, Runtime, bridge, reaches, until
 
 from netns_shim import errors, garbage
 from netns_shim.attachment import AttachmentRecord, ReferenceName
+from netns_shim.place import Shared
 from netns_shim.state import State
 
 # Its VERSION where there is a file `slow`, and its ADD, say that they have begun, and wait.
@@ -783,7 +784,7 @@ def test_a_reference_that_has_changed(tmp_path):
     record = {**WHOLE, "containerID": "c", "conf": {"cniVersion": "1.0.0"}, "args": ""}
     path = tmp_path / "default/refs/rootless:c:eth0:bridge"
     path.write_text(json.dumps({**record, "netnsID": [4, 10]}) + "\n")
-    sweep = garbage._Sweep(where, {}, pytest.fail, dry_run=False)
+    sweep = garbage._Sweep(Shared(where, {}, {}), {}, dry_run=False, tell=pytest.fail)
 
     sweep._judge(AttachmentRecord(ReferenceName(path.name), record), NoSigns())
 

@@ -10,11 +10,11 @@ import argparse
 import os
 import sys
 
-from .. import conf, enter, state
+from .. import conf, enter, netns, state
 from ..attachment import COMMAND, RUNNING, ReferenceName
 from ..cni import is_name
 from ..errors import INVALID_ENVIRONMENT, ShimError
-from ..place import Shared, is_in_place
+from ..place import Shared
 from . import keeper
 
 SUMMARY = "Run a command inside a shared network namespace."
@@ -61,10 +61,11 @@ def place_of(name: str, state_dir: str) -> state.State:
 
 def run(command: list[str], where: state.State, driver: str) -> int:
     """Run a command inside a shared netns, made with this uplink if need be, as `main` does."""
-    if is_in_place("auto", where.base) and not where.exists():
+    if netns.is_in_place("auto") and not where.exists():
         # Where plugins work in the caller's netns, that is the one to be in.
         keeper.execute(command)
     place = Shared(where, {**conf.DEFAULT_UPLINK, "driver": driver}, os.environ)
+    place.join()
     reference = place.take(ReferenceName.guard(COMMAND))
 
     def undo() -> None:

@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     base = state.base_dir(os.environ, arguments.state_dir)
     with Progress() as progress:
-        ending = Ending(state.State(base, name), os.environ, progress.detach)
+        ending = Ending(state.State(base, name), os.environ, progress.tell)
         is_gone = ending.end(by_force=arguments.force)
     if is_gone and not ending.is_up:
         print(f"no shared network namespace {name!r} is up ({base})")

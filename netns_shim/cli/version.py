@@ -88,7 +88,7 @@ def _user() -> Json:
         "outerUID": int(state.outer_uid()),
         "uidMap": uid_map,
         "isPrivileged": is_privileged,
-        "isInPlace": is_privileged and netns.is_in_place("auto"),
+        "isInPlace": netns.is_in_place("auto"),
         "XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR", ""),
     }
 

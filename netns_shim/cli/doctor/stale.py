@@ -7,7 +7,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING, Any
 
-from ... import errors, garbage, host, references, state, verbs
+from ... import errors, garbage, host, references, state
 from ...attachment import ADDING, DELETING
 from ...errors import ShimError
 from .check import OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
@@ -97,7 +97,7 @@ def _is_locked(path: str) -> bool:
 
 
 def _garbage(context: Context) -> list[str]:
-    swept = garbage.sweep(context.base, context.environ, verbs.detach, dry_run=True)
+    swept = garbage.sweep(context.base, context.environ, dry_run=True)
     words = {
         "deleted": "its container is gone",
         "released": "an address that nobody has",
