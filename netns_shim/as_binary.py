@@ -222,33 +222,34 @@ class _Attaching:
         found = [self._place.find(name) for name in self._names.values()]
         held = [reference for reference in found if reference is not None]
         try:
-            answer = self._detach(held)
+            answer, path = self._detach(held)
         except BaseException:
             give_back(self._place, held)
             raise
         for reference in held:
             ifname = reference.record.name.ifname
-            if answer[0] == 0 or not netns.has_interface(self._arguments.argument, ifname):
+            if answer[0] == 0 or not netns.has_interface(path, ifname):
                 reference.drop()
             reference.close()
         self._place.leave()
         return answer
 
-    def _detach(self, held: list[Reference]) -> tuple[int, bytes, bytes]:
+    def _detach(self, held: list[Reference]) -> tuple[tuple[int, bytes, bytes], str]:
+        """Tear down; give the answer and the path of the container, "" where it is gone."""
         end_orphans(held)
+        path = self._arguments.argument
         if not held:
             with self._place.nowhere(self._keep):
-                return self._tear_down(self._arguments.argument)
+                return self._tear_down(path), path
         fd = self._place.open_as_is()
         with self._turn():
             # Only now, as the container may have gone while this one was waiting.
-            path = self._arguments.argument
             if fd is not None and any(is_gone(path, reference.record, fd) for reference in held):
                 path = ""
             for reference in held:
                 mark_deleting(reference)
             with self._place.inside(fd, self._keep):
-                return self._tear_down(path)
+                return self._tear_down(path), path
 
     def _tear_down(self, path: str) -> tuple[int, bytes, bytes]:
         if netns.identity(path) is not None:

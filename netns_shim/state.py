@@ -197,11 +197,13 @@ def read_file(path: str) -> bytes:
     A pipe in its place would have us wait for ever, a device read for ever.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
+    try:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode) or info.st_size > MAXIMUM_FILE:
             raise OSError(errno.EINVAL, "not a file of ours", path)
-        return file.read(info.st_size)
+        return os.read(fd, info.st_size)
+    finally:
+        os.close(fd)
 
 
 def write_atomically(path: str, text: str) -> None:
