@@ -14,13 +14,12 @@ from .visit import visit
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from .state import State
-    from .uplink import Uplink
+    from .uplink import Uplink, Wanted
 
 
-def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
+def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
     """Start the uplink, then write down what is known of it and the resolv.conf that leads to it.
 
     `wanted` is what it was chosen by, for `refresh`.

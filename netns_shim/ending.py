@@ -87,6 +87,7 @@ class Ending:
                     self.failed[name] = str(error)
             kept = {own.file, *(name.file for name in self.failed)}
             if lifecycle.destroy_despite(self._where, kept):
+                self._place.end_holder()
                 return
         raise ShimError(
             TRY_AGAIN_LATER,

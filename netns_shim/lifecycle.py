@@ -13,23 +13,23 @@ import os
 
 from . import connect, host, interrupt, mounts, netns, process, turn, uplink
 from .errors import CANNOT_ENTER, INVALID_ENVIRONMENT, UPLINK_FAILED, ShimError, warn
-from .state import HOLDER, is_private, make_below, make_private, remove_special
+from .state import is_private, make_below, make_private, remove_special
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from typing import Any
 
     from .records import UplinkRecord
     from .state import State
     from .turn import Turn
+    from .uplink import Wanted
 
 # What the policies of Fedora and its kin let iptables lock and write.
 SELINUX_LABEL = b"system_u:object_r:iptables_var_run_t:s0\0"
 REFRESH = "`netns-shim refresh` renews it"
 
 
-def create(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+def create(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
     """Make the netns, unless somebody else just did; `wanted` is the configured uplink."""
     chosen = uplink.check(wanted, environ)
     with _locked(state):
@@ -50,7 +50,7 @@ def create(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) 
             raise
 
 
-def repair(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+def repair(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
     """Mend a netns that has references, and say what was broken.
 
     A failure leaves things as they were; a netns with references is never destroyed.
@@ -178,7 +178,6 @@ def destroy(state: State) -> None:
     with _locked(state):
         if not os.path.isdir(state.refs):
             _clear(state)
-    _end_holder(state)
 
 
 def destroy_despite(state: State, left: Collection[str]) -> bool:
@@ -202,16 +201,7 @@ def destroy_despite(state: State, left: Collection[str]) -> bool:
                 raise
             return False  # somebody has come in this moment
         _clear(state)
-    _end_holder(state)
     return True
-
-
-def _end_holder(state: State) -> None:
-    """End the user's own user namespace with the last netns in it, whoever calls."""
-    if os.path.lexists(f"{state.base}/{HOLDER}"):
-        from . import holder  # only where there is one: this call may need none itself
-
-        holder.end_if_unused(state.base)
 
 
 def _locked(state: State) -> Turn:

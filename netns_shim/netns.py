@@ -121,12 +121,13 @@ class ContainerNetns:
             self._fd = -1
 
     def check(self) -> None:
-        """Refuse one that no plugin could attach: ShimError (code 8), before anything is made."""
+        """Refuse one that no plugin could attach, and close it: ShimError (code 8)."""
         try:
             if self._fd < 0:
                 self._open()  # which fails, and says why
             os.close(ns_userns(self._fd))
         except PermissionError:
+            self.close()
             raise ShimError(
                 INVALID_NETNS,
                 f"no power over the network namespace {self.path!r}",
@@ -135,6 +136,7 @@ class ContainerNetns:
                 "`netns-shim unshare -- RUNTIME`",
             ) from None
         except OSError as error:
+            self.close()
             raise ShimError(
                 INVALID_NETNS, f"no network namespace: {self.path!r}", error.strerror or ""
             ) from None

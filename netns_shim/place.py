@@ -26,7 +26,6 @@ from .turn import Beside
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from .attachment import ReferenceName
     from .conf import Configuration
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
     from .references import Reference
     from .request import Request
     from .turn import Turn
-
-    Json = dict[str, Any]
+    from .uplink import Wanted
 
 # How often a netns is made that others, all done meanwhile, remove before this call gets in.
 ATTEMPTS = 10
@@ -60,7 +58,7 @@ class Shared:
 
     __slots__ = ("_environ", "_wanted", "state")
 
-    def __init__(self, where: State, wanted: Json, environ: Mapping[str, str]) -> None:
+    def __init__(self, where: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         self.state = where
         self._wanted = wanted
         self._environ = environ
@@ -79,11 +77,7 @@ class Shared:
     def open_container(self, path: str) -> ContainerNetns:
         """Open the netns of a container; ShimError (code 8) where no plugin could attach it."""
         container = ContainerNetns(path)
-        try:
-            container.check()
-        except ShimError:
-            container.close()
-            raise
+        container.check()
         return container
 
     def check_ready(self) -> None:
@@ -142,15 +136,12 @@ class Shared:
         """Open the netns, to which a reference is held; mend it first if it is broken."""
         where = self.state
         uplink = where.uplink()
-        try:
-            fd = netns.open_netns(where.pin, is_ours=True)
-        except (OSError, ShimError):
-            fd = -1
-        is_whole = fd >= 0 and os.fstat(fd).st_ino == uplink.netns and uplink.is_alive
-        if not is_whole or where.missing():
+        fd = self._open()
+        is_whole = fd is not None and os.fstat(fd).st_ino == uplink.netns and uplink.is_alive
+        if fd is None or not is_whole or where.missing():
             from . import lifecycle  # only where something is broken
 
-            if fd >= 0:
+            if fd is not None:
                 os.close(fd)
             lifecycle.repair(where, self._wanted, self._environ)
             return netns.open_netns(where.pin, is_ours=True)
@@ -165,16 +156,19 @@ class Shared:
 
         Raises ShimError where it lives on in another mount namespace.
         """
-        try:
-            return netns.open_netns(self.state.pin, is_ours=True)
-        except (OSError, ShimError):
-            pass  # what lies in its place is no netns
-        if not self.state.uplink():
-            return None
+        fd = self._open()
+        if fd is not None or not self.state.uplink():
+            return fd
         from . import lifecycle  # only where something is broken
 
         lifecycle.refuse_if_elsewhere(self.state)
         return None
+
+    def _open(self) -> int | None:
+        try:
+            return netns.open_netns(self.state.pin, is_ours=True)
+        except (OSError, ShimError):
+            return None  # what lies in its place is no netns
 
     def open_alive(self) -> int:
         """Open the netns, to which a reference is held (CHECK); ShimError where it is broken."""
@@ -222,6 +216,14 @@ class Shared:
         from . import lifecycle  # only for the last one
 
         lifecycle.destroy(self.state)
+        self.end_holder()
+
+    def end_holder(self) -> None:
+        """End the user's own user namespace with the last netns in it, whoever calls."""
+        if os.path.lexists(f"{self.state.base}/{state.HOLDER}"):
+            from . import holder  # only where there is one: this call may need none itself
+
+            holder.end_if_unused(self.state.base)
 
 
 class InPlace:

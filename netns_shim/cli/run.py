@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
-from .. import conf, enter, netns, state
+from .. import conf, enter, holder, netns, state
 from ..attachment import COMMAND, RUNNING, ReferenceName
 from ..cni import is_name
 from ..errors import INVALID_ENVIRONMENT, ShimError
@@ -71,7 +70,7 @@ def run(command: list[str], where: state.State, driver: str) -> int:
     def undo() -> None:
         reference.drop()
         place.leave()
-        leave_own()
+        holder.leave()
 
     try:
         fd = place.open_mended()
@@ -82,10 +81,3 @@ def run(command: list[str], where: state.State, driver: str) -> int:
         place.leave()
         raise
     return kept.run(command, enter.Inside(fd, enter.plan(where, os.environ, [])))
-
-
-def leave_own() -> None:
-    """End the user's own namespaces if this process is in them and nobody else needs them."""
-    holder = sys.modules.get(f"{__package__.rpartition('.')[0]}.holder")
-    if holder is not None:
-        holder.leave()
