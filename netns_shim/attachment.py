@@ -149,7 +149,7 @@ class AttachmentRecord(Record):
         answer = fields.get("result")
         try:
             if answer is not None:
-                result.convert(answer, result.NEWEST, assume=result.NEWEST)
+                result.convert(answer, cni.CURRENT_VERSION, assume=cni.CURRENT_VERSION)
         except ShimError:
             # It would make every DEL fail, and nobody could undo the ADD any more.
             del fields["result"]

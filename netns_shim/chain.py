@@ -8,7 +8,7 @@ only the plugins with that capability, and a failed ADD is undone.
 from __future__ import annotations
 
 from . import interrupt, invoke, result
-from .cni import SUPPORTED_VERSIONS
+from .cni import SINCE, SUPPORTED_VERSIONS
 from .errors import PLUGIN_MISBEHAVED, PluginFailed, ShimError, warn
 from .versions import Versions, at_least, choose
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
-# Since which version of the specification a verb exists.
-SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 # A path at which there is never a namespace: no process has the ID 0.
 NOWHERE = "/proc/0/ns/net"
 

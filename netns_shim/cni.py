@@ -73,7 +73,8 @@ _VARIABLES: dict[str, dict[str, bool]] = {
     "VERSION": {},
 }
 
-_SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
+# Since which version a verb exists.
+SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 
 
 def container_id_problem(value: str) -> str:
@@ -154,7 +155,7 @@ def parse(environ: Mapping[str, str], text: bytes) -> Request:
     conf = decode(text)
     version = config_version(conf)
     network = network_name(conf)
-    since = _SINCE.get(verb, OLDEST_VERSION)
+    since = SINCE.get(verb, OLDEST_VERSION)
     if SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
         raise ShimError(
             INCOMPATIBLE_VERSION,

@@ -172,17 +172,16 @@ def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
 
 def _adopt(base: str, fd: int) -> HolderRecord:
     """Find a holder that is in no record, because somebody has removed it."""
-    from . import userns  # only where there is no record
+    from . import process, userns  # only where there is no record
 
     told = b"\0".join(map(os.fsencode, userns.arguments(_path(base)))) + b"\0"
-    for entry in filter(str.isdigit, os.listdir("/proc")):
+    here = os.readlink("/proc/self/ns/user")
+    for pid in process.ids():
         try:
-            with open(f"/proc/{entry}/cmdline", "rb") as file:
-                is_ours = file.read() == told and os.stat(f"/proc/{entry}").st_uid == os.geteuid()
-            if is_ours and os.readlink(f"/proc/{entry}/ns/user") != os.readlink(
-                "/proc/self/ns/user"
-            ):
-                record = HolderRecord.of(int(entry), _ranges_of(entry))
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                is_ours = file.read() == told and os.stat(f"/proc/{pid}").st_uid == os.geteuid()
+            if is_ours and os.readlink(f"/proc/{pid}/ns/user") != here:
+                record = HolderRecord.of(pid, _ranges_of(pid))
                 _write(fd, record)
                 return record
         except OSError:
@@ -190,10 +189,10 @@ def _adopt(base: str, fd: int) -> HolderRecord:
     return HolderRecord()
 
 
-def _ranges_of(entry: str) -> dict[str, list[list[int]]]:
+def _ranges_of(pid: int) -> dict[str, list[list[int]]]:
     found = {}
     for kind in ("uid", "gid"):
-        with open(f"/proc/{entry}/{kind}_map", encoding="ascii") as file:
+        with open(f"/proc/{pid}/{kind}_map", encoding="ascii") as file:
             found[kind] = [[int(number) for number in line.split()] for line in file]
     return found
 

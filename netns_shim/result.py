@@ -28,8 +28,6 @@ _FAMILY = {
     "1.1.0": 2,
 }
 
-NEWEST = "1.1.0"
-
 
 def convert(result: Json, to: str, assume: str = "") -> Json:
     """Return a result as version `to` writes it, sharing nothing with the one given.

@@ -12,7 +12,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from . import mounts, netns, state
+from . import mounts, netns, process, state
 from .errors import warn
 
 if TYPE_CHECKING:
@@ -63,11 +63,11 @@ def _open_one(path: str, inode: int) -> int | None:
 def _users(path: str) -> list[int]:
     """List who has the record open: the number of a namespace alone is no proof."""
     record, found = os.stat(path), []
-    for entry in filter(str.isdigit, os.listdir("/proc")):
+    for pid in process.ids():
         try:
-            for fd in os.listdir(f"/proc/{entry}/fd"):
-                if os.path.samestat(os.stat(f"/proc/{entry}/fd/{fd}"), record):
-                    found.append(int(entry))
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{fd}"), record):
+                    found.append(pid)
                     break
         except OSError:
             continue  # it has ended, or is not ours

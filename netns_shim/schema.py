@@ -24,7 +24,7 @@ _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
 # Of how many unknown keys the one that was meant is looked for: it takes its time.
 _MAX_GUESSES = 50
 
-# Keys of an entry that are the network's.
+# Keys of an entry that are the network's: a runtime looks for them in a single plugin as well.
 OF_NETWORK = ("cniVersion", "name", "disableCheck", "disableGC")
 
 _KINDS = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from . import netns
+from . import netns, process
 from .errors import CANNOT_ENTER, ShimError
 from .place import Shared
 
@@ -108,19 +108,17 @@ def leads_there(record: AttachmentRecord) -> bool:
 def _processes() -> dict[tuple[int, int], int]:
     """Find a process in each network namespace of which this process may know."""
     found: dict[tuple[int, int], int] = {}
-    for entry in filter(str.isdigit, os.listdir("/proc")):
+    for pid in process.ids():
         try:
-            info = os.stat(f"/proc/{entry}/ns/net")
+            info = os.stat(f"/proc/{pid}/ns/net")
         except OSError:
             continue  # it has ended, or is not ours to look at
-        found.setdefault((info.st_dev, info.st_ino), int(entry))
+        found.setdefault((info.st_dev, info.st_ino), pid)
     return found
 
 
 def refuse_if_elsewhere(where: State) -> None:
     """Refuse to judge by a pin that is a mount in the namespace of another process."""
-    from . import process  # cold, as is this
-
     if pid := process.pinned_in(where.pin):
         raise ShimError(
             CANNOT_ENTER,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ... import state
+from ... import enter, mounts, state
 from ...errors import ShimError
 from .check import OK, PROBLEM, SKIPPED, WARNING, Context, Result
 from .ids import user_name
@@ -23,7 +23,7 @@ def runtime_directory(context: Context) -> Result:
         return Result(PROBLEM, str(error), f"make it yours alone, or remove {context.base}")
     if not context.is_given and (result := _odd_variable(context)):
         return result
-    parent = _existing_parent(context.base)
+    parent = enter.existing_parent(context.base)
     kind = file_system(parent)
     if kind not in IN_MEMORY:
         return Result(
@@ -73,24 +73,16 @@ def _why_not(path: str) -> str:
     return f"belongs to user {info.st_uid}"
 
 
-def _existing_parent(path: str) -> str:
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path
-
-
 def file_system(path: str) -> str:
-    """Tell the type of the file system that a path is on, proc_pid_mountinfo(5)."""
+    """Tell the type of the file system that a path is on, see `mounts.Mount`."""
     real = os.path.realpath(path)
     best, kind = "", "?"
-    with open("/proc/self/mountinfo", "rb") as file:
-        for line in file:
-            before, _, after = line.partition(b" - ")
-            point = os.fsdecode(before.split(b" ")[4].decode("unicode_escape").encode("latin-1"))
-            is_above = point == "/" or real == point or real.startswith(point + "/")
-            # The last of several on one place is on top.
-            if is_above and len(point) >= len(best):
-                best, kind = point, after.split(b" ")[0].decode()
+    for mount in mounts.table():
+        point = mount.point
+        is_above = point == "/" or real == point or real.startswith(point + "/")
+        # The last of several on one place is on top.
+        if is_above and len(point) >= len(best):
+            best, kind = point, mount.kind
     return kind
 
 
