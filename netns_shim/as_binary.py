@@ -32,11 +32,8 @@ from .turn import Turn
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from .references import Reference
-
-    Json = dict[str, Any]
 
 NAME = "netavark"
 # Options of netavark that take a value; those whose value is a path are marked.

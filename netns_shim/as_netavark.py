@@ -15,11 +15,9 @@ from .request import Request
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
+    from .decoding import Json
     from .netavark import Exec
-
-    Json = dict[str, Any]
 
 
 class Face:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Self
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 ADDING = "adding"
 LIVE = "live"

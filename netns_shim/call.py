@@ -20,13 +20,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .decoding import Json
     from .first import First
     from .place import Place
     from .references import Reference
     from .request import Request
     from .turn import Turn
-
-    Json = dict[str, Any]
 
 
 class Call:

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .conf import Configuration
+    from .decoding import Json
     from .driver import Driver
     from .request import Request
-
-    Json = dict[str, Any]
 
 # A path at which there is never a namespace: no process has the ID 0.
 NOWHERE = "/proc/0/ns/net"

@@ -24,9 +24,8 @@ from .request import Request
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 # In the order in which they were published: the order is used to compare them.
 SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import cni, conf, dialogue, driver, invoke, netavark, network, schema
 from .errors import ShimError, warn
@@ -17,7 +17,7 @@ from .errors import ShimError, warn
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 
 def complete(wanted: Json, environ: Mapping[str, str]) -> str:

@@ -28,11 +28,9 @@ from .turn import Beside, Turn
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from .conf import Configuration
-
-    Json = dict[str, Any]
+    from .decoding import Json
 
 # Where Podman looks for plugins of netavark.
 PLUGIN_DIRS = (

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    Json = dict[str, Any]
+    from .decoding import Json
+
     Kind = Callable[[Any, str], Iterator[str]]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import conf, leases, references, state
 from .attachment import COLLECTING, AttachmentRecord, ReferenceName
@@ -21,7 +21,9 @@ from .place import Shared
 from .request import Request
 from .signs import Signs
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from .decoding import Json
+
 # The names of what the specification tells attachments apart by.
 PARTS = ("network", "containerID", "ifname")
 # How the specification misspelled the first one once; libcni sends both.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import holder, host, netlink, netns, references, result, state
 from .attachment import LIVE
@@ -20,9 +20,9 @@ from .signs import Signs, host_side, leads_there
 
 if TYPE_CHECKING:
     from .attachment import AttachmentRecord
+    from .decoding import Json
     from .records import UplinkRecord
 
-Json = dict[str, Any]
 
 # What the plugin `bridge` calls its bridge where it is not told.
 DEFAULT_BRIDGE = "cni0"

@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from .decoding import Json
     from .fields import Kind
-
-    Json = dict[str, Any]
 
 # What a plugin says of itself; neither netavark nor Podman looks at it.
 API_VERSION = "1.0.0"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 CNI_VERSION = "1.0.0"
 # What each way of wrapping is told by, and by which options.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Self
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 # How large the ID of a process can be, as a C int; the kernel takes others for something else.
 MAXIMUM_PID = (1 << 31) - 1

@@ -6,9 +6,8 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 
 class Request:

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 _FAMILY = {
     "0.1.0": 0,

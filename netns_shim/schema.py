@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import rules, validity
 from .errors import INVALID_NETWORK_CONFIG, ShimError, in_few_words
 from .rules import OWN_TYPE, Place, Problem, show
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from .decoding import Json
+
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
 

@@ -14,11 +14,8 @@ from .errors import INTERNAL, NOT_AVAILABLE, UNKNOWN_CONTAINER, ShimError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from .decoding import Json
     from .request import Request
-
-    Json = dict[str, Any]
 
 
 class Attached:

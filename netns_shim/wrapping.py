@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import conflist, schema
 from .errors import INVALID_NETWORK_CONFIG, ShimError, in_few_words
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from .decoding import Json
+
 
 # Plugins that work on an interface which is there already, and the key that names it.
 ON_INTERFACE = {

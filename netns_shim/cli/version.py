@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import __version__, driver, netns, state
 from ..conflist import PLUGIN_DIRS
@@ -18,9 +18,9 @@ from .install import LIBRARIES, PACKAGE, is_launcher
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "Print the versions of everything that matters, for a bug report."
+    from ..decoding import Json
 
-Json = dict[str, Any]
+SUMMARY = "Print the versions of everything that matters, for a bug report."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

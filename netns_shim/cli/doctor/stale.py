@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ... import errors, garbage, host, references, state
 from ...attachment import ADDING, DELETING
@@ -15,7 +15,8 @@ from .check import OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Json = dict[str, Any]
+    from ...decoding import Json
+
 
 NOTHING = "no shared network namespace is up"
 
