@@ -14,7 +14,6 @@ from . import (
     child,
     conf,
     driver,
-    enter,
     interrupt,
     invoke,
     log,
@@ -24,19 +23,17 @@ from . import (
     skel,
     state,
 )
+from .attachment import LIVE, ReferenceName
+from .call import begin, end_orphans, give_back, is_gone, mark_deleting
 from .errors import INVALID_NETWORK_CONFIG, ShimError, warn
-from .place import Shared, is_in_place
-from .references import ADDING, DELETING, LIVE, reference_name
+from .place import Shared
 from .turn import Turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from .references import Reference
-
-    Json = dict[str, Any]
 
 NAME = "netavark"
 # Options of netavark that take a value; those whose value is a path are marked.
@@ -92,7 +89,7 @@ def main(words: list[str]) -> int:
             os.execve(real, [real, *words], invoke.with_path(environ))
         # Before any file of ours is open, which could get the number of a stream.
         skel.settle()
-        if is_in_place("auto", state.base_dir(environ)):
+        if netns.is_in_place("auto"):
             os.execve(real, [real, *words], invoke.with_path(environ))
         interrupt.heed()
         attaching = _Attaching(real, arguments, environ)
@@ -128,7 +125,7 @@ class _Attaching:
         self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
         # It is one program for all networks of the container: the first of them stands for it.
         self._names = {n: self._name(n, i) for n, i in self._asked["networks"].items()}
-        mark = references.mark(where, next(iter(self._names.values()), ""))
+        mark = references.mark(where, next(iter(self._names.values()), ReferenceName("")))
         self._environ = {**invoke.with_path(environ), **mark}
         paths = [*arguments.paths, real, arguments.argument]
         self._keep = [*arguments.paths, *map(os.path.dirname, paths)]
@@ -153,46 +150,51 @@ class _Attaching:
         what = f"{NAME} {self._arguments.command}"
         return Turn(self._place.state.path("netavark.lock"), TIMEOUT, what)
 
-    def _name(self, network: str, ifname: str) -> str:
-        return reference_name(network, self._asked["container_id"], ifname, [NAME])
+    def _name(self, network: str, ifname: str) -> ReferenceName:
+        return ReferenceName.of(network, self._asked["container_id"], ifname, [NAME])
 
     def _setup(self) -> tuple[int, bytes, bytes]:
-        path = self._arguments.argument
-        self._place.check_container(path)
-        held: dict[str, Reference] = {}
+        self._place.join()
+        container = self._place.open_container(self._arguments.argument)
+        held: list[Reference] = []
         try:
-            for network, name in self._names.items():
-                held[network] = self._place.take(name)
-            fd = self._place.open_mended()
-            netns.check_is_other(path, fd)
-            is_leftover = self._end_orphans(held)
-            ours = [n for n, held_one in held.items() if held_one.phase != LIVE]
-            for network in ours:
-                held[network].write(
-                    ADDING,
-                    network=network,
-                    containerID=self._asked["container_id"],
-                    ifname=self._asked["networks"][network],
-                    netns=path,
-                    netnsID=netns.identity(path),
-                    since=state.now(),
-                )
-            with self._turn(), self._place.inside(fd, self._keep):
-                if is_leftover:
-                    self._undo()
-                status, stdout, stderr = self._set_up(can_undo=len(ours) == len(held))
-            if status == 0:
-                for network, result in netavark.addresses(stdout).items():
-                    if network in ours:
-                        held[network].write(LIVE, result=result)
+            for name in self._names.values():
+                held.append(self._place.take(name))
+            answer = self._attach(held, container)
         except BaseException:
-            self._give_back(held)
+            give_back(self._place, held)
             raise
-        if status:
-            self._give_back(held)
-        for reference in held.values():
+        finally:
+            container.close()
+        if answer[0]:
+            give_back(self._place, held)
+        for reference in held:
             reference.close()
-        return status, stdout, stderr
+        return answer
+
+    def _attach(
+        self, held: list[Reference], container: netns.ContainerNetns
+    ) -> tuple[int, bytes, bytes]:
+        fd = self._place.open_mended()
+        container.check_is_other(fd)
+        is_leftover = end_orphans(held)
+        ours = [reference for reference in held if reference.phase != LIVE]
+        with self._turn(), self._place.inside(fd, self._keep):
+            if is_leftover:
+                self._undo()
+            for reference in ours:
+                begin(reference, container)
+            answer = self._set_up(can_undo=ours == held)
+            results = {} if answer[0] else netavark.addresses(answer[1])
+            try:
+                for reference in ours:
+                    if result := results.get(reference.record.name.network):
+                        reference.write(LIVE, result=result)
+            except OSError:
+                interrupt.disregard()
+                self._undo()
+                raise
+        return answer
 
     def _set_up(self, *, can_undo: bool) -> tuple[int, bytes, bytes]:
         """Run the real one; it leaves what it has half made, so that is torn down."""
@@ -211,47 +213,47 @@ class _Attaching:
         except ShimError as error:
             warn(f"undoing what is half made: {error}")
 
-    def _end_orphans(self, held: dict[str, Reference]) -> bool:
-        """Wait for an earlier one that was cut off; tell whether there was one."""
-        is_leftover = any(r.record and r.phase != LIVE for r in held.values())
-        if is_leftover:
-            from . import process  # only after something was cut off
-
-            process.end_orphans(next(iter(held.values())).path)
-        return is_leftover
-
-    def _give_back(self, held: dict[str, Reference]) -> None:
-        interrupt.disregard()
-        for reference in held.values():
-            reference.give_back()
-        self._place.leave()
-
     def tear_down(self) -> tuple[int, bytes, bytes]:
         """Have the container torn down; the references of what is gone then are dropped."""
-        path = self._arguments.argument
-        held: dict[str, Reference] = {}
-        for network, ifname in self._asked["networks"].items():
-            reference = self._place.find(self._names[network])
-            if reference is not None:
-                held[ifname] = reference
-        self._end_orphans(held)
-        for reference in held.values():
-            reference.write(DELETING)
-        fd = self._place.open_as_is() if held else None
-        inside = self._place.inside(fd, self._keep) if held else self._place.nowhere(self._keep)
-        with self._turn() if held else enter.Unchanged(), inside:
-            if netns.identity(path) is None:
-                # Without a netns it does nothing before 2.1, and leaves its rules for ever.
-                with netns.StandIn() as stand_in:
-                    answer = self._start(self._arguments.with_argument(stand_in, "teardown"))
-            else:
-                answer = self._start(self._arguments.with_argument(path, "teardown"))
-        for ifname, reference in held.items():
+        self._place.join()
+        found = [self._place.find(name) for name in self._names.values()]
+        held = [reference for reference in found if reference is not None]
+        try:
+            answer, path = self._detach(held)
+        except BaseException:
+            give_back(self._place, held)
+            raise
+        for reference in held:
+            ifname = reference.record.name.ifname
             if answer[0] == 0 or not netns.has_interface(path, ifname):
                 reference.drop()
             reference.close()
         self._place.leave()
         return answer
+
+    def _detach(self, held: list[Reference]) -> tuple[tuple[int, bytes, bytes], str]:
+        """Tear down; give the answer and the path of the container, "" where it is gone."""
+        end_orphans(held)
+        path = self._arguments.argument
+        if not held:
+            with self._place.nowhere(self._keep):
+                return self._tear_down(path), path
+        fd = self._place.open_as_is()
+        with self._turn():
+            # Only now, as the container may have gone while this one was waiting.
+            if fd is not None and any(is_gone(path, reference.record, fd) for reference in held):
+                path = ""
+            for reference in held:
+                mark_deleting(reference)
+            with self._place.inside(fd, self._keep):
+                return self._tear_down(path), path
+
+    def _tear_down(self, path: str) -> tuple[int, bytes, bytes]:
+        if netns.identity(path) is not None:
+            return self._start(self._arguments.with_argument(path, "teardown"))
+        # Without a netns it does nothing before 2.1, and leaves its rules for ever.
+        with netns.StandIn() as stand_in:
+            return self._start(self._arguments.with_argument(stand_in, "teardown"))
 
 
 def _read(file: str) -> bytes:

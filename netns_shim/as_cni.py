@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from .errors import ShimError
+    from .verbs import Attached
 
 VERBS = {"ADD": "add", "DEL": "delete", "CHECK": "check", "GC": "gc", "STATUS": "status"}
 
@@ -18,13 +19,15 @@ VERBS = {"ADD": "add", "DEL": "delete", "CHECK": "check", "GC": "gc", "STATUS": 
 class Face:
     """One call of a CNI runtime."""
 
-    __slots__ = ("_environ", "_load_verbs", "_request", "verb")
+    __slots__ = ("_attached", "_environ", "_load_verbs", "verb")
 
     def __init__(self, load_verbs: Callable[[], ModuleType], environ: Mapping[str, str]) -> None:
         """Take the environment of the call; `load_verbs` is for all verbs but VERSION."""
         self._load_verbs = load_verbs
         self._environ = environ
         self.verb = environ.get("CNI_COMMAND", "")
+        # What an ADD has made, see `verbs.Attached`.
+        self._attached: Attached | None = None
 
     def prepare(self) -> bool:
         """Refuse what can be refused before stdin is read."""
@@ -35,9 +38,9 @@ class Face:
         """Do what is asked for; give what goes to stdout."""
         if self.verb == "VERSION":
             return cni.version_answer(text)
-        self._request = cni.parse(self._environ, text)
-        result = getattr(self._load_verbs(), VERBS[self.verb])(self._request)
-        return "" if result is None else cni.format_result(result)
+        request = cni.parse(self._environ, text)
+        self._attached = getattr(self._load_verbs(), VERBS[self.verb])(request)
+        return "" if self._attached is None else cni.format_result(self._attached.result)
 
     def failure(self, error: ShimError, text: bytes) -> str:
         """Write an error as the specification has it."""
@@ -45,5 +48,5 @@ class Face:
 
     def undo(self) -> None:
         """Detach what was attached, because nobody got the result."""
-        if self.verb == "ADD":
-            self._load_verbs().delete(self._request)
+        if self._attached is not None:
+            self._attached.undo()

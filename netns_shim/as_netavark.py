@@ -7,7 +7,7 @@ container becomes what a CNI runtime would ask for it, and the result becomes a 
 
 from __future__ import annotations
 
-from . import call, interrupt, mapping, netavark, network, references, result, state, verbs
+from . import interrupt, mapping, netavark, network, references, result, state, verbs
 from .cni import CURRENT_VERSION
 from .errors import INVALID_NETWORK_CONFIG, PLUGIN_MISBEHAVED, ShimError, warn
 from .request import Request
@@ -15,17 +15,15 @@ from .request import Request
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
+    from .decoding import Json
     from .netavark import Exec
-
-    Json = dict[str, Any]
 
 
 class Face:
     """One call of netavark, or of Podman, which calls `create` itself."""
 
-    __slots__ = ("_arguments", "_environ", "_request", "verb")
+    __slots__ = ("_arguments", "_attached", "_environ", "verb")
 
     def __init__(self, arguments: list[str], environ: Mapping[str, str]) -> None:
         self.verb, *self._arguments = arguments
@@ -50,8 +48,8 @@ class Face:
             return create.complete(netavark.decode_network(text), self._environ)
         asked = netavark.decode_exec(text)
         if self.verb == "setup":
-            self._request = _request("ADD", asked, self._arguments[0], self._environ)
-            return _setup(asked, self._request)
+            self._attached = verbs.add(_request("ADD", asked, self._arguments[0], self._environ))
+            return _answer(asked, self._attached, self._arguments[0])
         _teardown(asked, self._arguments[0], self._environ)
         return ""
 
@@ -62,20 +60,19 @@ class Face:
     def undo(self) -> None:
         """Detach what was attached, because nobody got the answer."""
         if self.verb == "setup":
-            verbs.delete(self._request)
+            self._attached.undo()
 
 
-def _setup(asked: Exec, request: Request) -> str:
-    answer = verbs.add(request)
+def _answer(asked: Exec, attached: verbs.Attached, netns: str) -> str:
     try:
-        answer = result.convert(answer, CURRENT_VERSION)
+        answer = result.convert(attached.result, CURRENT_VERSION)
         _check_honoured(asked, answer)
-        return netavark.format_status(answer, request.netns, asked.ifname)
+        return netavark.format_status(answer, netns, asked.ifname)
     except BaseException:
         interrupt.disregard()
         # netavark does not tear down the driver that failed.
         try:
-            verbs.delete(request)
+            attached.undo()
         except (ShimError, OSError) as error:
             warn(f"undoing a failed setup: {error}")
         raise
@@ -98,7 +95,7 @@ def _recall(asked: Exec, environ: Mapping[str, str]) -> Request | None:
     given: dict[str, str] = asked.network.get("options") or {}
     for where in state.all_in(state.base_dir(environ, given.get("stateDir", ""))):
         for record in references.of_interface(where, asked.container_id, asked.ifname):
-            request = call.recall(environ, record)
+            request = record.request(environ)
             if request is not None:
                 return request
     return None

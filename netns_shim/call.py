@@ -1,30 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every verb needs first: the configuration, the plugins, and where they are to run."""
+"""One operation on one attachment: what it needs first, and ADD and DEL with the reference held.
+
+The verbs take the reference and give it back. So does what detaches for others: GC and `stop`.
+"""
 
 from __future__ import annotations
 
 import os
 
-from . import cni, conf, enter, log, references, state
+from . import conf, enter, interrupt, log, place, references, state
+from .attachment import ADDING, DELETING, LIVE, AttachmentRecord, ReferenceName, first_line
 from .chain import Chain
-from .errors import ShimError
-from .place import InPlace, Shared, is_in_place
-from .request import Request
+from .errors import ALREADY_ATTACHED, ShimError, warn
+from .netns import ContainerNetns
+from .turn import Beside
 from .versions import Versions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
+    from .decoding import Json
     from .first import First
     from .place import Place
-    from .turn import Beside, Turn
-
-    Json = dict[str, Any]
-
-# What the reference of an attachment says of it, besides its configuration: texts all of them.
-GIVEN = ("network", "containerID", "netns", "ifname", "args", "path")
+    from .references import Reference
+    from .request import Request
+    from .turn import Turn
 
 
 class Call:
@@ -38,30 +39,22 @@ class Call:
     def __init__(self, request: Request, where: Place | None = None) -> None:
         """Check the configuration and find the plugins.
 
-        `where` is its place if that is known. Raises ShimError for whatever is wrong.
+        `where` is its place if that is known: a process that has entered a netns cannot be asked
+        any more where it came from. Raises ShimError for whatever is wrong.
         """
         self.request = request
         log.about(request)
         self.conf = conf.read(request.conf)
-        self.place = request.place = where or request.place or self._place()
+        self.place = where or place.choose(self.conf, request.environ)
         state_of = self.place.state
         if state.is_private(state_of.base):
             state.is_private(state_of.dir)
         self.was_valid = conf.check(request.conf, state_of.stamps)
         self.versions = Versions(state_of.path("plugins.json"))
         kinds = [entry.get("driver") or entry["type"] for entry in self.conf.plugins]
-        self.name = references.reference_name(
-            request.network, request.container_id, request.ifname, kinds
-        )
-        request.environ = {**request.environ, **references.mark(state_of, self.name)}
-        self.chain = Chain(self.conf, request, self.versions, state_of.path("netavark"))
-
-    def _place(self) -> Place:
-        environ = self.request.environ
-        base = state.base_dir(environ, self.conf.state_dir)
-        if is_in_place(self.conf.enter, base):
-            return InPlace(state.State(base, state.IN_PLACE))
-        return Shared(state.State(base, self.conf.netns), self.conf.uplink, environ)
+        self.name = ReferenceName.of(request.network, request.container_id, request.ifname, kinds)
+        environ = {**request.environ, **references.mark(state_of, self.name)}
+        self.chain = Chain(self.conf, request, environ, self.versions, state_of.path("netavark"))
 
     def inside(self, fd: int | None) -> enter.Inside | enter.Unchanged:
         """Give the context for plugins in the open netns of the place."""
@@ -95,45 +88,179 @@ class Call:
         self.versions.remember()
 
 
-def recall(environ: Mapping[str, str], record: Json) -> Request | None:
-    """Make the DEL of an attachment from what its ADD was given; None where it was given nothing.
+def attach(call: Call, reference: Reference, container: ContainerNetns) -> Json:
+    """Do the ADD of an attachment whose reference is held; give the result.
 
-    A reference without a first line belongs to an ADD that was cut off before it did anything, and
-    a damaged one says nothing that could be relied on.
+    A failure is raised when the plugins have undone what they did; the reference stays.
     """
-    given: dict[str, Any] = {key: record.get(key) for key in GIVEN}
-    conf = record.get("conf")
-    if not isinstance(conf, dict) or not all(isinstance(text, str) for text in given.values()):
-        return None
-    version = conf.get("cniVersion") or cni.OLDEST_VERSION
-    if version not in cni.SUPPORTED_VERSIONS or not _are_names(given):
-        return None
-    variables = {
-        "CNI_CONTAINERID": given["containerID"],
-        "CNI_NETNS": given["netns"],
-        "CNI_IFNAME": given["ifname"],
-        "CNI_ARGS": given["args"],
-        "CNI_PATH": given["path"],
-    }
-    return Request(
-        "DEL",
-        network=given["network"],
-        cni_version=version,
-        conf={k: v for k, v in conf.items() if k != "prevResult"},
-        environ={**environ, **variables},
-        container_id=given["containerID"],
-        netns=given["netns"],
-        ifname=given["ifname"],
-        args=given["args"],
-        path=given["path"],
+    request, record = call.request, reference.record
+    _refuse_if_attached(reference, request, container)
+    # What an ADD or a DEL that was cut off has left is undone first, as it was asked for.
+    leftover = record.request(request.environ)
+    fd = call.place.open_mended()
+    if not _overrides(request):
+        container.check_is_other(fd)
+    if leftover is not None:
+        end_orphans([reference])
+    with call.turn(), call.inside(fd):
+        if leftover is not None:
+            _delete_leftover(Call(leftover, call.place), record, fd)
+        return _add(call, reference, container)
+
+
+def _delete_leftover(call: Call, record: AttachmentRecord, fd: int) -> None:
+    """Do the DEL of an earlier attachment, as that of the call itself would be done."""
+    warn(f"removing what is left of an earlier attachment: {call.name}")
+    if is_gone(call.request.netns, record, fd):
+        call.chain.lose_netns()
+    call.chain.delete(record.result)
+
+
+def _add(call: Call, reference: Reference, container: ContainerNetns) -> Json:
+    request = call.request
+    begin(
+        reference,
+        container,
+        args=request.args,
+        path=request.path,
+        conf=request.conf,
+    )
+    result = call.chain.add()
+    try:
+        reference.write(LIVE, result=result)
+    except OSError:
+        interrupt.disregard()
+        call.chain.delete(result)
+        raise
+    return result
+
+
+def begin(reference: Reference, container: ContainerNetns, **more: Any) -> None:
+    """Write down all that a DEL needs, before anything is done; `more` as for `first_line`."""
+    network, container_id, ifname = reference.record.name.attachment
+    reference.write(
+        ADDING,
+        **first_line(
+            network=network,
+            container_id=container_id,
+            ifname=ifname,
+            netns=container.path,
+            netns_id=container.id,
+            **more,
+        ),
     )
 
 
-def _are_names(given: dict[str, str]) -> bool:
-    # They become a file name again, and variables of plugins.
-    return (
-        cni.is_name(given["network"])
-        and not cni.container_id_problem(given["containerID"])
-        and not cni.ifname_problem(given["ifname"])
-        and not any("\0" in given[key] for key in ("netns", "args", "path"))
-    )
+def end_orphans(held: list[Reference]) -> bool:
+    """Wait for what an earlier call has started, if it was killed; tell whether one was.
+
+    `held` are the references of one call; the first is the one by which it marks what it starts.
+    """
+    was_killed = any(reference.record and reference.phase != LIVE for reference in held)
+    if was_killed:
+        from . import process  # only after something was cut off
+
+        process.end_orphans(held[0].path)
+    return was_killed
+
+
+def give_back(where: Place, held: list[Reference]) -> None:
+    """End a call that has failed: what it has taken goes, what was there before stays."""
+    interrupt.disregard()
+    for reference in held:
+        reference.give_back()
+    where.leave()
+
+
+def _refuse_if_attached(reference: Reference, request: Request, container: ContainerNetns) -> None:
+    """Refuse a second ADD of a living attachment; one whose container is gone is no obstacle."""
+    if reference.is_ours or reference.phase != LIVE:
+        return
+    if _is_attached(reference.record, request, container):
+        raise ShimError(
+            ALREADY_ATTACHED,
+            f"container {request.container_id!r} is already attached to network "
+            f"{request.network!r} as {request.ifname!r}",
+            f"since {reference.record.since}; call DEL first",
+        )
+
+
+def _is_attached(record: AttachmentRecord, request: Request, container: ContainerNetns) -> bool:
+    """Tell whether an attachment on record is that of the container that the request is for."""
+    if record.is_of_other_boot or record.netns_id != container.id:
+        return False
+    # The kernel gives the number of a namespace that is gone to the next one: it has no interface.
+    made = [entry.get("name") for entry in (record.result or {}).get("interfaces") or []]
+    return request.ifname not in made or container.has_interface(request.ifname)
+
+
+def _overrides(request: Request) -> bool:
+    return request.environ.get("CNI_NETNS_OVERRIDE", "").lower() in ("1", "true")
+
+
+def detach(call: Call, reference: Reference) -> None:
+    """Do the DEL of an attachment whose reference is held; drop it if that succeeded.
+
+    The netns is removed if that was the last one. A failure leaves the reference, and is raised.
+    """
+    try:
+        _delete(call, reference)
+    except BaseException:
+        give_back(call.place, [reference])
+        raise
+    reference.drop()
+    call.place.leave()
+
+
+def _delete(call: Call, reference: Reference) -> None:
+    record = reference.record
+    end_orphans([reference])
+    fd = call.place.open_as_is()
+    with call.turn():
+        # Only now, as the container may have gone while this DEL was waiting.
+        if is_gone(call.request.netns, record, fd):
+            call.chain.lose_netns()
+        mark_deleting(reference)
+        with call.inside(fd):
+            call.chain.delete(call.request.conf.get("prevResult") or record.result)
+
+
+def delete_unknown(call: Call) -> None:
+    """Do the DEL of an attachment of which nothing is known, where there is no shared netns.
+
+    Addresses may be leased in places that outlive one. Nothing is made for it.
+    """
+    if is_gone(call.request.netns, AttachmentRecord(call.name), call.place.open_as_is()):
+        call.chain.lose_netns()
+    with call.nowhere():
+        call.chain.delete(call.request.conf.get("prevResult"))
+
+
+def mark_deleting(reference: Reference) -> None:
+    """Write down that a DEL is going on. A failure is none: what is there says enough."""
+    # One that was made for this DEL says nothing of an attachment, and is to be dropped by anybody
+    # if we are killed; see `references.drop_ghosts`.
+    if reference.is_ours:
+        return
+    try:
+        reference.write(DELETING)
+    except OSError as error:
+        warn(f"cannot write down that a DEL is going on: {error}")
+
+
+def is_gone(path: str, record: AttachmentRecord, fd: int | None) -> bool:
+    """Tell whether CNI_NETNS is not, or no longer, a netns attached to the shared one, open as fd.
+
+    Its path may be another container's by now: plugins must not take their interface away. Where
+    the shared netns is lost, the other ends of its links are going as well, and plugins that still
+    find one would look for its rules, in vain.
+    """
+    if not path:
+        return False
+    if fd is None:
+        return True
+    container = ContainerNetns(path)
+    try:
+        return container.id is None or not container.is_other(fd) or not record.is_of(container.id)
+    finally:
+        container.close()

@@ -8,23 +8,20 @@ only the plugins with that capability, and a failed ADD is undone.
 from __future__ import annotations
 
 from . import interrupt, invoke, result
-from .cni import SUPPORTED_VERSIONS
+from .cni import SINCE, SUPPORTED_VERSIONS
 from .errors import PLUGIN_MISBEHAVED, PluginFailed, ShimError, warn
 from .versions import Versions, at_least, choose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from .conf import Configuration
+    from .decoding import Json
     from .driver import Driver
     from .request import Request
 
-    Json = dict[str, Any]
-
-# Since which version of the specification a verb exists.
-SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 # A path at which there is never a namespace: no process has the ID 0.
 NOWHERE = "/proc/0/ns/net"
 
@@ -55,11 +52,16 @@ class Chain:
     """
 
     def __init__(
-        self, conf: Configuration, request: Request, versions: Versions, driver_state: str
+        self,
+        conf: Configuration,
+        request: Request,
+        environ: Mapping[str, str],
+        versions: Versions,
+        driver_state: str,
     ) -> None:
-        """Take the directory in which drivers of netavark keep their state."""
+        """Take the environment of the plugins, and where drivers of netavark keep their state."""
         self._request = request
-        self._environ = request.environ
+        self._environ = environ
         self._is_list = "plugins" in request.conf
         self._links = [self._link(entry, conf, versions, driver_state) for entry in conf.plugins]
 

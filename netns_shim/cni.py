@@ -24,9 +24,8 @@ from .request import Request
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Any
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 # In the order in which they were published: the order is used to compare them.
 SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -73,7 +72,8 @@ _VARIABLES: dict[str, dict[str, bool]] = {
     "VERSION": {},
 }
 
-_SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
+# Since which version a verb exists.
+SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 
 
 def container_id_problem(value: str) -> str:
@@ -154,7 +154,7 @@ def parse(environ: Mapping[str, str], text: bytes) -> Request:
     conf = decode(text)
     version = config_version(conf)
     network = network_name(conf)
-    since = _SINCE.get(verb, OLDEST_VERSION)
+    since = SINCE.get(verb, OLDEST_VERSION)
     if SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
         raise ShimError(
             INCOMPATIBLE_VERSION,

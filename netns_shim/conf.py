@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 DEFAULT_NETNS = "default"
 DEFAULT_ENTER = "auto"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 # Where runtimes look for plugins; those of Podman 4, which were the last to be named for it.
 PLUGIN_DIRS = (

@@ -5,23 +5,21 @@ from __future__ import annotations
 
 import os
 
-from . import host, netns, process, resolvconf, scope, tap, uplink
+from . import host, process, resolvconf, scope, tap, uplink
 from .errors import ShimError, warn
-from .state import outer_uid, remove_special, start_time
+from .records import UplinkRecord
+from .state import outer_uid, remove_special
 from .visit import visit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from .state import State
-    from .uplink import Uplink
-
-    Json = dict[str, Any]
+    from .uplink import Uplink, Wanted
 
 
-def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
+def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
     """Start the uplink, then write down what is known of it and the resolv.conf that leads to it.
 
     `wanted` is what it was chosen by, for `refresh`.
@@ -52,23 +50,18 @@ def connect(state: State, chosen: Uplink, wanted: Mapping[str, Any]) -> None:
         )
     # Only the forwarders of a family that the netns has can be reached.
     families = {":" in address for address in addresses}
-    record = {
-        "driver": chosen.driver,
-        "wanted": dict(wanted),
-        "pid": pid,
-        "startTime": start_time(pid) if pid else None,
-        "tapDescriptor": process.descriptor(pid, uplink.TUN) if pid else None,
-        "bootID": netns.boot_id(),
-        "mountNamespace": os.stat("/proc/self/ns/mnt").st_ino,
-        "userNamespace": os.stat("/proc/self/ns/user").st_ino,
-        "netns": os.stat(state.pin).st_ino,
-        "hostNetns": os.stat("/proc/self/ns/net").st_ino,
-        "interface": interface,
-        "addresses": addresses,
-        "dnsForwarders": [f for f in chosen.forwarders if (":" in f) in families],
-        "hostAddresses": list(chosen.host_addresses),
-        "host": host.look(addresses) if chosen.driver == "pasta" else host.look_at_names(),
-    }
+    record = UplinkRecord.of(
+        driver=chosen.driver,
+        wanted=wanted,
+        pid=pid,
+        tap_descriptor=process.descriptor(pid, uplink.TUN) if pid else None,
+        pin=state.pin,
+        interface=interface,
+        addresses=addresses,
+        dns_forwarders=[f for f in chosen.forwarders if (":" in f) in families],
+        host_addresses=list(chosen.host_addresses),
+        host=host.look(addresses) if chosen.driver == "pasta" else host.look_at_names(),
+    )
     write_resolv_conf(state, record)
     state.write_uplink(record)
 
@@ -86,14 +79,14 @@ def _settle(chosen: Uplink) -> tuple[str, list[str], str]:
     return (*tap.uplink_interface(), refusal)
 
 
-def write_resolv_conf(state: State, record: Json) -> bool:
+def write_resolv_conf(state: State, record: UplinkRecord) -> bool:
     """Write the resolv.conf that goes with a record; tell whether that changed it.
 
     A file that is there is written into: a mount of it, as a name server has one that was started
     in the netns, shows the new content then, and would go on showing the old file after a rename.
     """
-    has_ipv6 = any(":" in address for address in record.get("addresses") or [])
-    text = resolvconf.compose(record.get("dnsForwarders") or [], has_ipv6=has_ipv6).encode()
+    has_ipv6 = any(":" in address for address in record.addresses)
+    text = resolvconf.compose(record.dns_forwarders, has_ipv6=has_ipv6).encode()
     remove_special(state.path("resolv.conf"))
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     with open(os.open(state.path("resolv.conf"), flags, 0o600), "r+b", buffering=0) as file:
@@ -110,9 +103,8 @@ def disconnect(state: State) -> None:
     """End the uplink, whether it is in the record or was never written down."""
     record = state.uplink()
     known = set()
-    is_ours = record.get("bootID") == netns.boot_id()
-    if is_ours and isinstance(record.get("pid"), int) and isinstance(record.get("startTime"), int):
-        known.add((record["pid"], record["startTime"]))
+    if record.pid and record.is_of_this_boot:
+        known.add((record.pid, record.start_time))
     # One that was started and not yet written down when its starter was killed.
     found = known | process.stray(state)
     ended = set[tuple[int, int]]()
@@ -129,14 +121,7 @@ def renew(state: State, environ: Mapping[str, str]) -> None:
 
     Raises ShimError (code 102) where it fails; then the netns has none.
     """
-    record = state.uplink()
-    chosen = uplink.choose(_wanted(record), environ)
+    wanted = state.uplink().wanted
+    chosen = uplink.choose(wanted, environ)
     disconnect(state)
-    connect(state, chosen, _wanted(record))
-
-
-def _wanted(record: Json) -> Json:
-    wanted = record.get("wanted")
-    wanted = wanted if isinstance(wanted, dict) else {}
-    # What was chosen once stays: another program would give other addresses.
-    return {**wanted, "driver": record.get("driver") or ""}
+    connect(state, chosen, wanted)

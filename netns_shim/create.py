@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from . import conf, dialogue, driver, invoke, netavark, network, schema
+from . import cni, conf, dialogue, driver, invoke, netavark, network, schema
 from .errors import ShimError, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    Json = dict[str, Any]
-
-IFNAME_LENGTH = 15
+    from .decoding import Json
 
 
 def complete(wanted: Json, environ: Mapping[str, str]) -> str:
@@ -107,7 +105,7 @@ def _complete_addresses(made: Json) -> None:
 def _complete_names(made: Json, entry: Json, environ: Mapping[str, str]) -> None:
     kind = entry.get("type") or entry["driver"]
     if kind == "bridge" and "conf" not in made["options"] and not made.get("network_interface"):
-        made["network_interface"] = f"cni-{made['id']}"[: IFNAME_LENGTH - 3]
+        made["network_interface"] = f"cni-{made['id']}"[: cni.IFNAMSIZ - 4]
     has_names = made["dns_enabled"] and entry.get("driver") == "bridge"
     if has_names and not driver.aardvark(driver.find(entry, [], environ)):
         warn("names of containers will not resolve: aardvark-dns is not installed")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 # Drivers that are in the netavark binary; all others are plugins of it.
 BUILT_IN = ("bridge", "macvlan", "ipvlan")

@@ -13,6 +13,7 @@ import os
 import re
 
 from . import child, dialogue, invoke, netavark, netns, versions
+from .attachment import ReferenceName
 from .errors import (
     INTERNAL,
     INVALID_NETWORK_CONFIG,
@@ -21,18 +22,15 @@ from .errors import (
     ShimError,
     warn,
 )
-from .references import reference_name
 from .state import make_below, read_file, write_atomically
 from .turn import Beside, Turn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from .conf import Configuration
-
-    Json = dict[str, Any]
+    from .decoding import Json
 
 # Where Podman looks for plugins of netavark.
 PLUGIN_DIRS = (
@@ -220,7 +218,7 @@ class Driver:
 
     def _file(self, environ: Mapping[str, str], conf: Json) -> str:
         container_id, ifname = environ["CNI_CONTAINERID"], environ["CNI_IFNAME"]
-        name = reference_name(conf["name"], container_id, ifname, [self.type])
+        name = ReferenceName.of(conf["name"], container_id, ifname, [self.type])
         return f"{self._directory}/attachments/{name}"
 
 

@@ -8,16 +8,19 @@ as when the last one leaves: the same lock, the same order, and not from another
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from . import conf, garbage, lifecycle, references, signs
-from .call import Call
+from .attachment import STOPPING, ReferenceName
+from .call import Call, detach
 from .errors import DECODING_FAILURE, TRY_AGAIN_LATER, ShimError
-from .place import ATTEMPTS, Shared, is_in_place
-from .state import State
+from .place import ATTEMPTS, Shared
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from .attachment import AttachmentRecord
+    from .request import Request
+    from .state import State
 
 
 class Ending:
@@ -27,15 +30,17 @@ class Ending:
     `failed` why others did not, by their names. `is_up` tells whether there was anything.
     """
 
-    def __init__(self, where: State, environ: Mapping[str, str], detach: garbage.Detach) -> None:
-        """Say what is to end; nothing is done yet. `detach` is that of the verbs."""
-        self.users: list[Json] = []
-        self.detached: list[str] = []
-        self.failed: dict[str, str] = {}
+    def __init__(
+        self, where: State, environ: Mapping[str, str], tell: Callable[[Request], None]
+    ) -> None:
+        """Say what is to end; nothing is done yet. `tell` is called before each DEL."""
+        self.users: list[AttachmentRecord] = []
+        self.detached: list[ReferenceName] = []
+        self.failed: dict[ReferenceName, str] = {}
         self.is_up = False
         self._where = where
         self._environ = environ
-        self._detach = detach
+        self._tell = tell
         self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
 
     def end(self, *, by_force: bool) -> bool:
@@ -45,22 +50,22 @@ class Ending:
         """
         if not os.path.lexists(self._where.dir):
             return True
-        is_in_place("always", self._where.base)
+        self._place.join()
         fd = self._place.open_as_is()
         if fd is None:
             signs.refuse_if_elsewhere(self._where)
         else:
             os.close(fd)
-        guard = self._place.guard(f":stop:{os.getpid()}-{os.urandom(4).hex()}")
+        own = ReferenceName.guard(STOPPING)
+        guard = self._place.guard(own)
         if guard is None:
             # What a removal that was cut off has left.
             self._place.leave()
             return not self._where.exists()
         self.is_up = True
-        own = os.path.basename(guard.path)
         try:
             references.drop_ghosts(self._where)
-            self.users = [r for r in references.references(self._where) if r["file"] != own]
+            self.users = [r for r in references.references(self._where) if r.name.file != own.file]
             if by_force:
                 self._end_by_force(own)
         finally:
@@ -68,34 +73,40 @@ class Ending:
             self._place.leave()
         return not self._where.exists()
 
-    def _end_by_force(self, own: str) -> None:
+    def _end_by_force(self, own: ReferenceName) -> None:
         for _ in range(ATTEMPTS):
             if not self._where.exists():
                 return
-            for name in sorted(set(os.listdir(self._where.refs)) - {own, *self.failed}):
+            kept = {own.file, *(name.file for name in self.failed)}
+            for name in references.names(self._where):
+                if name.file in kept:
+                    continue
                 try:
                     self._detach_one(name)
                 except (ShimError, OSError) as error:
                     self.failed[name] = str(error)
-            if lifecycle.destroy_despite(self._where, {own, *self.failed}):
+            kept = {own.file, *(name.file for name in self.failed)}
+            if lifecycle.destroy_despite(self._where, kept):
+                self._place.end_holder()
                 return
         raise ShimError(
             TRY_AGAIN_LATER,
             f"the shared netns {self._where.name!r} gets new attachments all the time",
         )
 
-    def _detach_one(self, name: str) -> None:
-        if name.startswith(references.RUN_PREFIX):
+    def _detach_one(self, name: ReferenceName) -> None:
+        if name.is_command:
             raise ShimError(TRY_AGAIN_LATER, "it runs on, without a network")
         reference = references.find(self._where, name)
         if reference is None:
             return  # its own DEL was faster
         try:
-            if garbage.is_of_netavark(reference.record):
+            if reference.record.is_of_netavark:
                 what = "it is netavark's own, and only who set it up can tear it down"
                 raise ShimError(DECODING_FAILURE, what)
-            request = garbage.request_of(self._environ, name, reference.record)
-            self._detach(Call(request, self._place), reference)
+            request = garbage.request_of(self._environ, reference.record)
+            self._tell(request)
+            detach(Call(request, self._place), reference)
             self.detached.append(name)
         finally:
             reference.close()

@@ -74,7 +74,7 @@ def plan(state: State, environ: Mapping[str, str], keep: Iterable[str]) -> list[
 
     `keep` are paths that a plugin will be given: they stay visible where a mount would hide them.
     """
-    cni = _existing_parent(CNI_STATE)
+    cni = existing_parent(CNI_STATE)
     steps: list[Step] = [Bind(state.path("run"), "/run"), Bind(state.dir + cni, cni)]
     steps += _kept([os.path.dirname(state.base), *_always_kept(environ), *keep], cni)
     try:
@@ -91,7 +91,7 @@ def plan(state: State, environ: Mapping[str, str], keep: Iterable[str]) -> list[
 
 def throwaway_plan(environ: Mapping[str, str], keep: Iterable[str]) -> list[Step]:
     """List the mounts for a netns that nobody attaches to, in which a late DEL can run."""
-    cni = _existing_parent(CNI_STATE)
+    cni = existing_parent(CNI_STATE)
     return [
         Tmpfs("/run"),
         Tmpfs(cni),
@@ -101,12 +101,12 @@ def throwaway_plan(environ: Mapping[str, str], keep: Iterable[str]) -> list[Step
 
 def can_keep_state() -> bool:
     """Tell whether plugins can keep their state where they expect to, /var/lib/cni."""
-    return os.access(_existing_parent(CNI_STATE), os.W_OK)
+    return os.access(existing_parent(CNI_STATE), os.W_OK)
 
 
 def plan_in_place(state: State, keep: list[str]) -> list[Step]:
     """List the mounts for a netns that is the caller's: a place for the plugins' state alone."""
-    cni = _existing_parent(CNI_STATE)
+    cni = existing_parent(CNI_STATE)
     kept = [bind for bind in _kept(keep, cni) if bind.target.startswith(cni + "/")]
     return [Bind(state.dir + cni, cni), *kept]
 
@@ -143,7 +143,8 @@ def _real(path: str) -> str:
         return path
 
 
-def _existing_parent(path: str) -> str:
+def existing_parent(path: str) -> str:
+    """Give the directory nearest to a path, upwards, that is there."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path

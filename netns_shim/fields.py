@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from .decoding import Json
+
     Kind = Callable[[Any, str], Iterator[str]]
 
 
@@ -134,3 +136,8 @@ def _show(value: Any) -> str:
         return "an object" if isinstance(value, dict) else "a list"
     shown = json.dumps(value)
     return shown if len(shown) <= 60 else shown[:60] + "…"
+
+
+def present(value: Json) -> Json:
+    """Leave out the keys that are null, which netavark writes for absent ones."""
+    return {key: item for key, item in value.items() if item is not None}

@@ -10,27 +10,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import conf, leases, references, state
-from .call import Call, recall
+from .attachment import COLLECTING, AttachmentRecord, ReferenceName
+from .call import Call, detach
 from .enter import CNI_STATE
 from .errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
-from .place import Shared, is_in_place
+from .place import Shared
 from .request import Request
-from .signs import Signs, identity_of
+from .signs import Signs
 
-Json = dict[str, Any]
-# The DEL of an attachment whose reference is held: `verbs.detach`.
-Detach = Callable[[Call, references.Reference], None]
+if TYPE_CHECKING:
+    from .decoding import Json
 
+# The names of what the specification tells attachments apart by.
+PARTS = ("network", "containerID", "ifname")
 # How the specification misspelled the first one once; libcni sends both.
 KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
 
-def collect(
-    call: Call, valid: set[tuple[str, str]] | None, began: float, detach: Detach
-) -> list[str]:
+def collect(call: Call, valid: set[tuple[str, str]] | None, began: float) -> list[str]:
     """Do what GC demands for one network of a shared netns; give what has failed.
 
     `valid` is what `valid_attachments` gives. `began` is when the runtime called, so after it had
@@ -40,17 +40,16 @@ def collect(
     references.drop_ghosts(where)
     problems = []
     for name in [] if valid is None else _attachments(where):
-        of, container_id, ifname, _ = name.split(":", 3)
-        if of != network or (container_id, ifname) in (valid or ()):
+        if name.network != network or (name.container_id, name.ifname) in (valid or ()):
             continue
         try:
-            _delete_stale(call, name, began, detach)
+            _delete_stale(call, name, began)
         except (ShimError, OSError) as error:
             problems.append(f"{name}: {error}")
     # A runtime that names it knows better than we do.
     named = {container_id for container_id, _ in valid or ()}
     try:
-        if network in leases.networks(_leases_of(where)) and not _commands(where):
+        if network in leases.networks(_leases_of(where)) and not _has_command(where):
             directory = f"{_leases_of(where)}/{network}"
             leases.release(directory, lambda: _holders(where) | named, dry_run=False)
     except (ShimError, OSError) as error:
@@ -81,20 +80,20 @@ def _is_attachment(entry: Any) -> bool:
     )
 
 
-def _delete_stale(call: Call, name: str, began: float, detach: Detach) -> None:
+def _delete_stale(call: Call, name: ReferenceName, began: float) -> None:
     reference = _find(call.place.state, name)
     if reference is None:
         return
     try:
         # One that was written since then is that of an ADD of which the runtime could not know.
-        if os.stat(reference.path).st_mtime < began and not is_of_netavark(reference.record):
-            request = request_of(call.request.environ, name, reference.record)
+        if os.stat(reference.path).st_mtime < began and not reference.record.is_of_netavark:
+            request = request_of(call.request.environ, reference.record)
             detach(Call(request, call.place), reference)
     finally:
         reference.close()
 
 
-def _find(where: state.State, name: str) -> references.Reference | None:
+def _find(where: state.State, name: ReferenceName) -> references.Reference | None:
     """Open a reference and lock it; None where it is gone, or its ADD or DEL is going on."""
     try:
         return references.find(where, name)
@@ -102,29 +101,24 @@ def _find(where: state.State, name: str) -> references.Reference | None:
         return None
 
 
-def is_of_netavark(record: Json) -> bool:
-    """Tell whether it is netavark's own: Podman brings all that a teardown needs, nobody else."""
-    return "conf" not in record and identity_of(record) is not None
-
-
-def request_of(environ: Mapping[str, str], name: str, record: Json) -> Request:
+def request_of(environ: Mapping[str, str], record: AttachmentRecord) -> Request:
     """Make the DEL of an attachment; ShimError (code 6) where its reference is damaged."""
-    request = recall(environ, record)
+    request = record.request(environ)
     if request is not None:
-        written = [request.network, request.container_id, request.ifname]
-        if written == name.split(":")[:3]:
+        written = (request.network, request.container_id, request.ifname)
+        if written == record.name.attachment:
             return request
     raise ShimError(DECODING_FAILURE, "cannot decode the reference", "its content is damaged")
 
 
-def _attachments(where: state.State) -> list[str]:
-    """Name the references that are attachments, others are `_commands` and guards."""
-    return sorted(n for n in os.listdir(where.refs) if n.count(":") >= 3 and n[0] != ":")
+def _attachments(where: state.State) -> list[ReferenceName]:
+    """Name the references that are attachments, others are `_has_command` and guards."""
+    return [name for name in references.names(where) if name.is_attachment]
 
 
-def _commands(where: state.State) -> list[str]:
-    """Name the references of commands that run in a netns, and may have leases of their own."""
-    return [n for n in os.listdir(where.refs) if n.startswith(references.RUN_PREFIX)]
+def _has_command(where: state.State) -> bool:
+    """Tell whether a command runs in a netns, which may have leases of its own."""
+    return any(name.is_command for name in references.names(where))
 
 
 def _leases_of(where: state.State) -> str:
@@ -137,23 +131,29 @@ def _holders(where: state.State) -> set[str]:
     The name of a lease's network may be one that a plugin has made up. And plugins that run in
     place may do so in this netns.
     """
-    found = set()
-    for refs in (where.refs, state.State(where.base, state.IN_PLACE).refs):
-        names = os.listdir(refs) if os.path.isdir(refs) else []
-        found |= {name.split(":")[1] for name in names if name.count(":") >= 3}
-    return found - {""}
+    places = (where, state.State(where.base, state.IN_PLACE))
+    names = [name for place in places for name in references.names(place)]
+    return {name.container_id for name in names if name.container_id}
 
 
-def sweep(base: str, environ: Mapping[str, str], detach: Detach, *, dry_run: bool) -> Json:
+def sweep(
+    base: str,
+    environ: Mapping[str, str],
+    *,
+    dry_run: bool,
+    tell: Callable[[Request], None] | None = None,
+) -> Json:
     """Delete what is garbage in every shared netns below a state directory; tell what was done.
 
     All is tried; what fails is in the lists `failed`. In a dry run nothing is done. Raises
-    ShimError with the code 103 where nothing could be, for lack of a user namespace.
+    ShimError with the code 103 where nothing could be, for lack of a user namespace. `tell` is
+    called before each DEL.
     """
     found = [where for where in state.all_in(base) if where.name != state.IN_PLACE]
-    if found:
-        is_in_place("always", base)
-    swept = [_Sweep(where, environ, detach, dry_run).run() for where in found]
+    places = [Shared(where, conf.DEFAULT_UPLINK, environ) for where in found]
+    for place in places[:1]:
+        place.join()
+    swept = [_Sweep(place, environ, dry_run, tell).run() for place in places]
     return {"stateDir": base, "dryRun": dry_run, "netns": swept}
 
 
@@ -161,13 +161,17 @@ class _Sweep:
     """The garbage collection of one shared netns."""
 
     def __init__(
-        self, where: state.State, environ: Mapping[str, str], detach: Detach, dry_run: bool
+        self,
+        place: Shared,
+        environ: Mapping[str, str],
+        dry_run: bool,
+        tell: Callable[[Request], None] | None,
     ) -> None:
-        self._where = where
-        self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
+        self._where = place.state
+        self._place = place
         self._environ = environ
-        self._detach = detach
         self._dry_run = dry_run
+        self._tell = tell
         kinds = ("deleted", "released", "dropped", "live", "skipped", "failed")
         self._found: dict[str, list[Json]] = {kind: [] for kind in kinds}
 
@@ -179,7 +183,7 @@ class _Sweep:
                 self._collect()
                 going = len(self._found["deleted"]) + len(self._found["dropped"])
                 is_removed = going == len(os.listdir(self._where.refs))
-            elif guard := self._place.guard(f":gc:{os.getpid()}-{os.urandom(4).hex()}"):
+            elif guard := self._place.guard(ReferenceName.guard(COLLECTING)):
                 try:
                     self._collect()
                 finally:
@@ -195,8 +199,7 @@ class _Sweep:
 
     def _collect(self) -> None:
         self._drop_ghosts()
-        records = references.references(self._where)
-        records = [r for r in records if r["file"] in _attachments(self._where)]
+        records = [r for r in references.references(self._where) if r.name.is_attachment]
         try:
             signs = Signs(self._place, records)
         except ShimError as error:
@@ -212,31 +215,32 @@ class _Sweep:
             references.drop_ghosts(self._where)
             ghosts = [name for name in ghosts if not os.path.exists(f"{self._where.refs}/{name}")]
         for name in ghosts:
-            self._add("dropped", file=name)
+            self._add("dropped", file=name.file)
 
-    def _judge(self, record: Json, signs: Signs) -> None:
-        parts = record["file"].split(":")[:3]
-        names = dict(zip(("network", "containerID", "ifname"), parts, strict=True))
+    def _judge(self, record: AttachmentRecord, signs: Signs) -> None:
+        names = dict(zip(PARTS, record.name.attachment, strict=True))
         problem = _problem_of(record)
         if not problem and (sign := signs.of(record)):
             self._add("live", **names, why=sign)
             return
         try:
-            reference = references.find(self._where, record["file"])
+            reference = references.find(self._where, record.name)
         except ShimError as error:
             self._add("skipped", **names, why=error.message)
             return
         if reference is None:
             return  # a DEL was faster
         try:
-            if {**reference.record, "file": record["file"]} != record:
+            if reference.record.fields != record.fields:
                 problem = "it has been changed just now"
             if problem := problem or signs.doubt(record):
                 self._add("skipped", **names, why=problem)
                 return
             if not self._dry_run:
-                request = request_of(self._environ, record["file"], record)
-                self._detach(Call(request, self._place), reference)
+                request = request_of(self._environ, record)
+                if self._tell is not None:
+                    self._tell(request)
+                detach(Call(request, self._place), reference)
             self._add("deleted", **names)
         except (ShimError, OSError) as error:
             self._add("failed", **names, why=str(error))
@@ -246,7 +250,7 @@ class _Sweep:
     def _release_leases(self) -> None:
         directory = _leases_of(self._where)
         # What is run by hand in this netns may have leases in it as well.
-        is_in_doubt = bool(_commands(self._where))
+        is_in_doubt = _has_command(self._where)
         for network in leases.networks(directory):
             try:
                 found = leases.release(
@@ -265,14 +269,14 @@ class _Sweep:
                 self._add("skipped" if is_in_doubt else "released", **names)
 
 
-def _problem_of(record: Json) -> str:
+def _problem_of(record: AttachmentRecord) -> str:
     """Say why nobody can tell whether an attachment is garbage, or nothing."""
-    if is_of_netavark(record):
+    if record.is_of_netavark:
         return "it is netavark's own, and only who set it up can tear it down"
     try:
-        request_of({}, record["file"], record)
+        request_of({}, record)
     except ShimError as error:
         return str(error)
-    if identity_of(record) is None:
+    if record.netns_id is None:
         return "it is not known which network namespace was attached"
     return ""

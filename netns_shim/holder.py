@@ -14,18 +14,14 @@ from __future__ import annotations
 import fcntl
 import os
 
-from . import decoding, encoding, interrupt, netns, skel, state, turn
+from . import encoding, interrupt, skel, state, turn
 from .errors import CANNOT_ENTER, ShimError, warn
 from .libc import CLONE_NEWNS, CLONE_NEWUSER, setns
-from .state import start_time
+from .records import HolderRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from .turn import Turn
-
-    Json = dict[str, Any]
 
 # The lowest number of the descriptor that a command inherits: none that a shell uses.
 INHERITED = 100
@@ -35,7 +31,6 @@ CHANGED = (
     "they count when nothing is attached and no command runs in it any more"
 )
 
-_NAMESPACES = {"userNamespace": "user", "mountNamespace": "mnt"}
 # The state directory whose namespaces this process is in, and its lock.
 _joined: list[tuple[str, int]] = []
 
@@ -56,7 +51,7 @@ def join(base: str) -> None:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         try:
             record = _read(fd) or _adopt(base, fd)
-            if not (_is_alive(record) and _enter(record)):
+            if not (record.is_alive and _enter(record)):
                 _make_and_enter(base, fd, record)
         except BaseException:
             _end(base, fd)
@@ -75,7 +70,7 @@ def join_if_held(base: str) -> bool:
         record = _read(fd)
         is_changed = _is_changed(record)
         # Whoever had the lock until now may have ended it all.
-        if os.fstat(fd).st_nlink and _is_alive(record) and _enter(record):
+        if os.fstat(fd).st_nlink and record.is_alive and _enter(record):
             if is_changed:
                 warn(CHANGED)
             _stay(base, fd)
@@ -136,104 +131,90 @@ def _end(base: str, fd: int) -> None:
         return  # it is up to whoever is in there
     record = _read(fd)
     if os.fstat(fd).st_nlink and not _is_needed(base, record):
-        if _is_alive(record):
+        if record.is_alive:
             from . import process  # only for the last one
 
-            process.stop(record["pid"], record["startTime"])
+            process.stop(record.pid, record.start_time)
         os.unlink(_path(base))
 
 
-def _is_needed(base: str, record: Json) -> bool:
+def _is_needed(base: str, record: HolderRecord) -> bool:
     """Tell whether a shared netns is pinned in there. Whoever makes one is in there himself."""
     for where in state.all_in(base):
-        there = where.uplink().get("mountNamespace")
-        if where.name != state.IN_PLACE and there in (None, record.get("mountNamespace")):
+        there = where.uplink().mount_namespace
+        if where.name != state.IN_PLACE and there in (0, record.mount_namespace):
             return True
     return False
 
 
-def _make_and_enter(base: str, fd: int, before: Json) -> None:
+def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
     """Start a holder and go there; `before` is the record of one that has ended, or empty."""
     from . import revival, scope, subids, userns  # 20 ms: only where there is none
 
-    record: Json = {"ranges": subids.wanted()}
-
-    def write_down(pid: int) -> None:
-        record.update(_identity(pid))
-        _write(fd, record)
-
+    record = HolderRecord()
     with revival.of(before, base, _path(base)) as found:
-        if found:
-            # They have the map that they were made with.
-            record["ranges"] = before.get("ranges")
+        # Those that are there have the map that they were made with.
+        ranges = before.ranges if found else subids.wanted()
+
+        def write_down(pid: int) -> None:
+            record.fields.update(HolderRecord.of(pid, ranges).fields)
+            _write(fd, record)
+
         pid = userns.start(_path(base), subids.wanted(), write_down, found)
     scope.move(pid, "holder", state.outer_uid(), os.environ)
     revival.move_records(base, before, record)
     if not _enter(record):
         raise ShimError(CANNOT_ENTER, "the process that holds the user namespace has ended")
     if found:
-        warn(f"the process that held the user namespace, PID {before['pid']}, was gone: {AGAIN}")
+        warn(f"the process that held the user namespace, PID {before.pid}, was gone: {AGAIN}")
         revival.pin_again(base, record)
 
 
-def _adopt(base: str, fd: int) -> Json:
+def _adopt(base: str, fd: int) -> HolderRecord:
     """Find a holder that is in no record, because somebody has removed it."""
-    from . import userns  # only where there is no record
+    from . import process, userns  # only where there is no record
 
     told = b"\0".join(map(os.fsencode, userns.arguments(_path(base)))) + b"\0"
-    for entry in filter(str.isdigit, os.listdir("/proc")):
+    here = os.readlink("/proc/self/ns/user")
+    for pid in process.ids():
         try:
-            with open(f"/proc/{entry}/cmdline", "rb") as file:
-                is_ours = file.read() == told and os.stat(f"/proc/{entry}").st_uid == os.geteuid()
-            if is_ours and os.readlink(f"/proc/{entry}/ns/user") != os.readlink(
-                "/proc/self/ns/user"
-            ):
-                record = {**_identity(int(entry)), "ranges": _ranges_of(entry)}
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                is_ours = file.read() == told and os.stat(f"/proc/{pid}").st_uid == os.geteuid()
+            if is_ours and os.readlink(f"/proc/{pid}/ns/user") != here:
+                record = HolderRecord.of(pid, _ranges_of(pid))
                 _write(fd, record)
                 return record
         except OSError:
             continue  # it has ended, or is not ours
-    return {}
+    return HolderRecord()
 
 
-def _ranges_of(entry: str) -> dict[str, list[list[int]]]:
+def _ranges_of(pid: int) -> dict[str, list[list[int]]]:
     found = {}
     for kind in ("uid", "gid"):
-        with open(f"/proc/{entry}/{kind}_map", encoding="ascii") as file:
+        with open(f"/proc/{pid}/{kind}_map", encoding="ascii") as file:
             found[kind] = [[int(number) for number in line.split()] for line in file]
     return found
 
 
-def _is_changed(record: Json) -> bool:
+def _is_changed(record: HolderRecord) -> bool:
     """Tell whether the user has got other subordinate IDs; to be asked outside."""
     from . import subids  # imports nothing but `pwd`
 
-    return record.get("ranges") != subids.wanted()
+    return record.ranges != subids.wanted()
 
 
-def _identity(pid: int) -> Json:
-    record: Json = {"pid": pid, "startTime": start_time(pid), "bootID": netns.boot_id()}
-    for key, kind in _NAMESPACES.items():
-        record[key] = os.stat(f"/proc/{pid}/ns/{kind}").st_ino
-    return record
-
-
-def _is_alive(record: Json) -> bool:
-    is_of_now = bool(record) and record.get("bootID") == netns.boot_id()
-    return is_of_now and start_time(record["pid"]) == record["startTime"]
-
-
-def _enter(record: Json) -> bool:
+def _enter(record: HolderRecord) -> bool:
     """Go into the namespaces of a record; False where its process is no more."""
-    pid = record["pid"]
+    pid = record.pid
     fds = []
     try:
-        for key, kind in _NAMESPACES.items():
+        for key, kind in record.NAMESPACES:
             fds.append(os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC))
-            if os.fstat(fds[-1]).st_ino != record.get(key):
+            if os.fstat(fds[-1]).st_ino != record.number(key):
                 return False
         # Only now, as the descriptors hold on to what is looked at.
-        if start_time(pid) != record.get("startTime"):
+        if not record.is_running:
             return False
         _set(*fds)
     except (FileNotFoundError, ProcessLookupError):
@@ -293,22 +274,16 @@ def _open(base: str, flags: int = 0) -> int:
     return os.open(_path(base), flags, 0o600)
 
 
-def _read(fd: int) -> Json:
+def _read(fd: int) -> HolderRecord:
     """Read a record; empty where there is none that makes sense."""
     try:
-        record = decoding.one(os.pread(fd, 1 << 16, 0))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(record, dict):
-        return {}
-    numbers = [record.get(key) for key in ("pid", "startTime", *_NAMESPACES)]
-    if not all(type(number) is int and 0 < number < 1 << 63 for number in numbers):
-        return {}
-    return record if record["pid"] < 1 << 31 else {}
+        return HolderRecord.read(os.pread(fd, 1 << 16, 0))
+    except OSError:
+        return HolderRecord()
 
 
-def _write(fd: int, record: Json) -> None:
+def _write(fd: int, record: HolderRecord) -> None:
     # Into the file, not by a rename: this inode carries the locks.
-    text = encoding.pretty(record).encode() + b"\n"
+    text = encoding.pretty(record.fields).encode() + b"\n"
     os.pwrite(fd, text, 0)
     os.ftruncate(fd, len(text))

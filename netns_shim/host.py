@@ -16,9 +16,7 @@ from . import interrupt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    Json = dict[str, Any]
+    from .decoding import Json
 
 RESOLV_CONF = "/etc/resolv.conf"
 # Where the real servers are when the host's file names only a resolver on its own loopback, which

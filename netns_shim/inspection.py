@@ -9,17 +9,25 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import holder, host, netlink, netns, references, result, state
+from .attachment import LIVE
 from .errors import ShimError
 from .place import Shared
-from .signs import Signs, host_side, identity_of
+from .records import start_time
+from .signs import Signs, host_side, leads_there
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from .attachment import AttachmentRecord
+    from .decoding import Json
+    from .records import UplinkRecord
+
 
 # What the plugin `bridge` calls its bridge where it is not told.
 DEFAULT_BRIDGE = "cni0"
+# The names of what the specification tells attachments apart by.
+PARTS = ("network", "containerID", "ifname")
 ELSEWHERE = "more is seen where the container runtime runs"
 
 
@@ -39,19 +47,19 @@ def made_from(base: str, name: str, attachment: Json) -> list[Json]:
 
     Plugins that are wrapped one by one have a reference each.
     """
-    key = tuple(attachment[part] for part in ("network", "containerID", "ifname"))
+    key = tuple(attachment[part] for part in PARTS)
     where = state.State(base, name)
     records = references.of_interface(where, attachment["containerID"], attachment["ifname"])
     return [
         {
-            "reference": f"{where.refs}/{record['file']}",
-            "args": record.get("args"),
-            "path": record.get("path"),
-            "configuration": record.get("conf"),
-            "result": record.get("result"),
+            "reference": f"{where.refs}/{record.name}",
+            "args": record.args,
+            "path": record.path,
+            "configuration": record.conf,
+            "result": record.result,
         }
         for record in records
-        if _key(record) == key
+        if record.name.attachment == key
     ]
 
 
@@ -59,21 +67,22 @@ def look(where: state.State) -> Json:
     """Gather what is known of one shared netns."""
     record = where.uplink()
     place = Shared(where, {}, {})
-    attachments: dict[tuple[str, ...], list[Json]] = {}
+    # By the names of the files: what is in one may be damaged, or not be there yet.
+    attachments: dict[tuple[str, ...], list[AttachmentRecord]] = {}
     commands = []
     for reference in references.references(where):
-        if reference["file"].startswith(references.RUN_PREFIX):
+        if reference.name.is_command:
             commands.append(_command(reference))
-        elif key := _key(reference):
-            attachments.setdefault(key, []).append(reference)
+        elif reference.name.is_attachment:
+            attachments.setdefault(reference.name.attachment, []).append(reference)
     all_records = [record for records in attachments.values() for record in records]
-    links, problem = _links(place, [r["netns"] for r in all_records if _leads_there(r)])
+    links, problem = _links(place, [r.netns for r in all_records if leads_there(r)])
     signs = _signs(place, all_records)
     return {
         "name": where.name,
         "path": where.pin,
         "uplink": _uplink(record),
-        "addresses": _strings(record.get("addresses")),
+        "addresses": record.addresses,
         "references": [
             _attachment(key, records, links, signs) for key, records in attachments.items()
         ],
@@ -83,24 +92,14 @@ def look(where: state.State) -> Json:
     }
 
 
-def _key(reference: Json) -> tuple[str, ...]:
-    """Tell which attachment a reference is of; empty if of none.
-
-    The name of the file is believed: its content may be damaged or not be there yet.
-    """
-    key = tuple(reference["file"].split(":")[:3])
-    return key if len(key) == 3 and key[0] else ()
-
-
-def _uplink(record: Json) -> Json:
-    is_alive = state.is_alive(record)
-    interface = record.get("interface")
+def _uplink(record: UplinkRecord) -> Json:
+    is_alive = record.is_alive
     return {
-        "driver": record.get("driver"),
-        "pid": record.get("pid"),
+        "driver": record.driver or None,
+        "pid": record.pid or None,
         "alive": is_alive,
-        "since": _started(record["startTime"]) if is_alive and record.get("pid") else None,
-        "interface": interface if isinstance(interface, str) else "",
+        "since": _started(record.start_time) if is_alive and record.pid else None,
+        "interface": record.interface,
         "changes": _changes(record),
     }
 
@@ -112,13 +111,11 @@ def _started(ticks: int) -> str:
     return state.rfc3339(int(boot) + ticks // os.sysconf("SC_CLK_TCK"))
 
 
-def _changes(record: Json) -> list[str] | None:
+def _changes(record: UplinkRecord) -> list[str] | None:
     """List what of the host's network has changed; None where this is not the host's netns."""
-    before = record.get("host")
-    ours = os.stat("/proc/self/ns/net").st_ino
-    if not isinstance(before, dict) or record.get("hostNetns") != ours:
+    if record.host is None or record.host_netns != os.stat("/proc/self/ns/net").st_ino:
         return None
-    return host.changes(before)
+    return host.changes(record.host)
 
 
 def _links(place: Shared, paths: list[str]) -> tuple[list[Json] | None, str | None]:
@@ -139,7 +136,7 @@ def _links(place: Shared, paths: list[str]) -> tuple[list[Json] | None, str | No
         return None, str(error)
 
 
-def _signs(place: Shared, records: list[Json]) -> Signs | None:
+def _signs(place: Shared, records: list[AttachmentRecord]) -> Signs | None:
     try:
         return Signs(place, records)
     except (ShimError, OSError):
@@ -147,19 +144,22 @@ def _signs(place: Shared, records: list[Json]) -> Signs | None:
 
 
 def _attachment(
-    key: tuple[str, ...], records: list[Json], links: list[Json] | None, signs: Signs | None
+    key: tuple[str, ...],
+    records: list[AttachmentRecord],
+    links: list[Json] | None,
+    signs: Signs | None,
 ) -> Json:
     first = records[0]
-    phases = [record.get("phase", references.ADDING) for record in records]
+    phases = [record.phase for record in records]
     lives = [_life(record, signs) for record in records]
     alive, sign = next((life for life in lives if life[0]), lives[0])
     return {
-        **dict(zip(("network", "containerID", "ifname"), key, strict=True)),
-        "netns": first.get("netns"),
+        **dict(zip(PARTS, key, strict=True)),
+        "netns": first.netns or None,
         "ips": next(filter(None, map(_ips, records)), []),
-        "since": first.get("since"),
-        "phase": next((phase for phase in phases if phase != references.LIVE), references.LIVE),
-        "plugins": [kind for record in records for kind in _kinds(record)],
+        "since": first.since or None,
+        "phase": next((phase for phase in phases if phase != LIVE), LIVE),
+        "plugins": [kind for r in records for kind in r.name.kinds.split("+") if kind],
         "ports": next(filter(None, map(_ports, records)), []),
         "bridge": next(filter(None, (_bridge(record, links) for record in records)), None),
         "hostInterfaces": sorted(set().union(*map(host_side, records))),
@@ -168,45 +168,27 @@ def _attachment(
     }
 
 
-def _life(record: Json, signs: Signs | None) -> tuple[bool | None, str]:
+def _life(record: AttachmentRecord, signs: Signs | None) -> tuple[bool | None, str]:
     """Tell whether a container lives, None where that is not known, and what says so."""
-    identity = identity_of(record)
-    if identity is None:
+    if record.netns_id is None:
         return None, ""
     if signs is None:
         # What is not seen here says nothing; what is seen does.
-        is_there = _leads_there(record)
-        return (True, f"its network namespace is {record['netns']}") if is_there else (None, "")
+        is_there = leads_there(record)
+        return (True, f"its network namespace is {record.netns}") if is_there else (None, "")
     if sign := signs.of(record):
         return True, sign
     doubt = signs.doubt(record)
     return (None, doubt) if doubt else (False, "")
 
 
-def _leads_there(record: Json) -> bool:
-    """Tell whether the path of a container leads to the network namespace that ADD was given."""
-    identity = identity_of(record)
-    return identity is not None and netns.identity(record["netns"]) == [*identity]
+def _ips(record: AttachmentRecord) -> list[str]:
+    return result.addresses(record.result)
 
 
-def _ips(record: Json) -> list[str]:
-    return result.addresses(record.get("result"))
-
-
-def _kinds(record: Json) -> list[str]:
-    # `references.reference_name` has put them there.
-    parts = record["file"].split(":", 3)
-    return [kind for kind in parts[3].split("+") if kind] if len(parts) == 4 else []
-
-
-def _conf(record: Json) -> Json:
-    conf = record.get("conf")
-    return conf if isinstance(conf, dict) else {}
-
-
-def _ports(record: Json) -> list[Json]:
+def _ports(record: AttachmentRecord) -> list[Json]:
     """Read the published ports, by the conventions of CNI for `portMappings`."""
-    offered = _conf(record).get("runtimeConfig")
+    offered = (record.conf or {}).get("runtimeConfig")
     entries = offered.get("portMappings") if isinstance(offered, dict) else None
     return [
         {
@@ -221,13 +203,13 @@ def _ports(record: Json) -> list[Json]:
     ]
 
 
-def _bridge(record: Json, links: list[Json] | None) -> str | None:
+def _bridge(record: AttachmentRecord, links: list[Json] | None) -> str | None:
     """Tell at which bridge an attachment is: by its link, its configuration or its address."""
     known = {link["name"]: link for link in links or []}
     for name in sorted(host_side(record) & set(known)):
         if known[name]["master"]:
             return str(known[name]["master"])
-    configured = _configured_bridge(_conf(record))
+    configured = _configured_bridge(record.conf or {})
     if configured and (links is None or configured in known):
         return configured
     for link in known.values():
@@ -257,16 +239,11 @@ def _shares_network(ours: list[str], theirs: list[str]) -> bool:
     return False
 
 
-def _command(reference: Json) -> Json:
-    pid = reference.get("pid")
+def _command(record: AttachmentRecord) -> Json:
     return {
-        "pid": pid,
-        "command": _strings(reference.get("command")),
-        "since": reference.get("since"),
+        "pid": record.pid or None,
+        "command": record.command,
+        "since": record.since or None,
         # What is no process ID is not looked for.
-        "alive": state.start_time(pid) != 0 if isinstance(pid, int) and pid > 0 else None,
+        "alive": start_time(record.pid) != 0 if record.pid else None,
     }
-
-
-def _strings(value: Any) -> list[str]:
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

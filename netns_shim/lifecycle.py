@@ -13,24 +13,23 @@ import os
 
 from . import connect, host, interrupt, mounts, netns, process, turn, uplink
 from .errors import CANNOT_ENTER, INVALID_ENVIRONMENT, UPLINK_FAILED, ShimError, warn
-from .state import HOLDER, is_alive, is_private, make_below, make_private, remove_special
+from .state import is_private, make_below, make_private, remove_special
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from typing import Any
 
+    from .records import UplinkRecord
     from .state import State
     from .turn import Turn
-
-    Json = dict[str, Any]
+    from .uplink import Wanted
 
 # What the policies of Fedora and its kin let iptables lock and write.
 SELINUX_LABEL = b"system_u:object_r:iptables_var_run_t:s0\0"
 REFRESH = "`netns-shim refresh` renews it"
 
 
-def create(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+def create(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
     """Make the netns, unless somebody else just did; `wanted` is the configured uplink."""
     chosen = uplink.check(wanted, environ)
     with _locked(state):
@@ -51,7 +50,7 @@ def create(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) 
             raise
 
 
-def repair(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+def repair(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
     """Mend a netns that has references, and say what was broken.
 
     A failure leaves things as they were; a netns with references is never destroyed.
@@ -74,13 +73,13 @@ def repair(state: State, wanted: Mapping[str, Any], environ: Mapping[str, str]) 
         connect.connect(state, uplink.check(wanted, environ), wanted)
 
 
-def _pin_again(state: State, record: Json) -> bool:
+def _pin_again(state: State, record: UplinkRecord) -> bool:
     """Pin a netns again whose pin is gone, if its uplink holds on to it, as pasta(1) does."""
     refuse_if_elsewhere(state)
     try:
-        if not (record.get("pid") and is_alive(record)):
+        if not (record.pid and record.is_alive):
             return False
-        if not mounts.pin_again(state, record["pid"], record.get("netns")):
+        if not mounts.pin_again(state, record.pid, record.netns):
             return False
     except FileNotFoundError:
         return False  # it has just ended
@@ -103,7 +102,7 @@ def _replace(state: State) -> None:
     )
 
 
-def _complete(state: State, record: Json) -> None:
+def _complete(state: State, record: UplinkRecord) -> None:
     """Make again what somebody has removed from the state of a netns that works."""
     lost = state.missing()
     if lost:
@@ -121,8 +120,8 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
     """
     with _locked(state):
         record = state.uplink()
-        before = record.get("host")
-        if not isinstance(before, dict) or not state.has_uplink(record):
+        before = record.host
+        if before is None or not state.has_uplink(record):
             return
         if "routes" in changes and before.get("routes") == []:
             warn(f"the host has a network now: the uplink of {state.name!r} is started again")
@@ -138,15 +137,15 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
         )
 
 
-def _follow_name_servers(state: State, record: Json) -> None:
+def _follow_name_servers(state: State, record: UplinkRecord) -> None:
     if connect.write_resolv_conf(state, record):
         # What an uplink forwards goes where it did when it was started.
         still = f"; what it forwards for does not follow: {REFRESH}"
         warn(
             f"the host's name servers have changed: resolv.conf of {state.name!r} is renewed"
-            f"{still if record.get('driver') == 'pasta' else ''}"
+            f"{still if record.driver == 'pasta' else ''}"
         )
-    record["host"] |= host.look_at_names()
+    record.see(host.look_at_names())
     state.write_uplink(record)
 
 
@@ -163,8 +162,8 @@ def refresh(state: State, environ: Mapping[str, str]) -> None:
             what = f"the shared netns {state.name!r} is lost"
             raise ShimError(UPLINK_FAILED, what, "the next ADD repairs it")
         record = state.uplink()
-        before = record.get("host") or {}
-        if before.get("routes") and not host.look([])["routes"] and is_alive(record):
+        before = record.host or {}
+        if before.get("routes") and not host.look([])["routes"] and record.is_alive:
             raise ShimError(
                 UPLINK_FAILED,
                 "the host has no default route now, so the uplink is left as it is",
@@ -179,7 +178,6 @@ def destroy(state: State) -> None:
     with _locked(state):
         if not os.path.isdir(state.refs):
             _clear(state)
-    _end_holder(state)
 
 
 def destroy_despite(state: State, left: Collection[str]) -> bool:
@@ -203,16 +201,7 @@ def destroy_despite(state: State, left: Collection[str]) -> bool:
                 raise
             return False  # somebody has come in this moment
         _clear(state)
-    _end_holder(state)
     return True
-
-
-def _end_holder(state: State) -> None:
-    """End the user's own user namespace with the last netns in it, whoever calls."""
-    if os.path.lexists(f"{state.base}/{HOLDER}"):
-        from . import holder  # only where there is one: this call may need none itself
-
-        holder.end_if_unused(state.base)
 
 
 def _locked(state: State) -> Turn:
@@ -225,23 +214,23 @@ def _locked(state: State) -> Turn:
 def refuse_if_elsewhere(state: State) -> None:
     """Refuse to touch a netns that lives in a mount namespace other than ours."""
     record = state.uplink()
-    there = record.get("mountNamespace")
+    there = record.mount_namespace
     if netns.identity(state.pin, is_ours=True) is not None:
         return
-    if record.get("bootID") != netns.boot_id():
+    if not record.is_of_this_boot:
         return
     is_here = there == os.stat("/proc/self/ns/mnt").st_ino
     # Of another owner, ours has only got the number of one that is gone.
-    if is_here and record.get("userNamespace") == os.stat("/proc/self/ns/user").st_ino:
+    if is_here and record.user_namespace == os.stat("/proc/self/ns/user").st_ino:
         return
-    is_linked = record.get("pid") and is_alive(record)
-    pid = record["pid"] if is_linked else process.pinned_in(state.pin)
+    is_linked = record.pid and record.is_alive
+    pid = record.pid if is_linked else process.pinned_in(state.pin)
     if not pid:
         return
     raise ShimError(
         CANNOT_ENTER,
         f"the shared netns {state.name!r} is pinned in another mount namespace",
-        f"mnt:[{there}], where its uplink {record.get('driver')} was started "
+        f"mnt:[{there}], where its uplink {record.driver} was started "
         f"(PID {pid} is there): run the container runtime there, or set another 'netns' or "
         "'stateDir'; if that session is over, end this process",
     )
@@ -249,7 +238,7 @@ def refuse_if_elsewhere(state: State) -> None:
 
 def _forget_other_boot(state: State) -> None:
     """Drop what an earlier boot left: its attachments and their addresses are gone with it."""
-    if state.uplink().get("bootID") == netns.boot_id():
+    if state.uplink().is_of_this_boot:
         return
     for name in os.listdir(state.refs):
         path = f"{state.refs}/{name}"

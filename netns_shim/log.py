@@ -20,11 +20,9 @@ from .errors import warn, warnings
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
+    from .decoding import Json
     from .request import Request
-
-    Json = dict[str, Any]
 
 VARIABLE = "NETNS_SHIM_LOG"
 # From what is always written to what is seldom wanted.

@@ -8,9 +8,8 @@ import ipaddress
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 
 def expand_ports(ports: list[Json]) -> list[Json]:

@@ -102,7 +102,7 @@ def remove_tree(directory: str) -> None:
             pass
         return
     real = os.path.realpath(directory)
-    for target in _mount_points():
+    for target in [mounted.point for mounted in table()]:
         if target == real or target.startswith(real + "/"):
             raise ShimError(
                 TRY_AGAIN_LATER, f"not removing {directory}", f"something is mounted on {target}"
@@ -123,8 +123,28 @@ def _remove_directory(name: str, fd: int) -> None:
         os.unlink(name, dir_fd=fd)  # a link to one
 
 
-def _mount_points() -> list[str]:
-    """List the mount points of this mount namespace, proc_pid_mountinfo(5)."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        fields = [line.split(b" ")[4] for line in file]
-    return [os.fsdecode(field.decode("unicode_escape").encode("latin-1")) for field in fields]
+class Mount:
+    """One line of proc_pid_mountinfo(5): what of a file system is mounted, where, of which kind.
+
+    The root of a network namespace that is mounted is its name, `net:[…]`.
+    """
+
+    __slots__ = ("_point", "kind", "number", "root")
+
+    def __init__(self, line: bytes) -> None:
+        before, _, after = line.partition(b" - ")
+        number, _, _, root, self._point, *_ = before.split(b" ")
+        self.number = int(number)
+        self.root = root.decode(errors="surrogateescape")
+        self.kind = after.split(b" ")[0].decode(errors="surrogateescape")
+
+    @property
+    def point(self) -> str:
+        """The mount point; the kernel writes spaces and the like as octal numbers."""
+        return os.fsdecode(self._point.decode("unicode_escape").encode("latin-1"))
+
+
+def table(process: int | str = "self") -> list[Mount]:
+    """List what is mounted in the mount namespace of a process. OSError where it has ended."""
+    with open(f"/proc/{process}/mountinfo", "rb") as file:
+        return [Mount(line) for line in file]

@@ -23,6 +23,7 @@ from .fields import (
     number,
     parsed,
     port,
+    present,
     record,
     subnet,
     text,
@@ -33,9 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from .decoding import Json
     from .fields import Kind
-
-    Json = dict[str, Any]
 
 # What a plugin says of itself; neither netavark nor Podman looks at it.
 API_VERSION = "1.0.0"
@@ -54,8 +54,8 @@ class Exec:
     def __init__(self, value: Json) -> None:
         self.container_id: str = value["container_id"]
         self.container_name: str = value["container_name"]
-        self.network: Json = _present(value["network"])
-        self.options: Json = _present(value["network_options"])
+        self.network: Json = present(value["network"])
+        self.options: Json = present(value["network_options"])
         self.ifname: str = self.options["interface_name"]
         self.ports: list[Json] = value.get("port_mappings") or []
 
@@ -215,10 +215,6 @@ def _name_problems(place: str, value: str) -> list[str]:
 def _ifname_problems(place: str, value: str) -> list[str]:
     problem = cni.ifname_problem(value) if value else "it is empty"
     return [f"{place}: {problem.replace('CNI_IFNAME', repr(value[:60]))}"] if problem else []
-
-
-def _present(value: Json) -> Json:
-    return {key: item for key, item in value.items() if item is not None}
 
 
 def _protocols(value: str) -> None:

@@ -21,17 +21,21 @@ from .libc import (
 def is_in_place(mode: str) -> bool:
     """Tell whether plugins can work in this process's netns: no shared one is entered then.
 
-    They can where the user namespace that owns that netns is this process's or below it: real
-    root, `rootlesskit`, the inside of Podman's rootless netns. `mode` is the key `enter`.
+    They can where this process has power over it: real root, `rootlesskit`, the inside of Podman's
+    rootless netns. So its user namespace owns that netns or is above the one that does, and it has
+    capabilities in there. `mode` is the key `enter`. Nothing is made or changed to find it out.
     """
-    return mode == "never" or (mode == "auto" and _is_ours("/proc/self/ns/net"))
+    return mode == "never" or (
+        mode == "auto" and is_privileged() and _is_ours("/proc/self/ns/net")
+    )
 
 
 def is_privileged() -> bool:
     """Tell whether this process may enter, make and mount what belongs to its user namespace."""
     needed = 1 << CAP_SYS_ADMIN | 1 << CAP_NET_ADMIN
-    with open("/proc/self/status", "rb") as file:
-        _, _, tail = file.read().partition(b"\nCapEff:")
+    fd = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+    _, _, tail = os.read(fd, 1 << 16).partition(b"\nCapEff:")
+    os.close(fd)
     return int(tail.split(None, 1)[0], 16) & needed == needed
 
 
@@ -73,7 +77,7 @@ def open_netns(path: str, *, is_ours: bool = False) -> int:
     raise ShimError(INVALID_NETNS, f"not a network namespace: {path!r}", problem)
 
 
-def identity(path: str, *, is_ours: bool = False) -> list[int] | None:
+def identity(path: str, *, is_ours: bool = False) -> tuple[int, int] | None:
     """Tell a network namespace from every other while it lives: device and inode.
 
     None where the path leads to none that can be opened.
@@ -84,79 +88,105 @@ def identity(path: str, *, is_ours: bool = False) -> list[int] | None:
         return None
     info = os.fstat(fd)
     os.close(fd)
-    return [info.st_dev, info.st_ino]
+    return info.st_dev, info.st_ino
 
 
-def boot_id() -> str:
-    """Tell the identity of this boot of the machine, random(4).
+class ContainerNetns:
+    """What CNI_NETNS leads to at this moment, held open until `close`.
 
-    After the next one all namespaces are others, and some have the numbers of those before.
+    So whatever is asked of it later is asked of one and the same namespace, even if the path leads
+    to another one by then. `id` is its identity, None where the path leads to no netns.
     """
-    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
-        return file.read().strip()
 
+    __slots__ = ("_fd", "id", "path")
 
-def check_container_netns(path: str) -> None:
-    """Refuse a CNI_NETNS that no plugin could attach, before anything is made for it."""
-    try:
-        fd = open_netns(path)
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd = -1
+        self.id: tuple[int, int] | None = None
         try:
-            os.close(ns_userns(fd))
-        finally:
-            os.close(fd)
-    except PermissionError:
-        raise ShimError(
-            INVALID_NETNS,
-            f"no power over the network namespace {path!r}",
-            "it belongs to another user namespace, and no power reaches from one into another: "
-            "make the container in that of netns-shim, with `netns-shim unshare -- RUNTIME`",
-        ) from None
-    except OSError as error:
-        raise ShimError(
-            INVALID_NETNS, f"no network namespace: {path!r}", error.strerror or ""
-        ) from None
+            self._open()
+        except (OSError, ShimError):
+            pass  # what comes of that is for the caller to say
 
+    def _open(self) -> None:
+        self._fd = open_netns(self.path)
+        info = os.fstat(self._fd)
+        self.id = info.st_dev, info.st_ino
 
-def check_is_other(path: str, shared: int) -> None:
-    """Refuse a CNI_NETNS that is the netns in which plugins run, or the caller's own.
+    def close(self) -> None:
+        """Let go of it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
-    The Go library does the first as well, but only after the plugin has acted. The second would
-    have plugins take the host for a container.
-    """
-    if not is_other(path, shared):
-        raise ShimError(
-            INVALID_NETNS,
-            "plugin's netns and netns from CNI_NETNS should not be the same",
-            f"{path} is the network namespace that plugins run in, or that of the caller",
-        )
+    def check(self) -> None:
+        """Refuse one that no plugin could attach, and close it: ShimError (code 8)."""
+        try:
+            if self._fd < 0:
+                self._open()  # which fails, and says why
+            os.close(ns_userns(self._fd))
+        except PermissionError:
+            self.close()
+            raise ShimError(
+                INVALID_NETNS,
+                f"no power over the network namespace {self.path!r}",
+                "it belongs to another user namespace, and no power reaches from one into "
+                "another: make the container in that of netns-shim, with "
+                "`netns-shim unshare -- RUNTIME`",
+            ) from None
+        except OSError as error:
+            self.close()
+            raise ShimError(
+                INVALID_NETNS, f"no network namespace: {self.path!r}", error.strerror or ""
+            ) from None
 
+    def check_is_other(self, shared: int) -> None:
+        """Refuse the netns in which plugins run, or the caller's own: ShimError (code 8).
 
-def is_other(path: str, shared: int) -> bool:
-    """Tell whether a path leads neither to an open netns nor to the one of this process."""
-    info = os.fstat(shared)
-    return identity(path) not in ([info.st_dev, info.st_ino], identity("/proc/self/ns/net"))
+        The Go library does the first as well, but only after the plugin has acted. The second
+        would have plugins take the host for a container.
+        """
+        if not self.is_other(shared):
+            raise ShimError(
+                INVALID_NETNS,
+                "plugin's netns and netns from CNI_NETNS should not be the same",
+                f"{self.path} is the network namespace that plugins run in, or that of the caller",
+            )
+
+    def is_other(self, shared: int) -> bool:
+        """Tell whether it is neither an open netns nor the one of this process."""
+        ours = (os.fstat(shared), os.stat("/proc/self/ns/net"))
+        return self.id not in [(info.st_dev, info.st_ino) for info in ours]
+
+    def has_interface(self, ifname: str) -> bool:
+        """Tell whether it has an interface of this name; False where it is no netns.
+
+        Where nobody may look into it, it might have one: True.
+        """
+        if self._fd < 0:
+            return False
+        pid = os.fork()
+        if pid == 0:
+            try:
+                setns(self._fd, CLONE_NEWNET, self.path)
+                with open(
+                    "/proc/self/net/dev", encoding="utf-8", errors="surrogateescape"
+                ) as file:
+                    names = [line.partition(":")[0].strip() for line in file]
+                os._exit(0 if ifname in names else 1)
+            finally:
+                os._exit(2)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 1
 
 
 def has_interface(path: str, ifname: str) -> bool:
-    """Tell whether a netns has an interface of this name; False where it is no netns.
-
-    Where nobody may look into it, it might have one: True.
-    """
+    """Tell of a path what `ContainerNetns.has_interface` does."""
+    container = ContainerNetns(path)
     try:
-        fd = open_netns(path)
-    except (OSError, ShimError):
-        return False
-    pid = os.fork()
-    if pid == 0:
-        try:
-            setns(fd, CLONE_NEWNET, path)
-            with open("/proc/self/net/dev", encoding="utf-8", errors="surrogateescape") as file:
-                names = [line.partition(":")[0].strip() for line in file]
-            os._exit(0 if ifname in names else 1)
-        finally:
-            os._exit(2)
-    os.close(fd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 1
+        return container.has_interface(ifname)
+    finally:
+        container.close()
 
 
 class StandIn:

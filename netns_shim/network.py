@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from . import conflist, mapping
 from .errors import INVALID_NETWORK_CONFIG, UNSUPPORTED_FIELD, ShimError, in_few_words
+from .fields import present
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 CNI_VERSION = "1.0.0"
 # What each way of wrapping is told by, and by which options.
@@ -226,7 +227,7 @@ class _Translation:
             entry["dns_enabled"] = True  # no other driver resolves names
         for key in ("routes", "subnets"):
             if self._network.get(key):
-                entry[key] = [_present(item) for item in self._network[key]]
+                entry[key] = [present(item) for item in self._network[key]]
         return {"plugins": [entry]}
 
     def _refuse(self, keys: list[str], way: str) -> None:
@@ -307,7 +308,3 @@ def _disagreements(network: Json) -> Iterator[str]:
     for index, subnet in enumerate(subnets):
         for problem in mapping.subnet_problems(subnet):
             yield f"subnets[{index}].{problem}"
-
-
-def _present(value: Json) -> Json:
-    return {key: item for key, item in value.items() if item is not None}

@@ -19,21 +19,21 @@ from .errors import (
     ShimError,
 )
 from .first import alone, turn_of
+from .netns import ContainerNetns
+from .state import State
 from .turn import Beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
+    from .attachment import ReferenceName
     from .conf import Configuration
     from .first import First
     from .references import Reference
     from .request import Request
-    from .state import State
     from .turn import Turn
-
-    Json = dict[str, Any]
+    from .uplink import Wanted
 
 # How often a netns is made that others, all done meanwhile, remove before this call gets in.
 ATTEMPTS = 10
@@ -42,17 +42,12 @@ ATTEMPTS = 10
 LAST_ONES = 8
 
 
-def is_in_place(mode: str, base: str) -> bool:
-    """Tell whether plugins can work in the caller's own netns, as `netns.is_in_place`.
-
-    A caller without capabilities is in a user namespace of his own after that, the one of the
-    state directory `base`. Raises ShimError (code 103) where there can be none.
-    """
-    if mode != "never" and not netns.is_privileged():
-        from . import holder  # only for a user who is nobody
-
-        holder.join(base)
-    return netns.is_in_place(mode)
+def choose(conf: Configuration, environ: Mapping[str, str]) -> Place:
+    """Tell where the plugins of a configuration are to run. Nothing is made or entered for it."""
+    base = state.base_dir(environ, conf.state_dir)
+    if netns.is_in_place(conf.enter):
+        return InPlace(State(base, state.IN_PLACE))
+    return Shared(State(base, conf.netns), conf.uplink, environ)
 
 
 class Shared:
@@ -63,31 +58,44 @@ class Shared:
 
     __slots__ = ("_environ", "_wanted", "state")
 
-    def __init__(self, where: State, wanted: Json, environ: Mapping[str, str]) -> None:
+    def __init__(self, where: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         self.state = where
         self._wanted = wanted
         self._environ = environ
 
-    def check_container(self, path: str) -> None:
-        """Refuse a CNI_NETNS that no plugin could attach, before anything is made for it."""
-        netns.check_container_netns(path)
+    def join(self) -> None:
+        """Get power over the netns: to be called once it is known that the request is right.
+
+        A caller without capabilities is root of the user's own user namespace after that, which is
+        made if need be. Raises ShimError (code 103) where there can be none.
+        """
+        if not netns.is_privileged():
+            from . import holder  # only for a user who is nobody
+
+            holder.join(self.state.base)
+
+    def open_container(self, path: str) -> ContainerNetns:
+        """Open the netns of a container; ShimError (code 8) where no plugin could attach it."""
+        container = ContainerNetns(path)
+        container.check()
+        return container
 
     def check_ready(self) -> None:
         """Check that an ADD finds all it needs (STATUS). ShimError with the code 50 or 51."""
-        from . import uplink  # 20 ms: a runtime asks for it seldom
+        from . import uplink  # a runtime asks for it seldom
 
         try:
             uplink.check(self._wanted, self._environ)
         except ShimError as error:
             raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
-        if self.state.exists() and not state.is_alive(self.state.uplink()):
+        if self.state.exists() and not self.state.uplink().is_alive:
             raise ShimError(
                 LIMITED_CONNECTIVITY,
                 f"the shared netns {self.state.name!r} has lost its uplink",
                 "the next ADD repairs it",
             )
 
-    def take(self, name: str) -> Reference:
+    def take(self, name: ReferenceName) -> Reference:
         """Take a reference, making the netns where there is none.
 
         One that is there already is given as it is, for the caller to judge.
@@ -102,18 +110,18 @@ class Shared:
                 reference = references.find(self.state, name)
                 if reference is not None:
                     return reference
-            from . import lifecycle  # 60 ms: only where there is no netns
+            from . import lifecycle  # only where there is no netns
 
             lifecycle.create(self.state, self._wanted, self._environ)
         raise ShimError(
             TRY_AGAIN_LATER, f"the shared netns {self.state.name!r} comes and goes all the time"
         )
 
-    def find(self, name: str) -> Reference | None:
+    def find(self, name: ReferenceName) -> Reference | None:
         """Open a reference, None where there is none."""
         return references.find(self.state, name) if self.state.exists() else None
 
-    def guard(self, name: str) -> Reference | None:
+    def guard(self, name: ReferenceName) -> Reference | None:
         """Take a reference so that the netns stays meanwhile; None where there is no netns."""
         if not self.state.exists():
             return None
@@ -128,37 +136,46 @@ class Shared:
         """Open the netns, to which a reference is held; mend it first if it is broken."""
         where = self.state
         uplink = where.uplink()
-        is_whole = where.has_uplink(uplink) and not where.missing()
-        if not (is_whole and netns.identity(where.pin, is_ours=True)):
-            from . import lifecycle  # 60 ms: only where something is broken
+        fd = self._open()
+        is_whole = fd is not None and os.fstat(fd).st_ino == uplink.netns and uplink.is_alive
+        if fd is None or not is_whole or where.missing():
+            from . import lifecycle  # only where something is broken
 
+            if fd is not None:
+                os.close(fd)
             lifecycle.repair(where, self._wanted, self._environ)
-        elif isinstance(uplink.get("host"), dict) and (changes := host.changes(uplink["host"])):
+            return netns.open_netns(where.pin, is_ours=True)
+        if (before := uplink.host) is not None and (changes := host.changes(before)):
             from . import lifecycle  # only where the host's network is another one
 
             lifecycle.follow(where, changes, self._environ)
-        return netns.open_netns(where.pin, is_ours=True)
+        return fd
 
     def open_as_is(self) -> int | None:
         """Open the netns; None where there is none, or it is lost.
 
         Raises ShimError where it lives on in another mount namespace.
         """
-        if netns.identity(self.state.pin, is_ours=True) is not None:
-            return netns.open_netns(self.state.pin, is_ours=True)
-        if not self.state.uplink():
-            return None
-        from . import lifecycle  # 60 ms: only where something is broken
+        fd = self._open()
+        if fd is not None or not self.state.uplink():
+            return fd
+        from . import lifecycle  # only where something is broken
 
         lifecycle.refuse_if_elsewhere(self.state)
         return None
+
+    def _open(self) -> int | None:
+        try:
+            return netns.open_netns(self.state.pin, is_ours=True)
+        except (OSError, ShimError):
+            return None  # what lies in its place is no netns
 
     def open_alive(self) -> int:
         """Open the netns, to which a reference is held (CHECK); ShimError where it is broken."""
         fd = self.open_as_is()
         uplink = self.state.uplink()
-        if fd is None or not state.is_alive(uplink):
-            what = "is lost" if fd is None else f"has lost its uplink {uplink.get('driver')}"
+        if fd is None or not uplink.is_alive:
+            what = "is lost" if fd is None else f"has lost its uplink {uplink.driver}"
             raise ShimError(
                 UPLINK_FAILED,
                 f"the shared netns {self.state.name!r} {what}",
@@ -196,9 +213,17 @@ class Shared:
             if error.errno == errno.ENOTEMPTY and references.drop_ghosts(self.state, LAST_ONES):
                 self.leave()
             return
-        from . import lifecycle  # 60 ms: only for the last one
+        from . import lifecycle  # only for the last one
 
         lifecycle.destroy(self.state)
+        self.end_holder()
+
+    def end_holder(self) -> None:
+        """End the user's own user namespace with the last netns in it, whoever calls."""
+        if os.path.lexists(f"{self.state.base}/{state.HOLDER}"):
+            from . import holder  # only where there is one: this call may need none itself
+
+            holder.end_if_unused(self.state.base)
 
 
 class InPlace:
@@ -212,13 +237,17 @@ class InPlace:
     def __init__(self, where: State) -> None:
         self.state = where
 
-    def check_container(self, path: str) -> None:
-        """Leave it to the plugins, which have the caller's power and no other."""
+    def join(self) -> None:
+        """Need nothing: plugins have the caller's power and no other."""
+
+    def open_container(self, path: str) -> ContainerNetns:
+        """Open the netns of a container; what it is good for is left to the plugins."""
+        return ContainerNetns(path)
 
     def check_ready(self) -> None:
         """Need nothing."""
 
-    def take(self, name: str) -> Reference:
+    def take(self, name: ReferenceName) -> Reference:
         """Take a reference; one that is there already is given as it is."""
         for directory in (self.state.base, self.state.dir, self.state.refs):
             state.make_private(directory)
@@ -231,11 +260,11 @@ class InPlace:
                     return reference
         raise references.busy(name)
 
-    def find(self, name: str) -> Reference | None:
+    def find(self, name: ReferenceName) -> Reference | None:
         """Open a reference, None where there is none."""
         return references.find(self.state, name) if self.state.exists() else None
 
-    def guard(self, name: str) -> Reference | None:
+    def guard(self, name: ReferenceName) -> Reference | None:
         """Take nothing: the netns does not go with the references."""
         return None
 

@@ -12,10 +12,11 @@ import os
 import select
 import time
 
-from . import interrupt
+from . import interrupt, mounts
 from .errors import warn
+from .records import start_time
 from .references import MARK
-from .state import read_file, start_time
+from .state import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ STOP_SECONDS = 5
 # How long the plugins of a killed call may go on, in seconds. Ended in the middle, some leave what
 # no DEL finds, `host-local` an address without an owner; by then something is wrong with them.
 ORPHAN_SECONDS = 5
+
+
+def ids() -> list[int]:
+    """List the processes that there are, proc(5); some have ended when they are looked at."""
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
 
 
 def stop(pid: int, since: int) -> None:
@@ -65,19 +71,19 @@ def stray(state: State) -> set[tuple[int, int]]:
     held = {_file(state.path("uplink.log")), _file(state.pin)} - {None}
     pin = os.fsencode(state.pin)
     found = set()
-    for entry in filter(str.isdigit, os.listdir("/proc")):
+    for pid in ids():
         try:
             # In the try as well: hidepid, proc(5), refuses even this for others' processes.
-            with open(f"/proc/{entry}/cmdline", "rb") as file:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
                 arguments = file.read().split(b"\0")
             if pin not in arguments:
                 continue
-            since = start_time(int(entry))
-            descriptors = [f"/proc/{entry}/fd/{fd}" for fd in os.listdir(f"/proc/{entry}/fd")]
+            since = start_time(pid)
+            descriptors = [f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")]
         except OSError:
             continue  # it has ended, or is not ours
         if since and held & {_file(descriptor) for descriptor in descriptors}:
-            found.add((int(entry), since))
+            found.add((pid, since))
     return found
 
 
@@ -119,24 +125,24 @@ def _wait_for(found: dict[int, int], number: int, deadline: float) -> None:
 def _marked(path: str) -> dict[int, int]:
     """Find processes by the mark of a call in their environment: process IDs and descriptors."""
     found = {}
-    for entry in filter(str.isdigit, os.listdir("/proc")):
+    for pid in ids():
         try:
             # First, as it holds on to the process that is looked at.
-            pidfd = os.pidfd_open(int(entry))
+            pidfd = os.pidfd_open(pid)
         except OSError:
             continue
-        if int(entry) != os.getpid() and _has_mark(entry, path):
-            found[int(entry)] = pidfd
+        if pid != os.getpid() and _has_mark(pid, path):
+            found[pid] = pidfd
         else:
             os.close(pidfd)
     return found
 
 
-def _has_mark(entry: str, path: str) -> bool:
+def _has_mark(pid: int, path: str) -> bool:
     try:
-        with open(f"/proc/{entry}/environ", "rb") as file:
+        with open(f"/proc/{pid}/environ", "rb") as file:
             environ = file.read().split(b"\0")
-        with open(f"/proc/{entry}/stat", "rb") as file:
+        with open(f"/proc/{pid}/stat", "rb") as file:
             session = file.read().rpartition(b")")[2].split()[3]
     except OSError:
         return False  # it has ended, or is not ours
@@ -146,17 +152,15 @@ def _has_mark(entry: str, path: str) -> bool:
 def pinned_in(pin: str) -> int:
     """Find a process in whose mount namespace a netns is mounted on a path; 0 where there is none.
 
-    That of another user namespace can be looked at as well, proc_pid_mountinfo(5).
+    That of another user namespace can be looked at as well.
     """
-    for entry in filter(str.isdigit, os.listdir("/proc")):
+    for pid in ids():
         try:
-            with open(f"/proc/{entry}/mountinfo", "rb") as file:
-                mounts = [line.split(b" ")[3:5] for line in file]
+            mounted = mounts.table(pid)
         except OSError:
             continue  # it has ended, or is not ours to look at
-        # The root of a mounted network namespace is its name.
-        if any(root[:5] == b"net:[" and point == os.fsencode(pin) for root, point in mounts):
-            return int(entry)
+        if any(mount.root[:5] == "net:[" and mount.point == pin for mount in mounted):
+            return pid
     return 0
 
 

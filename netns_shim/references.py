@@ -14,7 +14,8 @@ import stat
 import sys
 import time
 
-from . import decoding, encoding, result, turn
+from . import encoding, turn
+from .attachment import ADDING, AttachmentRecord, ReferenceName
 from .errors import TRY_AGAIN_LATER, ShimError
 from .state import MAXIMUM_FILE, read_file
 
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .state import State
-
-    Json = dict[str, Any]
-
-ADDING = "adding"
-LIVE = "live"
-DELETING = "deleting"
-
-# A reference that is no attachment but a running command begins with this: no network name does.
-RUN_PREFIX = ":run:"
 
 # In the environment of plugins: the session of the call and the path of its reference.
 MARK = "NETNS_SHIM_CALL"
@@ -49,7 +41,7 @@ class Reference:
 
     __slots__ = ("_fd", "is_ours", "path", "record")
 
-    def __init__(self, path: str, fd: int, record: Json, *, is_ours: bool) -> None:
+    def __init__(self, path: str, fd: int, record: AttachmentRecord, *, is_ours: bool) -> None:
         self.path = path
         self._fd = fd
         self.record = record
@@ -57,13 +49,13 @@ class Reference:
 
     @property
     def phase(self) -> str:
-        """The phase it is in; a reference cut off before its first line was being added."""
-        return str(self.record.get("phase", ADDING))
+        """The phase it is in."""
+        return self.record.phase
 
     def write(self, phase: str, **fields: Any) -> None:
         """Append a line: the attachment is in this phase now."""
         line = {"phase": phase, **fields}
-        self.record.update(line)
+        self.record.fields.update(line)
         if phase == ADDING:
             self.is_ours = True
         text = encoding.compact(line).encode() + b"\n"
@@ -95,22 +87,12 @@ class Reference:
         self.close()
 
 
-def reference_name(network: str, container_id: str, ifname: str, types: list[str]) -> str:
-    """Name the file of an attachment.
-
-    The first three parts cannot hold a colon (the wire has checked them). The plugin types tell
-    apart the entries of one network configuration that are wrapped one by one.
-    """
-    kinds = "+".join(types).encode(errors="replace")[:60].decode(errors="ignore")
-    return f"{network}:{container_id}:{ifname}:{kinds}"
-
-
-def mark(state: State, name: str) -> dict[str, str]:
+def mark(state: State, name: ReferenceName) -> dict[str, str]:
     """Give the variable by which what a call has started is known; see `process.end_orphans`."""
     return {MARK: f"{os.getsid(0)}:{state.refs}/{name}"}
 
 
-def take(state: State, name: str) -> Reference:
+def take(state: State, name: ReferenceName) -> Reference:
     """Create a reference.
 
     FileNotFoundError where the netns is not ready, FileExistsError where the attachment has one.
@@ -121,7 +103,7 @@ def take(state: State, name: str) -> Reference:
         _lock(fd, path)
         info = os.fstat(fd)
         if info.st_nlink and not info.st_size:
-            return Reference(path, fd, {}, is_ours=True)
+            return Reference(path, fd, AttachmentRecord(name), is_ours=True)
         os.close(fd)
         # Before it was locked another call for the attachment has made it its own.
         if info.st_nlink:
@@ -129,7 +111,7 @@ def take(state: State, name: str) -> Reference:
         # Or somebody has taken it for a ghost, or for one to be deleted.
 
 
-def find(state: State, name: str) -> Reference | None:
+def find(state: State, name: ReferenceName) -> Reference | None:
     """Open the reference of an attachment and lock it; None where there is none."""
     path = f"{state.refs}/{name}"
     flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -146,7 +128,8 @@ def find(state: State, name: str) -> Reference | None:
     if not stat.S_ISREG(info.st_mode) or info.st_size > MAXIMUM_FILE:
         os.close(fd)
         raise OSError(errno.EINVAL, "not a file of ours", path)
-    return Reference(path, fd, _parse(os.pread(fd, info.st_size, 0)), is_ours=False)
+    record = AttachmentRecord.parse(name, os.pread(fd, info.st_size, 0))
+    return Reference(path, fd, record, is_ours=False)
 
 
 def _lock(fd: int, path: str) -> None:
@@ -162,17 +145,16 @@ def _lock(fd: int, path: str) -> None:
 BUSY = "another operation on this attachment is running"
 
 
-def busy(name: str) -> ShimError:
+def busy(name: ReferenceName) -> ShimError:
     """Make the error for a reference that another call is working on."""
-    return ShimError(TRY_AGAIN_LATER, BUSY, name)
+    return ShimError(TRY_AGAIN_LATER, BUSY, name.file)
 
 
 def drop_ghosts(state: State, at_most: int = sys.maxsize) -> int:
     """Remove what calls that were killed have left and nobody will ask for; give how many.
 
     A ghost is locked by nobody, and either has no line yet, so that nothing was done for it, or
-    is of a process and of no attachment: its name begins with a colon. `at_most` is how many
-    references are looked at.
+    is a guard, of a process and of no attachment. `at_most` is how many references are looked at.
     """
     dropped = 0
     try:
@@ -180,23 +162,21 @@ def drop_ghosts(state: State, at_most: int = sys.maxsize) -> int:
             for number, entry in enumerate(entries):
                 if number == at_most:
                     break
-                dropped += _drop_ghost(entry.path, entry.name)
+                dropped += _drop_ghost(entry.path, ReferenceName(entry.name))
     except FileNotFoundError:
         pass  # the last one has just left
     return dropped
 
 
-def ghosts(state: State) -> list[str]:
+def ghosts(state: State) -> list[ReferenceName]:
     """Name what `drop_ghosts` would remove at this moment."""
-    names = sorted(os.listdir(state.refs))
-    return [n for n in names if _drop_ghost(f"{state.refs}/{n}", n, dry_run=True)]
+    return [n for n in names(state) if _drop_ghost(f"{state.refs}/{n}", n, dry_run=True)]
 
 
-def _drop_ghost(path: str, name: str, *, dry_run: bool = False) -> bool:
-    is_guard = name[0] == ":"
+def _drop_ghost(path: str, name: ReferenceName, *, dry_run: bool = False) -> bool:
     try:
         # Others are not even locked, as their own call might come at this moment.
-        if not (is_guard or os.lstat(path).st_size == 0):
+        if not (name.is_guard or os.lstat(path).st_size == 0):
             return False
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -205,7 +185,7 @@ def _drop_ghost(path: str, name: str, *, dry_run: bool = False) -> bool:
         if not turn.lock(fd):
             return False
         info = os.fstat(fd)
-        if info.st_nlink == 0 or (info.st_size and not is_guard):
+        if info.st_nlink == 0 or (info.st_size and not name.is_guard):
             return False
         if not dry_run:
             os.unlink(path)
@@ -216,46 +196,29 @@ def _drop_ghost(path: str, name: str, *, dry_run: bool = False) -> bool:
         os.close(fd)
 
 
-def _parse(journal: bytes) -> Json:
-    """Read a journal; a last line that was cut off, and anything unreadable, is left out."""
-    record: Json = {}
-    for line in filter(None, journal.split(b"\n")):
-        try:
-            entry = decoding.one(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            record.update(entry)
-    answer = record.get("result")
-    try:
-        if answer is not None:
-            result.convert(answer, result.NEWEST, assume=result.NEWEST)
-    except ShimError:
-        # It would make every DEL fail, and nobody could undo the ADD any more.
-        del record["result"]
-    return record
-
-
-def references(state: State) -> list[Json]:
-    """Read all references, for looking: no lock is taken. The key `file` holds the name."""
+def references(state: State) -> list[AttachmentRecord]:
+    """Read all references, for looking: no lock is taken."""
     return _read(state, "")
 
 
-def of_interface(state: State, container_id: str, ifname: str) -> list[Json]:
+def of_interface(state: State, container_id: str, ifname: str) -> list[AttachmentRecord]:
     """Read the references of one interface of a container, as `references` does."""
-    return _read(state, f":{container_id}:{ifname}:")
+    return _read(state, ReferenceName.part(container_id, ifname))
 
 
-def _read(state: State, part: str) -> list[Json]:
-    records = []
+def names(state: State, part: str = "") -> list[ReferenceName]:
+    """Name the references that there are, sorted; `part` is what is in their names."""
     try:
-        names = sorted(name for name in os.listdir(state.refs) if part in name)
+        return [ReferenceName(name) for name in sorted(os.listdir(state.refs)) if part in name]
     except FileNotFoundError:
         return []
-    for name in names:
+
+
+def _read(state: State, part: str) -> list[AttachmentRecord]:
+    records = []
+    for name in names(state, part):
         try:
-            record = _parse(read_file(f"{state.refs}/{name}"))
+            records.append(AttachmentRecord.parse(name, read_file(f"{state.refs}/{name}")))
         except OSError:
             continue  # it has just been dropped, or is none of ours
-        records.append({**record, "file": name})
     return records

@@ -6,11 +6,8 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
-    from .place import Place
-
-    Json = dict[str, Any]
+    from .decoding import Json
 
 
 class Request:
@@ -23,8 +20,7 @@ class Request:
     of the container's network namespace; `args` the value of CNI_ARGS; `path` that of CNI_PATH;
     `cni_version` the version of the configuration and so of the answer; `conf` the configuration
     as it was sent, run-time keys included; `environ` the environment of the call, which the
-    delegated plugins inherit; `place` where these run, None until that is found out: a process
-    that has entered a netns cannot be asked any more where it came from.
+    delegated plugins inherit.
     """
 
     __slots__ = (
@@ -37,7 +33,6 @@ class Request:
         "netns",
         "network",
         "path",
-        "place",
         "verb",
     )
 
@@ -65,4 +60,3 @@ class Request:
         self.ifname = ifname
         self.args = args
         self.path = path
-        self.place: Place | None = None

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 _FAMILY = {
     "0.1.0": 0,
@@ -27,8 +27,6 @@ _FAMILY = {
     "1.0.0": 2,
     "1.1.0": 2,
 }
-
-NEWEST = "1.1.0"
 
 
 def convert(result: Json, to: str, assume: str = "") -> Json:

@@ -10,28 +10,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from . import mounts, netns, state
+from . import mounts, netns, process, state
 from .errors import warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    Json = dict[str, Any]
+    from .records import HolderRecord, UplinkRecord
 
 Namespaces = tuple[int, int | None]
 
 
 @contextlib.contextmanager
-def of(before: Json, base: str, path: str) -> Iterator[Namespaces | None]:
+def of(before: HolderRecord, base: str, path: str) -> Iterator[Namespaces | None]:
     """Find the namespaces of a record: open while the context lasts, None where they are gone.
 
     The mount namespace is None where only the user namespace is left. `path` is the record's.
     """
     found = None
-    if before.get("bootID") == netns.boot_id():
-        candidates = [*_users(path), *(uplink["pid"] for _, uplink in _alive(base, before))]
+    if before.is_of_this_boot:
+        candidates = [*_users(path), *(uplink.pid for _, uplink in _alive(base, before))]
         for pid in candidates:
             found = found or _open(pid, before)
     try:
@@ -42,11 +42,11 @@ def of(before: Json, base: str, path: str) -> Iterator[Namespaces | None]:
                 os.close(fd)
 
 
-def _open(pid: int, before: Json) -> Namespaces | None:
-    user = _open_one(f"/proc/{pid}/ns/user", before["userNamespace"])
+def _open(pid: int, before: HolderRecord) -> Namespaces | None:
+    user = _open_one(f"/proc/{pid}/ns/user", before.user_namespace)
     if user is None:
         return None
-    return user, _open_one(f"/proc/{pid}/ns/mnt", before["mountNamespace"])
+    return user, _open_one(f"/proc/{pid}/ns/mnt", before.mount_namespace)
 
 
 def _open_one(path: str, inode: int) -> int | None:
@@ -63,51 +63,50 @@ def _open_one(path: str, inode: int) -> int | None:
 def _users(path: str) -> list[int]:
     """List who has the record open: the number of a namespace alone is no proof."""
     record, found = os.stat(path), []
-    for entry in filter(str.isdigit, os.listdir("/proc")):
+    for pid in process.ids():
         try:
-            for fd in os.listdir(f"/proc/{entry}/fd"):
-                if os.path.samestat(os.stat(f"/proc/{entry}/fd/{fd}"), record):
-                    found.append(int(entry))
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{fd}"), record):
+                    found.append(pid)
                     break
         except OSError:
             continue  # it has ended, or is not ours
     return found
 
 
-def _alive(base: str, before: Json) -> list[tuple[state.State, Json]]:
+def _alive(base: str, before: HolderRecord) -> list[tuple[state.State, UplinkRecord]]:
     """List the shared netns's of a record whose uplink lives."""
     found = []
     for where in state.all_in(base):
         uplink = where.uplink()
-        is_of = uplink.get("mountNamespace") == before.get("mountNamespace")
-        if uplink.get("pid") and is_of and state.is_alive(uplink):
+        is_of = uplink.mount_namespace == before.mount_namespace
+        if uplink.pid and is_of and uplink.is_alive:
             found.append((where, uplink))
     return found
 
 
-def move_records(base: str, before: Json, record: Json) -> None:
+def move_records(base: str, before: HolderRecord, record: HolderRecord) -> None:
     """Say in the records of uplinks that what was in the mount namespace of one is in another's.
 
     That of an uplink which lives and is in neither stays: whose it is is not known.
     """
-    if not before or before["mountNamespace"] == record["mountNamespace"]:
+    if not before or before.mount_namespace == record.mount_namespace:
         return
-    is_revived = before["userNamespace"] == record["userNamespace"]
+    is_revived = before.user_namespace == record.user_namespace
     for where in state.all_in(base):
         uplink = where.uplink()
-        if uplink.get("mountNamespace") != before["mountNamespace"]:
+        if uplink.mount_namespace != before.mount_namespace:
             continue
-        if is_revived or not (uplink.get("pid") and state.is_alive(uplink)):
-            for key in ("mountNamespace", "userNamespace"):
-                uplink[key] = record[key]
+        if is_revived or not (uplink.pid and uplink.is_alive):
+            uplink.move(record)
             where.write_uplink(uplink)
 
 
-def pin_again(base: str, record: Json) -> None:
+def pin_again(base: str, record: HolderRecord) -> None:
     """Pin again, in the mount namespace of a record, what an uplink holds on to."""
     for where, uplink in _alive(base, record):
         if netns.identity(where.pin, is_ours=True) is not None:
             continue
         with contextlib.suppress(OSError):
-            if mounts.pin_again(where, uplink["pid"], uplink.get("netns")):
+            if mounts.pin_again(where, uplink.pid, uplink.netns):
                 warn(f"the pin of the shared netns {where.name!r} was gone and is made again")

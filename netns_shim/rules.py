@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 Place = tuple[str | int, ...]
 Problem = tuple[Place, str]

@@ -11,20 +11,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import rules, validity
 from .errors import INVALID_NETWORK_CONFIG, ShimError, in_few_words
 from .rules import OWN_TYPE, Place, Problem, show
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from .decoding import Json
+
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
 
 # Of how many unknown keys the one that was meant is looked for: it takes its time.
 _MAX_GUESSES = 50
 
-# Keys of an entry that are the network's.
+# Keys of an entry that are the network's: a runtime looks for them in a single plugin as well.
 OF_NETWORK = ("cniVersion", "name", "disableCheck", "disableGC")
 
 _KINDS = {

@@ -8,14 +8,15 @@ path that ADD was given, in /proc, and at the other end of its links, which the 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
-from . import netns
+from . import netns, process
 from .errors import CANNOT_ENTER, ShimError
 from .place import Shared
-from .state import State
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from .attachment import AttachmentRecord
+    from .state import State
 
 
 class Signs:
@@ -27,19 +28,18 @@ class Signs:
 
     __slots__ = ("_is_other_boot", "_owners", "_processes", "_unclaimed", "_veths")
 
-    def __init__(self, place: Shared, records: list[Json]) -> None:
+    def __init__(self, place: Shared, records: list[AttachmentRecord]) -> None:
         from . import netlink  # 190 ms, which the GC of a runtime does without
 
         where = place.state
-        booted = where.uplink().get("bootID")
-        self._is_other_boot = booted is not None and booted != netns.boot_id()
+        self._is_other_boot = where.uplink().is_of_other_boot
         self._processes = _processes()
         self._owners: dict[tuple[int, int], set[str]] = {}
         paths = [f"/proc/{pid}/ns/net" for pid in self._processes.values()]
         for record in records:
-            if (identity := identity_of(record)) and _leads_to(record["netns"], identity):
+            if (identity := record.netns_id) and leads_there(record):
                 self._owners.setdefault(identity, set()).add(_container(record))
-                paths.append(record["netns"])
+                paths.append(record.netns)
         fd = place.open_as_is()
         self._veths: set[str] = set()
         self._unclaimed: set[str] = set()
@@ -53,20 +53,20 @@ class Signs:
             claimed = set().union(*map(host_side, records))
             self._unclaimed.update(set(leading_elsewhere) - claimed)
 
-    def of(self, record: Json) -> str:
+    def of(self, record: AttachmentRecord) -> str:
         """Say by what a container is seen to live; "" where there is no sign of it."""
-        identity = identity_of(record)
+        identity = record.netns_id
         # A namespace does not outlive the machine, and its number is given to another one.
         if identity is None or self._is_other_boot:
             return ""
-        if _leads_to(record["netns"], identity):
-            return f"its network namespace is {record['netns']}"
+        if leads_there(record):
+            return f"its network namespace is {record.netns}"
         if identity in self._processes and not self._is_anothers(identity, record):
             return f"the process {self._processes[identity]} is in its network namespace"
         there = host_side(record) & self._veths
         return f"its interface {min(there)} is in the shared netns" if there else ""
 
-    def _is_anothers(self, identity: tuple[int, int], record: Json) -> bool:
+    def _is_anothers(self, identity: tuple[int, int], record: AttachmentRecord) -> bool:
         """Tell whether the number of a namespace that is gone has been given to another one.
 
         The kernel gives it to the next one soon. The path of another container leads there then,
@@ -75,7 +75,7 @@ class Signs:
         owners = self._owners.get(identity, set())
         return bool(owners and host_side(record)) and _container(record) not in owners
 
-    def doubt(self, record: Json) -> str:
+    def doubt(self, record: AttachmentRecord) -> str:
         """Say why nothing can be concluded from the absence of signs; "" where it can.
 
         The result of an ADD that was cut off, of CNI before 0.3.0 and of some drivers names no
@@ -86,19 +86,9 @@ class Signs:
         return f"nobody knows where the interface {min(self._unclaimed)} leads, maybe to it"
 
 
-def identity_of(record: Json) -> tuple[int, int] | None:
-    """Read which network namespace ADD was given; None where the record is damaged."""
-    value = record.get("netnsID")
-    if not isinstance(value, list) or not isinstance(record.get("netns"), str):
-        return None
-    numbers = [item for item in value if type(item) is int]
-    return (numbers[0], numbers[1]) if len(numbers) == len(value) == 2 else None
-
-
-def host_side(record: Json) -> set[str]:
+def host_side(record: AttachmentRecord) -> set[str]:
     """Name the interfaces of a result that are not in the container; whatever is odd is none."""
-    result = record.get("result")
-    interfaces = result.get("interfaces") if isinstance(result, dict) else None
+    interfaces = (record.result or {}).get("interfaces")
     return {
         item["name"]
         for item in (interfaces if isinstance(interfaces, list) else [])
@@ -106,30 +96,29 @@ def host_side(record: Json) -> set[str]:
     }
 
 
-def _container(record: Json) -> str:
-    return str(record.get("containerID"))  # a damaged record may have none
+def _container(record: AttachmentRecord) -> str:
+    return record.text("containerID")  # a damaged record may have none
 
 
-def _leads_to(path: str, identity: tuple[int, int]) -> bool:
-    return netns.identity(path) == [*identity]
+def leads_there(record: AttachmentRecord) -> bool:
+    """Tell whether the path of a container leads to the network namespace that ADD was given."""
+    return record.netns_id is not None and netns.identity(record.netns) == record.netns_id
 
 
 def _processes() -> dict[tuple[int, int], int]:
     """Find a process in each network namespace of which this process may know."""
     found: dict[tuple[int, int], int] = {}
-    for entry in filter(str.isdigit, os.listdir("/proc")):
+    for pid in process.ids():
         try:
-            info = os.stat(f"/proc/{entry}/ns/net")
+            info = os.stat(f"/proc/{pid}/ns/net")
         except OSError:
             continue  # it has ended, or is not ours to look at
-        found.setdefault((info.st_dev, info.st_ino), int(entry))
+        found.setdefault((info.st_dev, info.st_ino), pid)
     return found
 
 
 def refuse_if_elsewhere(where: State) -> None:
     """Refuse to judge by a pin that is a mount in the namespace of another process."""
-    from . import process  # cold, as is this
-
     if pid := process.pinned_in(where.pin):
         raise ShimError(
             CANNOT_ENTER,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is on disk: the directory of a shared netns, and the identity of its uplink.
+"""What is on disk: the directory of a shared netns.
 
 A directory `refs/` means that the netns is ready. One file in it is one reference. Creating one
 needs no lock, and destroying the netns begins with `rmdir refs/`, which the kernel refuses while a
@@ -15,16 +15,13 @@ import os
 import stat
 import time
 
-from . import decoding, encoding
+from . import encoding
 from .errors import IO_FAILURE, ShimError, warn
+from .records import UplinkRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
-
-    Json = dict[str, Any]
-
 
 # What a netns that works has, besides the pin and the record of its uplink.
 PARTS = ("resolv.conf", "run", "started", "var/lib/cni")
@@ -73,34 +70,24 @@ class State:
             )
         return os.path.isdir(self.refs)
 
-    def uplink(self) -> Json:
+    def uplink(self) -> UplinkRecord:
         """Read the record of the uplink; empty where there is none that makes sense."""
         try:
-            record = decoding.one(read_file(self.path("uplink.json")))
-        except (OSError, ValueError):
-            return {}
-        if not isinstance(record, dict) or not isinstance(record.get("driver"), str):
-            return {}
-        numbers = [record[key] for key in ("pid", "startTime") if record.get(key) is not None]
-        # What is no process ID means something else to the kernel, or cannot be given to it.
-        is_sane = not numbers or (
-            len(numbers) == 2
-            and all(type(number) is int for number in numbers)
-            and 0 < numbers[0] < 1 << 31
-        )
-        return record if is_sane else {}
+            return UplinkRecord.read(read_file(self.path("uplink.json")))
+        except OSError:
+            return UplinkRecord()
 
-    def write_uplink(self, record: Json) -> None:
+    def write_uplink(self, record: UplinkRecord) -> None:
         """Write the record of the uplink."""
-        write_atomically(self.path("uplink.json"), encoding.pretty(record) + "\n")
+        write_atomically(self.path("uplink.json"), encoding.pretty(record.fields) + "\n")
 
-    def has_uplink(self, record: Json) -> bool:
+    def has_uplink(self, record: UplinkRecord) -> bool:
         """Tell whether the uplink of a record lives, and is that of the netns that is pinned."""
         try:
             pinned = os.stat(self.pin).st_ino
         except OSError:
             return False
-        return record.get("netns") == pinned and is_alive(record)
+        return record.netns == pinned and record.is_alive
 
     def missing(self) -> list[str]:
         """List what is not there of what a netns that works has."""
@@ -210,11 +197,13 @@ def read_file(path: str) -> bytes:
     A pipe in its place would have us wait for ever, a device read for ever.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
+    try:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode) or info.st_size > MAXIMUM_FILE:
             raise OSError(errno.EINVAL, "not a file of ours", path)
-        return file.read(info.st_size)
+        return os.read(fd, info.st_size)
+    finally:
+        os.close(fd)
 
 
 def write_atomically(path: str, text: str) -> None:
@@ -271,41 +260,3 @@ def now() -> str:
 def rfc3339(seconds: float) -> str:
     """Write a time, in seconds since 1970, as RFC 3339 has it, in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def start_time(pid: int) -> int:
-    """Tell when a process started, in clock ticks after boot, proc_pid_stat(5).
-
-    A process ID alone may be somebody else's by now; with this it is an identity. 0 where the
-    process is gone or a zombie, which some first processes never reap.
-    """
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    fields = text.rpartition(b")")[2].split()
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
-
-
-def is_alive(record: Json) -> bool:
-    """Tell whether the uplink's process of this record lives; a netns without one is alive.
-
-    One whose interface somebody has removed is not, though slirp4netns(1) stays.
-    """
-    pid = record.get("pid")
-    if pid is None:
-        return record.get("driver") == "none"
-    if not isinstance(pid, int) or not record.get("startTime") == start_time(pid) != 0:
-        return False
-    return _has_interface(pid, record.get("tapDescriptor"))
-
-
-def _has_interface(pid: int, fd: object) -> bool:
-    """Tell whether a descriptor of a TUN device has its interface still, proc_pid_fdinfo(5)."""
-    try:
-        with open(f"/proc/{pid}/fdinfo/{fd}", "rb") as file:
-            lines = file.readlines()
-    except OSError:
-        return True  # not known, or not ours to look at
-    return b"iff:\t\n" not in lines

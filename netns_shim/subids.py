@@ -21,7 +21,7 @@ def wanted() -> dict[str, list[Extent]]:
         names.add(pwd.getpwuid(own["uid"]).pw_name)
     except KeyError:
         pass  # not every user has a name
-    return {kind: _map(own[kind], _ranges(path, names)) for kind, path in FILES.items()}
+    return {kind: _map(own[kind], ranges(path, names)) for kind, path in FILES.items()}
 
 
 def _map(own: int, ranges: list[tuple[int, int]]) -> list[Extent]:
@@ -32,7 +32,7 @@ def _map(own: int, ranges: list[tuple[int, int]]) -> list[Extent]:
     return extents
 
 
-def _ranges(path: str, names: set[str]) -> list[tuple[int, int]]:
+def ranges(path: str, names: set[str]) -> list[tuple[int, int]]:
     """Read the ranges of a user; lines that make no sense are nobody's."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from .state import State
 
+    # The key `uplink` of a configuration: `driver`, `options` and `path`.
+    Wanted = Mapping[str, Any]
+
 TUN = "/dev/net/tun"
 START_SECONDS = 30
 
@@ -205,7 +208,7 @@ class Slirp4netns:
 Uplink = Nothing | Pasta | Slirp4netns
 
 
-def choose(wanted: Mapping[str, Any], environ: Mapping[str, str]) -> Uplink:
+def choose(wanted: Wanted, environ: Mapping[str, str]) -> Uplink:
     """Make the uplink that a configuration asks for: pasta if it is installed, else slirp4netns.
 
     Raises ShimError (code 102) where its program is not installed.
@@ -226,7 +229,7 @@ def choose(wanted: Mapping[str, Any], environ: Mapping[str, str]) -> Uplink:
     )
 
 
-def check(wanted: Mapping[str, Any], environ: Mapping[str, str]) -> Uplink:
+def check(wanted: Wanted, environ: Mapping[str, str]) -> Uplink:
     """Choose an uplink; raise ShimError (code 102) where it is known that it cannot be started.
 
     pasta itself does not name the device that it misses.

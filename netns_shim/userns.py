@@ -28,9 +28,9 @@ START_SECONDS = 30
 WHAT = "making a user namespace"
 # Where a distribution forbids what the kernel can do, and by which value.
 SWITCHES = {
-    "kernel/unprivileged_userns_clone": "0",
-    "kernel/apparmor_restrict_unprivileged_userns": "1",
-    "user/max_user_namespaces": "0",
+    "user.max_user_namespaces": "0",
+    "kernel.unprivileged_userns_clone": "0",
+    "kernel.apparmor_restrict_unprivileged_userns": "1",
 }
 
 
@@ -94,17 +94,23 @@ def _await(heard: int, until: bytes = b".") -> None:
     if not interrupt.wait(heard, START_SECONDS, WHAT) or (answer := os.read(heard, 16)) != until:
         number = int(answer) if answer.isdigit() else 0
         why = os.strerror(number) if number else f"not ready after {START_SECONDS} s"
-        hint = "; ".join(filter(None, [why, *map(_forbidden, SWITCHES)]))
+        hint = "; ".join([why, *(f"sysctl {n} is {value}" for n, value in forbidding().items())])
         raise ShimError(CANNOT_ENTER, "no user namespace can be made", hint)
 
 
-def _forbidden(name: str) -> str:
+def forbidding() -> dict[str, str]:
+    """Find what forbids what the kernel can do: the sysctls and their values."""
+    found = {name: sysctl(name) for name in SWITCHES}
+    return {name: value for name, value in found.items() if value == SWITCHES[name]}
+
+
+def sysctl(name: str) -> str:
+    """Read a value of sysctl(8); "" where this kernel has none of that name."""
     try:
-        with open(f"/proc/sys/{name}", encoding="ascii") as file:
-            value = file.read().strip()
+        with open(f"/proc/sys/{name.replace('.', '/')}", encoding="ascii") as file:
+            return file.read().strip()
     except OSError:
         return ""
-    return f"sysctl {name.replace('/', '.')} is {value}" if value == SWITCHES[name] else ""
 
 
 def _hold(

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import cni, conflist, schema
 from .errors import ShimError
 from .positions import Place, Positions
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from .decoding import Json
+
 Problem = tuple[Place, str]
 
 # Keys of a list by which a runtime is told to leave out a verb.

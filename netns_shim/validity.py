@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    Json = dict[str, Any]
+    from .decoding import Json
 
 _PATH = os.path.join(os.path.dirname(__file__), "schemas", "netns-shim.schema.json")
 _TYPES: dict[str, tuple[type, ...]] = {

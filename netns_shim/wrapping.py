@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import conflist, schema
 from .errors import INVALID_NETWORK_CONFIG, ShimError, in_few_words
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from .decoding import Json
 
-# Keys of a network that a runtime looks for in a single plugin's configuration as well.
-OF_NETWORK = ("cniVersion", "name", "disableCheck", "disableGC")
+
 # Plugins that work on an interface which is there already, and the key that names it.
 ON_INTERFACE = {
     "host-device": "device",
@@ -49,8 +49,8 @@ class Wrapping:
         if self._is_ours(conf):
             self.notes.append(f"it runs through {self._own_type} already")
             return {**conf, **self._keys}
-        outside = {key: value for key, value in conf.items() if key in OF_NETWORK}
-        inside = {key: value for key, value in conf.items() if key not in OF_NETWORK}
+        outside = {key: value for key, value in conf.items() if key in schema.OF_NETWORK}
+        inside = {key: value for key, value in conf.items() if key not in schema.OF_NETWORK}
         self.notes.append(f"{inside['type']} is the delegate of {self._own_type} now")
         self._comment([inside])
         return {**outside, **self._entry([inside]), **self._keys, "delegate": inside}

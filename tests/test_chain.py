@@ -47,7 +47,9 @@ def chain(
     )
     entries = plugins if isinstance(plugins, list) else [plugins]
     versions = Versions(None if memory is None else str(memory))
-    chain = Chain(Configuration(plugins=entries, timeout=60), request, versions, "/nowhere")
+    chain = Chain(
+        Configuration(plugins=entries, timeout=60), request, request.environ, versions, "/nowhere"
+    )
     versions.remember()
     return chain
 

@@ -20,7 +20,7 @@ esac
 """
 # What was counted with Python 3.11 on Debian 12, beyond the bare interpreter: lower it when you
 # have made it less. A module is four of them. The margin is for other releases of the two.
-COUNTED = {"ADD": 440, "DEL": 386}
+COUNTED = {"ADD": 406, "DEL": 369}
 MARGIN = 1.1
 
 

@@ -4,8 +4,8 @@
 A page is one session of a shell, in the checkout. A fenced block `sh` is run as it is. In a block
 `console`, a line that begins with `$ ` is run, `> ` goes on with it, and the others are what it
 prints, compared by `matches`. Of the words behind these, `untested=PROGRAM` says that the block is
-not run, and `fails` that its commands do. `with=cni` is for a machine whose Podman and Buildah have
-CNI (Debian 12), `with=netavark` for one where they have netavark only (Debian 13 and later).
+not run, and `fails` that its commands do. `with=cni` is for a machine whose Podman and Buildah
+have CNI (Debian 12), `with=netavark` for one where they have netavark only (Debian 13 and later).
 """
 
 from __future__ import annotations
@@ -60,7 +60,6 @@ class Block(NamedTuple):
     def untested(self) -> str:
         """Which program it needs that is not here; empty if it can be run."""
         return next((w.partition("=")[2] for w in self.words if w.startswith("untested=")), "")
-
 
     def is_for(self, backend: str) -> bool:
         """Tell whether it is to be run where Podman has this back end."""
@@ -248,7 +247,8 @@ def type_page(world: bench.World, typist: dict[str, str], checkout: str, page: P
 def left(world: bench.World, page: Path) -> list[str]:
     """List what is left of the shim; Podman may keep a slirp4netns, and in place is all memory."""
     found = [line for line in world.leftovers() if "/.in-place/" not in line]
-    return [line for line in found if not page.name.startswith("podman-") or "slirp4netns" not in line]
+    is_podmans = page.name.startswith("podman-")
+    return [line for line in found if not (is_podmans and "slirp4netns" in line)]
 
 
 def test_what_is_not_tried_is_known():

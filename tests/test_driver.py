@@ -54,7 +54,7 @@ def chain(
         plugin_dirs=plugin_dirs,
         parallel=conf.get("parallel"),
     )
-    return Chain(configuration, request, Versions(None), str(directory / "state"))
+    return Chain(configuration, request, request.environ, Versions(None), str(directory / "state"))
 
 
 def failure(call: Any, *arguments: Any) -> ShimError:

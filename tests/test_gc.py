@@ -15,6 +15,8 @@ import pytest
 from runtime import PLUGIN, Runtime, bridge, reaches, until
 
 from netns_shim import errors, garbage
+from netns_shim.attachment import AttachmentRecord, ReferenceName
+from netns_shim.place import Shared
 from netns_shim.state import State
 
 # Its VERSION where there is a file `slow`, and its ADD, say that they have begun, and wait.
@@ -782,9 +784,9 @@ def test_a_reference_that_has_changed(tmp_path):
     record = {**WHOLE, "containerID": "c", "conf": {"cniVersion": "1.0.0"}, "args": ""}
     path = tmp_path / "default/refs/rootless:c:eth0:bridge"
     path.write_text(json.dumps({**record, "netnsID": [4, 10]}) + "\n")
-    sweep = garbage._Sweep(where, {}, pytest.fail, dry_run=False)
+    sweep = garbage._Sweep(Shared(where, {}, {}), {}, dry_run=False, tell=pytest.fail)
 
-    sweep._judge({**record, "file": path.name}, NoSigns())
+    sweep._judge(AttachmentRecord(ReferenceName(path.name), record), NoSigns())
 
     assert ids(sweep._found["skipped"]) == ["c"]
     assert sweep._found["skipped"][0]["why"] == "it has been changed just now"

@@ -15,9 +15,10 @@ import pytest
 from looks import LIVE, NOW, SINCE, make, plain
 from runtime import DUAL, PLUGIN, Runtime, bridge, kill, until
 
-from netns_shim import inspection, state
+from netns_shim import inspection
 from netns_shim.cli import tree
 from netns_shim.errors import ShimError
+from netns_shim.records import start_time
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 HERE = os.stat("/proc/self/ns/net").st_ino
@@ -55,7 +56,7 @@ def test_shape(base: Path) -> None:
     uplink = {
         "driver": "pasta",
         "pid": os.getpid(),
-        "startTime": state.start_time(os.getpid()),
+        "startTime": start_time(os.getpid()),
         "interface": "eth0",
         "addresses": ["192.0.2.7", "2001:db8::7"],
         "hostNetns": ours,
@@ -70,7 +71,7 @@ def test_shape(base: Path) -> None:
     # To the second, as the clocks of the machine and of its start agree.
     since = found["netns"][0]["uplink"].pop("since")
     running = time.clock_gettime(time.CLOCK_BOOTTIME) - (
-        state.start_time(os.getpid()) / os.sysconf("SC_CLK_TCK")
+        start_time(os.getpid()) / os.sysconf("SC_CLK_TCK")
     )
     then = calendar.timegm(time.strptime(since, "%Y-%m-%dT%H:%M:%SZ"))
     assert abs(time.time() - then - running) < 3

@@ -18,7 +18,7 @@ from gate import CONF, Gate
 from runtime import PLUGIN, Runtime, bridge, kill, page, reaches, until
 
 from netns_shim import errors
-from netns_shim.state import start_time
+from netns_shim.records import start_time
 
 
 @pytest.fixture

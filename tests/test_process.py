@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from netns_shim.process import stop, stray
-from netns_shim.state import State, start_time
+from netns_shim.records import start_time
+from netns_shim.state import State
 
 
 @pytest.fixture

@@ -4,22 +4,19 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from netns_shim import cni, errors, references, turn
+from netns_shim import errors, references, turn
+from netns_shim.attachment import ADDING, DELETING, LIVE, RUNNING, ReferenceName
 from netns_shim.errors import ShimError
-from netns_shim.references import ADDING, DELETING, LIVE
 from netns_shim.state import State
 
-NAME = "net:c:eth0:bridge"
+NAME = ReferenceName("net:c:eth0:bridge")
 
 
 @pytest.fixture
@@ -34,22 +31,9 @@ def files(state: State) -> list[str]:
     return sorted(os.listdir(state.refs))
 
 
-def test_name() -> None:
-    """A reference is named after the attachment and the plugins."""
-    assert references.reference_name("net", "c", "eth0", ["bridge", "portmap"]) == (
-        "net:c:eth0:bridge+portmap"
-    )
-
-
-@given(st.text("abc", min_size=1, max_size=100), st.lists(st.text(min_size=1), max_size=30))
-def test_name_fits_into_a_directory(container_id: str, types: list[str]) -> None:
-    """However many plugins there are, the name is one that a file can have."""
-    network = "n" * (cni.MAX_ATTACHMENT_BYTES - len(container_id) - 6)
-
-    name = references.reference_name(network, container_id, "eth0", types)
-
-    assert len(name.encode()) <= 255
-    assert name.startswith(f"{network}:{container_id}:eth0:")
+def take(state: State, name: str) -> references.Reference:
+    """Take a reference of this name."""
+    return references.take(state, ReferenceName(name))
 
 
 def test_taking_creates_a_file(state: State) -> None:
@@ -57,7 +41,7 @@ def test_taking_creates_a_file(state: State) -> None:
     reference = references.take(state, NAME)
 
     assert (reference.is_ours, reference.phase) == (True, ADDING)
-    assert files(state) == [NAME]
+    assert files(state) == [NAME.file]
     assert os.stat(reference.path).st_mode & 0o777 == 0o600
     reference.close()
 
@@ -106,7 +90,7 @@ def test_taken_reference_that_was_dropped(state: State, monkeypatch: pytest.Monk
     references.take(state, NAME).close()
 
     assert len(calls) == 2
-    assert os.listdir(state.refs) == [NAME]
+    assert os.listdir(state.refs) == [NAME.file]
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -182,7 +166,7 @@ def test_finding_one(state: State) -> None:
     found = references.find(state, NAME)
 
     assert found is not None
-    assert found.record == {
+    assert found.record.fields == {
         "phase": LIVE,
         "network": "net",
         "conf": {"é": [1]},
@@ -235,7 +219,7 @@ def test_lock_ends_with_the_process(state: State) -> None:
     found = references.find(state, NAME)
 
     assert found is not None
-    assert (found.phase, found.record["network"]) == (ADDING, "net")
+    assert (found.phase, found.record.fields["network"]) == (ADDING, "net")
     found.close()
 
 
@@ -254,7 +238,7 @@ def test_giving_back_what_was_found(state: State) -> None:
 
     found.give_back()
 
-    assert files(state) == [NAME]
+    assert files(state) == [NAME.file]
 
 
 def test_found_reference_becomes_ours(state: State) -> None:
@@ -301,8 +285,8 @@ def test_full_disk(state: State, size: int) -> None:
 
     assert caught.value.errno in (errno.ENOSPC, errno.EFBIG)
     (record,) = references.references(state)
-    assert record == {
-        "file": NAME,
+    assert record.name.file == NAME.file
+    assert record.fields == {
         "phase": DELETING,
         "network": "net",
         "result": {"x": 1},
@@ -324,40 +308,16 @@ def test_full_disk(state: State, size: int) -> None:
 )
 def test_damaged_journal(state: State, journal: bytes, expected: dict[str, Any]) -> None:
     """What can be read of a damaged reference is read, and the rest is left out."""
-    Path(state.refs, NAME).write_bytes(journal)
+    Path(state.refs, NAME.file).write_bytes(journal)
 
     found = references.find(state, NAME)
     (listed,) = references.references(state)
 
     assert found is not None
-    assert {**found.record, **expected} == found.record
-    assert listed == {**found.record, "file": NAME}
-    assert found.phase == found.record.get("phase", ADDING)
+    assert {**found.record.fields, **expected} == found.record.fields
+    assert (listed.name.file, listed.fields) == (NAME.file, found.record.fields)
+    assert found.phase == found.record.fields.get("phase", ADDING)
     found.close()
-
-
-@given(
-    st.lists(
-        st.dictionaries(st.text(), st.none() | st.integers() | st.text(), max_size=3), max_size=4
-    ),
-    st.data(),
-)
-def test_journal_cut_off_anywhere(lines: list[dict[str, Any]], data: st.DataObject) -> None:
-    """Wherever a journal ends, its complete lines are read."""
-    texts = [json.dumps(line).encode() + b"\n" for line in lines]
-    whole = b"".join(texts)
-    end = data.draw(st.integers(0, len(whole)))
-
-    record = references._parse(whole[:end])
-
-    expected: dict[str, Any] = {}
-    for line, text in zip(lines, texts, strict=True):
-        # Its end of line may be missing.
-        if end < len(text) - 1:
-            break
-        end -= len(text)
-        expected.update(line)
-    assert record == expected
 
 
 def test_dropping_ghosts(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,22 +326,22 @@ def test_dropping_ghosts(state: State, tmp_path: Path, monkeypatch: pytest.Monke
     Nobody is waited for: who asks has a guard of his own there.
     """
     monkeypatch.setattr(turn, "wait", lambda *_, **__: pytest.fail("waited"))
-    references.take(state, "net:ghost:eth0:x").close()
-    references.take(state, ":gc:7").close()
-    command = references.take(state, ":run:8")
-    command.write("running", pid=8)
+    take(state, "net:ghost:eth0:x").close()
+    take(state, ":gc:7").close()
+    command = take(state, ":run:8")
+    command.write(RUNNING, pid=8)
     command.close()
-    whole = references.take(state, "net:whole:eth0:x")
+    whole = take(state, "net:whole:eth0:x")
     whole.write(ADDING, network="net")
     whole.close()
     Path(state.refs, "net:damaged:eth0:x").write_text("x")
-    held = [references.take(state, name) for name in ("net:held:eth0:x", ":gc:9")]
+    held = [take(state, name) for name in ("net:held:eth0:x", ":gc:9")]
     os.symlink(tmp_path / "nowhere", f"{state.refs}/net:link:eth0:x")
     before = os.listdir("/proc/self/fd")
 
     ghosts = references.ghosts(state)
 
-    assert ghosts == [":gc:7", ":run:8", "net:ghost:eth0:x"]
+    assert [name.file for name in ghosts] == [":gc:7", ":run:8", "net:ghost:eth0:x"]
     assert references.drop_ghosts(state) == 3
     assert references.ghosts(state) == []
     assert os.listdir("/proc/self/fd") == before
@@ -400,13 +360,13 @@ def test_dropping_ghosts_of_nothing(state: State) -> None:
 
 def test_listing(state: State) -> None:
     """All references are read in the order of their names, even those that are locked."""
-    held = references.take(state, "b:c:eth0:x")
+    held = take(state, "b:c:eth0:x")
     held.write(LIVE, network="b")
-    references.take(state, "a:c:eth0:x").close()
+    take(state, "a:c:eth0:x").close()
 
-    assert references.references(state) == [
-        {"file": "a:c:eth0:x"},
-        {"file": "b:c:eth0:x", "phase": LIVE, "network": "b"},
+    assert [(record.name.file, record.fields) for record in references.references(state)] == [
+        ("a:c:eth0:x", {}),
+        ("b:c:eth0:x", {"phase": LIVE, "network": "b"}),
     ]
     held.close()
 
@@ -416,9 +376,3 @@ def test_listing_nothing(state: State) -> None:
     os.rmdir(state.refs)
 
     assert references.references(state) == []
-
-
-def test_commands_are_told_from_attachments() -> None:
-    """No network can have a name that begins like the reference of a command."""
-    assert not cni.is_name(references.RUN_PREFIX)
-    assert not cni.is_name(references.RUN_PREFIX[:1])

@@ -374,6 +374,11 @@ def serve(verb: str, function: Any, version: str = "1.1.0") -> tuple[int, str]:
         return status, file.read()
 
 
+def attached(result: dict[str, Any]) -> Any:
+    """Return what an ADD gives, with this result."""
+    return SimpleNamespace(result=result)
+
+
 def raising(error: Exception) -> Any:
     """Return what makes functions that raise an error."""
 
@@ -386,7 +391,9 @@ def raising(error: Exception) -> Any:
 @pytest.mark.parametrize(("verb", "function"), as_cni.VERBS.items())
 def test_verbs(verb: str, function: str) -> None:
     """Each verb is the function of its name, and gets the request."""
-    status, stdout = serve(verb, lambda name: lambda request: {"x": [name, request.verb]})
+    status, stdout = serve(
+        verb, lambda name: lambda request: attached({"x": [name, request.verb]})
+    )
 
     assert (status, json.loads(stdout)) == (0, {"x": [function, verb]})
 
@@ -460,7 +467,7 @@ def test_result_that_cannot_be_written() -> None:
     for _ in range(100000):
         deep = {"x": deep}
 
-    status, stdout = serve("ADD", lambda _: lambda _: deep)
+    status, stdout = serve("ADD", lambda _: lambda _: attached(deep))
 
     # Taken apart again by hand, as the recursion of the interpreter is limited here as well.
     while deep:

@@ -178,6 +178,40 @@ def test_setup_that_was_cut_off(world, session, caller):
     assert world.leftovers() == []
 
 
+def test_setup_of_0_1_0(world, session, caller):
+    """A container of that release, which did not write down its boot, is torn down."""
+    refs = session.path(f"{world.state_dir}/default/refs")
+    with session.container() as container:
+        caller.succeed("setup", container, **request("a", 5, "one"))
+        (reference,) = refs.iterdir()
+        lines = [json.loads(line) for line in reference.read_text().splitlines()]
+        assert "bootID" in lines[0]
+        del lines[0]["bootID"], lines[0]["result"]
+        reference.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+        caller.succeed("teardown", container, **request("a", 5, "one"))
+
+        assert "eth0" not in container.run(["ip", "link"]).stdout
+    assert world.leftovers() == []
+
+
+def test_teardown_spares_who_has_the_path_now(world, session, caller):
+    """Where the path leads to another container by now, that one keeps its interface."""
+    path = "/run/netns/a"
+    with session.container(pinned=path) as first, session.container() as second:
+        caller.succeed("setup", first, **request("a", 5, "one"))
+        caller.succeed("setup", second, **request("b", 6, "one"))
+        session.run(["mount", "--bind", second.netns, path], check=True)
+
+        caller.call("teardown", path, json.dumps(request("a", 5, "one")))
+
+        assert page(second, bench.PAGE)
+        assert caller.references() == [("b", "eth0")]
+        session.run(["umount", path], check=True)
+        caller.succeed("teardown", second, **request("b", 6, "one"))
+    assert world.leftovers() == []
+
+
 def test_answer_that_cannot_be_written(world, session, caller):
     """If nobody can get the answer of a setup, the container is torn down again."""
     given = request("a", 5, "one", "two")

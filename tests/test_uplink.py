@@ -17,7 +17,8 @@ from runtime import until
 from netns_shim import connect, errors, invoke, uplink
 from netns_shim.errors import ShimError
 from netns_shim.process import stop, stray
-from netns_shim.state import State, start_time
+from netns_shim.records import start_time
+from netns_shim.state import State
 from netns_shim.uplink import Nothing, Pasta, Slirp4netns
 
 USAGE = "--disable-host-loopback --mtu=MTU --enable-sandbox --enable-seccomp --enable-ipv6"

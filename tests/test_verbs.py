@@ -11,7 +11,7 @@ import pytest
 from runtime import PLUGIN, Runtime, bridge, kill, reaches, until
 
 from netns_shim import errors
-from netns_shim.state import start_time
+from netns_shim.records import start_time
 
 
 @pytest.fixture

@@ -34,8 +34,8 @@ class Containers:
 
     def __call__(self, *, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
         """Give them all; argcomplete takes those that fit."""
-        names = [r["file"] for where in _up(parsed_args) for r in references.references(where)]
-        return sorted({name.split(":")[1] for name in names if name.count(":") >= 3} - {""})
+        names = [name for where in _up(parsed_args) for name in references.names(where)]
+        return sorted({name.container_id for name in names if name.container_id})
 
 
 # By the name of an argument, in whichever command. A base class for them is in argcomplete since

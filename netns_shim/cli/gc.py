@@ -37,7 +37,7 @@ def main(arguments: argparse.Namespace) -> int:
     base = state.base_dir(os.environ, arguments.state_dir)
     with Progress() as progress:
         progress.say("looking for what is gone")
-        found = garbage.sweep(base, os.environ, progress.detach, dry_run=arguments.dry_run)
+        found = garbage.sweep(base, os.environ, dry_run=arguments.dry_run, tell=progress.tell)
     print(json.dumps(found, indent=2) if arguments.json else describe(found))
     return 1 if any(netns["failed"] for netns in found["netns"]) else 0
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import graphviz
 
-from ..references import LIVE
+from ..attachment import LIVE
 from .printing import port, short_id, shown
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from ..decoding import Json
+
 # What a label of Mermaid may hold as it is. Else it could end the label, or be read as Markdown.
 PLAIN = re.compile(r"[A-Za-z0-9 /:,]|(?<=\w)[.-](?=\w)")
 COLOURS = {"live": "#2e7d32", "gone": "#c62828", "changing": "#f9a825", "unknown": "#757575"}

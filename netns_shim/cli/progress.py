@@ -10,11 +10,10 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Self
 
-from .. import turn, verbs
+from .. import turn
 
 if TYPE_CHECKING:
-    from ..call import Call
-    from ..references import Reference
+    from ..request import Request
 
 # To the begin of the line, and away with the rest of it, console_codes(4).
 ERASE = "\r\x1b[K"
@@ -48,8 +47,6 @@ class Progress:
         sys.stderr.write(f"{ERASE}{line[:width]}\r")
         sys.stderr.flush()
 
-    def detach(self, call: Call, reference: Reference) -> None:
-        """Do the DEL of an attachment, and say so before."""
-        request = call.request
+    def tell(self, request: Request) -> None:
+        """Say that a DEL comes next."""
         self.say(f"detaching {request.container_id} {request.ifname} from {request.network}")
-        verbs.detach(call, reference)

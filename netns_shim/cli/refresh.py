@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .. import conf, interrupt
-from ..place import is_in_place
+from ..place import Shared
 from .progress import Progress
 from .run import place_of
 
@@ -34,11 +34,11 @@ def main(arguments: argparse.Namespace) -> int:
     where = place_of(arguments.netns, arguments.state_dir)
     interrupt.heed()
     if where.exists():
-        is_in_place("always", where.base)  # a user who is nobody joins his own user namespace
+        Shared(where, conf.DEFAULT_UPLINK, os.environ).join()
     with Progress() as progress:
         progress.say("starting the uplink again")
         lifecycle.refresh(where, os.environ)
     record = where.uplink()
-    addresses = ", ".join(record.get("addresses") or []) or "no address"
-    print(f"{where.name}: uplink {record.get('driver')} started again, {addresses}")
+    addresses = ", ".join(record.addresses) or "no address"
+    print(f"{where.name}: uplink {record.driver} started again, {addresses}")
     return 0

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
-from .. import conf, enter, references, state
+from .. import conf, enter, holder, netns, state
+from ..attachment import COMMAND, RUNNING, ReferenceName
 from ..cni import is_name
 from ..errors import INVALID_ENVIRONMENT, ShimError
-from ..place import Shared, is_in_place
+from ..place import Shared
 from . import keeper
 
 SUMMARY = "Run a command inside a shared network namespace."
@@ -60,31 +60,24 @@ def place_of(name: str, state_dir: str) -> state.State:
 
 def run(command: list[str], where: state.State, driver: str) -> int:
     """Run a command inside a shared netns, made with this uplink if need be, as `main` does."""
-    if is_in_place("auto", where.base) and not where.exists():
+    if netns.is_in_place("auto") and not where.exists():
         # Where plugins work in the caller's netns, that is the one to be in.
         keeper.execute(command)
-    name = f"{references.RUN_PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
     place = Shared(where, {**conf.DEFAULT_UPLINK, "driver": driver}, os.environ)
-    reference = place.take(name)
+    place.join()
+    reference = place.take(ReferenceName.guard(COMMAND))
 
     def undo() -> None:
         reference.drop()
         place.leave()
-        leave_own()
+        holder.leave()
 
     try:
         fd = place.open_mended()
-        reference.write("running", pid=os.getpid(), command=command, since=state.now())
+        reference.write(RUNNING, pid=os.getpid(), command=command, since=state.now())
         kept = keeper.Keeper(undo)
     except BaseException:
         reference.drop()
         place.leave()
         raise
     return kept.run(command, enter.Inside(fd, enter.plan(where, os.environ, [])))
-
-
-def leave_own() -> None:
-    """End the user's own namespaces if this process is in them and nobody else needs them."""
-    holder = sys.modules.get(f"{__package__.rpartition('.')[0]}.holder")
-    if holder is not None:
-        holder.leave()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import state
 from ..errors import UNKNOWN_CONTAINER, ShimError
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
-Json = dict[str, Any]
+    from ..decoding import Json
+
 SUMMARY = "Show what a container is attached to, and the configuration that did it."
 
 

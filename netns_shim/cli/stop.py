@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .. import conf, references, state
+from .. import conf, state
 from ..cni import is_name
 from ..errors import INVALID_ENVIRONMENT, ShimError, warn
 from .progress import Progress
 
 if TYPE_CHECKING:
     import argparse
+
+    from ..attachment import AttachmentRecord, ReferenceName
 
 SUMMARY = "Remove a shared network namespace with its uplink."
 
@@ -42,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     base = state.base_dir(os.environ, arguments.state_dir)
     with Progress() as progress:
-        ending = Ending(state.State(base, name), os.environ, progress.detach)
+        ending = Ending(state.State(base, name), os.environ, progress.tell)
         is_gone = ending.end(by_force=arguments.force)
     if is_gone and not ending.is_up:
         print(f"no shared network namespace {name!r} is up ({base})")
@@ -60,17 +62,16 @@ def main(arguments: argparse.Namespace) -> int:
     return 1
 
 
-def _describe(record: dict[str, Any]) -> str:
+def _describe(record: AttachmentRecord) -> str:
     """Say who is in a netns, for a person to find."""
-    if not record["file"].startswith(references.RUN_PREFIX):
-        return _name(record["file"])
-    command = record.get("command")
-    words = " ".join(map(str, command)) if isinstance(command, list) else "?"
-    return f"command {words} (PID {record.get('pid')})"
+    if not record.name.is_command:
+        return _name(record.name)
+    return f"command {' '.join(record.command) or '?'} (PID {record.pid})"
 
 
-def _name(file: str) -> str:
-    if file.startswith(references.RUN_PREFIX):
-        return f"command {file.removeprefix(references.RUN_PREFIX).partition('-')[0]}"
-    network, _, rest = file.partition(":")
-    return f"{network}: {' '.join(rest.split(':')[:2])}"
+def _name(name: ReferenceName) -> str:
+    if name.is_command:
+        return f"command {name.pid}"
+    if not name.is_attachment:
+        return name.file
+    return f"{name.network}: {name.container_id} {name.ifname}"

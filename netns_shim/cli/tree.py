@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
 
-from ..references import LIVE
+from ..attachment import LIVE
 from .printing import age, port, short_id, shown
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from ..decoding import Json
+
 Cell = tuple[str, str]  # a text and its style
 GAP = "  "
 REFRESH = "netns-shim refresh renews it"

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import __version__, driver, netns, state
 from ..conflist import PLUGIN_DIRS
@@ -20,9 +20,9 @@ from .install import LIBRARIES, OPTIONAL, PACKAGE, is_launcher, is_packaged
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "Print the versions of everything that matters, for a bug report."
+    from ..decoding import Json
 
-Json = dict[str, Any]
+SUMMARY = "Print the versions of everything that matters, for a bug report."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +105,7 @@ def _user() -> Json:
         "outerUID": int(state.outer_uid()),
         "uidMap": uid_map,
         "isPrivileged": is_privileged,
-        "isInPlace": is_privileged and netns.is_in_place("auto"),
+        "isInPlace": netns.is_in_place("auto"),
         "XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR", ""),
     }
 

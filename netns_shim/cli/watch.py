@@ -11,7 +11,7 @@ import sys
 import termios
 import tty
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -19,7 +19,9 @@ from rich.text import Text
 
 from .. import errors, interrupt
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from ..decoding import Json
+
 SECONDS = 1.0
 STOP_KEYS = b"qQ\x04"
 

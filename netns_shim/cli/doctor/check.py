@@ -8,13 +8,15 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ... import cni, conf, conflist, netns, state
 from ...errors import ShimError
 from ..install import is_launcher
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from ...decoding import Json
+
 
 OK = "ok"
 WARNING = "warning"

@@ -14,7 +14,7 @@ from .uplinks import examine_pasta, examine_slirp4netns
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Json = dict[str, Any]
+    from ...decoding import Json
 
 
 def _problems(entry: Json) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import pwd
 import stat
 
-from ... import state
+from ... import state, subids
 from ...errors import ShimError
 from .. import programs
 from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, Result
@@ -68,12 +68,7 @@ def _count(kind: str, user: str, context: Context) -> int:
             lines = []
         # Lines like "0: user 100000 65536".
         return sum(_number(line.split()[-1]) for line in lines if line.split())
-    total = 0
-    for line in _lines(f"/etc/sub{kind}"):
-        fields = line.strip().split(":")
-        if len(fields) == 3 and fields[0] in names:
-            total += _number(fields[2])
-    return total
+    return sum(count for _, count in subids.ranges(subids.FILES[kind], names))
 
 
 def _is_elsewhere() -> bool:

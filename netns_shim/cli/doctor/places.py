@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ... import state
+from ... import enter, mounts, state
 from ...errors import ShimError
 from .check import OK, PROBLEM, SKIPPED, WARNING, Context, Result
 from .ids import user_name
@@ -23,7 +23,7 @@ def runtime_directory(context: Context) -> Result:
         return Result(PROBLEM, str(error), f"make it yours alone, or remove {context.base}")
     if not context.is_given and (result := _odd_variable(context)):
         return result
-    parent = _existing_parent(context.base)
+    parent = enter.existing_parent(context.base)
     kind = file_system(parent)
     if kind not in IN_MEMORY:
         return Result(
@@ -73,14 +73,8 @@ def _why_not(path: str) -> str:
     return f"belongs to user {info.st_uid}"
 
 
-def _existing_parent(path: str) -> str:
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path
-
-
 def file_system(path: str) -> str:
-    """Tell the type of the file system that a path is on, proc_pid_mountinfo(5).
+    """Tell the type of the file system that a path is on, see `mounts.Mount`.
 
     The number of the mount tells, not its place, as another mount may hide one of a longer path.
     """
@@ -90,12 +84,7 @@ def file_system(path: str) -> str:
             number = next(line.split()[1] for line in file if line.startswith("mnt_id:"))
     finally:
         os.close(fd)
-    with open("/proc/self/mountinfo", "rb") as mounts:
-        for line in mounts:
-            before, _, after = line.decode("latin-1").partition(" - ")
-            if before.split(" ")[0] == number:
-                return after.split(" ")[0]
-    return "?"
+    return next((mount.kind for mount in mounts.table() if mount.number == int(number)), "?")
 
 
 def user_session(context: Context) -> Result:

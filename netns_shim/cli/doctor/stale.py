@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ... import errors, garbage, host, netns, references, state, verbs
+from ... import errors, garbage, host, references, state
+from ...attachment import ADDING, DELETING
 from ...errors import ShimError
 from .check import OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Json = dict[str, Any]
+    from ...decoding import Json
+
 
 NOTHING = "no shared network namespace is up"
 
@@ -58,17 +60,16 @@ def _odd(where: state.State) -> Iterator[str]:
     record = where.uplink()
     if not record:
         yield f"{where.name}: the record of its uplink cannot be read"
-    elif record.get("bootID") not in (None, netns.boot_id()):
+    elif record.is_of_other_boot:
         yield f"{where.name}: is of an earlier boot"
-    elif not state.is_alive(record):
-        yield f"{where.name}: has lost its uplink {record['driver']}"
+    elif not record.is_alive:
+        yield f"{where.name}: has lost its uplink {record.driver}"
     if missing := where.missing():
         yield f"{where.name}: {', '.join(missing)} is missing"
     for reference in references.references(where):
-        phase = reference.get("phase")
-        is_busy = phase in (references.ADDING, references.DELETING)
-        if is_busy and not _is_locked(f"{where.refs}/{reference['file']}"):
-            yield f"{where.name}: {reference['file']} was cut off ({phase})"
+        is_busy = bool(reference) and reference.phase in (ADDING, DELETING)
+        if is_busy and not _is_locked(f"{where.refs}/{reference.name}"):
+            yield f"{where.name}: {reference.name} was cut off ({reference.phase})"
 
 
 def _unfinished(context: Context, found: list[state.State]) -> Iterator[str]:
@@ -97,7 +98,7 @@ def _is_locked(path: str) -> bool:
 
 
 def _garbage(context: Context) -> list[str]:
-    swept = garbage.sweep(context.base, context.environ, verbs.detach, dry_run=True)
+    swept = garbage.sweep(context.base, context.environ, dry_run=True)
     words = {
         "deleted": "its container is gone",
         "released": "an address that nobody has",
@@ -122,18 +123,15 @@ def _name(entry: Json) -> str:
 def host_network(context: Context) -> Result:
     """Check whether the host's network is still the one that the uplink was started in."""
     try:
-        found = [where for where in _shared(context) if isinstance(_look(where), dict)]
+        found = {where.name: where.uplink().host for where in _shared(context)}
     except (ShimError, OSError) as error:
         return Result(SKIPPED, f"the state cannot be read: {error}")
-    if not found:
+    looks = {name: look for name, look in found.items() if look is not None}
+    if not looks:
         return Result(SKIPPED, NOTHING)
-    changed = [(where.name, host.changes(_look(where))) for where in found]
+    changed = [(name, host.changes(look)) for name, look in looks.items()]
     lines = [f"{name}: other {' and '.join(keys)}" for name, keys in changed if keys]
     if lines:
         names = " and ".join(f"netns-shim refresh --netns {n}" for n, keys in changed if keys)
         return Result(WARNING, f"changed since the uplink was started: {'; '.join(lines)}", names)
     return Result(OK, "as it was when the uplink was started")
-
-
-def _look(where: state.State) -> Any:
-    return where.uplink().get("host")

@@ -6,23 +6,19 @@ from __future__ import annotations
 import errno
 import os
 
-from ... import libc, netns
+from ... import libc, netns, userns
 from ...errors import ShimError
 from .. import programs
 from .check import IN_PLACE, OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
 
-CLONE_NEWUSER = 0x10000000
-# Of Debian, of the kernel, of AppArmor in Ubuntu; the value that forbids; what allows.
-SYSCTLS = (
-    ("user.max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=28633"),
-    ("kernel.unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"),
-    (
-        "kernel.apparmor_restrict_unprivileged_userns",
-        "1",
-        "give the container runtime an AppArmor profile that allows `userns`, or "
-        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-    ),
-)
+# What allows again what these forbid: of the kernel, of Debian, of AppArmor in Ubuntu.
+CURES = {
+    "user.max_user_namespaces": "sysctl -w user.max_user_namespaces=28633",
+    "kernel.unprivileged_userns_clone": "sysctl -w kernel.unprivileged_userns_clone=1",
+    "kernel.apparmor_restrict_unprivileged_userns": "give the container runtime an AppArmor "
+    "profile that allows `userns`, or "
+    "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+}
 AS_ROOT = "as root, and in /etc/sysctl.d to keep it"
 
 
@@ -35,9 +31,9 @@ def user_namespaces(context: Context) -> Result:
             return Result(SKIPPED, "root needs none")
         return Result(OK, "this is one already")
     # First: inside of a new one, the limit is another one.
-    forbidding = [(name, cure) for name, value, cure in SYSCTLS if _read(name) == value]
-    said = ", ".join(f"{name} is {_read(name)}" for name, _ in forbidding)
-    cure = "; ".join(f"{cure} ({AS_ROOT})" for _, cure in forbidding)
+    forbidding = userns.forbidding()
+    said = ", ".join(f"{name} is {value}" for name, value in forbidding.items())
+    cure = "; ".join(f"{CURES[name]} ({AS_ROOT})" for name in forbidding)
     try:
         enter()
     except OSError as error:
@@ -57,14 +53,6 @@ def _guess(error: OSError) -> str:
     )
 
 
-def _read(name: str) -> str:
-    try:
-        with open(f"/proc/sys/{name.replace('.', '/')}", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""  # this kernel has none
-
-
 def enter() -> None:
     """Move this process, for good, to namespaces in which it may mount and make rules.
 
@@ -74,7 +62,7 @@ def enter() -> None:
     try:
         libc.unshare(libc.CLONE_NEWNET | libc.CLONE_NEWNS)
     except PermissionError:
-        libc.unshare(CLONE_NEWUSER)
+        libc.unshare(libc.CLONE_NEWUSER)
         for name, text in (
             ("setgroups", "deny"),
             ("uid_map", f"0 {uid} 1"),

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is written down of an attachment: the name of its reference, and what is in it.
+
+Nothing else spells a name or a key. What is in a reference may be damaged, or of another version:
+so a key that is missing or of a wrong kind reads as nothing.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import cni, decoding, result
+from .errors import ShimError
+from .records import Record, boot_id
+from .request import Request
+from .state import now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Self
+
+    from .decoding import Json
+
+ADDING = "adding"
+LIVE = "live"
+DELETING = "deleting"
+# Of a command, which is attached to nothing.
+RUNNING = "running"
+
+# What a call needs a reference for that is no attachment.
+COMMAND, COLLECTING, STOPPING = "run", "gc", "stop"
+# How many bytes of a name the types of the plugins are; all of it has to be a file name.
+MAXIMUM_KINDS = 60
+
+
+class ReferenceName:
+    """The name of a file in `refs/`: `NETWORK:CONTAINER:IFNAME:TYPE+TYPE`, or `:PURPOSE:…`.
+
+    The first is an attachment. Its network, container ID and interface name hold no colon, as the
+    wire has checked; the types tell apart entries of one network that are wrapped one by one. The
+    other is a *guard*, by which a process keeps the netns while it is at work. A file with any
+    other name is neither, and its parts are empty.
+    """
+
+    __slots__ = ("container_id", "file", "ifname", "kinds", "network", "purpose")
+
+    def __init__(self, file: str) -> None:
+        """Parse a name."""
+        self.file = file
+        self.network = self.container_id = self.ifname = self.kinds = self.purpose = ""
+        if file[:1] == ":":
+            self.purpose = file[1:].partition(":")[0]
+        elif file.count(":") >= 3:
+            self.network, self.container_id, self.ifname, self.kinds = file.split(":", 3)
+
+    @classmethod
+    def of(cls, network: str, container_id: str, ifname: str, types: Sequence[str]) -> Self:
+        """Name the reference of an attachment."""
+        kinds = "+".join(types).encode(errors="replace")[:MAXIMUM_KINDS].decode(errors="ignore")
+        return cls(f"{network}:{container_id}:{ifname}:{kinds}")
+
+    @classmethod
+    def guard(cls, purpose: str) -> Self:
+        """Name a new reference of this process, for COMMAND, COLLECTING or STOPPING."""
+        return cls(f":{purpose}:{os.getpid()}-{os.urandom(4).hex()}")
+
+    @staticmethod
+    def part(container_id: str, ifname: str) -> str:
+        """Give what is in the names of the references of one interface of a container."""
+        return f":{container_id}:{ifname}:"
+
+    def __str__(self) -> str:
+        return self.file
+
+    @property
+    def is_guard(self) -> bool:
+        """Whether it is of a process and no attachment."""
+        return self.file[:1] == ":"
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it is of a command that runs in the netns."""
+        return self.purpose == COMMAND
+
+    @property
+    def is_attachment(self) -> bool:
+        """Whether it is of an attachment."""
+        return bool(self.network)
+
+    @property
+    def attachment(self) -> tuple[str, str, str]:
+        """What the specification tells attachments apart by: network, container, interface."""
+        return self.network, self.container_id, self.ifname
+
+    @property
+    def pid(self) -> str:
+        """The ID of the process that a guard is of, as text."""
+        return self.file.rpartition(":")[2].partition("-")[0] if self.is_guard else ""
+
+
+def first_line(
+    *,
+    network: str,
+    container_id: str,
+    ifname: str,
+    netns: str,
+    netns_id: tuple[int, int] | None,
+    **more: Any,
+) -> Json:
+    """Write what a DEL has to know of an attachment that is being made.
+
+    `netns` is the path that ADD was given, `netns_id` what it led to; `more` is for a DEL that
+    must know of the ADD's `args`, `path` and `conf` as well.
+    """
+    return {
+        "network": network,
+        "containerID": container_id,
+        "ifname": ifname,
+        "netns": netns,
+        "netnsID": netns_id,
+        "bootID": boot_id(),
+        **more,
+        "since": now(),
+        "result": None,
+    }
+
+
+class AttachmentRecord(Record):
+    """What is in a reference: of an attachment, or of a command."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: ReferenceName, fields: Json | None = None) -> None:
+        super().__init__(fields)
+        self.name = name
+
+    @classmethod
+    def parse(cls, name: ReferenceName, journal: bytes) -> Self:
+        """Read a journal; a last line that was cut off, and anything unreadable, is left out."""
+        fields: Json = {}
+        for line in filter(None, journal.split(b"\n")):
+            try:
+                entry = decoding.one(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                fields.update(entry)
+        answer = fields.get("result")
+        try:
+            if answer is not None:
+                result.convert(answer, cni.CURRENT_VERSION, assume=cni.CURRENT_VERSION)
+        except ShimError:
+            # It would make every DEL fail, and nobody could undo the ADD any more.
+            del fields["result"]
+        return cls(name, fields)
+
+    @property
+    def phase(self) -> str:
+        """The phase it is in; one that was cut off before its first line was being added."""
+        return str(self.fields.get("phase", ADDING))
+
+    @property
+    def netns(self) -> str:
+        """The path of the container's netns that ADD was given, "" where it is not known."""
+        return self.text("netns")
+
+    @property
+    def netns_id(self) -> tuple[int, int] | None:
+        """Device and inode of that netns; None where they are not known."""
+        value = self.fields.get("netnsID")
+        numbers = [n for n in value if type(n) is int] if isinstance(value, list) else []
+        return (numbers[0], numbers[1]) if len(numbers) == 2 == len(value or ()) else None
+
+    def is_of(self, netns: tuple[int, int]) -> bool:
+        """Tell whether ADD was given this netns, or it is not written down which it was.
+
+        No namespace is that of an attachment that went with an earlier boot.
+        """
+        is_it = not self.fields.get("netnsID") or self.netns_id == netns
+        return is_it and not self.is_of_other_boot
+
+    @property
+    def args(self) -> str | None:
+        """CNI_ARGS of the ADD; None where they are not known."""
+        return self.text("args") if "args" in self.fields else None
+
+    @property
+    def path(self) -> str | None:
+        """CNI_PATH of the ADD; None where it is not known."""
+        return self.text("path") if "path" in self.fields else None
+
+    @property
+    def conf(self) -> Json | None:
+        """The configuration that ADD was given; the setup of the `netavark` binary has none."""
+        return self.object("conf")
+
+    @property
+    def since(self) -> str:
+        """When ADD began, RFC 3339; "" where that is not known."""
+        return self.text("since")
+
+    @property
+    def result(self) -> Json | None:
+        """What ADD has answered, None where it has not yet."""
+        return self.object("result")
+
+    @property
+    def pid(self) -> int:
+        """The process of a command, 0 where it is not known."""
+        return self.number("pid")
+
+    @property
+    def command(self) -> list[str]:
+        """The words of a command."""
+        return self.texts("command")
+
+    @property
+    def is_of_netavark(self) -> bool:
+        """Whether it is netavark's own: Podman brings all that a teardown needs, nobody else."""
+        return "conf" not in self.fields and self.netns_id is not None
+
+    def request(self, environ: Mapping[str, str]) -> Request | None:
+        """Make the DEL of an attachment from what its ADD was given; None where it was nothing.
+
+        A reference without a first line belongs to an ADD that was cut off before it did anything,
+        and a damaged one says nothing that could be relied on.
+        """
+        given: dict[str, Any] = {key: self.fields.get(key) for key in GIVEN}
+        conf = self.conf
+        if conf is None or not all(isinstance(text, str) for text in given.values()):
+            return None
+        version = conf.get("cniVersion") or cni.OLDEST_VERSION
+        if version not in cni.SUPPORTED_VERSIONS or not _are_names(given):
+            return None
+        variables = {name: given[key] for key, name in GIVEN.items() if name}
+        return Request(
+            "DEL",
+            network=given["network"],
+            cni_version=version,
+            conf={k: v for k, v in conf.items() if k != "prevResult"},
+            environ={**environ, **variables},
+            container_id=given["containerID"],
+            netns=given["netns"],
+            ifname=given["ifname"],
+            args=given["args"],
+            path=given["path"],
+        )
+
+
+# What is written of the call besides its configuration, and by which variable plugins know it.
+GIVEN = {
+    "network": "",
+    "containerID": "CNI_CONTAINERID",
+    "netns": "CNI_NETNS",
+    "ifname": "CNI_IFNAME",
+    "args": "CNI_ARGS",
+    "path": "CNI_PATH",
+}
+
+
+def _are_names(given: dict[str, str]) -> bool:
+    # They become a file name again, and variables of plugins.
+    return (
+        cni.is_name(given["network"])
+        and not cni.container_id_problem(given["containerID"])
+        and not cni.ifname_problem(given["ifname"])
+        and not any("\0" in given[key] for key in ("netns", "args", "path"))
+    )

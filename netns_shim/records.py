@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is written down of an uplink and of the holder of a user namespace: the keys of both.
+
+Nothing else spells these keys. A file may be damaged, or of another version: so a key that is
+missing or of a wrong kind reads as nothing, and one that is not known here stays in a record that
+is written again. That of an attachment is in `attachment`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import decoding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Self
+
+    from .decoding import Json
+
+# How large the ID of a process can be, as a C int; the kernel takes others for something else.
+MAXIMUM_PID = (1 << 31) - 1
+
+
+def boot_id() -> str:
+    """Tell the identity of this boot of the machine, random(4).
+
+    After the next one all namespaces are others, and some have the numbers of those before.
+    """
+    return _read("/proc/sys/kernel/random/boot_id").decode().strip()
+
+
+def start_time(pid: int) -> int:
+    """Tell when a process started, in clock ticks after boot, proc_pid_stat(5).
+
+    A process ID alone may be somebody else's by now; with this it is an identity. 0 where the
+    process is gone or a zombie, which some first processes never reap.
+    """
+    try:
+        text = _read(f"/proc/{pid}/stat")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    fields = text.rpartition(b")")[2].split()
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def _read(path: str) -> bytes:
+    """Read a file of proc(5) that is short, in one call of the kernel."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
+
+
+class Record:
+    """One object of JSON that is ours. `fields` is all that is in it; a record can be empty."""
+
+    __slots__ = ("fields",)
+
+    def __init__(self, fields: Json | None = None) -> None:
+        self.fields: Json = {} if fields is None else fields
+
+    def __bool__(self) -> bool:
+        return bool(self.fields)
+
+    @property
+    def is_of_this_boot(self) -> bool:
+        """Whether it says that it was written since the machine was started."""
+        return self.fields.get("bootID") == boot_id()
+
+    @property
+    def is_of_other_boot(self) -> bool:
+        """Whether it says that it was written before the machine was started."""
+        return self.fields.get("bootID") is not None and not self.is_of_this_boot
+
+    def text(self, key: str) -> str:
+        """Give a text, "" where there is none."""
+        value = self.fields.get(key)
+        return value if isinstance(value, str) else ""
+
+    def number(self, key: str) -> int:
+        """Give a positive number, 0 where there is none."""
+        value = self.fields.get(key)
+        return value if type(value) is int and 0 < value < 1 << 63 else 0
+
+    def object(self, key: str) -> Json | None:
+        """Give an object, None where there is none."""
+        value = self.fields.get(key)
+        return value if isinstance(value, dict) else None
+
+    def texts(self, key: str) -> list[str]:
+        """Give the texts of a list; what else is in it is left out."""
+        value = self.fields.get(key)
+        return [t for t in value if isinstance(t, str)] if isinstance(value, list) else []
+
+
+class ProcessRecord(Record):
+    """The record of a process of ours and of the namespaces that it was started in."""
+
+    __slots__ = ()
+
+    @property
+    def pid(self) -> int:
+        """The ID of the process, 0 where there is none."""
+        pid = self.number("pid")
+        return pid if pid <= MAXIMUM_PID else 0
+
+    @property
+    def start_time(self) -> int:
+        """When it started, see `start_time`; 0 where that is not known."""
+        return self.number("startTime")
+
+    @property
+    def mount_namespace(self) -> int:
+        """The inode of its mount namespace, 0 where that is not known."""
+        return self.number("mountNamespace")
+
+    @property
+    def user_namespace(self) -> int:
+        """The inode of its user namespace, 0 where that is not known."""
+        return self.number("userNamespace")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is there, and is the one that was meant."""
+        return self.start_time == start_time(self.pid) != 0 if self.pid else False
+
+
+class UplinkRecord(ProcessRecord):
+    """`uplink.json`: which process joins a shared netns to the outside, and what it has brought.
+
+    One file, as both are one fact: a new uplink can have other addresses.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def read(cls, text: bytes) -> Self:
+        """Read what is in the file; empty where it makes no sense."""
+        try:
+            fields = decoding.one(text)
+        except ValueError:
+            return cls()
+        if not isinstance(fields, dict) or not isinstance(fields.get("driver"), str):
+            return cls()
+        record = cls(fields)
+        has_process = any(fields.get(key) is not None for key in ("pid", "startTime"))
+        # What is no process ID means something else to the kernel, or cannot be given to it.
+        is_sane = not has_process or bool(record.pid and type(fields.get("startTime")) is int)
+        return record if is_sane else cls()
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        driver: str,
+        wanted: Mapping[str, Any],
+        pid: int | None,
+        tap_descriptor: int | None,
+        pin: str,
+        interface: str,
+        addresses: list[str],
+        dns_forwarders: list[str],
+        host_addresses: list[str],
+        host: Json,
+    ) -> Self:
+        """Write down an uplink that this process has started, or None as its `pid`.
+
+        `wanted` is what it was chosen by, `pin` the path of the shared netns, `host` what `host`
+        has seen of the host's network.
+        """
+        return cls(
+            {
+                "driver": driver,
+                "wanted": dict(wanted),
+                "pid": pid,
+                "startTime": start_time(pid) if pid else None,
+                "tapDescriptor": tap_descriptor,
+                "bootID": boot_id(),
+                "mountNamespace": os.stat("/proc/self/ns/mnt").st_ino,
+                "userNamespace": os.stat("/proc/self/ns/user").st_ino,
+                "netns": os.stat(pin).st_ino,
+                "hostNetns": os.stat("/proc/self/ns/net").st_ino,
+                "interface": interface,
+                "addresses": addresses,
+                "dnsForwarders": dns_forwarders,
+                "hostAddresses": host_addresses,
+                "host": host,
+            }
+        )
+
+    @property
+    def driver(self) -> str:
+        """`pasta`, `slirp4netns` or `none`; "" where there is no record."""
+        return self.text("driver")
+
+    @property
+    def wanted(self) -> Json:
+        """What it was chosen by, with the driver that was: another would give other addresses."""
+        return {**(self.object("wanted") or {}), "driver": self.driver}
+
+    @property
+    def netns(self) -> int:
+        """The inode of the shared netns that it was started for, 0 where that is not known."""
+        return self.number("netns")
+
+    @property
+    def host_netns(self) -> int:
+        """The inode of the netns that it was started in, 0 where that is not known."""
+        return self.number("hostNetns")
+
+    @property
+    def interface(self) -> str:
+        """The name of its interface in the shared netns, "" where it has none."""
+        return self.text("interface")
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses of that interface, without prefix lengths."""
+        return self.texts("addresses")
+
+    @property
+    def dns_forwarders(self) -> list[str]:
+        """The addresses at which it answers for the host's name servers."""
+        return self.texts("dnsForwarders")
+
+    @property
+    def host(self) -> Json | None:
+        """The host's network as it was then, see `host`; None where that is not known."""
+        return self.object("host")
+
+    def see(self, host: Json) -> None:
+        """Take down what is seen of the host's network now; what was seen before stays."""
+        self.fields["host"] = {**(self.host or {}), **host}
+
+    def move(self, there: ProcessRecord) -> None:
+        """Say that it is in the namespaces of another record."""
+        for key in ("mountNamespace", "userNamespace"):
+            self.fields[key] = there.fields[key]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process lives; a netns that wants none has all that it needs.
+
+        One whose interface somebody has removed is dead, though slirp4netns(1) stays.
+        """
+        if self.fields.get("pid") is None:
+            return self.driver == "none"
+        return self.is_running and _has_interface(self.pid, self.fields.get("tapDescriptor"))
+
+
+def _has_interface(pid: int, fd: object) -> bool:
+    """Tell whether a descriptor of a TUN device has its interface still, proc_pid_fdinfo(5)."""
+    try:
+        return b"\niff:\t\n" not in _read(f"/proc/{pid}/fdinfo/{fd}")
+    except OSError:
+        return True  # not known, or not ours to look at
+
+
+class HolderRecord(ProcessRecord):
+    """`.holder`: which process holds the user's own user namespace, and which that is."""
+
+    __slots__ = ()
+    # By which key the inode of which namespace is there, as /proc/PID/ns names these.
+    NAMESPACES = (("userNamespace", "user"), ("mountNamespace", "mnt"))
+
+    @classmethod
+    def read(cls, text: bytes) -> Self:
+        """Read what is in the file; empty where it makes no sense."""
+        try:
+            fields = decoding.one(text)
+        except ValueError:
+            return cls()
+        record = cls(fields if isinstance(fields, dict) else None)
+        is_whole = (
+            record.pid and record.start_time and record.user_namespace and record.mount_namespace
+        )
+        return record if is_whole else cls()
+
+    @classmethod
+    def of(cls, pid: int, ranges: object) -> Self:
+        """Write down a process that is there; `ranges` are those of IDs, see `subids`."""
+        fields: Json = {"ranges": ranges, "pid": pid, "startTime": start_time(pid)}
+        fields["bootID"] = boot_id()
+        for key, kind in cls.NAMESPACES:
+            fields[key] = os.stat(f"/proc/{pid}/ns/{kind}").st_ino
+        return cls(fields)
+
+    @property
+    def ranges(self) -> object:
+        """The ranges of IDs that are mapped there, as they were written down."""
+        return self.fields.get("ranges")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process lives."""
+        return bool(self) and self.is_of_this_boot and self.is_running
