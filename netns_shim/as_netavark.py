@@ -43,7 +43,7 @@ class Face:
         if self.verb == "info":
             return netavark.format_info()
         if self.verb == "create":
-            from . import create  # jsonschema and more: a network is made once
+            from . import create  # a network is made once
 
             return create.complete(netavark.decode_network(text), self._environ)
         asked = netavark.decode_exec(text)

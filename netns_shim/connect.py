@@ -32,7 +32,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
         pid = chosen.wait(state)
         scope.move(pid, f"{chosen.driver}-{state.name}", outer_uid(), os.environ)
         if chosen.ipv6:
-            from . import netlink  # pyroute2, 90 ms: pasta does without
+            from . import netlink  # pyroute2: pasta does without
 
             try:
                 netlink.configure_ipv6(state.pin, *chosen.ipv6)

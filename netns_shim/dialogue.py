@@ -139,7 +139,7 @@ def _network(entry: Json, name: str, subnets: list[Json], *, is_allocated: bool)
 
 
 def _identifier(name: str) -> str:
-    from hashlib import sha256  # 3 ms: for drivers only
+    from hashlib import sha256  # for drivers only
 
     return sha256(name.encode()).hexdigest()
 

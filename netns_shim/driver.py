@@ -85,7 +85,7 @@ class Driver:
         if verb == "DEL":
             self._delete(environ, conf)
         elif verb == "CHECK":
-            from . import netlink  # pyroute2, 190 ms: runtimes CHECK seldom
+            from . import netlink  # pyroute2: runtimes CHECK seldom
 
             previous = dialogue.checked_result(conf.get("prevResult") or {})
             netlink.verify(environ.get("CNI_NETNS", ""), environ["CNI_IFNAME"], previous)

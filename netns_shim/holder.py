@@ -149,10 +149,10 @@ def _is_needed(base: str, record: HolderRecord) -> bool:
 
 def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
     """Start a holder and go there; `before` is the record of one that has ended, or empty."""
-    from . import revival, scope, subids, userns  # 20 ms: only where there is none
+    from . import revival, scope, subids, userns  # only where there is none
 
     record = HolderRecord()
-    with revival.of(before, base, _path(base)) as found:
+    with revival.Found(before, base, _path(base)) as found:
         # Those that are there have the map that they were made with.
         ranges = before.ranges if found else subids.wanted()
 

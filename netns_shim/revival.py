@@ -8,36 +8,39 @@ found: so a new holder is put into the old ones, and nobody notices.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from typing import TYPE_CHECKING
 
 from . import mounts, netns, process, state
 from .errors import warn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .records import HolderRecord, UplinkRecord
 
 Namespaces = tuple[int, int | None]
 
 
-@contextlib.contextmanager
-def of(before: HolderRecord, base: str, path: str) -> Iterator[Namespaces | None]:
-    """Find the namespaces of a record: open while the context lasts, None where they are gone.
+class Found:
+    """The namespaces of a record, as a context: open while it lasts, None where they are gone.
 
-    The mount namespace is None where only the user namespace is left. `path` is the record's.
+    The mount namespace is None where only the user namespace is left.
     """
-    found = None
-    if before.is_of_this_boot:
-        candidates = [*_users(path), *(uplink.pid for _, uplink in _alive(base, before))]
-        for pid in candidates:
-            found = found or _open(pid, before)
-    try:
-        yield found
-    finally:
-        for fd in found or ():
+
+    __slots__ = ("_namespaces",)
+
+    def __init__(self, before: HolderRecord, base: str, path: str) -> None:
+        """Look for them; `path` is the record's."""
+        self._namespaces: Namespaces | None = None
+        if before.is_of_this_boot:
+            candidates = [*_users(path), *(uplink.pid for _, uplink in _alive(base, before))]
+            for pid in candidates:
+                self._namespaces = self._namespaces or _open(pid, before)
+
+    def __enter__(self) -> Namespaces | None:
+        return self._namespaces
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._namespaces or ():
             if fd is not None:
                 os.close(fd)
 
@@ -107,6 +110,8 @@ def pin_again(base: str, record: HolderRecord) -> None:
     for where, uplink in _alive(base, record):
         if netns.identity(where.pin, is_ours=True) is not None:
             continue
-        with contextlib.suppress(OSError):
+        try:
             if mounts.pin_again(where, uplink.pid, uplink.netns):
                 warn(f"the pin of the shared netns {where.name!r} was gone and is made again")
+        except OSError:
+            continue  # it has just ended

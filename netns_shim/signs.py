@@ -29,7 +29,7 @@ class Signs:
     __slots__ = ("_is_other_boot", "_owners", "_processes", "_unclaimed", "_veths")
 
     def __init__(self, place: Shared, records: list[AttachmentRecord]) -> None:
-        from . import netlink  # 190 ms, which the GC of a runtime does without
+        from . import netlink  # pyroute2, which the GC of a runtime does without
 
         where = place.state
         self._is_other_boot = where.uplink().is_of_other_boot

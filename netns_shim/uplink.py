@@ -146,7 +146,7 @@ class Slirp4netns:
         """Derive the address of its name server, the third of its network."""
         self.path = path
         self.options = options
-        import ipaddress  # 3 ms, which pasta does without
+        import ipaddress  # which pasta does without
 
         cidr = (_values(options, "--cidr") or ("10.0.2.0/24",))[-1]
         try:

@@ -320,10 +320,15 @@ def test_budget_of_a_call(tmp_path: Path) -> None:
     assert [call.verb for call in fakes.calls(tmp_path)].count("VERSION") <= 2
 
 
-@pytest.mark.parametrize("module", ["lifecycle", "holder", "userns"])
+@pytest.mark.parametrize("module", ["lifecycle", "holder"])
 def test_budget_of_the_first_and_the_last(module: str) -> None:
-    """What makes and removes a shared netns brings no library either, nor what they bring."""
-    found = loaded(f"import netns_shim.{module}")
+    """What makes and removes a shared netns brings no library either, nor what they bring.
+
+    Nor does what these modules import later, in the functions that need it, of those that every
+    first ADD and last DEL of a user without capabilities calls.
+    """
+    later = {"holder": ("process", "revival", "scope", "subids", "userns")}.get(module, ())
+    found = loaded("; ".join(f"import netns_shim.{name}" for name in (module, *later)))
 
     assert tops(found) & FORBIDDEN == set()
     assert "ipaddress" not in found

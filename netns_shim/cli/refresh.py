@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Start the uplink again; what is attached is cut off for as long as that takes."""
-    from .. import lifecycle  # 200 ms, which completions and other commands do without
+    from .. import lifecycle  # completions and other commands do without
 
     where = place_of(arguments.netns, arguments.state_dir)
     interrupt.heed()

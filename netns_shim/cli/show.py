@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the attachments, as JSON or for people."""
-    from .. import inspection  # 250 ms, which other commands need not pay
+    from .. import inspection  # pyroute2: not for the other commands
     from . import printing
 
     base = state.base_dir(os.environ, arguments.state_dir)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _problems(entry: Json) -> list[str]:
-    from ... import schema  # jsonschema: only where there is a configuration
+    from ... import schema  # only where there is a configuration
 
     return schema.problems(entry)
 

@@ -63,7 +63,7 @@ def diagnose(checks: list[Check], told: Context, *, is_json: bool) -> int:
         for check in checks:
             one(check)
     else:
-        from .report import Report  # rich, 100 ms, which JSON does without
+        from .report import Report  # rich, which JSON does without
 
         Report(checks).run(checks, one)
     is_well = all(result.status != PROBLEM for _, result in found)
