@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 
 from .attachment import COLLECTING, LIVE, ReferenceName
-from .call import Call, attach, delete_unknown, detach, give_back
 from .errors import INTERNAL, NOT_AVAILABLE, UNKNOWN_CONTAINER, ShimError
+from .operation import Call, attach, delete_unknown, detach, give_back
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,10 +96,10 @@ def gc(request: Request) -> None:
 
     All is tried; the failures are raised as one.
     """
-    from . import garbage  # cold: runtimes ask for it seldom
+    from .gc import collect  # cold: runtimes ask for it seldom
 
     began = time.time()
-    valid = garbage.valid_attachments(request.conf)
+    valid = collect.valid_attachments(request.conf)
     call = Call(request)
     place = call.place
     place.join()
@@ -109,7 +109,7 @@ def gc(request: Request) -> None:
     problems: list[str] = []
     try:
         if guard is not None:
-            problems += garbage.collect(call, valid, began)
+            problems += collect.collect(call, valid, began)
         if call.chain.knows("GC"):
             try:
                 with call.nowhere() if guard is None else call.inside(place.open_as_is()):

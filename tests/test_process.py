@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from netns_shim.process import stop, stray
 from netns_shim.records import start_time
+from netns_shim.shared.processes import stop, stray
 from netns_shim.state import State
 
 
@@ -42,7 +42,7 @@ def test_uplink_is_ended(waiting: subprocess.Popen[bytes]) -> None:
 
 def test_uplink_that_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     """An uplink that ignores the request is killed."""
-    monkeypatch.setattr("netns_shim.process.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("netns_shim.shared.processes.STOP_SECONDS", 0.2)
     script = "trap '' TERM; echo; exec sleep 600"
     with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

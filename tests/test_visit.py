@@ -8,7 +8,7 @@ import os
 import pytest
 
 from netns_shim.errors import UPLINK_FAILED, ShimError
-from netns_shim.visit import visit
+from netns_shim.shared.nsenter import visit
 
 
 def place() -> str:
