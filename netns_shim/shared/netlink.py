@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Links and addresses of a network namespace, over netlink (pyroute2)."""
+"""Links and addresses of a network namespace, over netlink (pyroute2).
+
+Attributes are asked for by the names that the kernel has for them. Later releases of pyroute2 know
+short ones too. In 0.7.2, that of Debian 12, an attribute of such a name is just missing.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +40,9 @@ def _veths(paths: list[str]) -> tuple[list[str], list[str]]:
     with IPRoute() as netlink:
         # To list them is what makes the kernel number the namespaces of their other ends.
         found = {
-            link.get("ifname"): link.get("link_netnsid")
+            link.get_attr("IFLA_IFNAME"): link.get_attr("IFLA_LINK_NETNSID")
             for link in netlink.get_links()
-            if link.get(("linkinfo", "kind")) == "veth"
+            if _kind(link) == "veth"
         }
         known = {None}  # both ends are here
         for path in paths:
@@ -49,6 +53,10 @@ def _veths(paths: list[str]) -> tuple[list[str], list[str]]:
             known.add(netlink.get_netnsid(fd=fd)["nsid"])
             os.close(fd)
     return sorted(found), sorted(name for name, number in found.items() if number not in known)
+
+
+def _kind(link: Any) -> Any:
+    return link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND")
 
 
 def links(pin: str, paths: list[str]) -> list[dict[str, Any]]:
@@ -74,24 +82,25 @@ def _links(paths: list[str]) -> list[dict[str, Any]]:
                 continue  # it has ended
             numbers[netlink.get_netnsid(fd=fd)["nsid"]] = path
             os.close(fd)
-        names = {link["index"]: link.get("ifname") for link in found}
+        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in found}
         addresses: dict[int, list[str]] = {}
         for entry in netlink.get_addr():
-            if is_reachable(entry.get("address")):
-                address = f"{entry.get('address')}/{entry['prefixlen']}"
+            address = entry.get_attr("IFA_ADDRESS")
+            if is_reachable(address):
+                address = f"{address}/{entry['prefixlen']}"
                 addresses.setdefault(entry["index"], []).append(address)
         return [
             {
-                "name": link.get("ifname"),
-                "kind": link.get(("linkinfo", "kind")),
+                "name": link.get_attr("IFLA_IFNAME"),
+                "kind": _kind(link),
                 "up": bool(link["flags"] & IFF_UP),
                 "addresses": addresses.get(link["index"], []),
-                "master": names.get(link.get("master")),
+                "master": names.get(link.get_attr("IFLA_MASTER")),
                 # With a number of a netns the other one is not here.
                 "parent": None
-                if link.get("link_netnsid") is not None
-                else names.get(link.get("link")),
-                "leadsTo": numbers.get(link.get("link_netnsid")),
+                if link.get_attr("IFLA_LINK_NETNSID") is not None
+                else names.get(link.get_attr("IFLA_LINK")),
+                "leadsTo": numbers.get(link.get_attr("IFLA_LINK_NETNSID")),
             }
             for link in found
         ]
@@ -127,19 +136,19 @@ def verify(path: str, ifname: str, result: Mapping[str, Any]) -> None:
 
 def _interface(ifname: str) -> dict[str, Any]:
     with IPRoute() as netlink:
-        links = [link for link in netlink.get_links() if link.get("ifname") == ifname]
+        links = [link for link in netlink.get_links() if link.get_attr("IFLA_IFNAME") == ifname]
         if not links:
             return {}
         addresses = [
-            str(ipaddress.ip_interface(f"{entry.get('address')}/{entry['prefixlen']}"))
+            str(ipaddress.ip_interface(f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}"))
             for entry in netlink.get_addr(index=links[0]["index"])
         ]
         routes = [
-            _route(f"{_destination(entry)}/{entry['dst_len']}", entry.get("gateway"))
+            _route(f"{_destination(entry)}/{entry['dst_len']}", entry.get_attr("RTA_GATEWAY"))
             for entry in netlink.get_routes()
         ]
         return {
-            "mac": links[0].get("address") or "",
+            "mac": links[0].get_attr("IFLA_ADDRESS") or "",
             "isUp": bool(links[0]["flags"] & IFF_UP),
             "addresses": addresses,
             "routes": routes,
@@ -148,7 +157,7 @@ def _interface(ifname: str) -> dict[str, Any]:
 
 def _destination(entry: Any) -> str:
     # A default route has none.
-    return entry.get("dst") or ("::" if entry["family"] == socket.AF_INET6 else "0.0.0.0")
+    return entry.get_attr("RTA_DST") or ("::" if entry["family"] == socket.AF_INET6 else "0.0.0.0")
 
 
 def _route(destination: str, gateway: str | None) -> list[str]:
