@@ -73,7 +73,7 @@ def _holder(path: str) -> str:
         return ""
 
 
-class Turn:
+class Lock:
     """The lock of a file as a context. The kernel drops it with the process."""
 
     __slots__ = ("_fd", "_path", "_stays", "_timeout", "_what", "_who")
@@ -107,12 +107,12 @@ class Turn:
         os.close(self._fd)
 
 
-def making(path: str, who: str, what: str) -> Turn:
+def making(path: str, who: str, what: str) -> Lock:
     """Give the turn of one that makes or removes what all share. Its file goes with the turn."""
-    return Turn(path, MAKING_SECONDS, who, what=what, stays=False)
+    return Lock(path, MAKING_SECONDS, who, what=what, stays=False)
 
 
-class Beside:
+class NoLock:
     """Going ahead without a turn, as a context."""
 
     __slots__ = ()

@@ -19,7 +19,7 @@ import os
 import time
 
 from . import encoding, locks
-from .locks import Beside, Turn
+from .locks import Lock, NoLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .state import State
 
 
-def turn_of(state: State, request: Request, conf: Configuration) -> First | Turn | Beside:
+def lock_of(state: State, request: Request, conf: Configuration) -> Once | Lock | NoLock:
     """Give the turn of one ADD or DEL in a shared netns, as a context.
 
     To be entered with a reference held, and outside of the mounts that hide the state directory.
@@ -38,13 +38,13 @@ def turn_of(state: State, request: Request, conf: Configuration) -> First | Turn
     if conf.parallel is False:
         return alone(state, request, conf)
     if conf.parallel is None and request.verb == "ADD":
-        return First(state, request, conf)
-    return Beside()
+        return Once(state, request, conf)
+    return NoLock()
 
 
-def alone(state: State, request: Request, conf: Configuration) -> Turn:
+def alone(state: State, request: Request, conf: Configuration) -> Lock:
     """Give the turn of one call that nobody has at the same time."""
-    return Turn(_lock(state), conf.timeout, _who(request))
+    return Lock(_lock(state), conf.timeout, _who(request))
 
 
 def _lock(state: State) -> str:
@@ -55,7 +55,7 @@ def _who(request: Request) -> str:
     return f"{request.verb} of container {request.container_id!r} to {request.network!r}"
 
 
-class First:
+class Once:
     """The turn of one ADD, as a context: alone if it is the first, else beside others."""
 
     __slots__ = ("_lock", "_marker", "_path", "_timeout", "_who")

@@ -12,7 +12,7 @@ from . import conf, enter, interrupt, log, references, state, target
 from .attachment import ADDING, DELETING, LIVE, AttachmentRecord, ReferenceName, first_line
 from .chain import Chain
 from .errors import ALREADY_ATTACHED, ShimError, warn
-from .locks import Beside
+from .locks import NoLock
 from .netns import ContainerNetns
 from .versions import Versions
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .decoding import Json
-    from .locks import Turn
-    from .once import First
+    from .locks import Lock
+    from .once import Once
     from .references import Reference
     from .request import Request
     from .target import Place
 
 
-class Call:
+class Operation:
     """A request with its configuration, its plugins and its place.
 
     Making it changes and enters nothing. `name` is that of the attachment's reference.
@@ -64,9 +64,9 @@ class Call:
         """Give the context for plugins where the place has no netns."""
         return self.place.nowhere(enter.paths_of(self.request))
 
-    def turn(self) -> First | Turn | Beside:
+    def lock(self) -> Once | Lock | NoLock:
         """Give the context in which this call has its turn among others; see `first`."""
-        return self.place.turn(self.request, self.conf)
+        return self.place.lock(self.request, self.conf)
 
     def remember(self) -> None:
         """Save the next call the validation, and asking the plugins for their versions.
@@ -88,7 +88,7 @@ class Call:
         self.versions.remember()
 
 
-def attach(call: Call, reference: Reference, container: ContainerNetns) -> Json:
+def attach(call: Operation, reference: Reference, container: ContainerNetns) -> Json:
     """Do the ADD of an attachment whose reference is held; give the result.
 
     A failure is raised when the plugins have undone what they did; the reference stays.
@@ -102,13 +102,13 @@ def attach(call: Call, reference: Reference, container: ContainerNetns) -> Json:
         container.check_is_other(fd)
     if leftover is not None:
         end_orphans([reference])
-    with call.turn(), call.inside(fd):
+    with call.lock(), call.inside(fd):
         if leftover is not None:
-            _delete_leftover(Call(leftover, call.place), record, fd)
+            _delete_leftover(Operation(leftover, call.place), record, fd)
         return _add(call, reference, container)
 
 
-def _delete_leftover(call: Call, record: AttachmentRecord, fd: int) -> None:
+def _delete_leftover(call: Operation, record: AttachmentRecord, fd: int) -> None:
     """Do the DEL of an earlier attachment, as that of the call itself would be done."""
     warn(f"removing what is left of an earlier attachment: {call.name}")
     if is_gone(call.request.netns, record, fd):
@@ -116,7 +116,7 @@ def _delete_leftover(call: Call, record: AttachmentRecord, fd: int) -> None:
     call.chain.delete(record.result)
 
 
-def _add(call: Call, reference: Reference, container: ContainerNetns) -> Json:
+def _add(call: Operation, reference: Reference, container: ContainerNetns) -> Json:
     request = call.request
     begin(
         reference,
@@ -198,7 +198,7 @@ def _overrides(request: Request) -> bool:
     return request.environ.get("CNI_NETNS_OVERRIDE", "").lower() in ("1", "true")
 
 
-def detach(call: Call, reference: Reference) -> None:
+def detach(call: Operation, reference: Reference) -> None:
     """Do the DEL of an attachment whose reference is held; drop it if that succeeded.
 
     The netns is removed if that was the last one. A failure leaves the reference, and is raised.
@@ -212,11 +212,11 @@ def detach(call: Call, reference: Reference) -> None:
     call.place.leave()
 
 
-def _delete(call: Call, reference: Reference) -> None:
+def _delete(call: Operation, reference: Reference) -> None:
     record = reference.record
     end_orphans([reference])
     fd = call.place.open_as_is()
-    with call.turn():
+    with call.lock():
         # Only now, as the container may have gone while this DEL was waiting.
         if is_gone(call.request.netns, record, fd):
             call.chain.lose_netns()
@@ -225,7 +225,7 @@ def _delete(call: Call, reference: Reference) -> None:
             call.chain.delete(call.request.conf.get("prevResult") or record.result)
 
 
-def delete_unknown(call: Call) -> None:
+def delete_unknown(call: Operation) -> None:
     """Do the DEL of an attachment of which nothing is known, where there is no shared netns.
 
     Addresses may be leased in places that outlive one. Nothing is made for it.

@@ -12,9 +12,9 @@ import os
 
 from . import enter, hostnet, netns, references, state
 from .errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, TRY_AGAIN_LATER, UPLINK_FAILED, ShimError
-from .locks import Beside
+from .locks import NoLock
 from .netns import ContainerNetns
-from .once import alone, turn_of
+from .once import alone, lock_of
 from .state import State
 
 TYPE_CHECKING = False
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from .attachment import ReferenceName
     from .conf import Configuration
-    from .locks import Turn
-    from .once import First
+    from .locks import Lock
+    from .once import Once
     from .references import Reference
     from .request import Request
     from .shared.uplink import Wanted
@@ -177,9 +177,9 @@ class Shared:
             )
         return fd
 
-    def turn(self, request: Request, conf: Configuration) -> First | Turn | Beside:
+    def lock(self, request: Request, conf: Configuration) -> Once | Lock | NoLock:
         """Give the context in which an ADD or a DEL has its turn; a reference must be held."""
-        return turn_of(self.state, request, conf)
+        return lock_of(self.state, request, conf)
 
     def inside(self, fd: int | None, keep: list[str]) -> enter.Inside:
         """Give the context for plugins in the netns, or in a new one with the same state.
@@ -269,9 +269,9 @@ class InPlace:
     open_as_is = open_mended
     open_alive = open_mended
 
-    def turn(self, request: Request, conf: Configuration) -> Turn | Beside:
+    def lock(self, request: Request, conf: Configuration) -> Lock | NoLock:
         """Leave it to the caller, in whose netns others are at work as well, unless told so."""
-        return alone(self.state, request, conf) if conf.parallel is False else Beside()
+        return alone(self.state, request, conf) if conf.parallel is False else NoLock()
 
     def inside(self, fd: int | None, keep: list[str]) -> enter.Inside | enter.Unchanged:
         """Stay where we are; with a /var/lib/cni of our own where the caller's cannot be written.

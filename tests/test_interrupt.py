@@ -395,7 +395,7 @@ def test_a_turn_ends_with_the_signal(tmp_path) -> None:
 
     with (
         pytest.raises(Stopped, match="stopped by SIGHUP"),
-        locks.Turn(str(tmp_path / "lock"), 30, "somebody"),
+        locks.Lock(str(tmp_path / "lock"), 30, "somebody"),
     ):
         pass
     os.close(fd)

@@ -7,7 +7,7 @@ import pytest
 
 from netns_shim.errors import ShimError
 from netns_shim.shared import nftables
-from netns_shim.shared.nsenter import visit
+from netns_shim.shared.nsenter import run_in
 
 OTHER = "table ip other { chain c { }; }\n"
 RULES = """
@@ -26,8 +26,8 @@ def test_rule(session):
         rules = RULES % nftables.COMMENT.rstrip(b"\0").decode()
         expected.run(["/usr/sbin/nft", "-f", "-"], input=OTHER + rules, check=True)
         container.run(["/usr/sbin/nft", "-f", "-"], input=OTHER, check=True)
-        visit(container.netns, nftables.drop_bare_segments)
-        visit(container.netns, nftables.drop_bare_segments)
+        run_in(container.netns, nftables.drop_bare_segments)
+        run_in(container.netns, nftables.drop_bare_segments)
 
         show = ["/usr/sbin/nft", "list", "ruleset"]
         found, wanted = (c.run(show, check=True).stdout for c in (container, expected))
@@ -39,6 +39,6 @@ def test_the_kernel_refuses(session, monkeypatch):
     monkeypatch.setattr(nftables, "CHAIN", b"x" * 300 + b"\0")  # longer than a name can be
     with session.container() as container:
         with pytest.raises(ShimError) as caught:
-            visit(container.netns, nftables.drop_bare_segments)
+            run_in(container.netns, nftables.drop_bare_segments)
         assert container.run(["/usr/sbin/nft", "list", "ruleset"], check=True).stdout == ""
     assert "[Errno " in caught.value.details

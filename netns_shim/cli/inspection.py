@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .. import hostnet, netns, references, result, state
 from ..attachment import LIVE
 from ..errors import ShimError
-from ..gc.liveness import Signs, host_side, leads_there
+from ..gc.liveness import Liveness, host_side, leads_there
 from ..records import start_time
 from ..shared import netlink
 from ..target import Shared
@@ -138,9 +138,9 @@ def _links(place: Shared, paths: list[str]) -> tuple[list[Json] | None, str | No
         return None, str(error)
 
 
-def _signs(place: Shared, records: list[AttachmentRecord]) -> Signs | None:
+def _signs(place: Shared, records: list[AttachmentRecord]) -> Liveness | None:
     try:
-        return Signs(place, records)
+        return Liveness(place, records)
     except (ShimError, OSError):
         return None  # `_links` tells why
 
@@ -149,7 +149,7 @@ def _attachment(
     key: tuple[str, ...],
     records: list[AttachmentRecord],
     links: list[Json] | None,
-    signs: Signs | None,
+    signs: Liveness | None,
 ) -> Json:
     first = records[0]
     phases = [record.phase for record in records]
@@ -170,7 +170,7 @@ def _attachment(
     }
 
 
-def _life(record: AttachmentRecord, signs: Signs | None) -> tuple[bool | None, str]:
+def _life(record: AttachmentRecord, signs: Liveness | None) -> tuple[bool | None, str]:
     """Tell whether a container lives, None where that is not known, and what says so."""
     if record.netns_id is None:
         return None, ""

@@ -15,7 +15,7 @@ from .. import conf, references
 from ..attachment import STOPPING, ReferenceName
 from ..errors import DECODING_FAILURE, TRY_AGAIN_LATER, ShimError
 from ..gc import collect, liveness
-from ..operation import Call, detach
+from ..operation import Operation, detach
 from ..shared import lifecycle
 from ..target import ATTEMPTS, Shared
 
@@ -108,7 +108,7 @@ class Ending:
                 raise ShimError(DECODING_FAILURE, what)
             request = collect.request_of(self._environ, reference.record)
             self._tell(request)
-            detach(Call(request, self._place), reference)
+            detach(Operation(request, self._place), reference)
             self.detached.append(name)
         finally:
             reference.close()

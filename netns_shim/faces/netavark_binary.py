@@ -13,7 +13,7 @@ import os
 from .. import child, conf, interrupt, invoke, log, netns, references, skel, state
 from ..attachment import LIVE, ReferenceName
 from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
-from ..locks import Turn
+from ..locks import Lock
 from ..netavark import driver, wire
 from ..operation import begin, end_orphans, give_back, is_gone, mark_deleting
 from ..target import Shared
@@ -134,10 +134,10 @@ class _Attaching:
             timeout=TIMEOUT,
         )
 
-    def _turn(self) -> Turn:
+    def _turn(self) -> Lock:
         # See `driver`: two of them at once trip over each other.
         what = f"{NAME} {self._arguments.command}"
-        return Turn(self._place.state.path("netavark.lock"), TIMEOUT, what)
+        return Lock(self._place.state.path("netavark.lock"), TIMEOUT, what)
 
     def _name(self, network: str, ifname: str) -> ReferenceName:
         return ReferenceName.of(network, self._asked["container_id"], ifname, [NAME])

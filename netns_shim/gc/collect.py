@@ -16,11 +16,11 @@ from .. import conf, references, state
 from ..attachment import COLLECTING, AttachmentRecord, ReferenceName
 from ..enter import CNI_STATE
 from ..errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
-from ..operation import Call, detach
+from ..operation import Operation, detach
 from ..request import Request
 from ..target import Shared
 from . import leases
-from .liveness import Signs
+from .liveness import Liveness
 
 if TYPE_CHECKING:
     from ..decoding import Json
@@ -31,7 +31,7 @@ PARTS = ("network", "containerID", "ifname")
 KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
 
-def collect(call: Call, valid: set[tuple[str, str]] | None, began: float) -> list[str]:
+def collect(call: Operation, valid: set[tuple[str, str]] | None, began: float) -> list[str]:
     """Do what GC demands for one network of a shared netns; give what has failed.
 
     `valid` is what `valid_attachments` gives. `began` is when the runtime called, so after it had
@@ -81,7 +81,7 @@ def _is_attachment(entry: Any) -> bool:
     )
 
 
-def _delete_stale(call: Call, name: ReferenceName, began: float) -> None:
+def _delete_stale(call: Operation, name: ReferenceName, began: float) -> None:
     reference = _find(call.place.state, name)
     if reference is None:
         return
@@ -89,7 +89,7 @@ def _delete_stale(call: Call, name: ReferenceName, began: float) -> None:
         # One that was written since then is that of an ADD of which the runtime could not know.
         if os.stat(reference.path).st_mtime < began and not reference.record.is_of_netavark:
             request = request_of(call.request.environ, reference.record)
-            detach(Call(request, call.place), reference)
+            detach(Operation(request, call.place), reference)
     finally:
         reference.close()
 
@@ -202,7 +202,7 @@ class _Sweep:
         self._drop_ghosts()
         records = [r for r in references.references(self._where) if r.name.is_attachment]
         try:
-            signs = Signs(self._place, records)
+            signs = Liveness(self._place, records)
         except ShimError as error:
             self._add("skipped", why=str(error))
             return
@@ -218,7 +218,7 @@ class _Sweep:
         for name in ghosts:
             self._add("dropped", file=name.file)
 
-    def _judge(self, record: AttachmentRecord, signs: Signs) -> None:
+    def _judge(self, record: AttachmentRecord, signs: Liveness) -> None:
         names = dict(zip(PARTS, record.name.attachment, strict=True))
         problem = _problem_of(record)
         if not problem and (sign := signs.of(record)):
@@ -241,7 +241,7 @@ class _Sweep:
                 request = request_of(self._environ, record)
                 if self._tell is not None:
                     self._tell(request)
-                detach(Call(request, self._place), reference)
+                detach(Operation(request, self._place), reference)
             self._add("deleted", **names)
         except (ShimError, OSError) as error:
             self._add("failed", **names, why=str(error))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signs of life: whether the network namespace of an attached container still exists.
+"""Liveness of life: whether the network namespace of an attached container still exists.
 
 A namespace cannot be looked up by its number. So it is looked for wherever it would show: at the
 path that ADD was given, in /proc, and at the other end of its links, which the shared netns has.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..state import State
 
 
-class Signs:
+class Liveness:
     """What is seen of the containers that are attached to one shared netns.
 
     Raises ShimError (code 103) where that netns is in another mount namespace and so cannot be

@@ -22,7 +22,7 @@ from ..errors import (
     ShimError,
     warn,
 )
-from ..locks import Beside, Turn
+from ..locks import Lock, NoLock
 from ..state import make_below, read_file, write_atomically
 from . import translate, wire
 
@@ -200,8 +200,8 @@ class Driver:
         # Podman runs one at a time, and netavark counts on it: else a bridge that one has just
         # found is removed by the last teardown of another.
         who = f"{what} for container {environ['CNI_CONTAINERID']!r}"
-        turn = Turn(f"{self._directory}/lock", self.timeout, who)
-        with Beside() if self._is_parallel else turn:
+        turn = Lock(f"{self._directory}/lock", self.timeout, who)
+        with NoLock() if self._is_parallel else turn:
             return _run(self._path, environ, arguments, given, what, self.timeout)
 
     def _global_arguments(self) -> list[str]:

@@ -10,7 +10,7 @@ from ..errors import ShimError, warn
 from ..records import UplinkRecord
 from ..state import outer_uid, remove_special
 from . import processes, resolvconf, rtnetlink, scope, uplink
-from .nsenter import visit
+from .nsenter import run_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
                 netlink.configure_ipv6(state.pin, *chosen.ipv6)
             except ShimError as error:
                 warn(f"the shared netns has no IPv6: {error.details}")
-        interface, addresses, refusal = visit(state.pin, lambda: _settle(chosen))
+        interface, addresses, refusal = run_in(state.pin, lambda: _settle(chosen))
         if refusal:
             warn(
                 f"TCP connections may hang: {chosen.path} is old, and nftables refused: {refusal}"

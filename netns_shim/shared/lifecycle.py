@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from ..locks import Turn
+    from ..locks import Lock
     from ..records import UplinkRecord
     from ..state import State
     from .uplink import Wanted
@@ -205,7 +205,7 @@ def destroy_despite(state: State, left: Collection[str]) -> bool:
     return True
 
 
-def _locked(state: State) -> Turn:
+def _locked(state: State) -> Lock:
     make_private(state.base)
     what = f"the shared netns {state.name!r} is being made or removed by another process"
     who = "what makes, mends or removes it"

@@ -17,7 +17,7 @@ from pyroute2 import IPRoute
 
 from ..errors import PLUGIN_MISBEHAVED, ShimError
 from .addresses import is_reachable
-from .nsenter import visit
+from .nsenter import run_in
 
 # include/uapi/linux/if_addr.h: no duplicate address detection, which takes a second.
 IFA_F_NODAD = 0x02
@@ -32,7 +32,7 @@ def veths(pin: str, paths: list[str]) -> tuple[list[str], list[str]]:
     A veth goes with the netns of its other end: one that is there says that this netns lives.
     Raises ShimError (code 102) where the netns cannot be entered.
     """
-    found: tuple[list[str], list[str]] = visit(pin, lambda: _veths(paths))
+    found: tuple[list[str], list[str]] = run_in(pin, lambda: _veths(paths))
     return found
 
 
@@ -66,7 +66,7 @@ def links(pin: str, paths: list[str]) -> list[dict[str, Any]]:
     macvlan is; `leadsTo` the one of the `paths` that is the netns of its other end. Raises
     ShimError (code 102) where the netns cannot be entered.
     """
-    found: list[dict[str, Any]] = visit(pin, lambda: _links(paths))
+    found: list[dict[str, Any]] = run_in(pin, lambda: _links(paths))
     return found
 
 
@@ -111,7 +111,7 @@ def verify(path: str, ifname: str, result: Mapping[str, Any]) -> None:
 
     Raises ShimError (code 100) with all that is not.
     """
-    found = visit(path, lambda: _interface(ifname))
+    found = run_in(path, lambda: _interface(ifname))
     if not found:
         raise ShimError(PLUGIN_MISBEHAVED, f"the interface {ifname!r} is not there", path)
     macs = [i.get("mac") for i in result.get("interfaces") or [] if i.get("name") == ifname]
@@ -180,4 +180,4 @@ def configure_ipv6(pin: str, interface: str, address: str, gateway: str) -> None
             netlink.addr("add", index=index, address=address, flags=IFA_F_NODAD)
             netlink.route("add", family=socket.AF_INET6, gateway=gateway, oif=index)
 
-    visit(pin, configure)
+    run_in(pin, configure)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def visit(pin: str, function: Callable[[], Any]) -> Any:
+def run_in(pin: str, function: Callable[[], Any]) -> Any:
     """Give what a function gives in a netns, by way of JSON.
 
     Raises ShimError (code 102) where the netns cannot be entered, or the function fails.

@@ -69,9 +69,17 @@ def stray(state: State) -> set[tuple[int, int]]:
     They were told to join the pin, and hold open what only an uplink of this netns does: its log,
     or the netns itself. The path alone proves nothing, as another mount namespace can have it too.
     """
+    found, has_missed = _scan(state)
+    # A process that ended during the scan may have been an uplink on its way to the background,
+    # and its child younger than the list of processes.
+    return found | (_scan(state)[0] if has_missed else set())
+
+
+def _scan(state: State) -> tuple[set[tuple[int, int]], bool]:
+    """Look at each process once; tell as well whether one has ended before it was looked at."""
     held = {_file(state.path("uplink.log")), _file(state.pin)} - {None}
     pin = os.fsencode(state.pin)
-    found = set()
+    found, has_missed = set(), False
     for pid in ids():
         try:
             # In the try as well: hidepid, proc(5), refuses even this for others' processes.
@@ -81,11 +89,14 @@ def stray(state: State) -> set[tuple[int, int]]:
                 continue
             since = start_time(pid)
             descriptors = [f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")]
+        except (FileNotFoundError, ProcessLookupError):
+            has_missed = True
+            continue
         except OSError:
-            continue  # it has ended, or is not ours
+            continue  # it is not ours
         if since and held & {_file(descriptor) for descriptor in descriptors}:
             found.add((pid, since))
-    return found
+    return found, has_missed
 
 
 def end_orphans(path: str) -> None:

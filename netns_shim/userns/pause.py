@@ -21,7 +21,7 @@ from ..records import HolderRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..locks import Turn
+    from ..locks import Lock
 
 # The lowest number of the descriptor that a command inherits: none that a shell uses.
 INHERITED = 100
@@ -265,7 +265,7 @@ def _path(base: str) -> str:
     return f"{base}/{state.HOLDER}"
 
 
-def _locked(base: str) -> Turn:
+def _locked(base: str) -> Lock:
     what = "the user namespace is being made or ended by another process"
     who = "what makes or ends it"
     return locks.making(f"{_path(base)}.lock", who, what)
