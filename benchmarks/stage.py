@@ -22,8 +22,8 @@ import bench
 import kinder
 from runtime import PLUGIN
 
+from netns_shim.shared.uplink import Pasta
 from netns_shim.state import State
-from netns_shim.uplink import Pasta
 
 INSIDE = Path(__file__).resolve().parent / "inside"
 TOOLS = "/opt/bench"

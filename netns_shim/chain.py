@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .conf import Configuration
     from .decoding import Json
-    from .driver import Driver
+    from .netavark.driver import Driver
     from .request import Request
 
 # A path at which there is never a namespace: no process has the ID 0.
@@ -70,7 +70,7 @@ class Chain:
     ) -> Link:
         path, environ, wanted = self._request.path, self._environ, self._request.cni_version
         if "driver" in entry:
-            from .driver import Driver  # not for those who have none
+            from .netavark.driver import Driver  # not for those who have none
 
             driver = Driver(entry, conf, path, environ, versions, driver_state)
             # It answers in whichever version it is asked in.

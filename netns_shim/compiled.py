@@ -64,7 +64,7 @@ class Compiled(Loader):
         """Specify a module; None where it is not here, or its source is another one now."""
         if name not in self._index:
             return None
-        source = f"{DIRECTORY}/{name.rpartition('.')[2]}.py"
+        source = f"{DIRECTORY}/{name.partition('.')[2].replace('.', '/')}.py"
         try:
             now = os.stat(source)
         except OSError:

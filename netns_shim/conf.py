@@ -189,12 +189,12 @@ def _holds(path: str, content: bytes) -> bool:
 
 
 def _validate(conf: Json) -> None:
-    from . import validity  # only where no stamp holds
+    from .validate import quick  # only where no stamp holds
 
-    if not validity.is_right(conf):
-        from . import schema  # only to say what is wrong
+    if not quick.is_right(conf):
+        from .validate import explain  # only to say what is wrong
 
-        schema.validate(conf)
+        explain.validate(conf)
 
 
 def _has_shape(conf: Json) -> bool:

@@ -32,13 +32,13 @@ def main(argv: list[str]) -> int:
     none of its plugins: so arguments count for more.
     """
     if os.path.basename(argv[0]) == "netavark":
-        from . import as_binary  # for whoever calls the binary of that name
+        from .faces import netavark_binary  # for whoever calls the binary of that name
 
-        return as_binary.main(argv[1:])
+        return netavark_binary.main(argv[1:])
     if argv[1:] and argv[1] in NETAVARK_COMMANDS:
-        from . import as_netavark  # as is this
+        from .faces import netavark_plugin  # as is this
 
-        return skel.serve(as_netavark.Face(argv[1:], os.environ), 0, 1)
+        return skel.serve(netavark_plugin.Face(argv[1:], os.environ), 0, 1)
     # A shell that asks for completions passes no arguments either.
     if argv[1:] or (os.environ.get("_ARGCOMPLETE") and not os.environ.get("CNI_COMMAND")):
         from . import cli  # argparse and more: for people only

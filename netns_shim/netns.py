@@ -7,15 +7,7 @@ import errno
 import os
 
 from .errors import INVALID_NETNS, ShimError
-from .libc import (
-    CAP_NET_ADMIN,
-    CAP_SYS_ADMIN,
-    CLONE_NEWNET,
-    ns_type,
-    ns_userns,
-    setns,
-    unshare,
-)
+from .libc import CAP_NET_ADMIN, CAP_SYS_ADMIN, CLONE_NEWNET, ns_type, ns_userns, setns, unshare
 
 
 def is_in_place(mode: str) -> bool:

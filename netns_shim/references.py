@@ -14,7 +14,7 @@ import stat
 import sys
 import time
 
-from . import encoding, turn
+from . import encoding, locks
 from .attachment import ADDING, AttachmentRecord, ReferenceName
 from .errors import TRY_AGAIN_LATER, ShimError
 from .state import MAXIMUM_FILE, read_file
@@ -135,8 +135,8 @@ def find(state: State, name: ReferenceName) -> Reference | None:
 def _lock(fd: int, path: str) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     try:
-        while not turn.lock(fd):
-            turn.wait(deadline, BUSY, path)
+        while not locks.lock(fd):
+            locks.wait(deadline, BUSY, path)
     except BaseException:
         os.close(fd)
         raise
@@ -182,7 +182,7 @@ def _drop_ghost(path: str, name: ReferenceName, *, dry_run: bool = False) -> boo
     except OSError:
         return False  # it is gone, or no file
     try:
-        if not turn.lock(fd):
+        if not locks.lock(fd):
             return False
         info = os.fstat(fd)
         if info.st_nlink == 0 or (info.st_size and not name.is_guard):

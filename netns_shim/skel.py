@@ -119,7 +119,7 @@ def settle() -> None:
 
 
 def as_shim_error(error: Exception) -> ShimError:
-    """Turn any failure into one with a code: 5 for the kernel's, 999 for the unexpected."""
+    """Lock any failure into one with a code: 5 for the kernel's, 999 for the unexpected."""
     if isinstance(error, ShimError):
         return error
     if isinstance(error, OSError):

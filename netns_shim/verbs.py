@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 
 from .attachment import COLLECTING, LIVE, ReferenceName
-from .call import Call, attach, delete_unknown, detach, give_back
 from .errors import INTERNAL, NOT_AVAILABLE, UNKNOWN_CONTAINER, ShimError
+from .operation import Operation, attach, delete_unknown, detach, give_back
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Attached:
 
     __slots__ = ("_call", "result")
 
-    def __init__(self, call: Call, result: Json) -> None:
+    def __init__(self, call: Operation, result: Json) -> None:
         self._call = call
         self.result = result
 
@@ -37,7 +37,7 @@ def add(request: Request) -> Attached:
 
     A failure gives the reference back, after the plugins have undone what they did.
     """
-    call = Call(request)
+    call = Operation(request)
     call.place.join()
     container = call.place.open_container(request.netns)
     try:
@@ -56,12 +56,12 @@ def add(request: Request) -> Attached:
 
 def delete(request: Request) -> None:
     """DEL: run the plugins' DEL, drop the reference if it succeeded; the last one out destroys."""
-    call = Call(request)
+    call = Operation(request)
     call.place.join()
     _delete(call)
 
 
-def _delete(call: Call) -> None:
+def _delete(call: Operation) -> None:
     # A DEL too many runs in the netns as well, which has to stay meanwhile.
     reference = call.place.find(call.name) or call.place.guard(call.name)
     if reference is not None:
@@ -77,7 +77,7 @@ def _delete(call: Call) -> None:
 
 def check(request: Request) -> None:
     """CHECK: the reference, the netns and a live uplink are there; then the plugins' CHECK."""
-    call = Call(request)
+    call = Operation(request)
     call.place.join()
     reference = call.place.find(call.name)
     if reference is None or reference.phase != LIVE:
@@ -96,11 +96,11 @@ def gc(request: Request) -> None:
 
     All is tried; the failures are raised as one.
     """
-    from . import garbage  # cold: runtimes ask for it seldom
+    from .gc import collect  # cold: runtimes ask for it seldom
 
     began = time.time()
-    valid = garbage.valid_attachments(request.conf)
-    call = Call(request)
+    valid = collect.valid_attachments(request.conf)
+    call = Operation(request)
     place = call.place
     place.join()
     # None where there is nothing, and in place: who is in another netns may have references there
@@ -109,7 +109,7 @@ def gc(request: Request) -> None:
     problems: list[str] = []
     try:
         if guard is not None:
-            problems += garbage.collect(call, valid, began)
+            problems += collect.collect(call, valid, began)
         if call.chain.knows("GC"):
             try:
                 with call.nowhere() if guard is None else call.inside(place.open_as_is()):
@@ -131,7 +131,7 @@ def status(request: Request) -> None:
     Raises ShimError with the code 50, or 51 where what is attached is cut off as well.
     """
     try:
-        call = Call(request)
+        call = Operation(request)
         call.place.join()
     except ShimError as error:
         raise ShimError(NOT_AVAILABLE, error.message, error.details) from None

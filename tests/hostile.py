@@ -16,7 +16,8 @@ import fakes
 from fake_netavark import NETNS
 from hypothesis import strategies as st
 
-from netns_shim import as_cni, as_netavark, cni, errors, interrupt, skel, verbs
+from netns_shim import as_cni, cni, errors, interrupt, skel, verbs
+from netns_shim.faces import netavark_plugin
 
 Json = dict[str, Any]
 Place = tuple[str | int, ...]
@@ -182,7 +183,7 @@ def by_cni(verb: str, directory: Path, stdin: bytes, **variables: str) -> tuple[
 def by_netavark(*words: str, directory: Path, stdin: bytes) -> tuple[int, bytes]:
     """Serve a call of netavark."""
     environ = {"XDG_RUNTIME_DIR": str(directory), "PATH": str(directory)}
-    return serve(as_netavark.Face(list(words), environ), stdin)
+    return serve(netavark_plugin.Face(list(words), environ), stdin)
 
 
 def checked(answer: tuple[int, bytes], *, is_own: bool = True) -> Json | None:
@@ -199,8 +200,11 @@ def checked(answer: tuple[int, bytes], *, is_own: bool = True) -> Json | None:
     assert type(error["code"]) is int
     assert isinstance(error["msg"], str)
     assert error["msg"] or not is_own
-    assert isinstance(error.get("details", ""), str)
+    # A plugin's own error is passed on as it is, and null there is read as no details.
+    assert isinstance(error.get("details", "") or "", str)
     if is_own:
+        assert error.get("details") != ""
+        assert error.get("details", "") is not None
         assert set(error) <= {"cniVersion", "code", "msg", "details"}
         assert error["cniVersion"] in cni.SUPPORTED_VERSIONS
         assert 0 < error["code"] < errors.INTERNAL, error

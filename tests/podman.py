@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import bench
 from runtime import PLUGIN
 
-from netns_shim import as_netavark, skel
+from netns_shim import skel
+from netns_shim.faces import netavark_plugin
 
 ID = "ab" * 32
 NETWORK: dict[str, Any] = {
@@ -75,7 +76,7 @@ def serve(words: list[str], given: Any = None, environ: dict[str, str] | None = 
     os.write(to_stdin, given if isinstance(given, bytes) else json.dumps(given).encode())
     os.close(to_stdin)
     try:
-        status = skel.serve(as_netavark.Face(words, environ or {}), stdin, stdout)
+        status = skel.serve(netavark_plugin.Face(words, environ or {}), stdin, stdout)
     finally:
         os.close(stdout)
         os.close(stdin)

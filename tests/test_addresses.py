@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from netns_shim import addresses
+from netns_shim.shared import addresses
 
 ADDRESSES = st.one_of(
     st.ip_addresses(),

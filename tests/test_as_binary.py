@@ -13,8 +13,8 @@ import fakes
 import pytest
 from fake_netavark import netavark
 
-from netns_shim.as_binary import Arguments
 from netns_shim.cli import install
+from netns_shim.faces.netavark_binary import Arguments
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +144,10 @@ def test_error(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "netavark").symlink_to(installed)
     program = (
         "import sys\n"
-        "from netns_shim import as_binary, invoke\n"
+        "from netns_shim import invoke\n"
+        "from netns_shim.faces import netavark_binary\n"
         "invoke.HELPER_DIRECTORIES, invoke.DEFAULT_PATH = (), '/none'\n"
-        "sys.exit(as_binary.main(['version']))\n"
+        "sys.exit(netavark_binary.main(['version']))\n"
     )
 
     done = subprocess.run(

@@ -12,13 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netns_shim import cni
-from netns_shim.attachment import (
-    COLLECTING,
-    COMMAND,
-    STOPPING,
-    AttachmentRecord,
-    ReferenceName,
-)
+from netns_shim.attachment import COLLECTING, COMMAND, STOPPING, AttachmentRecord, ReferenceName
 
 NAME = ReferenceName.of("net", "c", "eth0", ["bridge", "portmap"])
 WHOLE = {

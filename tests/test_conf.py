@@ -293,8 +293,8 @@ def test_a_holding_stamp_spares_validation(tmp_path: Path) -> None:
     conf.remember(CONF, str(tmp_path))
     warm = loaded(CHECK, json.dumps(CONF), str(tmp_path))
 
-    assert "netns_shim.validity" in stale
-    assert "netns_shim.validity" not in warm
+    assert "netns_shim.validate.quick" in stale
+    assert "netns_shim.validate.quick" not in warm
 
 
 def test_the_hot_modules_are_light() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from netns_shim import conflist, errors
+from netns_shim import errors
 from netns_shim.errors import ShimError
+from netns_shim.validate import conflist
 
 PLUGINS = [{"type": "bridge"}, {"type": "portmap"}]
 

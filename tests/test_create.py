@@ -12,9 +12,10 @@ import pytest
 from fake_netavark import netavark
 from podman import conflist, serve
 
-from netns_shim import create, errors, invoke
+from netns_shim import errors, invoke
 from netns_shim.cli import install
 from netns_shim.errors import ShimError
+from netns_shim.faces import netavark_create
 
 Json = dict[str, Any]
 
@@ -42,13 +43,13 @@ def network(directory: Path, options: Json, **changes: Any) -> Json:
 
 def complete(wanted: Json, **environ: str) -> Json:
     """Return a network as it is made."""
-    return json.loads(create.complete(json.loads(json.dumps(wanted)), environ))
+    return json.loads(netavark_create.complete(json.loads(json.dumps(wanted)), environ))
 
 
 def failure(wanted: Json, **environ: str) -> ShimError:
     """Return the error that making a network must end in."""
     with pytest.raises(ShimError) as caught:
-        create.complete(wanted, environ)
+        netavark_create.complete(wanted, environ)
     assert caught.value.code == errors.INVALID_NETWORK_CONFIG
     return caught.value
 

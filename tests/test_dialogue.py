@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from netns_shim import dialogue, errors
+from netns_shim import errors
 from netns_shim.errors import ShimError
+from netns_shim.netavark import translate
 
 ENTRY: dict[str, Any] = {
     "driver": "bridge",
@@ -27,7 +28,7 @@ MAC = "02:00:00:00:00:02"
 def ask(entry: dict[str, Any] = ENTRY, *, cni_args: str = "", **conf: Any) -> dict[str, Any]:
     """Write what a driver is given."""
     environ = {**ENVIRON, "CNI_ARGS": cni_args} if cni_args else ENVIRON
-    return dialogue.request(entry, environ, {"name": "net", **conf}, conf.pop("ips", IPS))
+    return translate.request(entry, environ, {"name": "net", **conf}, conf.pop("ips", IPS))
 
 
 def status(**changes: Any) -> dict[str, Any]:
@@ -130,14 +131,14 @@ def test_mac(runtime: str, args: str, text: str, mac: str) -> None:
     if args:
         environ = {**ENVIRON, "CNI_ARGS": text}
         conf = {"name": "net", "runtimeConfig": {"mac": runtime}, "args": {"cni": {"mac": args}}}
-        asked = dialogue.request(ENTRY, environ, conf, IPS)
+        asked = translate.request(ENTRY, environ, conf, IPS)
 
     assert asked["network_options"]["static_mac"] == mac
 
 
 def test_names_ports_and_options() -> None:
     """The name of the pod, ports, name servers and options find their places."""
-    asked = dialogue.request(
+    asked = translate.request(
         {**ENTRY, "options": {"mtu": "1400"}, "routes": [{"destination": "10.5.0.0/16"}]},
         {**ENVIRON, "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAME=web"},
         {
@@ -158,14 +159,14 @@ def test_names_ports_and_options() -> None:
     assert asked["network"]["options"] == {"mtu": "1400"}
     assert asked["network"]["routes"] == [{"destination": "10.5.0.0/16"}]
     assert asked["network_options"]["options"] == {"vlan": "7"}
-    assert dialogue.network_options(asked)["dns_servers"] == ["10.0.0.53"]
+    assert translate.network_options(asked)["dns_servers"] == ["10.0.0.53"]
 
 
 def test_options_of_the_binary() -> None:
     """The binary is given networks as a map, which every release reads."""
     asked = ask()
 
-    options = dialogue.network_options(asked)
+    options = translate.network_options(asked)
 
     assert options["networks"] == {"net": asked["network_options"]}
     assert options["network_info"] == {"net": asked["network"]}
@@ -185,7 +186,7 @@ def test_options_of_the_binary() -> None:
 def test_what_cannot_be_passed_on(entry: dict[str, Any], offered: dict[str, Any]) -> None:
     """What was asked for and netavark has no word for is an error with key and value."""
     with pytest.raises(ShimError, match="unsupported field") as caught:
-        dialogue.check_supported(entry, offered)
+        translate.check_supported(entry, offered)
 
     ((key, value),) = offered.items()
     assert caught.value.code == errors.UNSUPPORTED_FIELD
@@ -202,7 +203,7 @@ def test_what_cannot_be_passed_on(entry: dict[str, Any], offered: dict[str, Any]
 )
 def test_what_can_be_passed_on(entry: dict[str, Any], offered: dict[str, Any]) -> None:
     """What netavark has a word for is no error, nor is what was not asked for."""
-    dialogue.check_supported(entry, offered)
+    translate.check_supported(entry, offered)
 
 
 def test_ipam() -> None:
@@ -210,7 +211,7 @@ def test_ipam() -> None:
     lease = {"start_ip": "10.0.0.5", "end_ip": "10.0.0.9"}
     subnet = {"subnet": "10.0.0.0/24", "gateway": "10.0.0.1", "lease_range": lease}
 
-    found = dialogue.ipam_of({"driver": "bridge", "subnets": [subnet, {"subnet": "fd00::/64"}]})
+    found = translate.ipam_of({"driver": "bridge", "subnets": [subnet, {"subnet": "fd00::/64"}]})
 
     assert found == {
         "type": "host-local",
@@ -226,15 +227,15 @@ def test_ipam() -> None:
             [{"subnet": "fd00::/64"}],
         ],
     }
-    assert dialogue.ipam_of({"driver": "bridge"}) == {}
-    assert dialogue.ipam_of({**ENTRY, "ipam": {"type": "x"}}) == {"type": "x"}
+    assert translate.ipam_of({"driver": "bridge"}) == {}
+    assert translate.ipam_of({**ENTRY, "ipam": {"type": "x"}}) == {"type": "x"}
 
 
 def test_result() -> None:
     """An answer becomes a result, with the routes that netavark makes without a word."""
     answer = {**status(), "dns_server_ips": ["10.0.0.1"], "dns_search_domains": ["dns.podman"]}
 
-    result = dialogue.result_of(ask(), answer, "/n")
+    result = translate.result_of(ask(), answer, "/n")
 
     assert result == {
         "cniVersion": "1.1.0",
@@ -253,7 +254,7 @@ def test_no_default_route(change: dict[str, Any]) -> None:
     """A network without a way out has only the routes that it was given."""
     routes = [{"destination": "10.5.0.0/16", "gateway": "10.0.0.9", "metric": 7}]
 
-    result = dialogue.result_of(ask({**ENTRY, **change, "routes": routes}), status(), "/n")
+    result = translate.result_of(ask({**ENTRY, **change, "routes": routes}), status(), "/n")
 
     assert result["routes"] == [{"dst": "10.5.0.0/16", "gw": "10.0.0.9", "priority": 7}]
 
@@ -273,7 +274,7 @@ def test_not_honoured(answer: dict[str, Any], problem: str) -> None:
     asked = ask(runtimeConfig={"mac": MAC.upper()})
 
     with pytest.raises(ShimError, match=problem) as caught:
-        dialogue.result_of(asked, answer, "/n")
+        translate.result_of(asked, answer, "/n")
 
     assert caught.value.code == errors.PLUGIN_MISBEHAVED
 
@@ -313,7 +314,7 @@ def test_wrong_kinds_of_the_runtime(conf: dict[str, Any]) -> None:
 def test_dns_of_a_wrong_kind(dns: Any) -> None:
     """Name servers of a wrong kind are an unsupported value, with key and value."""
     with pytest.raises(ShimError, match=r"runtimeConfig\.dns") as caught:
-        dialogue.check_supported(ENTRY, {"dns": dns})
+        translate.check_supported(ENTRY, {"dns": dns})
 
     assert "10.0.0.53" in caught.value.details
 
@@ -323,4 +324,4 @@ def test_another_interface_beside() -> None:
     made = {name: {"mac_address": ""} for name in ("eth0", "eth1")}
 
     with pytest.raises(ShimError, match="interface 'eth0'"):
-        dialogue.result_of(ask(), {"interfaces": made}, "/n")
+        translate.result_of(ask(), {"interfaces": made}, "/n")

@@ -12,11 +12,12 @@ import fakes
 import pytest
 from fake_netavark import MAC, NETNS, SUBNET, ipam, netavark
 
-from netns_shim import driver, errors, turn
+from netns_shim import errors, locks
 from netns_shim.chain import Chain
 from netns_shim.cli import install
 from netns_shim.conf import Configuration
 from netns_shim.errors import ShimError
+from netns_shim.netavark import driver
 from netns_shim.request import Request
 from netns_shim.versions import Versions
 
@@ -607,7 +608,7 @@ def test_driver_that_allocates_by_itself(tmp_path: Path) -> None:
 def hold_turn(directory: Path) -> int:
     """Have the turn that drivers wait for, until the descriptor is closed."""
     (directory / "state").mkdir()
-    return turn.take(str(directory / "state/lock"), "driver 'other' (setup)")
+    return locks.take(str(directory / "state/lock"), "driver 'other' (setup)")
 
 
 @pytest.mark.parametrize("parallel", [None, False])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from netns_shim import fields
+from netns_shim.netavark import fields
 
 INNER = fields.record({"a": fields.number(9)}, {"b": fields.list_of(fields.address)})
 

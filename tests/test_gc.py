@@ -14,10 +14,11 @@ import fakes
 import pytest
 from runtime import PLUGIN, Runtime, bridge, reaches, until
 
-from netns_shim import errors, garbage
+from netns_shim import errors
 from netns_shim.attachment import AttachmentRecord, ReferenceName
-from netns_shim.place import Shared
+from netns_shim.gc import collect
 from netns_shim.state import State
+from netns_shim.target import Shared
 
 # Its VERSION where there is a file `slow`, and its ADD, say that they have begun, and wait.
 WAITING = """
@@ -584,7 +585,7 @@ def test_forms_of_valid_attachments(keys, valid):
     """A list names who stays, in either spelling; null is Go's empty list; no key says nothing."""
     expected = None if valid is None else {(name, "eth0") for name in valid}
 
-    assert garbage.valid_attachments(keys) == expected
+    assert collect.valid_attachments(keys) == expected
 
 
 @pytest.mark.parametrize("key", [VALID, MISSPELLED])
@@ -599,7 +600,7 @@ def test_forms_of_valid_attachments(keys, valid):
 def test_what_is_no_list_of_attachments(key, value):
     """What is malformed says nothing of who is valid: it is an error, even beside a good list."""
     with pytest.raises(errors.ShimError) as caught:
-        garbage.valid_attachments({VALID: [A], MISSPELLED: [A], key: value})
+        collect.valid_attachments({VALID: [A], MISSPELLED: [A], key: value})
 
     assert caught.value.code == errors.INVALID_NETWORK_CONFIG
     assert caught.value.message.startswith(f"$['{key}']: must be a list")
@@ -784,7 +785,7 @@ def test_a_reference_that_has_changed(tmp_path):
     record = {**WHOLE, "containerID": "c", "conf": {"cniVersion": "1.0.0"}, "args": ""}
     path = tmp_path / "default/refs/rootless:c:eth0:bridge"
     path.write_text(json.dumps({**record, "netnsID": [4, 10]}) + "\n")
-    sweep = garbage._Sweep(Shared(where, {}, {}), {}, dry_run=False, tell=pytest.fail)
+    sweep = collect._Sweep(Shared(where, {}, {}), {}, dry_run=False, tell=pytest.fail)
 
     sweep._judge(AttachmentRecord(ReferenceName(path.name), record), NoSigns())
 

@@ -11,7 +11,7 @@ import bench
 import pytest
 from runtime import DUAL, PLUGIN, Runtime, bridge, page, until
 
-from netns_shim import host
+from netns_shim import hostnet
 
 ROUTE = b"0" * 32 + b" 00 " + b"0" * 32 + b" 00 " + b"fe80" + b"0" * 28
 ROUTE += b" 00000400 00000001 00000000 00000003     eth0\n"
@@ -31,7 +31,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> Files:
     def have(*looks: list[bytes], mode: bytes = b"0\n", routes: tuple[bytes, ...] = (ROUTE,)):
         read: list[str] = []
         addresses = itertools.chain(looks, itertools.repeat(looks[-1]))
-        clock = itertools.count(step=host.LINK_LOCAL_SECONDS / 10)
+        clock = itertools.count(step=hostnet.LINK_LOCAL_SECONDS / 10)
 
         def lines(path: str) -> list[bytes]:
             read.append(path.rpartition("/")[2])
@@ -39,9 +39,9 @@ def files(monkeypatch: pytest.MonkeyPatch) -> Files:
                 return list(routes)
             return next(addresses) if path.endswith("/if_inet6") else [mode]
 
-        monkeypatch.setattr(host, "_lines", lines)
+        monkeypatch.setattr(hostnet, "_lines", lines)
         pretended = SimpleNamespace(sleep=lambda _: None, monotonic=lambda: next(clock))
-        monkeypatch.setattr(host, "time", pretended)
+        monkeypatch.setattr(hostnet, "time", pretended)
         return read
 
     return have
@@ -51,7 +51,7 @@ def test_a_link_local_address_that_comes_late(files: Files) -> None:
     """It is waited for, whatever other addresses the interface has already."""
     read = files([], [GLOBAL], [GLOBAL, LINK_LOCAL])
 
-    host.await_ipv6()
+    hostnet.await_ipv6()
 
     assert read.count("if_inet6") == 3
 
@@ -60,7 +60,7 @@ def test_a_link_local_address_that_never_comes(files: Files) -> None:
     """The wait has an end."""
     read = files([GLOBAL])
 
-    host.await_ipv6()
+    hostnet.await_ipv6()
 
     assert 2 < read.count("if_inet6") < 20
 
@@ -74,7 +74,7 @@ def test_nothing_to_wait_for(files: Files, mode: bytes, routes: tuple[bytes, ...
     """A tunnel without such an address and a host without IPv6 cost no time."""
     read = files([], mode=mode, routes=routes)
 
-    host.await_ipv6()
+    hostnet.await_ipv6()
 
     assert read.count("if_inet6") <= 1
 
@@ -86,9 +86,9 @@ def test_lacks_ipv6(files: Files, addresses: list[str], lacks: bool) -> None:
     """A netns lacks IPv6 where the host has a default route of it and the netns no address."""
     files([])
 
-    assert host.lacks_ipv6(addresses) == lacks
+    assert hostnet.lacks_ipv6(addresses) == lacks
     files([], routes=())
-    assert not host.lacks_ipv6(addresses)
+    assert not hostnet.lacks_ipv6(addresses)
 
 
 @pytest.fixture

@@ -22,9 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from looks import NOW, plain
 
-from netns_shim import decoding, errors, inspection, netavark
-from netns_shim.cli import graph, show, tree
+from netns_shim import decoding, errors
+from netns_shim.cli import graph, inspection, show, tree
 from netns_shim.errors import ShimError
+from netns_shim.netavark import wire
 from netns_shim.state import IN_PLACE, State
 
 Json = dict[str, Any]
@@ -414,7 +415,7 @@ def test_networks_given_twice_are_found_at_once() -> None:
     text = json.dumps({"container_id": "c", "networks": [*networks, networks[0]]})
 
     with pytest.raises(ShimError) as caught:
-        netavark.decode_options(text.encode())
+        wire.decode_options(text.encode())
 
     assert "'n0' is there twice" in caught.value.message
 

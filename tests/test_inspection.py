@@ -15,8 +15,7 @@ import pytest
 from looks import LIVE, NOW, SINCE, make, plain
 from runtime import DUAL, PLUGIN, Runtime, bridge, kill, until
 
-from netns_shim import inspection
-from netns_shim.cli import tree
+from netns_shim.cli import inspection, tree
 from netns_shim.errors import ShimError
 from netns_shim.records import start_time
 

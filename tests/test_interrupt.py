@@ -18,8 +18,9 @@ import pytest
 from gate import CONF, Gate
 from runtime import PLUGIN, Runtime, bridge, reaches, until
 
-from netns_shim import errors, interrupt, process, turn
+from netns_shim import errors, interrupt, locks
 from netns_shim.errors import Stopped
+from netns_shim.shared import processes
 
 
 @pytest.fixture
@@ -388,13 +389,13 @@ def test_a_wait_ends_with_the_signal() -> None:
 
 def test_a_turn_ends_with_the_signal(tmp_path) -> None:
     """Whoever waits for a lock is stopped by a signal."""
-    fd = turn.take(str(tmp_path / "lock"), "another")
+    fd = locks.take(str(tmp_path / "lock"), "another")
     interrupt.heed()
     os.kill(os.getpid(), signal.SIGHUP)
 
     with (
         pytest.raises(Stopped, match="stopped by SIGHUP"),
-        turn.Turn(str(tmp_path / "lock"), 30, "somebody"),
+        locks.Lock(str(tmp_path / "lock"), 30, "somebody"),
     ):
         pass
     os.close(fd)
@@ -416,7 +417,7 @@ def test_orphans_are_those_with_the_mark() -> None:
     ):
         for child in (orphan, daemon, other):
             assert child.stdout.readline() == b"\n"
-        found = process._marked("/some/reference")
+        found = processes._marked("/some/reference")
         for pidfd in found.values():
             os.close(pidfd)
 

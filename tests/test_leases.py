@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from netns_shim import errors, leases
-from netns_shim.leases import Lease
+from netns_shim import errors
+from netns_shim.gc import leases
+from netns_shim.gc.leases import Lease
 
 
 def write(directory: Path, **files: bytes) -> None:

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from netns_shim import mapping
+from netns_shim.netavark import convert
+from netns_shim.validate import addressing
 
 
 def test_ports_are_expanded() -> None:
     """A range, and several protocols, become one mapping each; the order is theirs."""
     port = {"host_port": 80, "container_port": 90, "protocol": "tcp, UDP", "range": 2}
 
-    found = mapping.expand_ports([{**port, "host_ip": ""}, {**port, "range": 0, "host_ip": "::1"}])
+    found = convert.expand_ports([{**port, "host_ip": ""}, {**port, "range": 0, "host_ip": "::1"}])
 
     assert [(p["hostPort"], p["containerPort"], p["protocol"]) for p in found] == [
         *((80, 90, "tcp"), (81, 91, "tcp"), (80, 90, "udp"), (81, 91, "udp")),
@@ -21,8 +22,8 @@ def test_ports_are_expanded() -> None:
 
 def test_addresses_are_compared_as_such() -> None:
     """Two ways to write an address are one address."""
-    assert mapping.same_address("fd00::1", "fd00:0:0::1/64")
-    assert not mapping.same_address("10.0.0.1", "10.0.0.11/24")
+    assert addressing.same_address("fd00::1", "fd00:0:0::1/64")
+    assert not addressing.same_address("10.0.0.1", "10.0.0.11/24")
 
 
 def test_subnets_that_contradict_themselves() -> None:
@@ -30,9 +31,9 @@ def test_subnets_that_contradict_themselves() -> None:
     lease = {"start_ip": "10.0.0.9", "end_ip": "10.1.0.9"}
     plain = {"subnet": "10.0.0.0/24", "gateway": None, "lease_range": None}
 
-    assert list(mapping.subnet_problems(plain)) == []
+    assert list(addressing.subnet_problems(plain)) == []
     assert list(
-        mapping.subnet_problems({**plain, "gateway": "fd00::1", "lease_range": lease})
+        addressing.subnet_problems({**plain, "gateway": "fd00::1", "lease_range": lease})
     ) == [
         "gateway: fd00::1 is not in 10.0.0.0/24",
         "lease_range.end_ip: 10.1.0.9 is not in 10.0.0.0/24",

@@ -12,7 +12,7 @@ import bench
 import pytest
 from runtime import PLUGIN, Runtime, bridge, page, until
 
-from netns_shim import mounts
+from netns_shim.shared import mounts
 
 SERVERS = f"nameserver 169.254.1.1\nnameserver {bench.PAGE}\n"
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from podman import NETWORK
 
-from netns_shim import __version__, errors, netavark
+from netns_shim import __version__, errors
 from netns_shim.errors import ShimError
+from netns_shim.netavark import wire
 
 # As netavark up to 1.17 writes what is absent.
 NULLS = ("network_interface", "subnets", "routes", "options", "ipam_options")
@@ -30,9 +31,9 @@ def asked(**changes: Any) -> dict[str, Any]:
     return {**value, **changes}
 
 
-def read(value: Any) -> netavark.Exec:
+def read(value: Any) -> wire.Exec:
     """Read it from its text."""
-    return netavark.decode_exec(json.dumps(value).encode())
+    return wire.decode_exec(json.dumps(value).encode())
 
 
 def problems(value: Any) -> list[str]:
@@ -65,7 +66,7 @@ def test_both_styles_are_the_same() -> None:
 
 def test_unknown_keys_are_kept() -> None:
     """Keys of later releases are no problem, and a network keeps them."""
-    network = netavark.decode_network(json.dumps({**NETWORK, "labels": {"a": "b"}}).encode())
+    network = wire.decode_network(json.dumps({**NETWORK, "labels": {"a": "b"}}).encode())
 
     assert network["labels"] == {"a": "b"}
 
@@ -163,7 +164,7 @@ def test_names_that_are_too_long() -> None:
 @pytest.mark.parametrize("text", [b"", b"x", b"[]", b"{}{}", b'{"a": NaN}', b"\xff", b"[" * 99999])
 def test_what_is_not_json(text: bytes) -> None:
     """What is not one JSON object has the code of that."""
-    for decode in (netavark.decode_exec, netavark.decode_network, netavark.decode_options):
+    for decode in (wire.decode_exec, wire.decode_network, wire.decode_options):
         with pytest.raises(ShimError) as caught:
             decode(text)
 
@@ -180,7 +181,7 @@ JSON = st.recursive(
 @given(st.binary() | st.builds(lambda value: json.dumps(value).encode(), JSON))
 def test_anything_at_all(text: bytes) -> None:
     """Whatever comes in, the only error is one with a code."""
-    for decode in (netavark.decode_exec, netavark.decode_network, netavark.decode_options):
+    for decode in (wire.decode_exec, wire.decode_network, wire.decode_options):
         try:
             decode(text)
         except ShimError:
@@ -208,9 +209,7 @@ def test_options_of_the_binary(style: str) -> None:
     if style == "list":
         networks = [{"name": name, **network} for name, network in networks.items()]
 
-    found = netavark.decode_options(
-        json.dumps({"container_id": "c", "networks": networks}).encode()
-    )
+    found = wire.decode_options(json.dumps({"container_id": "c", "networks": networks}).encode())
 
     assert found == {"container_id": "c", "networks": {"one": "eth0", "two": "eth1"}}
 
@@ -238,9 +237,7 @@ RESULT: dict[str, Any] = {
 
 def status(**changes: Any) -> dict[str, Any]:
     """Write a result, with changes, as a StatusBlock."""
-    written: dict[str, Any] = json.loads(
-        netavark.format_status({**RESULT, **changes}, "/n", "eth0")
-    )
+    written: dict[str, Any] = json.loads(wire.format_status({**RESULT, **changes}, "/n", "eth0"))
     return written
 
 
@@ -278,7 +275,7 @@ def test_error() -> None:
     """An error has one key, with all that is known."""
     error = ShimError(7, "it is wrong", "here")
 
-    assert json.loads(netavark.format_error(error)) == {"error": "it is wrong: here (code 7)"}
+    assert json.loads(wire.format_error(error)) == {"error": "it is wrong: here (code 7)"}
 
 
 @pytest.mark.parametrize(
@@ -295,7 +292,7 @@ def test_error() -> None:
 )
 def test_errors_of_others(text: bytes, error: str) -> None:
     """What is no error of netavark's shape is none."""
-    assert netavark.parse_error(text) == error
+    assert wire.parse_error(text) == error
 
 
 @pytest.mark.parametrize(
@@ -313,7 +310,7 @@ def test_errors_of_others(text: bytes, error: str) -> None:
 def test_broken_status(text: bytes) -> None:
     """An answer that is no StatusBlock is refused with the name of whoever wrote it."""
     with pytest.raises(ShimError, match="answer of driver 'x'") as caught:
-        netavark.decode_status(text, "driver 'x'")
+        wire.decode_status(text, "driver 'x'")
 
     assert caught.value.code == errors.DECODING_FAILURE
 
@@ -329,17 +326,17 @@ def test_addresses_of_an_answer() -> None:
         }
     ).encode()
 
-    found = netavark.addresses(text)
+    found = wire.addresses(text)
 
     assert found["net"]["ips"] == [{"address": "10.0.0.2/24"}]
     assert found["none"]["ips"] == []
-    assert netavark.addresses(b"x") == {}
+    assert wire.addresses(b"x") == {}
 
 
 def options_problems(value: Any) -> list[str]:
     """List what is wrong with what the binary is given."""
     with pytest.raises(ShimError) as caught:
-        netavark.decode_options(json.dumps(value).encode())
+        wire.decode_options(json.dumps(value).encode())
     assert caught.value.code == errors.INVALID_NETWORK_CONFIG
     message = caught.value.message.removeprefix("invalid request: ")
     return caught.value.details.splitlines() or [message]
@@ -392,18 +389,18 @@ def test_the_last_port(key: str, first: int, fits: bool) -> None:
     }
     text = json.dumps(value).encode()
     if fits:
-        assert netavark.decode_exec(text).ports == value["port_mappings"]
+        assert wire.decode_exec(text).ports == value["port_mappings"]
         return
 
     with pytest.raises(ShimError, match=r"port_mappings\[0\]: the last port would be 65536"):
-        netavark.decode_exec(text)
+        wire.decode_exec(text)
 
 
 def block(**changes: Any) -> dict[str, Any]:
     """Write a result as a StatusBlock, and read it as netavark does."""
     result = {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": "/n"}], **changes}
-    text = netavark.format_status(result, "/n", "eth0")
-    return netavark.decode_status(text.encode(), "the shim")
+    text = wire.format_status(result, "/n", "eth0")
+    return wire.decode_status(text.encode(), "the shim")
 
 
 def test_same_name_on_the_host() -> None:
@@ -432,12 +429,12 @@ def test_no_mac() -> None:
 def test_name_servers_that_are_none(dns: dict[str, Any]) -> None:
     """DNS of a plugin that netavark could not read is its error, not a crash."""
     with pytest.raises(ShimError):
-        netavark.format_status({"cniVersion": "1.0.0", "dns": dns}, "/n", "eth0")
+        wire.format_status({"cniVersion": "1.0.0", "dns": dns}, "/n", "eth0")
 
 
 def test_info() -> None:
     """`info` is one line with the versions of the shim and of the interface."""
-    text = netavark.format_info()
+    text = wire.format_info()
 
     assert text.count("\n") == 1
     assert json.loads(text)["version"] == __version__
@@ -457,9 +454,9 @@ OPTIONS = st.fixed_dictionaries(
 def test_options_nearly_right(value: Any) -> None:
     """Options of nearly the right shape are safe file names, or an error with a code."""
     try:
-        found = netavark.decode_options(json.dumps(value).encode())
+        found = wire.decode_options(json.dumps(value).encode())
     except ShimError as error:
-        json.loads(netavark.format_error(error).encode())
+        json.loads(wire.format_error(error).encode())
         return
 
     for name, ifname in found["networks"].items():

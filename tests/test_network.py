@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from podman import NETWORK
 
-from netns_shim import conf, errors, network
+from netns_shim import conf, errors
 from netns_shim.errors import ShimError
+from netns_shim.netavark import network
 
 SUBNETS = [{"subnet": "10.0.0.0/24", "gateway": "10.0.0.1"}]
 

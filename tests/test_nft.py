@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from netns_shim import nft
 from netns_shim.errors import ShimError
-from netns_shim.visit import visit
+from netns_shim.shared import nftables
+from netns_shim.shared.nsenter import run_in
 
 OTHER = "table ip other { chain c { }; }\n"
 RULES = """
@@ -23,11 +23,11 @@ table inet netns-shim {
 def test_rule(session):
     """It is what is meant, is there once however often it is asked for, and touches no other."""
     with session.container() as container, session.container() as expected:
-        rules = RULES % nft.COMMENT.rstrip(b"\0").decode()
+        rules = RULES % nftables.COMMENT.rstrip(b"\0").decode()
         expected.run(["/usr/sbin/nft", "-f", "-"], input=OTHER + rules, check=True)
         container.run(["/usr/sbin/nft", "-f", "-"], input=OTHER, check=True)
-        visit(container.netns, nft.drop_bare_segments)
-        visit(container.netns, nft.drop_bare_segments)
+        run_in(container.netns, nftables.drop_bare_segments)
+        run_in(container.netns, nftables.drop_bare_segments)
 
         show = ["/usr/sbin/nft", "list", "ruleset"]
         found, wanted = (c.run(show, check=True).stdout for c in (container, expected))
@@ -36,9 +36,9 @@ def test_rule(session):
 
 def test_the_kernel_refuses(session, monkeypatch):
     """What the kernel does not take is an error with its reason, and nothing is left of it."""
-    monkeypatch.setattr(nft, "CHAIN", b"x" * 300 + b"\0")  # longer than a name can be
+    monkeypatch.setattr(nftables, "CHAIN", b"x" * 300 + b"\0")  # longer than a name can be
     with session.container() as container:
         with pytest.raises(ShimError) as caught:
-            visit(container.netns, nft.drop_bare_segments)
+            run_in(container.netns, nftables.drop_bare_segments)
         assert container.run(["/usr/sbin/nft", "list", "ruleset"], check=True).stdout == ""
     assert "[Errno " in caught.value.details

@@ -14,8 +14,10 @@ import pytest
 from conftest import give_up
 
 import netns_shim
-from netns_shim import conflist, driver, state
+from netns_shim import state
 from netns_shim.cli import completion, directories, install
+from netns_shim.netavark import driver
+from netns_shim.validate import conflist
 
 ROOT = Path(__file__).resolve().parent.parent
 DEBIAN = ROOT / "debian"

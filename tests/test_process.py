@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from netns_shim.process import stop, stray
 from netns_shim.records import start_time
+from netns_shim.shared import processes
+from netns_shim.shared.processes import stop, stray
 from netns_shim.state import State
 
 
@@ -42,7 +43,7 @@ def test_uplink_is_ended(waiting: subprocess.Popen[bytes]) -> None:
 
 def test_uplink_that_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     """An uplink that ignores the request is killed."""
-    monkeypatch.setattr("netns_shim.process.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("netns_shim.shared.processes.STOP_SECONDS", 0.2)
     script = "trap '' TERM; echo; exec sleep 600"
     with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -100,3 +101,21 @@ def test_stray_uplinks_are_found(state: State, held: str) -> None:
         process.communicate()
     assert found == expected
     assert stray(state) == set()
+
+
+def test_an_uplink_that_goes_to_the_background_is_found(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a process has ended during the look, its child may be too young for the list."""
+    parent = subprocess.Popen(["true"])
+    parent.wait()
+    with open(state.path("uplink.log"), "ab") as log:
+        argv = ["sh", "-c", "read x", "sh", "--netns", state.pin]
+        child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=log)
+    lists = iter([[parent.pid], [child.pid]])
+    monkeypatch.setattr(processes, "ids", lambda: next(lists))
+
+    found = stray(state)
+
+    child.communicate()
+    assert {pid for pid, _ in found} == {child.pid}

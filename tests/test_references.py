@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from netns_shim import errors, references, turn
+from netns_shim import errors, locks, references
 from netns_shim.attachment import ADDING, DELETING, LIVE, RUNNING, ReferenceName
 from netns_shim.errors import ShimError
 from netns_shim.state import State
@@ -325,7 +325,7 @@ def test_dropping_ghosts(state: State, tmp_path: Path, monkeypatch: pytest.Monke
 
     Nobody is waited for: who asks has a guard of his own there.
     """
-    monkeypatch.setattr(turn, "wait", lambda *_, **__: pytest.fail("waited"))
+    monkeypatch.setattr(locks, "wait", lambda *_, **__: pytest.fail("waited"))
     take(state, "net:ghost:eth0:x").close()
     take(state, ":gc:7").close()
     command = take(state, ":run:8")

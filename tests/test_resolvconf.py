@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from netns_shim import resolvconf
+from netns_shim.shared import resolvconf
 
 
 @pytest.fixture(autouse=True)

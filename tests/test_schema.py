@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from netns_shim import errors, rules, schema, validity
+from netns_shim import errors
 from netns_shim.errors import ShimError
+from netns_shim.validate import explain, quick, semantic
 
 BRIDGE: dict[str, Any] = {
     "type": "bridge",
@@ -28,7 +29,7 @@ CONF: dict[str, Any] = {
 def problems(conf: Any) -> list[str]:
     """Return the lines of the refusal, or none."""
     try:
-        schema.validate(conf)
+        explain.validate(conf)
     except ShimError as error:
         text = error.details or error.message.removeprefix("invalid configuration: ")
         return text.split("\n")
@@ -141,7 +142,7 @@ def test_valid_configurations(conf: dict[str, Any]) -> None:
         (without(cniVersion=1), "$.cniVersion: must be a string, is 1"),
         (
             {"name": "net", "plugins": [{"type": "netns-shim", "delegate": {"type": "bridge"}}]},
-            f"$.plugins: {rules.WHOLE_NETWORK}",
+            f"$.plugins: {semantic.WHOLE_NETWORK}",
         ),
     ],
 )
@@ -226,7 +227,7 @@ def test_all_problems_are_told_in_order() -> None:
     conf = without("delegate", plugins=plugins, uplnk=1, timeout=-1)
 
     with pytest.raises(ShimError) as caught:
-        schema.validate(conf)
+        explain.validate(conf)
 
     assert caught.value.code == errors.INVALID_NETWORK_CONFIG
     assert caught.value.message == "invalid configuration: 4 problems"
@@ -264,7 +265,7 @@ def test_depth_is_nobodys_problem_inside_a_delegate() -> None:
 
 def test_the_schema_is_a_schema_and_documented() -> None:
     """Editors get a valid JSON Schema with a title and a description for every key."""
-    document = json.loads(validity.schema_text())
+    document = json.loads(quick.schema_text())
 
     Draft202012Validator.check_schema(document)
     named = {**document["properties"], **document["properties"]["uplink"]["then"]["properties"]}
@@ -312,7 +313,7 @@ def test_drivers(entry: dict[str, Any], expected: list[str]) -> None:
     """A driver of netavark has keys of its own, and addresses that must fit."""
     conf = {"cniVersion": "1.0.0", "name": "net", "type": "x", "delegate": {**DRIVER, **entry}}
 
-    found = schema.problems(conf)
+    found = explain.problems(conf)
 
     assert len(found) == len(expected), found
     for line, start in zip(found, expected, strict=True):

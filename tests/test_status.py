@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from looks import LIVE, make
 
-from netns_shim import inspection
+from netns_shim.cli import inspection
 from netns_shim.main import main
 
 PROGRAM = (

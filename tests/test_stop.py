@@ -13,7 +13,7 @@ import fakes
 import pytest
 from runtime import PLUGIN, Runtime, bridge, reaches, until
 
-from netns_shim import lifecycle
+from netns_shim.shared import lifecycle
 from netns_shim.state import State
 
 # Its ADD says that it has begun, and waits.

@@ -8,7 +8,7 @@ import pwd
 
 import pytest
 
-from netns_shim import subids
+from netns_shim.userns import subids
 
 NAME = pwd.getpwuid(os.geteuid()).pw_name
 

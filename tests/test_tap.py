@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from netns_shim import tap
-from netns_shim.visit import visit
+from netns_shim.shared import rtnetlink
+from netns_shim.shared.nsenter import run_in
 
 DEVICES = """
 ip link add br0 type bridge
@@ -25,7 +25,7 @@ def test_tap_among_others(session):
     with session.container() as container:
         container.run(["sh", "-euc", DEVICES.format(name="eth-x")], check=True)
 
-        found = visit(container.netns, tap.uplink_interface)
+        found = run_in(container.netns, rtnetlink.uplink_interface)
 
     # Of a point-to-point address, the kernel's IFA_ADDRESS is the other end.
     addresses = ["192.0.2.7", "198.18.0.1", "203.0.113.2", "fd00::7"]
@@ -40,7 +40,7 @@ def test_many_links(session):
         more = "for i in $(seq 200); do ip address add 10.9.0.$i/16 dev z; done"
         container.run(["sh", "-euc", more], check=True)
 
-        interface, addresses = visit(container.netns, tap.uplink_interface)
+        interface, addresses = run_in(container.netns, rtnetlink.uplink_interface)
 
     assert interface == "z"
     assert len(addresses) == 204
@@ -49,4 +49,4 @@ def test_many_links(session):
 def test_no_tap(session):
     """Without an uplink there is none."""
     with session.container() as container:
-        assert visit(container.netns, tap.uplink_interface) == ["", []]
+        assert run_in(container.netns, rtnetlink.uplink_interface) == ["", []]

@@ -14,12 +14,13 @@ import fakes
 import pytest
 from runtime import until
 
-from netns_shim import connect, errors, invoke, uplink
+from netns_shim import errors, invoke
 from netns_shim.errors import ShimError
-from netns_shim.process import stop, stray
 from netns_shim.records import start_time
+from netns_shim.shared import connect, uplink
+from netns_shim.shared.processes import stop, stray
+from netns_shim.shared.uplink import Nothing, Pasta, Slirp4netns
 from netns_shim.state import State
-from netns_shim.uplink import Nothing, Pasta, Slirp4netns
 
 USAGE = "--disable-host-loopback --mtu=MTU --enable-sandbox --enable-seccomp --enable-ipv6"
 

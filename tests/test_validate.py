@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netns_shim import cni, schema
+from netns_shim import cni
 from netns_shim.errors import ShimError
 from netns_shim.main import main
-from netns_shim.positions import Positions
+from netns_shim.validate import explain
+from netns_shim.validate.located import Positions
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
@@ -91,7 +92,7 @@ def test_words_are_those_of_an_add(tmp_path: Path, capsys: pytest.CaptureFixture
     """What is told of an entry is what an ADD with it would answer."""
     entry = {**ENTRY, "timeout": 0, "enter": "perhaps", "delegat": {}}
     with pytest.raises(ShimError) as caught:
-        schema.validate({**entry, "cniVersion": "1.0.0", "name": "net"})
+        explain.validate({**entry, "cniVersion": "1.0.0", "name": "net"})
 
     _, lines = validate(capsys, write(tmp_path / "a.conf", {"name": "net", **entry}))
 
@@ -302,7 +303,7 @@ def test_many_keys_take_no_time(tmp_path: Path) -> None:
     """A large file is read in a time that grows with its size."""
     text = json.dumps({f"k{i}": [i] for i in range(100_000)})
     program = (
-        "import sys; from netns_shim.positions import Positions; "
+        "import sys; from netns_shim.validate.located import Positions; "
         "assert Positions(sys.stdin.buffer.read()).line(('k99999', 0)) == 1"
     )
 

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from netns_shim import validity
+from netns_shim.validate import quick
 
-SCHEMA = json.loads(validity.schema_text())
+SCHEMA = json.loads(quick.schema_text())
 JSONSCHEMA = Draft202012Validator(SCHEMA)
 
 LEAVES: list[Any] = [
@@ -69,14 +69,14 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 @given(VALUES)
 def test_answer_for_anything(value: Any) -> None:
     """A value made of the schema's words is judged as jsonschema judges it."""
-    assert validity.is_valid(value, SCHEMA) == JSONSCHEMA.is_valid(value)
+    assert quick.is_valid(value, SCHEMA) == JSONSCHEMA.is_valid(value)
 
 
 @given(st.data())
 def test_answer_for_what_is_nearly_valid(data: st.DataObject) -> None:
     """So is a valid configuration with one place changed, taken away or added."""
     conf = json.loads(json.dumps(data.draw(st.sampled_from(VALID))))
-    assert validity.is_valid(conf, SCHEMA)
+    assert quick.is_valid(conf, SCHEMA)
     inside, key = data.draw(st.sampled_from(list(places(conf))))
     match data.draw(st.sampled_from(["change", "remove", "add"])):
         case "change":
@@ -86,23 +86,23 @@ def test_answer_for_what_is_nearly_valid(data: st.DataObject) -> None:
         case "add" if isinstance(inside, dict):
             inside[data.draw(st.sampled_from(KEYS))] = data.draw(VALUES)
 
-    assert validity.is_valid(conf, SCHEMA) == JSONSCHEMA.is_valid(conf)
+    assert quick.is_valid(conf, SCHEMA) == JSONSCHEMA.is_valid(conf)
 
 
-@pytest.mark.parametrize("pattern", validity._PATTERNS)
+@pytest.mark.parametrize("pattern", quick._PATTERNS)
 @given(data=st.data())
 def test_patterns(pattern: str, data: st.DataObject) -> None:
     """What is known of a pattern of the schema is what `re` finds, whatever the text."""
     anything = st.text(st.sampled_from("a0_.-/ \n\0\x1f\x7f\x80\x9fé"), max_size=4)
     text = data.draw(anything | st.from_regex(pattern) | st.sampled_from(["cni.dev/", "\n"]))
 
-    assert validity._PATTERNS[pattern](text) == (re.search(pattern, text) is not None)
-    assert json.dumps(pattern) in validity.schema_text()
+    assert quick._PATTERNS[pattern](text) == (re.search(pattern, text) is not None)
+    assert json.dumps(pattern) in quick.schema_text()
 
 
 def test_a_rule_that_is_not_known() -> None:
     """Where the schema says more than is understood, the answer is left to jsonschema."""
-    assert not validity.is_valid({}, {"$defs": {}, "minProperties": 0})
+    assert not quick.is_valid({}, {"$defs": {}, "minProperties": 0})
 
 
 @pytest.mark.parametrize(("name", "is_loaded"), [("net", False), ("-", True)])
@@ -110,7 +110,8 @@ def test_jsonschema_explains_and_no_more(name: str, is_loaded: bool) -> None:
     """A valid configuration does without jsonschema; it is loaded to say what is wrong."""
     conf = {"cniVersion": "1.0.0", "name": name, "type": "x", "delegate": {"type": "bridge"}}
     code = (
-        f"import sys; from netns_shim import schema; found = schema.problems({conf!r})\n"
+        "import sys; from netns_shim.validate import explain; "
+        f"found = explain.problems({conf!r})\n"
         "print(bool(found), 'jsonschema' in sys.modules)"
     )
 

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from netns_shim.errors import UPLINK_FAILED, ShimError
-from netns_shim.visit import visit
+from netns_shim.shared.nsenter import run_in
 
 
 def place() -> str:
@@ -22,7 +22,7 @@ def test_look(session):
     with session.container() as container:
         there = os.readlink(container.netns)
 
-        assert visit(container.netns, place) == there
+        assert run_in(container.netns, place) == there
     assert place() == here != there
 
 
@@ -37,7 +37,7 @@ def fail():
 def test_failure(session, function, why):
     """A function that fails, or ends without an answer, is an error that says so."""
     with session.container() as container, pytest.raises(ShimError) as caught:
-        visit(container.netns, function)
+        run_in(container.netns, function)
     assert caught.value.code == UPLINK_FAILED
     assert why in caught.value.details
 
@@ -45,5 +45,5 @@ def test_failure(session, function, why):
 def test_no_netns(tmp_path):
     """What is no netns is an error with its path."""
     with pytest.raises(ShimError, match=str(tmp_path)) as caught:
-        visit(str(tmp_path), place)
+        run_in(str(tmp_path), place)
     assert caught.value.code == UPLINK_FAILED

@@ -12,7 +12,7 @@ import pytest
 from runtime import PLUGIN, bridge, page
 
 from netns_shim.main import main
-from netns_shim.validation import Inspection
+from netns_shim.validate.document import Inspection
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 PORTS = {"type": "portmap", "capabilities": {"portMappings": True, "snat": False}}

@@ -31,12 +31,14 @@ def pack() -> bytes:
     index: compiled.Index = {}
     codes = []
     offset = 0
-    for source in sorted(Path(compiled.DIRECTORY).glob("[!_]*.py")):
+    top = Path(compiled.DIRECTORY)
+    for source in sorted({*top.rglob("[!_]*.py")} - {*top.glob("cli/**/*.py")}):
         made = source.stat()
         code = compile(source.read_bytes(), source, "exec", dont_inherit=True, optimize=2)
         codes.append(marshal.dumps(code))
         length = len(codes[-1])
-        index[f"netns_shim.{source.stem}"] = (made.st_mtime_ns, made.st_size, offset, length)
+        name = ".".join(["netns_shim", *source.relative_to(top).with_suffix("").parts])
+        index[name] = (made.st_mtime_ns, made.st_size, offset, length)
         offset += length
     table = marshal.dumps(index)
     return b"".join([compiled.MAGIC, len(table).to_bytes(compiled.SIZE, "little"), table, *codes])

@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .. import conflist, netns
+from .. import netns
 from ..errors import INVALID_ENVIRONMENT, ShimError
+from ..validate import conflist
 
 if TYPE_CHECKING:
     import argparse

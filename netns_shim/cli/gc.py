@@ -11,7 +11,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from .. import garbage, interrupt, state
+from .. import interrupt, state
+from ..gc import collect
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
     base = state.base_dir(os.environ, arguments.state_dir)
     with Progress() as progress:
         progress.say("looking for what is gone")
-        found = garbage.sweep(base, os.environ, dry_run=arguments.dry_run, tell=progress.tell)
+        found = collect.sweep(base, os.environ, dry_run=arguments.dry_run, tell=progress.tell)
     print(json.dumps(found, indent=2) if arguments.json else describe(found))
     return 1 if any(netns["failed"] for netns in found["netns"]) else 0
 

@@ -17,8 +17,8 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from .. import driver
 from ..errors import IO_FAILURE, ShimError, warn
+from ..netavark import driver
 from . import compiling, directories
 
 if TYPE_CHECKING:

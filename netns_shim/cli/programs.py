@@ -9,10 +9,11 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
-from .. import driver, uplink
 from ..child import explain, run
 from ..errors import PLUGIN_MISBEHAVED, ShimError
 from ..invoke import ending, with_path
+from ..netavark import driver
+from ..shared import uplink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Self
 
-from .. import turn
+from .. import locks
 
 if TYPE_CHECKING:
     from ..request import Request
@@ -27,11 +27,11 @@ class Progress:
         self._text = ""
 
     def __enter__(self) -> Self:
-        turn.on_wait = self.say
+        locks.on_wait = self.say
         return self
 
     def __exit__(self, *_: object) -> None:
-        turn.on_wait = None
+        locks.on_wait = None
         self.say("")
 
     def say(self, text: str) -> None:

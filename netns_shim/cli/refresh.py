@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .. import conf, interrupt
-from ..place import Shared
+from ..target import Shared
 from .progress import Progress
 from .run import place_of
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Start the uplink again; what is attached is cut off for as long as that takes."""
-    from .. import lifecycle  # completions and other commands do without
+    from ..shared import lifecycle  # completions and other commands do without
 
     where = place_of(arguments.netns, arguments.state_dir)
     interrupt.heed()

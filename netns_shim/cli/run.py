@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 
-from .. import conf, enter, holder, netns, state
+from .. import conf, enter, netns, state
 from ..attachment import COMMAND, RUNNING, ReferenceName
 from ..cni import is_name
 from ..errors import INVALID_ENVIRONMENT, ShimError
-from ..place import Shared
-from . import keeper
+from ..target import Shared
+from ..userns import pause
+from . import supervisor
 
 SUMMARY = "Run a command inside a shared network namespace."
 
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the command and give its exit status: 128 and the signal's number if one ended it."""
-    command = keeper.words_of(arguments)
+    command = supervisor.words_of(arguments)
     where = place_of(arguments.netns, arguments.state_dir)
     if arguments.explain:
         print("\n".join(map(str, enter.plan(where, os.environ, []))))
@@ -62,7 +63,7 @@ def run(command: list[str], where: state.State, driver: str) -> int:
     """Run a command inside a shared netns, made with this uplink if need be, as `main` does."""
     if netns.is_in_place("auto") and not where.exists():
         # Where plugins work in the caller's netns, that is the one to be in.
-        keeper.execute(command)
+        supervisor.execute(command)
     place = Shared(where, {**conf.DEFAULT_UPLINK, "driver": driver}, os.environ)
     place.join()
     reference = place.take(ReferenceName.guard(COMMAND))
@@ -70,12 +71,12 @@ def run(command: list[str], where: state.State, driver: str) -> int:
     def undo() -> None:
         reference.drop()
         place.leave()
-        holder.leave()
+        pause.leave()
 
     try:
         fd = place.open_mended()
         reference.write(RUNNING, pid=os.getpid(), command=command, since=state.now())
-        kept = keeper.Keeper(undo)
+        kept = supervisor.Keeper(undo)
     except BaseException:
         reference.drop()
         place.leave()

@@ -36,8 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the attachments, as JSON or for people."""
-    from .. import inspection  # pyroute2: not for the other commands
-    from . import printing
+    from . import (
+        inspection,  # pyroute2: not for the other commands
+        printing,
+    )
 
     base = state.base_dir(os.environ, arguments.state_dir)
     found = [

@@ -33,8 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the status, as JSON or as trees, once or until it is enough."""
-    from .. import inspection  # pyroute2: not for the other commands
-    from . import printing, watch
+    from . import (
+        inspection,  # pyroute2: not for the other commands
+        printing,
+        watch,
+    )
 
     base = state.base_dir(os.environ, arguments.state_dir)
     console = printing.console()

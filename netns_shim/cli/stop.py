@@ -40,7 +40,7 @@ def main(arguments: argparse.Namespace) -> int:
     name = arguments.netns
     if not is_name(name):
         raise ShimError(INVALID_ENVIRONMENT, f"not a name for a netns: {name!r}")
-    from ..ending import Ending  # completions and other commands do without
+    from .stopping import Ending  # completions and other commands do without
 
     base = state.base_dir(os.environ, arguments.state_dir)
     with Progress() as progress:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 
-from .. import enter, holder, netns, state
-from . import keeper, run
+from .. import enter, netns, state
+from ..userns import pause
+from . import run, supervisor
 
 SUMMARY = "Run a command as root of the user namespace in which plugins run."
 
@@ -30,13 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the command and give its exit status: 128 and the signal's number if one ended it."""
-    command = keeper.words_of(arguments) or [os.environ.get("SHELL") or "/bin/sh"]
+    command = supervisor.words_of(arguments) or [os.environ.get("SHELL") or "/bin/sh"]
     if arguments.netns:
         return run.run(command, run.place_of(arguments.netns, arguments.state_dir), "")
     if netns.is_privileged():
-        keeper.execute(command)  # it is root already, of a user namespace or of the machine
+        supervisor.execute(command)  # it is root already, of a user namespace or of the machine
     base = state.base_dir(os.environ, arguments.state_dir)
-    holder.join(base)
-    kept = keeper.Keeper(holder.leave)
+    pause.join(base)
+    kept = supervisor.Keeper(pause.leave)
     # What the command leaves running is in there as well, so it has the lock, and the keeper not.
-    return kept.run(command, enter.Unchanged(), holder.hold(base))
+    return kept.run(command, enter.Unchanged(), pause.hold(base))

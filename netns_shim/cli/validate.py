@@ -7,7 +7,7 @@ import io
 import sys
 from typing import TYPE_CHECKING
 
-from .. import conflist
+from ..validate import conflist
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +49,7 @@ def _report(file: str, own_type: str) -> tuple[list[str], bool]:
         text = read(file)
     except OSError as error:
         return [f"{name}: {error.strerror}"], True
-    from ..validation import Inspection  # not for the other commands
+    from ..validate.document import Inspection  # not for the other commands
 
     found = Inspection(text, "" if file == STDIN else file, own_type)
     if found.problems:

@@ -11,9 +11,10 @@ import platform
 import sys
 from typing import TYPE_CHECKING
 
-from .. import __version__, driver, netns, state
-from ..conflist import PLUGIN_DIRS
+from .. import __version__, netns, state
 from ..errors import ShimError
+from ..netavark import driver
+from ..validate.conflist import PLUGIN_DIRS
 from . import directories, programs
 from .install import LIBRARIES, OPTIONAL, PACKAGE, is_launcher, is_packaged
 

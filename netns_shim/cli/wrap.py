@@ -43,7 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise ShimError(IO_FAILURE, str(error.strerror), arguments.file) from None
     conf = cni.decode(text.removeprefix(b"\xef\xbb\xbf"), what="CNI network")
     wanted = {"netns": arguments.netns, "uplink": arguments.uplink}
-    from ..wrapping import Wrapping  # not for the other commands
+    from .wrapper import Wrapping  # not for the other commands
 
     wrapping = Wrapping(conf, arguments.type, {k: v for k, v in wanted.items() if v is not None})
     for note in [*wrapping.notes, *_beside(conf, arguments.file)]:

@@ -31,6 +31,8 @@ entry = {key: network[key] for key in ("cniVersion", "name")} | network["plugins
 print(json.dumps(entry | json.loads(sys.argv[2])))' "$examples/$1" "$2"
 }
 
+answers() { [[ $("${@:2}") == "$1" ]]; }
+
 call() { CNI_COMMAND=$1 /usr/lib/cni/netns-shim <"$2"; }
 
 has_no_problem() {
@@ -101,6 +103,10 @@ promise 'ADD with bridge, as a user' add net.json 10.89.1.2/24
 promise 'the container reaches its gateway' in_container ping -q -c 1 10.89.1.1
 promise 'the container reaches the internet' fetch http://198.51.100.1/
 promise 'status shows it' shows 'c1  eth0  10.89.1.2/24'
+promise 'status shows its bridge' shows 'bridge cni-rootless  10.89.1.1/24'
+promise 'gc finds nothing to do' answers "nothing to do ($XDG_RUNTIME_DIR/netns-shim)" netns-shim gc
+promise 'it is attached still' shows 'c1  eth0  10.89.1.2/24'
+promise 'CHECK' call CHECK net.json
 promise 'doctor finds no problem beside it' has_no_problem
 promise 'DEL' call DEL net.json
 promise 'nothing is up' shows 'no shared network namespace is up'

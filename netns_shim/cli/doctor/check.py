@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ... import cni, conf, conflist, netns, state
+from ... import cni, conf, netns, state
 from ...errors import ShimError
+from ...validate import conflist
 from ..install import is_launcher
 
 if TYPE_CHECKING:

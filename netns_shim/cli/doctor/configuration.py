@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ... import cni, conf, dialogue, driver, invoke, uplink, versions
+from ... import cni, conf, invoke, versions
 from ...errors import ShimError
+from ...netavark import driver, translate
+from ...shared import uplink
 from .check import IN_PLACE, OK, PROBLEM, SKIPPED, Context, File, Result, worst
 from .plugins import ONE
 from .uplinks import examine_pasta, examine_slirp4netns
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def _problems(entry: Json) -> list[str]:
-    from ... import schema  # only where there is a configuration
+    from ...validate import explain  # only where there is a configuration
 
-    return schema.problems(entry)
+    return explain.problems(entry)
 
 
 def validity(context: Context) -> Result:
@@ -137,7 +139,7 @@ def _wanted_plugins(context: Context) -> Iterator[tuple[str, str]]:
     entries = [entry for entry, _ in _entries(context)]
     for entry in [*entries, *file.others]:
         if "driver" in entry:
-            ipam: Any = dialogue.ipam_of(entry)
+            ipam: Any = translate.ipam_of(entry)
         else:
             ipam = entry.get("ipam")
             if isinstance(entry.get("type"), str):

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import os
 
-from ... import driver
 from ...errors import ShimError
+from ...netavark import driver
 from .. import programs
 from .check import OK, SKIPPED, WARNING, Context, Result
 

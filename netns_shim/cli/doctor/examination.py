@@ -5,17 +5,7 @@ from __future__ import annotations
 
 import json
 
-from . import (
-    configuration,
-    drivers,
-    ids,
-    places,
-    plugins,
-    rules,
-    stale,
-    uplinks,
-    userns,
-)
+from . import configuration, drivers, ids, places, plugins, rules, stale, uplinks, userns
 from .bounded import look
 from .check import PROBLEM, Check, Context, Result, as_json
 

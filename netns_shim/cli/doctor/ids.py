@@ -7,8 +7,9 @@ import os
 import pwd
 import stat
 
-from ... import state, subids
+from ... import state
 from ...errors import ShimError
+from ...userns import subids
 from .. import programs
 from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, Result
 

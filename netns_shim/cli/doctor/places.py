@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import stat
 
-from ... import enter, mounts, state
+from ... import enter, state
 from ...errors import ShimError
+from ...shared import mounts
 from .check import OK, PROBLEM, SKIPPED, WARNING, Context, Result
 from .ids import user_name
 

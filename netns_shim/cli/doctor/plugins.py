@@ -7,8 +7,9 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from ... import cni, driver, invoke, versions
+from ... import cni, invoke, versions
 from ...errors import PLUGIN_TIMED_OUT, ShimError
+from ...netavark import driver
 from .check import OK, PROBLEM, WARNING, Context, Result
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from ... import errors, garbage, host, references, state
+from ... import errors, hostnet, references, state
 from ...attachment import ADDING, DELETING
 from ...errors import ShimError
+from ...gc import collect
 from .check import OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _is_locked(path: str) -> bool:
 
 
 def _garbage(context: Context) -> list[str]:
-    swept = garbage.sweep(context.base, context.environ, dry_run=True)
+    swept = collect.sweep(context.base, context.environ, dry_run=True)
     words = {
         "deleted": "its container is gone",
         "released": "an address that nobody has",
@@ -129,7 +130,7 @@ def host_network(context: Context) -> Result:
     looks = {name: look for name, look in found.items() if look is not None}
     if not looks:
         return Result(SKIPPED, NOTHING)
-    changed = [(name, host.changes(look)) for name, look in looks.items()]
+    changed = [(name, hostnet.changes(look)) for name, look in looks.items()]
     lines = [f"{name}: other {' and '.join(keys)}" for name, keys in changed if keys]
     if lines:
         names = " and ".join(f"netns-shim refresh --netns {n}" for n, keys in changed if keys)

@@ -8,8 +8,8 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from ... import uplink
 from ...errors import ShimError
+from ...shared import uplink
 from .. import programs
 from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, Result
 

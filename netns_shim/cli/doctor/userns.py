@@ -6,8 +6,9 @@ from __future__ import annotations
 import errno
 import os
 
-from ... import libc, netns, userns
+from ... import libc, netns
 from ...errors import ShimError
+from ...userns import start
 from .. import programs
 from .check import IN_PLACE, OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
 
@@ -31,7 +32,7 @@ def user_namespaces(context: Context) -> Result:
             return Result(SKIPPED, "root needs none")
         return Result(OK, "this is one already")
     # First: inside of a new one, the limit is another one.
-    forbidding = userns.forbidding()
+    forbidding = start.forbidding()
     said = ", ".join(f"{name} is {value}" for name, value in forbidding.items())
     cure = "; ".join(f"{CURES[name]} ({AS_ROOT})" for name in forbidding)
     try:

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The facts about shared netns's, for those who show them: files, links and signs of life.
+
+Nothing is locked, made or changed. What cannot be seen from where this is called is null in the
+facts, and said: the files tell the rest. Texts are as they were found, whatever they hold.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import TYPE_CHECKING
+
+from .. import hostnet, netns, references, result, state
+from ..attachment import LIVE
+from ..errors import ShimError
+from ..gc.liveness import Liveness, host_side, leads_there
+from ..records import start_time
+from ..shared import netlink
+from ..target import Shared
+from ..userns import pause
+
+if TYPE_CHECKING:
+    from ..attachment import AttachmentRecord
+    from ..decoding import Json
+    from ..records import UplinkRecord
+
+
+# What the plugin `bridge` calls its bridge where it is not told.
+DEFAULT_BRIDGE = "cni0"
+# The names of what the specification tells attachments apart by.
+PARTS = ("network", "containerID", "ifname")
+ELSEWHERE = "more is seen where the container runtime runs"
+
+
+def collect(base: str) -> Json:
+    """Gather what is up below a state directory.
+
+    Raises ShimError where that directory could be somebody else's.
+    """
+    if not netns.is_privileged():
+        pause.look(base)  # where a user who is nobody sees more
+    found = [look(where) for where in state.all_in(base) if where.name != state.IN_PLACE]
+    return {"stateDir": base, "netns": found}
+
+
+def made_from(base: str, name: str, attachment: Json) -> list[Json]:
+    """List what each reference of an attachment says of the call that made it.
+
+    Plugins that are wrapped one by one have a reference each.
+    """
+    key = tuple(attachment[part] for part in PARTS)
+    where = state.State(base, name)
+    records = references.of_interface(where, attachment["containerID"], attachment["ifname"])
+    return [
+        {
+            "reference": f"{where.refs}/{record.name}",
+            "args": record.args,
+            "path": record.path,
+            "configuration": record.conf,
+            "result": record.result,
+        }
+        for record in records
+        if record.name.attachment == key
+    ]
+
+
+def look(where: state.State) -> Json:
+    """Gather what is known of one shared netns."""
+    record = where.uplink()
+    place = Shared(where, {}, {})
+    # By the names of the files: what is in one may be damaged, or not be there yet.
+    attachments: dict[tuple[str, ...], list[AttachmentRecord]] = {}
+    commands = []
+    for reference in references.references(where):
+        if reference.name.is_command:
+            commands.append(_command(reference))
+        elif reference.name.is_attachment:
+            attachments.setdefault(reference.name.attachment, []).append(reference)
+    all_records = [record for records in attachments.values() for record in records]
+    links, problem = _links(place, [r.netns for r in all_records if leads_there(r)])
+    signs = _signs(place, all_records)
+    return {
+        "name": where.name,
+        "path": where.pin,
+        "uplink": _uplink(record),
+        "addresses": record.addresses,
+        "references": [
+            _attachment(key, records, links, signs) for key, records in attachments.items()
+        ],
+        "commands": commands,
+        "links": links,
+        "problem": problem,
+    }
+
+
+def _uplink(record: UplinkRecord) -> Json:
+    is_alive = record.is_alive
+    return {
+        "driver": record.driver or None,
+        "pid": record.pid or None,
+        "alive": is_alive,
+        "since": _started(record.start_time) if is_alive and record.pid else None,
+        "interface": record.interface,
+        "changes": _changes(record),
+    }
+
+
+def _started(ticks: int) -> str:
+    """Write when a process started, of which the kernel knows how long after boot, proc(5)."""
+    with open("/proc/stat", encoding="ascii") as file:
+        (boot,) = (line.split()[1] for line in file if line.startswith("btime "))
+    return state.rfc3339(int(boot) + ticks // os.sysconf("SC_CLK_TCK"))
+
+
+def _changes(record: UplinkRecord) -> list[str] | None:
+    """List what of the host's network has changed; None where this is not the host's netns."""
+    if record.host is None or record.host_netns != os.stat("/proc/self/ns/net").st_ino:
+        return None
+    return hostnet.changes(record.host)
+
+
+def _links(place: Shared, paths: list[str]) -> tuple[list[Json] | None, str | None]:
+    """List the links of a netns; None where it cannot be entered, and why."""
+    pin = place.state.pin
+    try:
+        fd = place.open_as_is()
+        if fd is None:
+            return None, "the network namespace is lost; the next ADD makes it anew"
+        os.close(fd)
+        if not netns.is_privileged():
+            return None, f"no capabilities over the network namespace; {ELSEWHERE}"
+        return netlink.links(pin, paths), None
+    except ShimError as error:
+        # Its details are for runtimes: what they should do instead.
+        return None, f"{error.message}; {ELSEWHERE}"
+    except OSError as error:
+        return None, str(error)
+
+
+def _signs(place: Shared, records: list[AttachmentRecord]) -> Liveness | None:
+    try:
+        return Liveness(place, records)
+    except (ShimError, OSError):
+        return None  # `_links` tells why
+
+
+def _attachment(
+    key: tuple[str, ...],
+    records: list[AttachmentRecord],
+    links: list[Json] | None,
+    signs: Liveness | None,
+) -> Json:
+    first = records[0]
+    phases = [record.phase for record in records]
+    lives = [_life(record, signs) for record in records]
+    alive, sign = next((life for life in lives if life[0]), lives[0])
+    return {
+        **dict(zip(PARTS, key, strict=True)),
+        "netns": first.netns or None,
+        "ips": next(filter(None, map(_ips, records)), []),
+        "since": first.since or None,
+        "phase": next((phase for phase in phases if phase != LIVE), LIVE),
+        "plugins": [kind for r in records for kind in r.name.kinds.split("+") if kind],
+        "ports": next(filter(None, map(_ports, records)), []),
+        "bridge": next(filter(None, (_bridge(record, links) for record in records)), None),
+        "hostInterfaces": sorted(set().union(*map(host_side, records))),
+        "alive": alive,
+        "sign": sign,
+    }
+
+
+def _life(record: AttachmentRecord, signs: Liveness | None) -> tuple[bool | None, str]:
+    """Tell whether a container lives, None where that is not known, and what says so."""
+    if record.netns_id is None:
+        return None, ""
+    if signs is None:
+        # What is not seen here says nothing; what is seen does.
+        is_there = leads_there(record)
+        return (True, f"its network namespace is {record.netns}") if is_there else (None, "")
+    if sign := signs.of(record):
+        return True, sign
+    doubt = signs.doubt(record)
+    return (None, doubt) if doubt else (False, "")
+
+
+def _ips(record: AttachmentRecord) -> list[str]:
+    return result.addresses(record.result)
+
+
+def _ports(record: AttachmentRecord) -> list[Json]:
+    """Read the published ports, by the conventions of CNI for `portMappings`."""
+    offered = (record.conf or {}).get("runtimeConfig")
+    entries = offered.get("portMappings") if isinstance(offered, dict) else None
+    return [
+        {
+            "hostPort": entry["hostPort"],
+            "containerPort": entry["containerPort"],
+            "protocol": str(entry.get("protocol") or "tcp"),
+            "hostIP": str(entry.get("hostIP") or ""),
+        }
+        for entry in (entries if isinstance(entries, list) else [])
+        if isinstance(entry, dict)
+        and all(type(entry.get(key)) is int for key in ("hostPort", "containerPort"))
+    ]
+
+
+def _bridge(record: AttachmentRecord, links: list[Json] | None) -> str | None:
+    """Tell at which bridge an attachment is: by its link, its configuration or its address."""
+    known = {link["name"]: link for link in links or []}
+    for name in sorted(host_side(record) & set(known)):
+        if known[name]["master"]:
+            return str(known[name]["master"])
+    configured = _configured_bridge(record.conf or {})
+    if configured and (links is None or configured in known):
+        return configured
+    for link in known.values():
+        if link["kind"] == "bridge" and _shares_network(link["addresses"], _ips(record)):
+            return str(link["name"])
+    return None
+
+
+def _configured_bridge(conf: Json) -> str:
+    plugins = conf.get("plugins")
+    entries = [conf.get("delegate"), *(plugins if isinstance(plugins, list) else [])]
+    for entry in entries:
+        if isinstance(entry, dict) and entry.get("type") == "bridge":
+            name = entry.get("bridge")
+            return name if isinstance(name, str) and name else DEFAULT_BRIDGE
+    return ""
+
+
+def _shares_network(ours: list[str], theirs: list[str]) -> bool:
+    for address in theirs:
+        try:
+            ip = ipaddress.ip_interface(address).ip
+        except ValueError:
+            continue
+        if any(ip in ipaddress.ip_interface(own).network for own in ours):
+            return True
+    return False
+
+
+def _command(record: AttachmentRecord) -> Json:
+    return {
+        "pid": record.pid or None,
+        "command": record.command,
+        "since": record.since or None,
+        # What is no process ID is not looked for.
+        "alive": start_time(record.pid) != 0 if record.pid else None,
+    }

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of a shared netns because somebody wants it, and not because the last one has left.
+
+Who is attached is detached first by the DEL that its runtime would have called. Everything else is
+as when the last one leaves: the same lock, the same order, and not from another mount namespace.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from .. import conf, references
+from ..attachment import STOPPING, ReferenceName
+from ..errors import DECODING_FAILURE, TRY_AGAIN_LATER, ShimError
+from ..gc import collect, liveness
+from ..operation import Operation, detach
+from ..shared import lifecycle
+from ..target import ATTEMPTS, Shared
+
+if TYPE_CHECKING:
+    from ..attachment import AttachmentRecord
+    from ..request import Request
+    from ..state import State
+
+
+class Ending:
+    """What is in the way of the end of a shared netns, and what has become of it.
+
+    `users` are the references of who is in it, `detached` the names of those that got their DEL,
+    `failed` why others did not, by their names. `is_up` tells whether there was anything.
+    """
+
+    def __init__(
+        self, where: State, environ: Mapping[str, str], tell: Callable[[Request], None]
+    ) -> None:
+        """Say what is to end; nothing is done yet. `tell` is called before each DEL."""
+        self.users: list[AttachmentRecord] = []
+        self.detached: list[ReferenceName] = []
+        self.failed: dict[ReferenceName, str] = {}
+        self.is_up = False
+        self._where = where
+        self._environ = environ
+        self._tell = tell
+        self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
+
+    def end(self, *, by_force: bool) -> bool:
+        """End it and tell whether it is gone; unless by force only if nobody is in it.
+
+        Raises ShimError (code 103) where it is not to be reached from here.
+        """
+        if not os.path.lexists(self._where.dir):
+            return True
+        self._place.join()
+        fd = self._place.open_as_is()
+        if fd is None:
+            liveness.refuse_if_elsewhere(self._where)
+        else:
+            os.close(fd)
+        own = ReferenceName.guard(STOPPING)
+        guard = self._place.guard(own)
+        if guard is None:
+            # What a removal that was cut off has left.
+            self._place.leave()
+            return not self._where.exists()
+        self.is_up = True
+        try:
+            references.drop_ghosts(self._where)
+            self.users = [r for r in references.references(self._where) if r.name.file != own.file]
+            if by_force:
+                self._end_by_force(own)
+        finally:
+            guard.drop()
+            self._place.leave()
+        return not self._where.exists()
+
+    def _end_by_force(self, own: ReferenceName) -> None:
+        for _ in range(ATTEMPTS):
+            if not self._where.exists():
+                return
+            kept = {own.file, *(name.file for name in self.failed)}
+            for name in references.names(self._where):
+                if name.file in kept:
+                    continue
+                try:
+                    self._detach_one(name)
+                except (ShimError, OSError) as error:
+                    self.failed[name] = str(error)
+            kept = {own.file, *(name.file for name in self.failed)}
+            if lifecycle.destroy_despite(self._where, kept):
+                self._place.end_holder()
+                return
+        raise ShimError(
+            TRY_AGAIN_LATER,
+            f"the shared netns {self._where.name!r} gets new attachments all the time",
+        )
+
+    def _detach_one(self, name: ReferenceName) -> None:
+        if name.is_command:
+            raise ShimError(TRY_AGAIN_LATER, "it runs on, without a network")
+        reference = references.find(self._where, name)
+        if reference is None:
+            return  # its own DEL was faster
+        try:
+            if reference.record.is_of_netavark:
+                what = "it is netavark's own, and only who set it up can tear it down"
+                raise ShimError(DECODING_FAILURE, what)
+            request = collect.request_of(self._environ, reference.record)
+            self._tell(request)
+            detach(Operation(request, self._place), reference)
+            self.detached.append(name)
+        finally:
+            reference.close()

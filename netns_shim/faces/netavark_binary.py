@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Being the `netavark` binary, for callers who run it where it cannot work.
+
+netavark makes its bridges in the netns that it is started in, which in the host's it cannot do for
+a user without root. Installed under that name, the shim runs the real one with the same arguments
+and the same standard input inside the shared netns, and hands back what it says.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import child, conf, interrupt, invoke, log, netns, references, skel, state
+from ..attachment import LIVE, ReferenceName
+from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
+from ..locks import Lock
+from ..netavark import driver, wire
+from ..operation import begin, end_orphans, give_back, is_gone, mark_deleting
+from ..target import Shared
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..references import Reference
+
+NAME = "netavark"
+# Options of netavark that take a value; those whose value is a path are marked.
+WITH_PATH = ("-c", "--config", "-f", "--file", "-a", "--aardvark-binary", "--plugin-directory")
+WITH_VALUE = (*WITH_PATH, "-r", "--rootless", "--firewall-driver")
+# How long it may take, in seconds. It has no limit of its own.
+TIMEOUT = 300.0
+
+
+class Arguments:
+    """The arguments of the binary: `command`, its own `argument`, and the `paths` in options."""
+
+    def __init__(self, words: list[str]) -> None:
+        # Where in the words the command and its argument stand.
+        self._places: list[int] = []
+        self.paths: list[str] = []
+        self.file = ""
+        rest = iter(enumerate(words))
+        for place, word in rest:
+            name, equals, value = word.partition("=")
+            if not name.startswith("-"):
+                self._places.append(place)
+                continue
+            if not name.startswith("--"):
+                name, equals, value = word[:2], word[2:], word[2:].removeprefix("=")
+            if name in WITH_VALUE and not equals:
+                _, value = next(rest, (0, ""))
+            if name in WITH_PATH:
+                self.paths.append(value)
+            if name in ("-f", "--file"):
+                self.file = value
+        self.words = words
+        self.command, self.argument = [*(words[place] for place in self._places), "", ""][:2]
+
+    def with_argument(self, argument: str, command: str = "") -> list[str]:
+        """Give the words with another argument, and another command if one is given."""
+        words = list(self.words)
+        words[self._places[0]] = command or self.command
+        words[self._places[1]] = argument
+        return words
+
+
+def main(words: list[str]) -> int:
+    """Serve whoever calls `netavark`; give the exit status."""
+    environ = os.environ
+    is_open = skel.is_open(1)
+    arguments = Arguments(words)
+    log.begin(arguments.command, environ)
+    try:
+        real = driver.find({"driver": "bridge"}, [], environ)
+        is_attaching = arguments.command in ("setup", "teardown") and bool(arguments.argument)
+        if not is_attaching:
+            os.execve(real, [real, *words], invoke.with_path(environ))
+        # Before any file of ours is open, which could get the number of a stream.
+        skel.settle()
+        if netns.is_in_place("auto"):
+            os.execve(real, [real, *words], invoke.with_path(environ))
+        interrupt.heed()
+        attaching = _Attaching(real, arguments, environ)
+        status, stdout, stderr = attaching.run()
+    except Exception as error:
+        failure = skel.as_shim_error(error)
+        skel.write(1, wire.format_error(failure).encode())
+        log.end("failed", error=str(failure), code=failure.code)
+        return 1
+    invoke.pass_on(stderr)
+    if skel.deliver(1, stdout, is_open=is_open):
+        said = wire.parse_error(stdout) if status else ""
+        log.end("failed" if status else "done", error=said)
+        return status if status >= 0 else 128 - status
+    interrupt.disregard()
+    if status == 0 and arguments.command == "setup":
+        attaching.tear_down()
+    log.end("unheard")
+    return 1
+
+
+class _Attaching:
+    """A setup or teardown of one container, which is in one network or in several."""
+
+    def __init__(self, real: str, arguments: Arguments, environ: Mapping[str, str]) -> None:
+        self._real = real
+        self._arguments = arguments
+        self._text = _read(arguments.file)
+        self._asked = wire.decode_options(self._text)
+        networks = "+".join(self._asked["networks"])
+        log.name(f"{networks}:{self._asked['container_id']}")
+        where = state.State(state.base_dir(environ), conf.DEFAULT_NETNS)
+        self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
+        # It is one program for all networks of the container: the first of them stands for it.
+        self._names = {n: self._name(n, i) for n, i in self._asked["networks"].items()}
+        mark = references.mark(where, next(iter(self._names.values()), ReferenceName("")))
+        self._environ = {**invoke.with_path(environ), **mark}
+        paths = [*arguments.paths, real, arguments.argument]
+        self._keep = [*arguments.paths, *map(os.path.dirname, paths)]
+
+    def run(self) -> tuple[int, bytes, bytes]:
+        """Do it; give exit status, stdout and stderr of the real one."""
+        return self._setup() if self._arguments.command == "setup" else self.tear_down()
+
+    def _start(self, words: list[str]) -> tuple[int, bytes, bytes]:
+        return child.run(
+            self._real,
+            self._environ,
+            self._text,
+            arguments=words,
+            name=NAME,
+            what=f"{NAME} {self._arguments.command}",
+            timeout=TIMEOUT,
+        )
+
+    def _turn(self) -> Lock:
+        # See `driver`: two of them at once trip over each other.
+        what = f"{NAME} {self._arguments.command}"
+        return Lock(self._place.state.path("netavark.lock"), TIMEOUT, what)
+
+    def _name(self, network: str, ifname: str) -> ReferenceName:
+        return ReferenceName.of(network, self._asked["container_id"], ifname, [NAME])
+
+    def _setup(self) -> tuple[int, bytes, bytes]:
+        self._place.join()
+        container = self._place.open_container(self._arguments.argument)
+        held: list[Reference] = []
+        try:
+            for name in self._names.values():
+                held.append(self._place.take(name))
+            answer = self._attach(held, container)
+        except BaseException:
+            give_back(self._place, held)
+            raise
+        finally:
+            container.close()
+        if answer[0]:
+            give_back(self._place, held)
+        for reference in held:
+            reference.close()
+        return answer
+
+    def _attach(
+        self, held: list[Reference], container: netns.ContainerNetns
+    ) -> tuple[int, bytes, bytes]:
+        fd = self._place.open_mended()
+        container.check_is_other(fd)
+        is_leftover = end_orphans(held)
+        ours = [reference for reference in held if reference.phase != LIVE]
+        with self._turn(), self._place.inside(fd, self._keep):
+            if is_leftover:
+                self._undo()
+            for reference in ours:
+                begin(reference, container)
+            answer = self._set_up(can_undo=ours == held)
+            results = {} if answer[0] else wire.addresses(answer[1])
+            try:
+                for reference in ours:
+                    if result := results.get(reference.record.name.network):
+                        reference.write(LIVE, result=result)
+            except OSError:
+                interrupt.disregard()
+                self._undo()
+                raise
+        return answer
+
+    def _set_up(self, *, can_undo: bool) -> tuple[int, bytes, bytes]:
+        """Run the real one; it leaves what it has half made, so that is torn down."""
+        answer = 1, b"", b""
+        try:
+            answer = self._start(self._arguments.words)
+        finally:
+            if answer[0] and can_undo:
+                interrupt.disregard()
+                self._undo()
+        return answer
+
+    def _undo(self) -> None:
+        try:
+            self._start(self._arguments.with_argument(self._arguments.argument, "teardown"))
+        except ShimError as error:
+            warn(f"undoing what is half made: {error}")
+
+    def tear_down(self) -> tuple[int, bytes, bytes]:
+        """Have the container torn down; the references of what is gone then are dropped."""
+        self._place.join()
+        found = [self._place.find(name) for name in self._names.values()]
+        held = [reference for reference in found if reference is not None]
+        try:
+            answer, path = self._detach(held)
+        except BaseException:
+            give_back(self._place, held)
+            raise
+        for reference in held:
+            ifname = reference.record.name.ifname
+            if answer[0] == 0 or not netns.has_interface(path, ifname):
+                reference.drop()
+            reference.close()
+        self._place.leave()
+        return answer
+
+    def _detach(self, held: list[Reference]) -> tuple[tuple[int, bytes, bytes], str]:
+        """Tear down; give the answer and the path of the container, "" where it is gone."""
+        end_orphans(held)
+        path = self._arguments.argument
+        if not held:
+            with self._place.nowhere(self._keep):
+                return self._tear_down(path), path
+        fd = self._place.open_as_is()
+        with self._turn():
+            # Only now, as the container may have gone while this one was waiting.
+            if fd is not None and any(is_gone(path, reference.record, fd) for reference in held):
+                path = ""
+            for reference in held:
+                mark_deleting(reference)
+            with self._place.inside(fd, self._keep):
+                return self._tear_down(path), path
+
+    def _tear_down(self, path: str) -> tuple[int, bytes, bytes]:
+        if netns.identity(path) is not None:
+            return self._start(self._arguments.with_argument(path, "teardown"))
+        # Without a netns it does nothing before 2.1, and leaves its rules for ever.
+        with netns.StandIn() as stand_in:
+            return self._start(self._arguments.with_argument(stand_in, "teardown"))
+
+
+def _read(file: str) -> bytes:
+    if not file:
+        return skel.read(0)
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return skel.read(fd)
+    except OSError as error:
+        raise ShimError(INVALID_NETWORK_CONFIG, f"cannot read {file}", str(error)) from None
+    finally:
+        os.close(fd)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making a network of netavark (`create`): checked as a whole, and completed.
+
+Everything is looked at that a setup will need and that can be known before: options, files,
+plugins. What is completed is what others go by: who allocates addresses, gateways, names.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import TYPE_CHECKING
+
+from .. import cni, conf, invoke
+from ..errors import ShimError, warn
+from ..netavark import driver, network, translate, wire
+from ..validate import explain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ..decoding import Json
+
+
+def complete(wanted: Json, environ: Mapping[str, str]) -> str:
+    """Give the network as JSON; its name, ID and driver are what they were.
+
+    Raises ShimError (code 7) with all problems at once.
+    """
+    configuration, problems = network.translate(wanted, environ)
+    if configuration:
+        # Of a configuration of another shape nobody can say what is missing.
+        problems += explain.problems(configuration) or _missing(wanted, configuration, environ)
+    network.raise_all(wanted, problems)
+    entry = configuration["plugins"][0]
+    made = dict(wanted)
+    if "driver" in entry and not translate.is_built_in(entry):
+        made = _by_driver(made, entry, configuration, environ)
+    # It may allocate by itself, and then it has said so.
+    if network.ipam_driver(made) == network.ipam_driver(wanted):
+        _complete_addresses(made)
+    _complete_names(made, entry, environ)
+    return json.dumps(made)
+
+
+def _missing(wanted: Json, configuration: Json, environ: Mapping[str, str]) -> Iterator[str]:
+    """Find what is not installed of the plugins, drivers and IPAM plugins."""
+    path = network.cni_path(wanted, environ)
+    for entry in configuration.get("plugins", []):
+        try:
+            if "driver" in entry:
+                driver.find(entry, configuration.get("pluginDirs") or [], environ)
+            elif driver.is_shim(invoke.find(str(entry.get("type")), path)):
+                yield f"the plugin {entry['type']!r} is netns-shim itself"
+        except ShimError as error:
+            yield str(error)
+        if network.is_by_caller(wanted) and _takes_ipam(entry):
+            ipam = "static" if "type" in entry else ""
+        else:
+            given = entry.get("ipam")  # of a plugin of CNI it is whatever that likes
+            ipam = given.get("type", "") if isinstance(given, dict) else ""
+        try:
+            if ipam:
+                invoke.find(ipam, path)
+        except ShimError as error:
+            yield str(error)
+
+
+def _takes_ipam(entry: Json) -> bool:
+    capabilities = entry.get("capabilities")
+    return isinstance(capabilities, dict) and capabilities.get("ipam") is True
+
+
+def _by_driver(made: Json, entry: Json, configuration: Json, environ: Mapping[str, str]) -> Json:
+    """Let a wrapped plugin of netavark complete the network first."""
+    options = entry.get("options") or {}
+    asked = {**made, "driver": entry["driver"], "options": options}
+    text = driver.create(entry, conf.read(configuration), environ, asked)
+    theirs = wire.decode_network(text)
+    kept = {key: made[key] for key in ("name", "id", "driver")}
+    ours = {key: text for key, text in made["options"].items() if key not in options}
+    return {**theirs, **kept, "options": {**(theirs.get("options") or {}), **ours}}
+
+
+def _complete_addresses(made: Json) -> None:
+    """Settle who allocates: the caller where there are subnets, else whoever is wrapped."""
+    named = network.ipam_driver(made)
+    if made.get("subnets"):
+        allocator = "host-local"
+        made["ipv6_enabled"] = made["ipv6_enabled"] or any(
+            ":" in subnet["subnet"] for subnet in made["subnets"]
+        )
+        for subnet in made["subnets"]:
+            if not subnet.get("gateway") and not made["internal"]:
+                hosts = ipaddress.ip_network(subnet["subnet"], strict=False)
+                if hosts.num_addresses > 1:
+                    subnet["gateway"] = str(hosts[1])
+    else:
+        allocator = "none"
+        if named not in ("none", *network.BY_CALLER) and "type" in made["options"]:
+            made["options"] = {"ipam": named, **made["options"]}
+        elif "type" in made["options"] and "ipam" not in made["options"] and named != "none":
+            warn("the network has no addresses: give it a subnet, or an IPAM plugin with ipam=")
+    made["ipam_options"] = {**(made.get("ipam_options") or {}), "driver": allocator}
+
+
+def _complete_names(made: Json, entry: Json, environ: Mapping[str, str]) -> None:
+    kind = entry.get("type") or entry["driver"]
+    if kind == "bridge" and "conf" not in made["options"] and not made.get("network_interface"):
+        made["network_interface"] = f"cni-{made['id']}"[: cni.IFNAMSIZ - 4]
+    has_names = made["dns_enabled"] and entry.get("driver") == "bridge"
+    if has_names and not driver.aardvark(driver.find(entry, [], environ)):
+        warn("names of containers will not resolve: aardvark-dns is not installed")
+        has_names = False
+    # netavark itself resolves no names in the networks of its plugins.
+    made["dns_enabled"] = has_names

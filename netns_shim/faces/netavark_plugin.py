@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Being a plugin of netavark: `create`, `setup NETNS`, `teardown NETNS`, `info`.
+
+`setup` is an ADD, `teardown` a DEL: the network becomes a configuration, what is asked for a
+container becomes what a CNI runtime would ask for it, and the result becomes a StatusBlock.
+"""
+
+from __future__ import annotations
+
+from .. import interrupt, references, result, state, verbs
+from ..cni import CURRENT_VERSION
+from ..errors import INVALID_NETWORK_CONFIG, PLUGIN_MISBEHAVED, ShimError, warn
+from ..netavark import convert, network, wire
+from ..request import Request
+from ..validate import addressing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..decoding import Json
+    from ..netavark.wire import Exec
+
+
+class Face:
+    """One call of netavark, or of Podman, which calls `create` itself."""
+
+    __slots__ = ("_arguments", "_attached", "_environ", "verb")
+
+    def __init__(self, arguments: list[str], environ: Mapping[str, str]) -> None:
+        self.verb, *self._arguments = arguments
+        # A CNI_COMMAND and the like can be inherited from anybody.
+        self._environ = {k: v for k, v in environ.items() if k == "CNI_PATH" or k[:4] != "CNI_"}
+
+    def prepare(self) -> bool:
+        """Refuse what can be refused before stdin is read; for `info` it is not to be."""
+        wanted = 1 if self.verb in ("setup", "teardown") else 0
+        if len(self._arguments) != wanted or not all(self._arguments):
+            what = "the path of a network namespace" if wanted else "nothing"
+            raise ShimError(INVALID_NETWORK_CONFIG, f"{self.verb} takes {what} as argument")
+        return self.verb != "info"
+
+    def answer(self, text: bytes) -> str:
+        """Do what is asked for; give what goes to stdout."""
+        if self.verb == "info":
+            return wire.format_info()
+        if self.verb == "create":
+            from . import netavark_create  # a network is made once
+
+            return netavark_create.complete(wire.decode_network(text), self._environ)
+        asked = wire.decode_exec(text)
+        if self.verb == "setup":
+            self._attached = verbs.add(_request("ADD", asked, self._arguments[0], self._environ))
+            return _answer(asked, self._attached, self._arguments[0])
+        _teardown(asked, self._arguments[0], self._environ)
+        return ""
+
+    def failure(self, error: ShimError, text: bytes) -> str:
+        """Write an error as netavark reads it."""
+        return wire.format_error(error)
+
+    def undo(self) -> None:
+        """Detach what was attached, because nobody got the answer."""
+        if self.verb == "setup":
+            self._attached.undo()
+
+
+def _answer(asked: Exec, attached: verbs.Attached, netns: str) -> str:
+    try:
+        answer = result.convert(attached.result, CURRENT_VERSION)
+        _check_honoured(asked, answer)
+        return wire.format_status(answer, netns, asked.ifname)
+    except BaseException:
+        interrupt.disregard()
+        # netavark does not tear down the driver that failed.
+        try:
+            attached.undo()
+        except (ShimError, OSError) as error:
+            warn(f"undoing a failed setup: {error}")
+        raise
+
+
+def _teardown(asked: Exec, netns: str, environ: Mapping[str, str]) -> None:
+    """Detach by what the setup was given, whatever has become of the files it was made from."""
+    request = _recall(asked, environ)
+    if request is not None:
+        verbs.delete(request)
+        return
+    # One too many, or what there was went with the machine's last start: nothing has to be there.
+    try:
+        verbs.delete(_request("DEL", asked, netns, environ))
+    except ShimError as error:
+        warn(f"nothing is known of container {asked.container_id!r}: {error}")
+
+
+def _recall(asked: Exec, environ: Mapping[str, str]) -> Request | None:
+    given: dict[str, str] = asked.network.get("options") or {}
+    for where in state.all_in(state.base_dir(environ, given.get("stateDir", ""))):
+        for record in references.of_interface(where, asked.container_id, asked.ifname):
+            request = record.request(environ)
+            if request is not None:
+                return request
+    return None
+
+
+def _request(verb: str, asked: Exec, netns: str, environ: Mapping[str, str]) -> Request:
+    """Make the request that a CNI runtime would make of this."""
+    conf = network.configuration(asked.network, environ)
+    path = network.cni_path(asked.network, environ)
+    args = _args(asked)
+    conf["runtimeConfig"] = _runtime_config(asked, conf, is_needed=verb == "ADD")
+    if asked.options.get("options"):
+        # For a driver that is wrapped; what else knows them can find them there as well.
+        conf["args"] = {"netavark": {"options": asked.options["options"]}}
+    variables = {
+        "CNI_CONTAINERID": asked.container_id,
+        "CNI_NETNS": netns,
+        "CNI_IFNAME": asked.ifname,
+        "CNI_ARGS": args,
+        "CNI_PATH": path,
+    }
+    return Request(
+        verb,
+        network=conf["name"],
+        cni_version=conf["cniVersion"],
+        conf=conf,
+        environ={**environ, **variables},
+        container_id=asked.container_id,
+        netns=netns,
+        ifname=asked.ifname,
+        args=args,
+        path=path,
+    )
+
+
+def _args(asked: Exec) -> str:
+    """Write CNI_ARGS: for plugins that do not look at runtimeConfig."""
+    pairs = {
+        "K8S_POD_NAME": asked.container_name,
+        "MAC": asked.options.get("static_mac", ""),
+    }
+    ips = asked.options.get("static_ips") or []
+    if len(ips) == 1 and not network.is_by_caller(asked.network):
+        pairs["IP"] = ips[0]
+    # A plugin that does not know a key fails, unless it is told not to.
+    written = ["IgnoreUnknown=1"]
+    for key, value in pairs.items():
+        if ";" in value or "=" in value:
+            warn(f"{key} cannot be passed on, as it holds ; or =: {value!r}")
+        elif value:
+            written.append(f"{key}={value}")
+    return ";".join(written)
+
+
+def _runtime_config(asked: Exec, conf: Json, *, is_needed: bool) -> Json:
+    ips = asked.options.get("static_ips") or []
+    aliases = asked.options.get("aliases")
+    offered: Json = {
+        "aliases": {conf["name"]: aliases} if aliases else None,
+        "mac": asked.options.get("static_mac"),
+        "portMappings": convert.expand_ports(asked.ports),
+    }
+    if network.is_by_caller(asked.network):
+        offered["ipam"] = _allocated(asked, conf, ips, is_needed=is_needed)
+    else:
+        offered["ips"] = ips
+    return {key: value for key, value in offered.items() if value}
+
+
+def _allocated(asked: Exec, conf: Json, ips: list[str], *, is_needed: bool) -> Json:
+    """Write the addresses that the caller has allocated as a configuration of `static`."""
+    subnets = asked.network["subnets"]
+    found, lost = addressing.match_subnets(ips, subnets)
+    if is_needed and (lost or not ips):
+        why = f"{', '.join(lost)} are in no subnet" if lost else "none are given"
+        raise ShimError(INVALID_NETWORK_CONFIG, f"network_options.static_ips: {why}")
+    addresses = []
+    for ip, subnet in found.items():
+        entry = {"address": f"{ip}/{subnet['subnet'].partition('/')[2]}"}
+        if subnet.get("gateway"):
+            entry["gateway"] = subnet["gateway"]
+        addresses.append(entry)
+    gateways = [entry["gateway"] for entry in addresses if "gateway" in entry]
+    return {
+        "type": "static",
+        "addresses": addresses,
+        "routes": network.routes(asked.network, conf, gateways),
+    }
+
+
+def _check_honoured(asked: Exec, answer: Json) -> None:
+    """Refuse a result without the address or MAC that was asked for: the caller counts on it."""
+    given = result.addresses(answer)
+    for ip in asked.options.get("static_ips") or []:
+        if not any(addressing.same_address(ip, address) for address in given):
+            raise ShimError(
+                PLUGIN_MISBEHAVED,
+                f"the static IP {ip} was not honoured",
+                f"the plugin has given {', '.join(given) or 'no address'}",
+            )
+    mac = asked.options.get("static_mac") or ""
+    found = [i.get("mac") or "" for i in answer.get("interfaces") or [] if i.get("sandbox")]
+    macs = [given for given in found if isinstance(given, str)]
+    if mac and mac.lower() not in [m.lower() for m in macs]:
+        raise ShimError(
+            PLUGIN_MISBEHAVED,
+            f"the static MAC {mac} was not honoured",
+            f"the plugin has given {', '.join(macs) or 'none'}",
+        )

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nobody claims any more: attachments of containers that are gone, and leases of none.
+
+To delete the network of a living container is the worst that could happen here. So an attachment
+is judged by all that is known of it, deleted only under the lock of its reference, and whatever
+cannot be judged is left and reported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .. import conf, references, state
+from ..attachment import COLLECTING, AttachmentRecord, ReferenceName
+from ..enter import CNI_STATE
+from ..errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
+from ..operation import Operation, detach
+from ..request import Request
+from ..target import Shared
+from . import leases
+from .liveness import Liveness
+
+if TYPE_CHECKING:
+    from ..decoding import Json
+
+# The names of what the specification tells attachments apart by.
+PARTS = ("network", "containerID", "ifname")
+# How the specification misspelled the first one once; libcni sends both.
+KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
+
+
+def collect(call: Operation, valid: set[tuple[str, str]] | None, began: float) -> list[str]:
+    """Do what GC demands for one network of a shared netns; give what has failed.
+
+    `valid` is what `valid_attachments` gives. `began` is when the runtime called, so after it had
+    decided what is valid: what was attached since then is none of its business.
+    """
+    where, network = call.place.state, call.request.network
+    references.drop_ghosts(where)
+    problems = []
+    for name in [] if valid is None else _attachments(where):
+        if name.network != network or (name.container_id, name.ifname) in (valid or ()):
+            continue
+        try:
+            _delete_stale(call, name, began)
+        except (ShimError, OSError) as error:
+            problems.append(f"{name}: {error}")
+    # A runtime that names it knows better than we do.
+    named = {container_id for container_id, _ in valid or ()}
+    try:
+        if network in leases.networks(_leases_of(where)) and not _has_command(where):
+            directory = f"{_leases_of(where)}/{network}"
+            leases.release(directory, lambda: _holders(where) | named, dry_run=False)
+    except (ShimError, OSError) as error:
+        problems.append(f"leases: {error}")
+    return problems
+
+
+def valid_attachments(conf: Json) -> set[tuple[str, str]] | None:
+    """Read which attachments are still valid; None where that is not said: then all may be.
+
+    null is how Go writes an empty list. Where both keys are there and disagree, an attachment is
+    valid if one of them names it. Raises ShimError (code 7) where a value is malformed.
+    """
+    given = [key for key in KEYS if key in conf]
+    valid = set()
+    for key in given:
+        entries = [] if conf[key] is None else conf[key]
+        if not isinstance(entries, list) or not all(map(_is_attachment, entries)):
+            message = f"$['{key}']: must be a list of objects with containerID and ifname"
+            raise ShimError(INVALID_NETWORK_CONFIG, message)
+        valid |= {(entry["containerID"], entry["ifname"]) for entry in entries}
+    return valid if given else None
+
+
+def _is_attachment(entry: Any) -> bool:
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(key), str) for key in ("containerID", "ifname")
+    )
+
+
+def _delete_stale(call: Operation, name: ReferenceName, began: float) -> None:
+    reference = _find(call.place.state, name)
+    if reference is None:
+        return
+    try:
+        # One that was written since then is that of an ADD of which the runtime could not know.
+        if os.stat(reference.path).st_mtime < began and not reference.record.is_of_netavark:
+            request = request_of(call.request.environ, reference.record)
+            detach(Operation(request, call.place), reference)
+    finally:
+        reference.close()
+
+
+def _find(where: state.State, name: ReferenceName) -> references.Reference | None:
+    """Open a reference and lock it; None where it is gone, or its ADD or DEL is going on."""
+    try:
+        return references.find(where, name)
+    except ShimError:
+        return None
+
+
+def request_of(environ: Mapping[str, str], record: AttachmentRecord) -> Request:
+    """Make the DEL of an attachment; ShimError (code 6) where its reference is damaged."""
+    request = record.request(environ)
+    if request is not None:
+        written = (request.network, request.container_id, request.ifname)
+        if written == record.name.attachment:
+            return request
+    raise ShimError(DECODING_FAILURE, "cannot decode the reference", "its content is damaged")
+
+
+def _attachments(where: state.State) -> list[ReferenceName]:
+    """Name the references that are attachments, others are `_has_command` and guards."""
+    return [name for name in references.names(where) if name.is_attachment]
+
+
+def _has_command(where: state.State) -> bool:
+    """Tell whether a command runs in a netns, which may have leases of its own."""
+    return any(name.is_command for name in references.names(where))
+
+
+def _leases_of(where: state.State) -> str:
+    return f"{where.dir}{CNI_STATE}/networks"
+
+
+def _holders(where: state.State) -> set[str]:
+    """List the containers with any attachment, to whichever network of a shared netns.
+
+    The name of a lease's network may be one that a plugin has made up. And plugins that run in
+    place may do so in this netns.
+    """
+    places = (where, state.State(where.base, state.IN_PLACE))
+    names = [name for place in places for name in references.names(place)]
+    return {name.container_id for name in names if name.container_id}
+
+
+def sweep(
+    base: str,
+    environ: Mapping[str, str],
+    *,
+    dry_run: bool,
+    tell: Callable[[Request], None] | None = None,
+) -> Json:
+    """Delete what is garbage in every shared netns below a state directory; tell what was done.
+
+    All is tried; what fails is in the lists `failed`. In a dry run nothing is done. Raises
+    ShimError with the code 103 where nothing could be, for lack of a user namespace. `tell` is
+    called before each DEL.
+    """
+    found = [where for where in state.all_in(base) if where.name != state.IN_PLACE]
+    places = [Shared(where, conf.DEFAULT_UPLINK, environ) for where in found]
+    for place in places[:1]:
+        place.join()
+    swept = [_Sweep(place, environ, dry_run, tell).run() for place in places]
+    return {"stateDir": base, "dryRun": dry_run, "netns": swept}
+
+
+class _Sweep:
+    """The garbage collection of one shared netns."""
+
+    def __init__(
+        self,
+        place: Shared,
+        environ: Mapping[str, str],
+        dry_run: bool,
+        tell: Callable[[Request], None] | None,
+    ) -> None:
+        self._where = place.state
+        self._place = place
+        self._environ = environ
+        self._dry_run = dry_run
+        self._tell = tell
+        kinds = ("deleted", "released", "dropped", "live", "skipped", "failed")
+        self._found: dict[str, list[Json]] = {kind: [] for kind in kinds}
+
+    def run(self) -> Json:
+        """Do it; give what was found."""
+        is_removed = False
+        try:
+            if self._dry_run:
+                self._collect()
+                going = len(self._found["deleted"]) + len(self._found["dropped"])
+                is_removed = going == len(os.listdir(self._where.refs))
+            elif guard := self._place.guard(ReferenceName.guard(COLLECTING)):
+                try:
+                    self._collect()
+                finally:
+                    guard.drop()
+                    self._place.leave()
+                is_removed = not self._where.exists()
+        except (ShimError, OSError) as error:
+            self._add("failed", why=str(error))
+        return {"name": self._where.name, **self._found, "isRemoved": is_removed}
+
+    def _add(self, kind: str, **entry: Any) -> None:
+        self._found[kind].append(entry)
+
+    def _collect(self) -> None:
+        self._drop_ghosts()
+        records = [r for r in references.references(self._where) if r.name.is_attachment]
+        try:
+            signs = Liveness(self._place, records)
+        except ShimError as error:
+            self._add("skipped", why=str(error))
+            return
+        for record in records:
+            self._judge(record, signs)
+        self._release_leases()
+
+    def _drop_ghosts(self) -> None:
+        ghosts = references.ghosts(self._where)
+        if not self._dry_run:
+            references.drop_ghosts(self._where)
+            ghosts = [name for name in ghosts if not os.path.exists(f"{self._where.refs}/{name}")]
+        for name in ghosts:
+            self._add("dropped", file=name.file)
+
+    def _judge(self, record: AttachmentRecord, signs: Liveness) -> None:
+        names = dict(zip(PARTS, record.name.attachment, strict=True))
+        problem = _problem_of(record)
+        if not problem and (sign := signs.of(record)):
+            self._add("live", **names, why=sign)
+            return
+        try:
+            reference = references.find(self._where, record.name)
+        except ShimError as error:
+            self._add("skipped", **names, why=error.message)
+            return
+        if reference is None:
+            return  # a DEL was faster
+        try:
+            if reference.record.fields != record.fields:
+                problem = "it has been changed just now"
+            if problem := problem or signs.doubt(record):
+                self._add("skipped", **names, why=problem)
+                return
+            if not self._dry_run:
+                request = request_of(self._environ, record)
+                if self._tell is not None:
+                    self._tell(request)
+                detach(Operation(request, self._place), reference)
+            self._add("deleted", **names)
+        except (ShimError, OSError) as error:
+            self._add("failed", **names, why=str(error))
+        finally:
+            reference.close()
+
+    def _release_leases(self) -> None:
+        directory = _leases_of(self._where)
+        # What is run by hand in this netns may have leases in it as well.
+        is_in_doubt = _has_command(self._where)
+        for network in leases.networks(directory):
+            try:
+                found = leases.release(
+                    f"{directory}/{network}",
+                    lambda: _holders(self._where),
+                    dry_run=self._dry_run or is_in_doubt,
+                )
+            except (ShimError, OSError) as error:
+                self._add("failed", network=network, why=str(error))
+                continue
+            for lease in found:
+                names = {"network": network, "address": lease.address}
+                names |= {"containerID": lease.container_id, "ifname": lease.ifname}
+                if is_in_doubt:
+                    names["why"] = "a command is running in the netns, and it may be its"
+                self._add("skipped" if is_in_doubt else "released", **names)
+
+
+def _problem_of(record: AttachmentRecord) -> str:
+    """Say why nobody can tell whether an attachment is garbage, or nothing."""
+    if record.is_of_netavark:
+        return "it is netavark's own, and only who set it up can tear it down"
+    try:
+        request_of({}, record)
+    except ShimError as error:
+        return str(error)
+    if record.netns_id is None:
+        return "it is not known which network namespace was attached"
+    return ""

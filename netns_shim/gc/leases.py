@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The addresses that host-local has given away, as the files in which it remembers them.
+
+A lease is a file with the name of the address, in a directory with the name of the network. Its
+content is the container ID and, on a second line, the interface; before host-local 0.7 the ID
+alone. A host-local that was killed between making and writing it leaves it empty. All that
+host-local does there it does under flock(2) of the file `lock`, and so does this module. Source:
+plugins/ipam/host-local/backend/disk of the CNI plugins.
+
+Only the default directory is known, /var/lib/cni/networks as plugins in the shared netns see it.
+Where a configuration has a `dataDir`, leases are the business of whoever chose it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import NamedTuple
+
+# host-local holds its lock for a moment only.
+LOCK_SECONDS = 10
+
+
+class Lease(NamedTuple):
+    """One address; container ID and interface are empty where its file was cut off."""
+
+    address: str
+    container_id: str
+    ifname: str
+
+
+def networks(directory: str) -> list[str]:
+    """List the networks of which there may be leases; none where the directory is not there."""
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
+
+
+def read(directory: str) -> list[Lease]:
+    """List the leases in the directory of a network. Other files are none, `lock` for one."""
+    found = []
+    for name in sorted(os.listdir(directory)):
+        if not _is_address(name):
+            continue
+        try:
+            fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue  # it has just been released
+        with open(fd, encoding="utf-8", errors="replace", newline="") as file:
+            container_id, _, ifname = file.read().strip().partition("\r\n")
+        found.append(Lease(name, container_id, ifname))
+    return found
+
+
+def release(directory: str, known: Callable[[], set[str]], *, dry_run: bool) -> list[Lease]:
+    """Release the leases of all containers but the known ones; give what was released.
+
+    `known` gives their IDs. It is called when the leases have been listed, and while no other can
+    be made: so an ADD that has a lease has the reference by which it is known.
+
+    Raises ShimError (code 11) where somebody holds host-local's lock and does not let it go.
+    """
+    from .lockfile import locked  # filelock: not for the verbs
+
+    lock = f"{directory}/lock"
+    # Taking the lock would make the file, and a dry run makes nothing.
+    is_lockable = not dry_run or os.path.exists(lock)
+    what = "garbage collection waits for another one to end"
+    with locked(lock, LOCK_SECONDS, what) if is_lockable else nullcontext():
+        listed = read(directory)
+        ids = known()
+        found = [lease for lease in listed if not _is_of(lease, ids)]
+        if not dry_run:
+            for lease in found:
+                os.unlink(f"{directory}/{lease.address}")
+    return found
+
+
+def _is_of(lease: Lease, ids: set[str]) -> bool:
+    if lease.ifname or not lease.container_id:
+        return lease.container_id in ids
+    # An old one, or one that was cut off, and then it may be the beginning of an ID.
+    return any(known.startswith(lease.container_id) for known in ids)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking turns: one process at a time, and none waits for ever."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from . import interrupt
+from .errors import TRY_AGAIN_LATER, ShimError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Told what is waited for, each time somebody looks again; for the commands for people.
+on_wait: Callable[[str], None] | None = None
+# How often somebody who waits looks again, in seconds: short beside what a plugin takes.
+PAUSE = 0.01
+# How long somebody waits for who makes, mends or removes what all share, in seconds.
+MAKING_SECONDS = 60
+
+
+def take(path: str, who: str) -> int:
+    """Lock a file, made if need be; give its descriptor, -1 where another process has the lock.
+
+    `who` is written into it, for whoever waits in vain.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    # Whoever had the lock may have removed the file, and the next one have made another.
+    if not lock(fd) or not os.fstat(fd).st_nlink:
+        os.close(fd)
+        return -1
+    try:
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{who} (PID {os.getpid()})".encode(errors="replace"))
+    except OSError:
+        pass  # a full disk takes nobody's turn away
+    return fd
+
+
+def lock(fd: int) -> bool:
+    """Lock an open file, flock(2); tell whether nobody else has it locked."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def wait(deadline: float, what: str, path: str, *, is_taken: bool = False) -> None:
+    """Wait a moment; ShimError (code 11) after the deadline, on the monotonic clock.
+
+    `is_taken` tells that the file was locked by `take`, so that it says by whom. Raises Stopped
+    where a signal says to.
+    """
+    interrupt.check(what)
+    if on_wait is not None:
+        on_wait(what)
+    if time.monotonic() > deadline:
+        holder = _holder(path) if is_taken else ""
+        by = f", held by {holder}" if holder else ""
+        raise ShimError(TRY_AGAIN_LATER, what, f"waited for {path}{by}")
+    time.sleep(PAUSE)
+
+
+def _holder(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(1000).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+class Lock:
+    """The lock of a file as a context. The kernel drops it with the process."""
+
+    __slots__ = ("_fd", "_path", "_stays", "_timeout", "_what", "_who")
+
+    def __init__(
+        self, path: str, timeout: float, who: str, *, what: str = "", stays: bool = True
+    ) -> None:
+        """Take how many seconds to wait at most, and who waits.
+
+        `what` is what is said while it waits. Unless it `stays`, the file is there only while
+        it is locked.
+        """
+        self._path = path
+        self._stays = stays
+        self._timeout = timeout
+        self._what = what or f"{who} waits for another one to end"
+        self._who = who
+
+    def __enter__(self) -> None:
+        deadline = time.monotonic() + self._timeout
+        while (fd := take(self._path, self._who)) < 0:
+            wait(deadline, self._what, self._path, is_taken=True)
+        self._fd = fd
+
+    def __exit__(self, *_: object) -> None:
+        if not self._stays:
+            try:
+                os.unlink(self._path)
+            except FileNotFoundError:
+                pass  # somebody has cleaned up
+        os.close(self._fd)
+
+
+def making(path: str, who: str, what: str) -> Lock:
+    """Give the turn of one that makes or removes what all share. Its file goes with the turn."""
+    return Lock(path, MAKING_SECONDS, who, what=what, stays=False)
+
+
+class NoLock:
+    """Going ahead without a turn, as a context."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Wait for nobody."""
+
+    def __exit__(self, *_: object) -> None:
+        """Let nobody wait."""

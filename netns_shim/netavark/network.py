@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network of netavark as a configuration of the shim.
+
+The options of the network say what is wrapped: `conf` (a CNI network that is in a file), `type`
+(a CNI plugin), or `driver` (a driver of netavark). Keys of the shim itself can stand beside them.
+What comes out is what a CNI runtime would send, so all that follows is the same for both.
+"""
+
+from __future__ import annotations
+
+from ..errors import INVALID_NETWORK_CONFIG, UNSUPPORTED_FIELD, ShimError, in_few_words
+from ..validate import addressing, conflist
+from . import convert
+from .fields import present
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
+
+    from ..decoding import Json
+
+CNI_VERSION = "1.0.0"
+# What each way of wrapping is told by, and by which options.
+WAYS = ("conf", "type", "driver")
+# IPAM drivers of netavark: who allocates the addresses. "" is netavark's own default.
+BY_CALLER = ("", "host-local")
+# What the caller can tell every plugin, whether it wants to know or not.
+CAPABILITIES = {"aliases": True, "ips": True, "ipam": True, "mac": True, "portMappings": True}
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
+
+
+def _integer(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError("must be a number")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < float("inf"):  # which a text that is no number, nan, is not either
+        raise ValueError("must be a number of seconds")
+    return seconds
+
+
+def _list(text: str) -> list[str]:
+    return text.split(":")
+
+
+_Table = dict[str, "Callable[[str], Any]"]
+
+# Keys of the shim itself, for all ways.
+OWN: _Table = {
+    "enter": str,
+    "logFile": str,
+    "logLevel": str,
+    "netns": str,
+    "parallel": _boolean,
+    "pluginDirs": _list,
+    "stateDir": str,
+    "timeout": _seconds,
+    "uplink": str,
+}
+# With `type`: the keys of these plugins, as of their release 1.9, and the type of each, as options
+# are always texts. An older plugin ignores what it does not know.
+KEYS: dict[str, _Table] = {
+    "bridge": {
+        "disableContainerInterface": _boolean,
+        "enabledad": _boolean,
+        "forceAddress": _boolean,
+        "hairpinMode": _boolean,
+        "ipMasq": _boolean,
+        "ipMasqBackend": str,
+        "isDefaultGateway": _boolean,
+        "isGateway": _boolean,
+        "macspoofchk": _boolean,
+        "mtu": _integer,
+        "portIsolation": _boolean,
+        "preserveDefaultVlan": _boolean,
+        "promiscMode": _boolean,
+        "vlan": _integer,
+    },
+    "dummy": {},
+    "host-device": {"hwaddr": str, "kernelpath": str, "pciBusID": str},
+    "ipvlan": {"linkInContainer": _boolean, "mode": str, "mtu": _integer},
+    "macvlan": {
+        "bcqueuelen": _integer,
+        "linkInContainer": _boolean,
+        "mode": str,
+        "mtu": _integer,
+    },
+    "ptp": {"ipMasq": _boolean, "ipMasqBackend": str, "mtu": _integer},
+    "tap": {
+        "bridge": str,
+        "group": _integer,
+        "mtu": _integer,
+        "multiQueue": _boolean,
+        "owner": _integer,
+        "selinuxContext": str,
+    },
+    "vlan": {"linkInContainer": _boolean, "mtu": _integer, "vlanId": _integer},
+}
+# What the key is called that `network_interface` goes to.
+INTERFACE_KEYS = {
+    "bridge": "bridge",
+    "host-device": "device",
+    "ipvlan": "master",
+    "macvlan": "master",
+    "vlan": "master",
+}
+# Plugins behind which ports can be published, by `portmap` after them.
+WITH_PORTS = ("bridge", "ptp")
+
+
+def configuration(network: Json, environ: Mapping[str, str]) -> Json:
+    """Make the configuration of the shim for a network, as it is for every container.
+
+    Reads the file that `conf` names. Raises ShimError (code 7) with all problems at once.
+    """
+    made, problems = translate(network, environ)
+    raise_all(network, problems)
+    return made
+
+
+def translate(network: Json, environ: Mapping[str, str]) -> tuple[Json, list[str]]:
+    """Make the configuration as far as possible; give it and the problems there are.
+
+    It is empty where nothing says what is wrapped, or that cannot be read.
+    """
+    translation = _Translation(network, environ)
+    made = translation.configuration()
+    return made, [*translation.problems, *_disagreements(network)]
+
+
+class _Translation:
+    """One network on its way, with the problems that have been found."""
+
+    def __init__(self, network: Json, environ: Mapping[str, str]) -> None:
+        self._network = network
+        self._environ = environ
+        self._given: dict[str, str] = network.get("options") or {}
+        self.problems: list[str] = []
+        own = {*OWN, *WAYS, "cniPath", "ipam"}
+        if "driver" not in self._given:
+            own.add("no_default_route")
+        # What is left is for whoever is wrapped.
+        self._more = {key: text for key, text in self._given.items() if key not in own}
+
+    def configuration(self) -> Json:
+        ways = [way for way in WAYS if way in self._given]
+        if len(ways) != 1:
+            self.problems.append(
+                "options: one of conf (a CNI network), type (a CNI plugin) and driver (a driver "
+                f"of netavark) must say what is wrapped; there is {' and '.join(ways) or 'none'}"
+            )
+            return {}
+        own = self._convert({k: v for k, v in self._given.items() if k in OWN}, OWN)
+        wrapped: Json = getattr(self, f"_from_{ways[0]}")(self._given[ways[0]])
+        if not wrapped:
+            return {}
+        for key in own.keys() & wrapped.keys():
+            self.problems.append(f"options.{key}: stands in the file that conf names as well")
+        base = {"cniVersion": CNI_VERSION, "name": self._network["name"], "type": "netns-shim"}
+        return {**base, **wrapped, **own}
+
+    def _from_conf(self, wanted: str) -> Json:
+        self._refuse([*self._more, *(["ipam"] if "ipam" in self._given else [])], "conf")
+        if self._network.get("network_interface"):
+            self.problems.append("network_interface: is not known beside conf")
+        try:
+            wrapped = conflist.load(wanted, self._environ)
+        except ShimError as error:
+            self.problems.append(f"options.conf: {error}")
+            return {}
+        if is_by_caller(self._network):
+            # The caller's addresses take the place of whatever the file says of them.
+            for entry in [p for p in wrapped["plugins"] if "ipam" in p] or wrapped["plugins"][:1]:
+                capabilities = entry.get("capabilities") or {}
+                if isinstance(capabilities, dict):  # else it is refused by the schema
+                    entry["capabilities"] = {**capabilities, "ipam": True}
+        return wrapped
+
+    def _from_type(self, kind: str) -> Json:
+        if kind not in KEYS and self._more:
+            self.problems.append(
+                f"options: those of {kind!r} are not known here (of {', '.join(KEYS)} they are); "
+                "write a CNI network and name it with conf"
+            )
+        entry: Json = {"type": kind, "capabilities": dict(CAPABILITIES)}
+        is_open = not self._network["internal"]
+        if kind == "bridge":
+            entry |= {"isGateway": is_open, "ipMasq": is_open}
+        if kind == "ptp":
+            entry |= {"ipMasq": is_open}
+        if kind in KEYS:
+            entry |= self._convert(self._more, KEYS[kind])
+        interface = self._network.get("network_interface")
+        if interface and kind in INTERFACE_KEYS:
+            entry[INTERFACE_KEYS[kind]] = interface
+        elif interface:
+            self.problems.append(f"network_interface: the plugin {kind!r} has no key for it")
+        plugin = self._given.get("ipam") or ipam_driver(self._network)
+        if plugin not in ("none", *BY_CALLER):
+            entry["ipam"] = {"type": plugin}
+        ports = {"type": "portmap", "capabilities": {"portMappings": True}}
+        return {"plugins": [entry, ports] if kind in WITH_PORTS else [entry]}
+
+    def _from_driver(self, name: str) -> Json:
+        self._refuse(["ipam"] if "ipam" in self._given else [], "driver")
+        if name == self._network["driver"]:
+            self.problems.append("options.driver: a driver cannot wrap itself")
+        # Addresses are the caller's, if there are any: netavark has no other source of them.
+        entry: Json = {"driver": name, "capabilities": dict(CAPABILITIES), "ipam": {}}
+        if self._more:
+            entry["options"] = self._more
+        for key in ("internal", "network_dns_servers", "network_interface"):
+            if self._network.get(key):
+                entry[key] = self._network[key]
+        if self._network["dns_enabled"] and name == "bridge":
+            entry["dns_enabled"] = True  # no other driver resolves names
+        for key in ("routes", "subnets"):
+            if self._network.get(key):
+                entry[key] = [present(item) for item in self._network[key]]
+        return {"plugins": [entry]}
+
+    def _refuse(self, keys: list[str], way: str) -> None:
+        self.problems += [f"options.{key}: is not known beside {way}" for key in keys]
+
+    def _convert(self, given: dict[str, str], table: _Table) -> Json:
+        converted = {}
+        for key, text in given.items():
+            if key not in table:
+                known = ", ".join(table) or "none"
+                self.problems.append(f"options.{key}: unknown option; known are {known}")
+                continue
+            try:
+                converted[key] = table[key](text)
+            except ValueError as error:
+                self.problems.append(f"options.{key}: {error}, is {text[:60]!r}")
+        return converted
+
+
+def raise_all(network: Json, problems: list[str]) -> None:
+    """Raise ShimError (code 7) with all of them, if there are any."""
+    what = f"invalid network {network['name'][:60]!r}"
+    if problems:
+        raise ShimError(INVALID_NETWORK_CONFIG, *in_few_words(what, problems))
+
+
+def cni_path(network: Json, environ: Mapping[str, str]) -> str:
+    """Tell where CNI plugins are looked for: the option, the variable, or the usual places."""
+    given: dict[str, str] = network.get("options") or {}
+    return given.get("cniPath") or environ.get("CNI_PATH") or ":".join(conflist.PLUGIN_DIRS)
+
+
+def ipam_driver(network: Json) -> str:
+    """Give the driver of netavark that allocates addresses; "" where it is netavark's default."""
+    return str((network.get("ipam_options") or {}).get("driver") or "")
+
+
+def is_by_caller(network: Json) -> bool:
+    """Tell whether the caller allocates addresses, and gives them as `static_ips`."""
+    return bool(network.get("subnets")) and ipam_driver(network) in BY_CALLER
+
+
+def routes(network: Json, conf: Json, gateways: list[str]) -> list[Json]:
+    """List the routes of a container whose addresses the caller has allocated.
+
+    Those of the file that `conf` names, if there are any; else a default route for each family
+    that has a gateway, unless the network is internal. Those of the network come on top.
+    """
+    # What is of another kind in the file is refused later, with all else that is wrong with it.
+    entries = [p["ipam"] for p in conf["plugins"] if isinstance(p.get("ipam"), dict)]
+    given = entries[0].get("routes") if entries else None
+    found: list[Json] = [*given] if isinstance(given, list) else []
+    wants_default = (network.get("options") or {}).get("no_default_route") != "true"
+    if not found and wants_default and not network["internal"]:
+        found = convert.default_routes(gateways)
+    for route in network.get("routes") or []:
+        if route.get("route_type") not in (None, "unicast"):
+            raise ShimError(
+                UNSUPPORTED_FIELD,
+                f"routes: CNI has no route of the type {route['route_type']!r}",
+                route["destination"],
+            )
+        found.append(convert.to_cni_route(route))
+    return found
+
+
+def _disagreements(network: Json) -> Iterator[str]:
+    """Find what contradicts itself in who allocates addresses, and which."""
+    subnets, options = network.get("subnets") or [], network.get("options") or {}
+    allocator = ipam_driver(network)
+    # A driver that is wrapped may allocate by itself.
+    if subnets and not is_by_caller(network) and "driver" not in options:
+        yield f"ipam_options.driver: {allocator!r} allocates nothing, but there are subnets"
+    if not subnets and allocator not in ("none", *BY_CALLER) and "type" not in options:
+        yield f"ipam_options.driver: {allocator!r} is not known beside conf and driver"
+    if network.get("routes") and not is_by_caller(network) and "driver" not in options:
+        yield "routes: cannot be passed on without subnets"
+    for index, subnet in enumerate(subnets):
+        for problem in addressing.subnet_problems(subnet):
+            yield f"subnets[{index}].{problem}"

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One operation on one attachment: what it needs first, and ADD and DEL with the reference held.
+
+The verbs take the reference and give it back. So does what detaches for others: GC and `stop`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import conf, enter, interrupt, log, references, state, target
+from .attachment import ADDING, DELETING, LIVE, AttachmentRecord, ReferenceName, first_line
+from .chain import Chain
+from .errors import ALREADY_ATTACHED, ShimError, warn
+from .locks import NoLock
+from .netns import ContainerNetns
+from .versions import Versions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .decoding import Json
+    from .locks import Lock
+    from .once import Once
+    from .references import Reference
+    from .request import Request
+    from .target import Place
+
+
+class Operation:
+    """A request with its configuration, its plugins and its place.
+
+    Making it changes and enters nothing. `name` is that of the attachment's reference.
+    """
+
+    __slots__ = ("chain", "conf", "name", "place", "request", "versions", "was_valid")
+
+    def __init__(self, request: Request, where: Place | None = None) -> None:
+        """Check the configuration and find the plugins.
+
+        `where` is its place if that is known: a process that has entered a netns cannot be asked
+        any more where it came from. Raises ShimError for whatever is wrong.
+        """
+        self.request = request
+        log.about(request)
+        self.conf = conf.read(request.conf)
+        self.place = where or target.choose(self.conf, request.environ)
+        state_of = self.place.state
+        if state.is_private(state_of.base):
+            state.is_private(state_of.dir)
+        self.was_valid = conf.check(request.conf, state_of.stamps)
+        self.versions = Versions(state_of.path("plugins.json"))
+        kinds = [entry.get("driver") or entry["type"] for entry in self.conf.plugins]
+        self.name = ReferenceName.of(request.network, request.container_id, request.ifname, kinds)
+        environ = {**request.environ, **references.mark(state_of, self.name)}
+        self.chain = Chain(self.conf, request, environ, self.versions, state_of.path("netavark"))
+
+    def inside(self, fd: int | None) -> enter.Inside | enter.Unchanged:
+        """Give the context for plugins in the open netns of the place."""
+        return self.place.inside(fd, enter.paths_of(self.request))
+
+    def nowhere(self) -> enter.Inside | enter.Unchanged:
+        """Give the context for plugins where the place has no netns."""
+        return self.place.nowhere(enter.paths_of(self.request))
+
+    def lock(self) -> Once | Lock | NoLock:
+        """Give the context in which this call has its turn among others; see `first`."""
+        return self.place.lock(self.request, self.conf)
+
+    def remember(self) -> None:
+        """Save the next call the validation, and asking the plugins for their versions.
+
+        To be called while a reference is held: nothing may be written into a directory that is
+        being removed.
+        """
+        if not self.was_valid:
+            stamps = self.place.state.stamps
+            try:
+                # No parents: what `netns-shim stop` has removed meanwhile must not come back.
+                if not state.is_private(stamps):
+                    os.mkdir(stamps, 0o700)
+            except FileExistsError:
+                pass  # another call was faster
+            except (OSError, ShimError):
+                return
+            conf.remember(self.request.conf, stamps)
+        self.versions.remember()
+
+
+def attach(call: Operation, reference: Reference, container: ContainerNetns) -> Json:
+    """Do the ADD of an attachment whose reference is held; give the result.
+
+    A failure is raised when the plugins have undone what they did; the reference stays.
+    """
+    request, record = call.request, reference.record
+    _refuse_if_attached(reference, request, container)
+    # What an ADD or a DEL that was cut off has left is undone first, as it was asked for.
+    leftover = record.request(request.environ)
+    fd = call.place.open_mended()
+    if not _overrides(request):
+        container.check_is_other(fd)
+    if leftover is not None:
+        end_orphans([reference])
+    with call.lock(), call.inside(fd):
+        if leftover is not None:
+            _delete_leftover(Operation(leftover, call.place), record, fd)
+        return _add(call, reference, container)
+
+
+def _delete_leftover(call: Operation, record: AttachmentRecord, fd: int) -> None:
+    """Do the DEL of an earlier attachment, as that of the call itself would be done."""
+    warn(f"removing what is left of an earlier attachment: {call.name}")
+    if is_gone(call.request.netns, record, fd):
+        call.chain.lose_netns()
+    call.chain.delete(record.result)
+
+
+def _add(call: Operation, reference: Reference, container: ContainerNetns) -> Json:
+    request = call.request
+    begin(
+        reference,
+        container,
+        args=request.args,
+        path=request.path,
+        conf=request.conf,
+    )
+    result = call.chain.add()
+    try:
+        reference.write(LIVE, result=result)
+    except OSError:
+        interrupt.disregard()
+        call.chain.delete(result)
+        raise
+    return result
+
+
+def begin(reference: Reference, container: ContainerNetns, **more: Any) -> None:
+    """Write down all that a DEL needs, before anything is done; `more` as for `first_line`."""
+    network, container_id, ifname = reference.record.name.attachment
+    reference.write(
+        ADDING,
+        **first_line(
+            network=network,
+            container_id=container_id,
+            ifname=ifname,
+            netns=container.path,
+            netns_id=container.id,
+            **more,
+        ),
+    )
+
+
+def end_orphans(held: list[Reference]) -> bool:
+    """Wait for what an earlier call has started, if it was killed; tell whether one was.
+
+    `held` are the references of one call; the first is the one by which it marks what it starts.
+    """
+    was_killed = any(reference.record and reference.phase != LIVE for reference in held)
+    if was_killed:
+        from .shared import processes  # only after something was cut off
+
+        processes.end_orphans(held[0].path)
+    return was_killed
+
+
+def give_back(where: Place, held: list[Reference]) -> None:
+    """End a call that has failed: what it has taken goes, what was there before stays."""
+    interrupt.disregard()
+    for reference in held:
+        reference.give_back()
+    where.leave()
+
+
+def _refuse_if_attached(reference: Reference, request: Request, container: ContainerNetns) -> None:
+    """Refuse a second ADD of a living attachment; one whose container is gone is no obstacle."""
+    if reference.is_ours or reference.phase != LIVE:
+        return
+    if _is_attached(reference.record, request, container):
+        raise ShimError(
+            ALREADY_ATTACHED,
+            f"container {request.container_id!r} is already attached to network "
+            f"{request.network!r} as {request.ifname!r}",
+            f"since {reference.record.since}; call DEL first",
+        )
+
+
+def _is_attached(record: AttachmentRecord, request: Request, container: ContainerNetns) -> bool:
+    """Tell whether an attachment on record is that of the container that the request is for."""
+    if record.is_of_other_boot or record.netns_id != container.id:
+        return False
+    # The kernel gives the number of a namespace that is gone to the next one: it has no interface.
+    made = [entry.get("name") for entry in (record.result or {}).get("interfaces") or []]
+    return request.ifname not in made or container.has_interface(request.ifname)
+
+
+def _overrides(request: Request) -> bool:
+    return request.environ.get("CNI_NETNS_OVERRIDE", "").lower() in ("1", "true")
+
+
+def detach(call: Operation, reference: Reference) -> None:
+    """Do the DEL of an attachment whose reference is held; drop it if that succeeded.
+
+    The netns is removed if that was the last one. A failure leaves the reference, and is raised.
+    """
+    try:
+        _delete(call, reference)
+    except BaseException:
+        give_back(call.place, [reference])
+        raise
+    reference.drop()
+    call.place.leave()
+
+
+def _delete(call: Operation, reference: Reference) -> None:
+    record = reference.record
+    end_orphans([reference])
+    fd = call.place.open_as_is()
+    with call.lock():
+        # Only now, as the container may have gone while this DEL was waiting.
+        if is_gone(call.request.netns, record, fd):
+            call.chain.lose_netns()
+        mark_deleting(reference)
+        with call.inside(fd):
+            call.chain.delete(call.request.conf.get("prevResult") or record.result)
+
+
+def delete_unknown(call: Operation) -> None:
+    """Do the DEL of an attachment of which nothing is known, where there is no shared netns.
+
+    Addresses may be leased in places that outlive one. Nothing is made for it.
+    """
+    if is_gone(call.request.netns, AttachmentRecord(call.name), call.place.open_as_is()):
+        call.chain.lose_netns()
+    with call.nowhere():
+        call.chain.delete(call.request.conf.get("prevResult"))
+
+
+def mark_deleting(reference: Reference) -> None:
+    """Write down that a DEL is going on. A failure is none: what is there says enough."""
+    # One that was made for this DEL says nothing of an attachment, and is to be dropped by anybody
+    # if we are killed; see `references.drop_ghosts`.
+    if reference.is_ours:
+        return
+    try:
+        reference.write(DELETING)
+    except OSError as error:
+        warn(f"cannot write down that a DEL is going on: {error}")
+
+
+def is_gone(path: str, record: AttachmentRecord, fd: int | None) -> bool:
+    """Tell whether CNI_NETNS is not, or no longer, a netns attached to the shared one, open as fd.
+
+    Its path may be another container's by now: plugins must not take their interface away. Where
+    the shared netns is lost, the other ends of its links are going as well, and plugins that still
+    find one would look for its rules, in vain.
+    """
+    if not path:
+        return False
+    if fd is None:
+        return True
+    container = ContainerNetns(path)
+    try:
+        return container.id is None or not container.is_other(fd) or not record.is_of(container.id)
+    finally:
+        container.close()

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of a shared netns: made by the first reference, repaired, destroyed after the last.
+
+All of it happens under one lock a netns, outside of it, in the outer mount namespace. The lock is
+never held while a plugin runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+from .. import hostnet, interrupt, locks, netns
+from ..errors import CANNOT_ENTER, INVALID_ENVIRONMENT, UPLINK_FAILED, ShimError, warn
+from ..state import is_private, make_below, make_private, remove_special
+from . import connect, mounts, processes, uplink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from ..locks import Lock
+    from ..records import UplinkRecord
+    from ..state import State
+    from .uplink import Wanted
+
+# What the policies of Fedora and its kin let iptables lock and write.
+SELINUX_LABEL = b"system_u:object_r:iptables_var_run_t:s0\0"
+REFRESH = "`netns-shim refresh` renews it"
+
+
+def create(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
+    """Make the netns, unless somebody else just did; `wanted` is the configured uplink."""
+    chosen = uplink.check(wanted, environ)
+    with _locked(state):
+        if state.exists():
+            return
+        refuse_if_elsewhere(state)
+        # What a creation or a destruction that was cut off has left.
+        _clear(state)
+        try:
+            _make_directories(state)
+            mounts.pin(state)
+            connect.connect(state, chosen, wanted)
+            # Last: its presence says that all else is there.
+            os.mkdir(state.refs, 0o700)
+        except BaseException:
+            interrupt.disregard()
+            _clear(state)
+            raise
+
+
+def repair(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
+    """Mend a netns that has references, and say what was broken.
+
+    A failure leaves things as they were; a netns with references is never destroyed.
+    """
+    with _locked(state):
+        record = state.uplink()
+        is_pinned = netns.identity(state.pin, is_ours=True) is not None or _pin_again(
+            state, record
+        )
+        if not is_pinned:
+            _replace(state)
+        elif state.has_uplink(record):
+            _complete(state, record)
+            return
+        else:
+            what = "was gone" if record else "was in no record that can be read"
+            warn(f"the uplink of the shared netns {state.name!r} {what} and is started again")
+            connect.disconnect(state)
+        _make_directories(state)
+        connect.connect(state, uplink.check(wanted, environ), wanted)
+
+
+def _pin_again(state: State, record: UplinkRecord) -> bool:
+    """Pin a netns again whose pin is gone, if its uplink holds on to it, as pasta(1) does."""
+    refuse_if_elsewhere(state)
+    try:
+        if not (record.pid and record.is_alive):
+            return False
+        if not mounts.pin_again(state, record.pid, record.netns):
+            return False
+    except FileNotFoundError:
+        return False  # it has just ended
+    warn(f"the pin of the shared netns {state.name!r} was gone and has been made again")
+    return True
+
+
+def _replace(state: State) -> None:
+    """Make a netns in the place of one that is lost."""
+    _forget_other_boot(state)
+    processes.stop_name_server(state)
+    connect.disconnect(state)
+    mounts.unpin(state)
+    # In a new netns somebody is the first again.
+    mounts.remove_tree(state.path("started"))
+    mounts.pin(state)
+    warn(
+        f"the shared netns {state.name!r} was lost and has been made anew; "
+        "what was attached to it before has to be attached again"
+    )
+
+
+def _complete(state: State, record: UplinkRecord) -> None:
+    """Make again what somebody has removed from the state of a netns that works."""
+    lost = state.missing()
+    if lost:
+        _make_directories(state)
+        connect.write_resolv_conf(state, record)
+        warn(f"{', '.join(lost)} of the shared netns {state.name!r} was gone and is made again")
+
+
+def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None:
+    """Act on changes of the host's network, see `host`.
+
+    New name servers go into the resolv.conf of the netns. The uplink is started again only where
+    that cuts off nobody, as it was started before there was a network; else that is left to
+    `refresh`, and said.
+    """
+    with _locked(state):
+        record = state.uplink()
+        before = record.host
+        if before is None or not state.has_uplink(record):
+            return
+        if "routes" in changes and before.get("routes") == []:
+            warn(f"the host has a network now: the uplink of {state.name!r} is started again")
+            connect.renew(state, environ)
+            return
+        if "nameServers" in changes:
+            _follow_name_servers(state, record)
+    others = [name for name in changes if name != "nameServers"]
+    if others:
+        warn(
+            f"the host's {' and '.join(others)} have changed since the uplink of {state.name!r} "
+            f"was started: {REFRESH}"
+        )
+
+
+def _follow_name_servers(state: State, record: UplinkRecord) -> None:
+    if connect.write_resolv_conf(state, record):
+        # What an uplink forwards goes where it did when it was started.
+        still = f"; what it forwards for does not follow: {REFRESH}"
+        warn(
+            f"the host's name servers have changed: resolv.conf of {state.name!r} is renewed"
+            f"{still if record.driver == 'pasta' else ''}"
+        )
+    record.see(hostnet.look_at_names())
+    state.write_uplink(record)
+
+
+def refresh(state: State, environ: Mapping[str, str]) -> None:
+    """Start the uplink again in the same netns, so that it takes on the host's present network.
+
+    Raises ShimError where that cannot work; as far as that shows before, nothing is changed then.
+    """
+    if not state.exists():
+        raise ShimError(INVALID_ENVIRONMENT, f"there is no shared netns {state.name!r}")
+    with _locked(state):
+        if netns.identity(state.pin, is_ours=True) is None:
+            refuse_if_elsewhere(state)
+            what = f"the shared netns {state.name!r} is lost"
+            raise ShimError(UPLINK_FAILED, what, "the next ADD repairs it")
+        record = state.uplink()
+        before = record.host or {}
+        if before.get("routes") and not hostnet.look([])["routes"] and record.is_alive:
+            raise ShimError(
+                UPLINK_FAILED,
+                "the host has no default route now, so the uplink is left as it is",
+                "call again when there is one",
+            )
+        _make_directories(state)
+        connect.renew(state, environ)
+
+
+def destroy(state: State) -> None:
+    """Remove a netns whose `refs/` has been removed, unless somebody made it anew meanwhile."""
+    with _locked(state):
+        if not os.path.isdir(state.refs):
+            _clear(state)
+
+
+def destroy_despite(state: State, left: Collection[str]) -> bool:
+    """Remove a netns with these references in it; False, and nothing done, where others are.
+
+    Whoever holds one of them finds it gone, as after a DEL.
+    """
+    with _locked(state):
+        refuse_if_elsewhere(state)
+        names = set(os.listdir(state.refs)) if os.path.isdir(state.refs) else set()
+        if names - set(left):
+            return False
+        for name in names:
+            mounts.remove_tree(f"{state.refs}/{name}")
+        try:
+            os.rmdir(state.refs)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            return False  # somebody has come in this moment
+        _clear(state)
+    return True
+
+
+def _locked(state: State) -> Lock:
+    make_private(state.base)
+    what = f"the shared netns {state.name!r} is being made or removed by another process"
+    who = "what makes, mends or removes it"
+    return locks.making(state.lock, who, what)
+
+
+def refuse_if_elsewhere(state: State) -> None:
+    """Refuse to touch a netns that lives in a mount namespace other than ours."""
+    record = state.uplink()
+    there = record.mount_namespace
+    if netns.identity(state.pin, is_ours=True) is not None:
+        return
+    if not record.is_of_this_boot:
+        return
+    is_here = there == os.stat("/proc/self/ns/mnt").st_ino
+    # Of another owner, ours has only got the number of one that is gone.
+    if is_here and record.user_namespace == os.stat("/proc/self/ns/user").st_ino:
+        return
+    is_linked = record.pid and record.is_alive
+    pid = record.pid if is_linked else processes.pinned_in(state.pin)
+    if not pid:
+        return
+    raise ShimError(
+        CANNOT_ENTER,
+        f"the shared netns {state.name!r} is pinned in another mount namespace",
+        f"mnt:[{there}], where its uplink {record.driver} was started "
+        f"(PID {pid} is there): run the container runtime there, or set another 'netns' or "
+        "'stateDir'; if that session is over, end this process",
+    )
+
+
+def _forget_other_boot(state: State) -> None:
+    """Drop what an earlier boot left: its attachments and their addresses are gone with it."""
+    if state.uplink().is_of_this_boot:
+        return
+    for name in os.listdir(state.refs):
+        path = f"{state.refs}/{name}"
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            # Those of calls that are going on, the caller's among them, are locked.
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            os.unlink(path)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(fd)
+    for name in ("run", "var", "netavark"):
+        mounts.remove_tree(state.path(name))
+
+
+def _make_directories(state: State) -> None:
+    make_private(state.dir)
+    for name in ("started", "var", "run"):
+        remove_special(state.path(name))  # a link leads out of our directory
+    for name in ("started", "var/lib/cni", "run"):
+        make_below(state.dir, name)
+    run = state.path("run")
+    if os.path.exists("/sys/fs/selinux/enforce"):
+        try:
+            os.setxattr(run, "security.selinux", SELINUX_LABEL)
+        except OSError as error:
+            if error.errno != errno.ENOTSUP:
+                warn(f"cannot label {run} for iptables: {error.strerror}")
+
+
+def _clear(state: State) -> None:
+    """Remove all of a netns: the uplink first, as it may hold ports, then pin and files."""
+    if not is_private(state.dir):
+        return
+    processes.stop_name_server(state)
+    connect.disconnect(state)
+    mounts.unpin(state)
+    mounts.remove_tree(state.dir)

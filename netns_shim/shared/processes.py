@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes that others have started: which one is an uplink of ours, and its end.
+
+A process ID is no identity: it may be somebody else's by now. No signal is sent before it is known
+whose it is.
+"""
+
+from __future__ import annotations
+
+import _signal as signal  # see `child`
+import os
+import select
+import time
+
+from .. import interrupt
+from ..errors import warn
+from ..records import start_time
+from ..references import MARK
+from ..state import read_file
+from . import mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..state import State
+
+STOP_SECONDS = 5
+# How long the plugins of a killed call may go on, in seconds. Ended in the middle, some leave what
+# no DEL finds, `host-local` an address without an owner; by then something is wrong with them.
+ORPHAN_SECONDS = 5
+
+
+def ids() -> list[int]:
+    """List the processes that there are, proc(5); some have ended when they are looked at."""
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
+def stop(pid: int, since: int) -> None:
+    """End a process and wait until it is gone; do nothing if it is not the one that is meant.
+
+    `since` is its start time (proc_pid_stat(5)): a process ID may be somebody else's by now.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # Only now, as the descriptor holds on to the process whose identity is looked at.
+        if start_time(pid) != since:
+            return
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(pidfd, number)
+            if poll.poll(STOP_SECONDS * 1000):
+                return
+        warn(f"the process {pid} does not end")
+    except ProcessLookupError:
+        return
+    except PermissionError as error:
+        # A security module may forbid the signal; the netns can be removed all the same.
+        warn(f"cannot end the process {pid}: {error}")
+    finally:
+        os.close(pidfd)
+
+
+def stray(state: State) -> set[tuple[int, int]]:
+    """Find uplinks of a netns that are in no record: process IDs and start times.
+
+    They were told to join the pin, and hold open what only an uplink of this netns does: its log,
+    or the netns itself. The path alone proves nothing, as another mount namespace can have it too.
+    """
+    found, has_missed = _scan(state)
+    # A process that ended during the scan may have been an uplink on its way to the background,
+    # and its child younger than the list of processes.
+    return found | (_scan(state)[0] if has_missed else set())
+
+
+def _scan(state: State) -> tuple[set[tuple[int, int]], bool]:
+    """Look at each process once; tell as well whether one has ended before it was looked at."""
+    held = {_file(state.path("uplink.log")), _file(state.pin)} - {None}
+    pin = os.fsencode(state.pin)
+    found, has_missed = set(), False
+    for pid in ids():
+        try:
+            # In the try as well: hidepid, proc(5), refuses even this for others' processes.
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                arguments = file.read().split(b"\0")
+            if pin not in arguments:
+                continue
+            since = start_time(pid)
+            descriptors = [f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")]
+        except (FileNotFoundError, ProcessLookupError):
+            has_missed = True
+            continue
+        except OSError:
+            continue  # it is not ours
+        if since and held & {_file(descriptor) for descriptor in descriptors}:
+            found.add((pid, since))
+    return found, has_missed
+
+
+def end_orphans(path: str) -> None:
+    """Wait until nothing runs any more that a killed call has started; end what does not end.
+
+    `path` is that of the call's reference, which this process has locked: so nobody else is at
+    work on it. It stands in the environment of all that the call has started. What has a session
+    of its own, setsid(2), was meant to stay, as the name server of a network does.
+
+    Raises Stopped where a signal says to.
+    """
+    for number, seconds in ((0, ORPHAN_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+        deadline = time.monotonic() + seconds
+        found = _marked(path)
+        while found and time.monotonic() < deadline:
+            _wait_for(found, number, deadline)
+            found = _marked(path)
+        if not found:
+            return
+        pids = ", ".join(map(str, found))
+        warn(f"a killed call has left processes that do not end: PID {pids}")
+
+
+def _wait_for(found: dict[int, int], number: int, deadline: float) -> None:
+    """Wait for processes, sending a signal first unless it is 0; close their descriptors."""
+    try:
+        for pidfd in found.values():
+            if number:
+                signal.pidfd_send_signal(pidfd, number)
+            interrupt.wait(pidfd, deadline - time.monotonic(), "waiting for an earlier call")
+    except ProcessLookupError:
+        pass  # ended and reaped meanwhile
+    finally:
+        for pidfd in found.values():
+            os.close(pidfd)
+
+
+def _marked(path: str) -> dict[int, int]:
+    """Find processes by the mark of a call in their environment: process IDs and descriptors."""
+    found = {}
+    for pid in ids():
+        try:
+            # First, as it holds on to the process that is looked at.
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            continue
+        if pid != os.getpid() and _has_mark(pid, path):
+            found[pid] = pidfd
+        else:
+            os.close(pidfd)
+    return found
+
+
+def _has_mark(pid: int, path: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environ = file.read().split(b"\0")
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            session = file.read().rpartition(b")")[2].split()[3]
+    except OSError:
+        return False  # it has ended, or is not ours
+    return b"%s=%s:%s" % (MARK.encode(), session, os.fsencode(path)) in environ
+
+
+def pinned_in(pin: str) -> int:
+    """Find a process in whose mount namespace a netns is mounted on a path; 0 where there is none.
+
+    That of another user namespace can be looked at as well.
+    """
+    for pid in ids():
+        try:
+            mounted = mounts.table(pid)
+        except OSError:
+            continue  # it has ended, or is not ours to look at
+        if any(mount.root[:5] == "net:[" and mount.point == pin for mount in mounted):
+            return pid
+    return 0
+
+
+def descriptor(pid: int, path: str) -> int | None:
+    """Find what a process has open of a path: the number of the descriptor."""
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            if os.readlink(f"/proc/{pid}/fd/{fd}") == path:
+                return int(fd)
+    except OSError:
+        pass  # it has ended, or is not ours
+    return None
+
+
+def stop_name_server(state: State) -> None:
+    """End an aardvark-dns that netavark has started in this netns and left there.
+
+    It ends by itself with the last container, unless a teardown failed. Its record is a process
+    ID alone, so it must have been told to look into our directory to be the one.
+    """
+    directory = state.path("netavark")
+    configs = os.listdir(directory) if os.path.isdir(directory) else []
+    for name in configs:
+        where = f"{directory}/{name}/aardvark-dns"
+        try:
+            pid = int(read_file(f"{where}/aardvark.pid"))
+            since = start_time(pid)
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                arguments = file.read().split(b"\0")
+        except (OSError, ValueError):
+            continue  # there is none, or it has ended
+        told = os.fsencode(where)
+        if since and any(argument.rstrip(b"/") == told for argument in arguments):
+            stop(pid, since)
+
+
+def _file(path: str) -> tuple[int, int] | None:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tap device of an uplink and its addresses, asked of the kernel in two messages.
+
+An ADD that starts an uplink needs to know no more of links, and pyroute2 takes longer to import
+than an uplink to start. See rtnetlink(7); the numbers are those of include/uapi/linux.
+"""
+
+from __future__ import annotations
+
+import _socket as socket  # see `addresses`
+import struct
+
+from ..errors import UPLINK_FAILED, ShimError
+from .addresses import is_reachable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RTM_GETLINK, RTM_GETADDR = 18, 22
+NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+IFLA_IFNAME, IFLA_LINKINFO, IFLA_INFO_KIND = 3, 18, 1
+IFA_ADDRESS = 1
+NLA_TYPE_MASK = 0x3FFF
+
+# struct nlmsghdr; struct ifinfomsg; struct ifaddrmsg; struct nlattr
+HEADER, LINK, ADDRESS, ATTRIBUTE = "=IHHII", "=BxHiII", "=BBBBI", "=HH"
+
+
+def uplink_interface() -> tuple[str, list[str]]:
+    """Give name and addresses of the tap device by which this process's netns reaches the outside.
+
+    Multicast and IPv6 link-local addresses are left out. After a restart of the uplink bridges
+    are there as well, so the device is told by its kind. Without one: "" and no address.
+    """
+    for (_, _, index, _, _), attributes in _dump(RTM_GETLINK, LINK):
+        kind = dict(_attributes(attributes.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND, b"")
+        if kind.rstrip(b"\0") == b"tun":
+            name = attributes[IFLA_IFNAME].rstrip(b"\0").decode(errors="surrogateescape")
+            return name, [text for text in _addresses(index) if is_reachable(text)]
+    return "", []
+
+
+def _addresses(index: int) -> Iterator[str]:
+    for (family, _, _, _, of), attributes in _dump(RTM_GETADDR, ADDRESS):
+        if of == index and IFA_ADDRESS in attributes:
+            yield socket.inet_ntop(family, attributes[IFA_ADDRESS])
+
+
+def _dump(kind: int, form: str) -> Iterator[tuple[tuple[int, ...], dict[int, bytes]]]:
+    """Ask for all of a kind; give the fixed part, of this form, and the attributes of each."""
+    size, flags = struct.calcsize(form), NLM_F_REQUEST | NLM_F_DUMP
+    request = struct.pack(HEADER, 16 + size, kind, flags, 1, 0) + bytes(size)
+    kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    kernel.send(request)
+    while True:
+        answer = kernel.recv(1 << 16)
+        while answer:
+            length, what, *_ = struct.unpack_from(HEADER, answer)
+            if what == NLMSG_DONE:
+                kernel.close()
+                return
+            if what == NLMSG_ERROR:
+                raise ShimError(UPLINK_FAILED, "the kernel does not list links and addresses")
+            fixed = struct.unpack_from(form, answer, 16)
+            yield fixed, dict(_attributes(answer[16 + size : length]))
+            answer = answer[_aligned(length) :]
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(data) >= 4:
+        length, kind = struct.unpack_from(ATTRIBUTE, data)
+        yield kind & NLA_TYPE_MASK, data[4:length]
+        data = data[max(_aligned(length), 4) :]
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that joins the shared netns to the outside: pasta, slirp4netns, or none.
+
+Each is started from the host's netns, inside the user namespace that owns the shared one. Its
+standard streams are the log in the state directory and it inherits nothing else: a runtime waits
+until the last holder of its pipes is gone, and an uplink stays.
+"""
+
+from __future__ import annotations
+
+import _signal as signal  # see `child`
+import itertools
+import os
+
+from .. import child, interrupt
+from ..errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError
+from ..invoke import HELPER_DIRECTORIES, find_program, with_path
+from ..state import read_file, remove_special
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from ..state import State
+
+    # The key `uplink` of a configuration: `driver`, `options` and `path`.
+    Wanted = Mapping[str, Any]
+
+TUN = "/dev/net/tun"
+START_SECONDS = 30
+
+DNS_FORWARD = "169.254.1.1"
+MAP_GUEST = "169.254.1.2"
+
+
+class Nothing:
+    """No uplink: what is attached reaches what is attached, and no further."""
+
+    driver = "none"
+    forwarders: tuple[str, ...] = ()
+    host_addresses: tuple[str, ...] = ()
+    takes_ipv6 = False
+    sends_bare_segments = False
+
+    def start(self, state: State) -> None:
+        """Start nothing."""
+
+
+class Pasta:
+    """pasta(1) of passt, which puts the host's own addresses into the netns.
+
+    `takes_ipv6` tells whether it does so with those of IPv6: no option forbids it.
+    """
+
+    driver = "pasta"
+    ipv6 = ()
+    sends_bare_segments = False  # see `nft`
+
+    def __init__(self, path: str, options: list[str]) -> None:
+        """Refuse options by which it would not be ours to start and to end."""
+        for option in ("-f", "--foreground", "-P", "--pid", "-l", "--log-file", "--netns"):
+            if _given(options, option):
+                raise ShimError(
+                    INVALID_NETWORK_CONFIG, f"uplink.options: {option} is set by netns-shim itself"
+                )
+        self.path = path
+        self.options = [o for o in options if o != "--map-gw"]
+        self.takes_ipv6 = not (_given(options, "-4") or _given(options, "--ipv4-only"))
+        self.maps_gateway = "--map-gw" in options
+        self.maps_guest = not _given(options, "--map-guest-addr")
+        self.forwarders = _values(options, "--dns-forward") or (DNS_FORWARD,)
+        self.host_addresses = _values(options, "--map-guest-addr") or (MAP_GUEST,)
+
+    def command(self, state: State) -> list[str]:
+        """List the arguments; the order is that of Podman, and the last pair is the newest."""
+        options = self.options
+        command = [self.path, "--config-net", *options, "--pid", state.path("uplink.pid")]
+        if not _given(options, "--dns-forward"):
+            command += ["--dns-forward", DNS_FORWARD]
+        for short, long in (
+            ("-t", "--tcp-ports"),
+            ("-u", "--udp-ports"),
+            ("-T", "--tcp-ns"),
+            ("-U", "--udp-ns"),
+        ):
+            if not _given(options, short) and not _given(options, long):
+                command += [short, "none"]
+        if not self.maps_gateway:
+            command.append("--no-map-gw")
+        if not any(_given(options, o) for o in ("-d", "--debug", "--trace")):
+            command.append("--quiet")
+        command += ["--log-file", state.path("uplink.log"), "--netns", state.pin]
+        if self.maps_guest:
+            command += ["--map-guest-addr", MAP_GUEST]
+        return command
+
+    def start(self, state: State) -> None:
+        """Start it; it goes to the background by itself when it is ready."""
+        remove_special(state.path("uplink.pid"))
+        self._pid = _spawn(self.command(state), state)
+
+    def wait(self, state: State) -> int:
+        """Wait until it is ready; give its process ID. ShimError (code 102) where it fails."""
+        pidfd = os.pidfd_open(self._pid)
+        try:
+            if not interrupt.wait(pidfd, START_SECONDS, "starting the uplink"):
+                raise _failed("pasta", f"not ready after {START_SECONDS} s", state)
+        except BaseException:
+            _kill(self._pid)
+            raise
+        finally:
+            os.close(pidfd)
+        status = _end(self._pid)
+        if status == 1 and self.maps_guest and "unrecognized option '--map-guest" in _log(state):
+            # Releases before August 2024 do not know the option.
+            self.maps_guest, self.host_addresses = False, ()
+            self.sends_bare_segments = True
+            os.truncate(state.path("uplink.log"), 0)
+            self.start(state)
+            return self.wait(state)
+        if status:
+            raise _failed("pasta", f"exit status {status}", state)
+        try:
+            pid = int(read_file(state.path("uplink.pid")))
+            os.unlink(state.path("uplink.pid"))
+        except (OSError, ValueError):
+            raise _failed("pasta", "it has not written its process ID", state) from None
+        return pid
+
+
+class Slirp4netns:
+    """slirp4netns(1), which puts addresses of its own into the netns.
+
+    `ipv6` is what of that it leaves to router advertisements, which the kernel ignores as soon as
+    a plugin makes the netns forward: interface, address with prefix length, and gateway.
+    """
+
+    driver = "slirp4netns"
+    ipv6: tuple[str, ...] = ()
+    host_addresses: tuple[str, ...] = ()
+    takes_ipv6 = False
+    sends_bare_segments = False
+
+    def __init__(self, path: str, options: list[str]) -> None:
+        """Derive the address of its name server, the third of its network."""
+        self.path = path
+        self.options = options
+        import ipaddress  # which pasta does without
+
+        cidr = (_values(options, "--cidr") or ("10.0.2.0/24",))[-1]
+        try:
+            self.forwarders = (str(ipaddress.IPv4Network(cidr, strict=False)[3]),)
+        except (ValueError, IndexError) as error:
+            raise ShimError(
+                INVALID_NETWORK_CONFIG, "uplink.options: --cidr is no IPv4 network", str(error)
+            ) from None
+
+    def command(self, state: State, ready: int) -> list[str]:
+        """List the arguments; what this version of it does not know is left out."""
+        usage = _usage(self.path)
+        wanted = (
+            "--disable-host-loopback",
+            "--mtu=65520",
+            "--enable-sandbox",
+            "--enable-seccomp",
+            "--enable-ipv6",
+        )
+        known = [
+            o
+            for o in wanted
+            if o.split("=")[0] in usage and not _given(self.options, o.split("=")[0])
+        ]
+        if "--enable-ipv6" in [*known, *self.options]:
+            # The network of libslirp is the same always, and the address the fellow of IPv4's.
+            self.ipv6 = ("tap0", "fd00::100/64", "fd00::2")
+        place = ["--netns-type=path", state.pin, "tap0"]
+        return [self.path, *known, *self.options, "-c", "-r", str(ready), *place]
+
+    def start(self, state: State) -> None:
+        """Start it in the background; it says over a pipe when it is ready."""
+        self._ready, ready = os.pipe()
+        try:
+            self._pid = _spawn(self.command(state, ready), state, ready)
+        except BaseException:
+            os.close(self._ready)
+            raise
+        finally:
+            os.close(ready)
+
+    def wait(self, state: State) -> int:
+        """Wait until it is ready; give its process ID. ShimError (code 102) where it fails."""
+        is_ready = False
+        try:
+            is_ready = (
+                interrupt.wait(self._ready, START_SECONDS, "starting the uplink")
+                and os.read(self._ready, 1) == b"1"
+            )
+        finally:
+            os.close(self._ready)
+            if not is_ready:
+                status = _kill(self._pid)
+        if not is_ready:
+            raise _failed("slirp4netns", f"exit status {status}", state)
+        return self._pid
+
+
+Uplink = Nothing | Pasta | Slirp4netns
+
+
+def choose(wanted: Wanted, environ: Mapping[str, str]) -> Uplink:
+    """Make the uplink that a configuration asks for: pasta if it is installed, else slirp4netns.
+
+    Raises ShimError (code 102) where its program is not installed.
+    """
+    driver, options = wanted.get("driver", ""), list(wanted.get("options", []))
+    if driver == "none":
+        return Nothing()
+    path = wanted.get("path", "")
+    for name, kind in (("pasta", Pasta), ("slirp4netns", Slirp4netns)):
+        program = program_path(path or name, environ)
+        if driver in ("", name) and program:
+            return kind(program, options)
+    missing = f"{path or driver} is not" if driver else "neither pasta nor slirp4netns is"
+    raise ShimError(
+        UPLINK_FAILED,
+        f"no uplink: {missing} installed",
+        'install passt or slirp4netns, or set "uplink": "none"',
+    )
+
+
+def check(wanted: Wanted, environ: Mapping[str, str]) -> Uplink:
+    """Choose an uplink; raise ShimError (code 102) where it is known that it cannot be started.
+
+    pasta itself does not name the device that it misses.
+    """
+    chosen = choose(wanted, environ)
+    if not isinstance(chosen, Nothing) and not os.access(TUN, os.R_OK | os.W_OK):
+        raise ShimError(
+            UPLINK_FAILED, f"{TUN} cannot be used", "load the module tun; its mode is to be 0666"
+        )
+    return chosen
+
+
+def program_path(name: str, environ: Mapping[str, str]) -> str:
+    """Find an uplink's program in PATH or where Podman keeps its helpers; "" if it is nowhere."""
+    return find_program(name, [*with_path(environ)["PATH"].split(":"), *HELPER_DIRECTORIES])
+
+
+def _spawn(command: list[str], state: State, *kept: int) -> int:
+    """Start an uplink in a session of its own; give its process ID. It inherits what is `kept`."""
+    # The uplink opens it by its path, and would write through a link.
+    remove_special(state.path("uplink.log"))
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    log = os.open(state.path("uplink.log"), flags, 0o600)
+    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    # What the caller has left open is not for whoever stays.
+    others = {int(fd) for fd in os.listdir("/proc/self/fd")} - {0, 1, 2, *kept}
+    actions: list[tuple[Any, ...]] = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log, 1),
+        (os.POSIX_SPAWN_DUP2, log, 2),
+        # On itself: that has it inherited.
+        *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in kept),
+        *((os.POSIX_SPAWN_CLOSE, fd) for fd in others),
+    ]
+    try:
+        # It inherits the directory, and would keep the file system of it busy.
+        os.chdir("/")
+        return os.posix_spawn(
+            command[0],
+            command,
+            os.environ,
+            file_actions=actions,
+            setsid=True,
+            setsigmask=[],
+            setsigdef=child.DEFAULT_SIGNALS,
+        )
+    except OSError as error:
+        raise ShimError(
+            UPLINK_FAILED, f"cannot start the uplink {command[0]}", error.strerror or ""
+        ) from None
+    finally:
+        os.fchdir(here)
+        os.close(here)
+        os.close(log)
+
+
+def _kill(pid: int) -> int:
+    """End a child of ours that has not ended; give its exit status."""
+    os.kill(pid, signal.SIGKILL)
+    return _end(pid)
+
+
+def _end(pid: int) -> int:
+    """Wait for a child of ours; give its exit status, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _usage(path: str) -> str:
+    try:
+        _, usage, _ = child.run(
+            path,
+            dict(os.environ),
+            b"",
+            arguments=["--help"],
+            name="slirp4netns",
+            what="asking slirp4netns what it knows",
+            timeout=START_SECONDS,
+        )
+    except ShimError as error:
+        raise ShimError(UPLINK_FAILED, f"cannot start the uplink {path}", str(error)) from None
+    return usage.decode(errors="replace")
+
+
+def _failed(name: str, why: str, state: State) -> ShimError:
+    # After a wrong option both programs print their usage, which hides what was wrong.
+    text = _log(state).partition("\nUsage:")[0].strip()
+    return ShimError(UPLINK_FAILED, f"the uplink {name} failed: {why}", text[-2000:])
+
+
+def _log(state: State) -> str:
+    with open(state.path("uplink.log"), encoding="utf-8", errors="replace") as file:
+        lines = file.read().splitlines()
+    # What an unprivileged pasta says about the system log explains nothing.
+    return "\n".join(line for line in lines if "to syslog" not in line)
+
+
+def _given(options: list[str], name: str) -> bool:
+    """Tell whether an option is there, in any of the ways in which getopt_long(3) takes it."""
+    if name.startswith("--"):
+        return any(o == name or o.startswith(name + "=") for o in options)
+    return any(o.startswith(name) for o in options)
+
+
+def _values(options: list[str], name: str) -> tuple[str, ...]:
+    values = [o.partition("=")[2] for o in options if o.startswith(name + "=")]
+    values += [value for o, value in itertools.pairwise(options) if o == name]
+    return tuple(values)

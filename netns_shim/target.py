@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where plugins run: inside a shared netns, or in the caller's own.
+
+Both places are used in the same way: take a reference, open the netns, be inside, leave. What has
+to be made, mended or removed is left to `lifecycle`, which is imported only then.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from . import enter, hostnet, netns, references, state
+from .errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, TRY_AGAIN_LATER, UPLINK_FAILED, ShimError
+from .locks import NoLock
+from .netns import ContainerNetns
+from .once import alone, lock_of
+from .state import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .attachment import ReferenceName
+    from .conf import Configuration
+    from .locks import Lock
+    from .once import Once
+    from .references import Reference
+    from .request import Request
+    from .shared.uplink import Wanted
+
+# How often a netns is made that others, all done meanwhile, remove before this call gets in.
+ATTEMPTS = 10
+# How many references are looked at when the last attachment may have left: a netns in which more
+# are left is not about to be removed.
+LAST_ONES = 8
+
+
+def choose(conf: Configuration, environ: Mapping[str, str]) -> Place:
+    """Tell where the plugins of a configuration are to run. Nothing is made or entered for it."""
+    base = state.base_dir(environ, conf.state_dir)
+    if netns.is_in_place(conf.enter):
+        return InPlace(State(base, state.IN_PLACE))
+    return Shared(State(base, conf.netns), conf.uplink, environ)
+
+
+class Shared:
+    """The shared netns of a configuration, which need not exist.
+
+    `wanted` is the uplink that it is made with where it does not.
+    """
+
+    __slots__ = ("_environ", "_wanted", "state")
+
+    def __init__(self, where: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
+        self.state = where
+        self._wanted = wanted
+        self._environ = environ
+
+    def join(self) -> None:
+        """Get power over the netns: to be called once it is known that the request is right.
+
+        A caller without capabilities is root of the user's own user namespace after that, which is
+        made if need be. Raises ShimError (code 103) where there can be none.
+        """
+        if not netns.is_privileged():
+            from .userns import pause  # only for a user who is nobody
+
+            pause.join(self.state.base)
+
+    def open_container(self, path: str) -> ContainerNetns:
+        """Open the netns of a container; ShimError (code 8) where no plugin could attach it."""
+        container = ContainerNetns(path)
+        container.check()
+        return container
+
+    def check_ready(self) -> None:
+        """Check that an ADD finds all it needs (STATUS). ShimError with the code 50 or 51."""
+        from .shared import uplink  # a runtime asks for it seldom
+
+        try:
+            uplink.check(self._wanted, self._environ)
+        except ShimError as error:
+            raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
+        if self.state.exists() and not self.state.uplink().is_alive:
+            raise ShimError(
+                LIMITED_CONNECTIVITY,
+                f"the shared netns {self.state.name!r} has lost its uplink",
+                "the next ADD repairs it",
+            )
+
+    def take(self, name: ReferenceName) -> Reference:
+        """Take a reference, making the netns where there is none.
+
+        One that is there already is given as it is, for the caller to judge.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                if self.state.exists():
+                    return references.take(self.state, name)
+            except FileNotFoundError:
+                pass  # the last one is just leaving
+            except FileExistsError:
+                reference = references.find(self.state, name)
+                if reference is not None:
+                    return reference
+            from .shared import lifecycle  # only where there is no netns
+
+            lifecycle.create(self.state, self._wanted, self._environ)
+        raise ShimError(
+            TRY_AGAIN_LATER, f"the shared netns {self.state.name!r} comes and goes all the time"
+        )
+
+    def find(self, name: ReferenceName) -> Reference | None:
+        """Open a reference, None where there is none."""
+        return references.find(self.state, name) if self.state.exists() else None
+
+    def guard(self, name: ReferenceName) -> Reference | None:
+        """Take a reference so that the netns stays meanwhile; None where there is no netns."""
+        if not self.state.exists():
+            return None
+        try:
+            return references.take(self.state, name)
+        except FileNotFoundError:
+            return None  # the last one is just leaving
+        except FileExistsError:
+            raise references.busy(name) from None
+
+    def open_mended(self) -> int:
+        """Open the netns, to which a reference is held; mend it first if it is broken."""
+        where = self.state
+        uplink = where.uplink()
+        fd = self._open()
+        is_whole = fd is not None and os.fstat(fd).st_ino == uplink.netns and uplink.is_alive
+        if fd is None or not is_whole or where.missing():
+            from .shared import lifecycle  # only where something is broken
+
+            if fd is not None:
+                os.close(fd)
+            lifecycle.repair(where, self._wanted, self._environ)
+            return netns.open_netns(where.pin, is_ours=True)
+        if (before := uplink.host) is not None and (changes := hostnet.changes(before)):
+            from .shared import lifecycle  # only where the host's network is another one
+
+            lifecycle.follow(where, changes, self._environ)
+        return fd
+
+    def open_as_is(self) -> int | None:
+        """Open the netns; None where there is none, or it is lost.
+
+        Raises ShimError where it lives on in another mount namespace.
+        """
+        fd = self._open()
+        if fd is not None or not self.state.uplink():
+            return fd
+        from .shared import lifecycle  # only where something is broken
+
+        lifecycle.refuse_if_elsewhere(self.state)
+        return None
+
+    def _open(self) -> int | None:
+        try:
+            return netns.open_netns(self.state.pin, is_ours=True)
+        except (OSError, ShimError):
+            return None  # what lies in its place is no netns
+
+    def open_alive(self) -> int:
+        """Open the netns, to which a reference is held (CHECK); ShimError where it is broken."""
+        fd = self.open_as_is()
+        uplink = self.state.uplink()
+        if fd is None or not uplink.is_alive:
+            what = "is lost" if fd is None else f"has lost its uplink {uplink.driver}"
+            raise ShimError(
+                UPLINK_FAILED,
+                f"the shared netns {self.state.name!r} {what}",
+                "the next ADD repairs it",
+            )
+        return fd
+
+    def lock(self, request: Request, conf: Configuration) -> Once | Lock | NoLock:
+        """Give the context in which an ADD or a DEL has its turn; a reference must be held."""
+        return lock_of(self.state, request, conf)
+
+    def inside(self, fd: int | None, keep: list[str]) -> enter.Inside:
+        """Give the context for plugins in the netns, or in a new one with the same state.
+
+        `keep` are paths that they will be given, which have to stay visible.
+        """
+        return enter.Inside(fd, enter.plan(self.state, self._environ, keep))
+
+    def nowhere(self, keep: list[str]) -> enter.Inside:
+        """Give the context for plugins when there is no netns: one that ends with us."""
+        return enter.Inside(None, enter.throwaway_plan(self._environ, keep))
+
+    def leave(self) -> None:
+        """Remove the netns if a reference that was dropped was the last.
+
+        What calls have left that were killed is no reason to keep it.
+        """
+        try:
+            os.rmdir(self.state.refs)
+        except FileNotFoundError:
+            # Somebody is removing or making it, or was killed while doing so.
+            if not os.path.lexists(self.state.dir) and not os.path.lexists(self.state.lock):
+                return
+        except OSError as error:
+            if error.errno == errno.ENOTEMPTY and references.drop_ghosts(self.state, LAST_ONES):
+                self.leave()
+            return
+        from .shared import lifecycle  # only for the last one
+
+        lifecycle.destroy(self.state)
+        self.end_holder()
+
+    def end_holder(self) -> None:
+        """End the user's own user namespace with the last netns in it, whoever calls."""
+        if os.path.lexists(f"{self.state.base}/{state.HOLDER}"):
+            from .userns import pause  # only where there is one: this call may need none itself
+
+            pause.end_if_unused(self.state.base)
+
+
+class InPlace:
+    """The netns of the caller, which is not ours to make, mend or remove.
+
+    References are kept all the same: who calls may not remember what ADD has answered.
+    """
+
+    __slots__ = ("state",)
+
+    def __init__(self, where: State) -> None:
+        self.state = where
+
+    def join(self) -> None:
+        """Need nothing: plugins have the caller's power and no other."""
+
+    def open_container(self, path: str) -> ContainerNetns:
+        """Open the netns of a container; what it is good for is left to the plugins."""
+        return ContainerNetns(path)
+
+    def check_ready(self) -> None:
+        """Need nothing."""
+
+    def take(self, name: ReferenceName) -> Reference:
+        """Take a reference; one that is there already is given as it is."""
+        for directory in (self.state.base, self.state.dir, self.state.refs):
+            state.make_private(directory)
+        for _ in range(ATTEMPTS):
+            try:
+                return references.take(self.state, name)
+            except FileExistsError:
+                reference = references.find(self.state, name)
+                if reference is not None:
+                    return reference
+        raise references.busy(name)
+
+    def find(self, name: ReferenceName) -> Reference | None:
+        """Open a reference, None where there is none."""
+        return references.find(self.state, name) if self.state.exists() else None
+
+    def guard(self, name: ReferenceName) -> Reference | None:
+        """Take nothing: the netns does not go with the references."""
+        return None
+
+    def open_mended(self) -> int:
+        """Open the netns of this process."""
+        return netns.open_netns("/proc/self/ns/net")
+
+    open_as_is = open_mended
+    open_alive = open_mended
+
+    def lock(self, request: Request, conf: Configuration) -> Lock | NoLock:
+        """Leave it to the caller, in whose netns others are at work as well, unless told so."""
+        return alone(self.state, request, conf) if conf.parallel is False else NoLock()
+
+    def inside(self, fd: int | None, keep: list[str]) -> enter.Inside | enter.Unchanged:
+        """Stay where we are; with a /var/lib/cni of our own where the caller's cannot be written.
+
+        The inside of Podman's rootless netns is such a place since Podman 5.
+        """
+        if enter.can_keep_state() or not netns.is_privileged():
+            return enter.Unchanged()
+        state.make_below(self.state.dir, enter.CNI_STATE)
+        return enter.Inside(enter.HERE, enter.plan_in_place(self.state, keep))
+
+    def nowhere(self, keep: list[str]) -> enter.Inside | enter.Unchanged:
+        """Stay where we are: this netns is there always."""
+        return self.inside(self.open_as_is(), keep)
+
+    def leave(self) -> None:
+        """Leave the directory for the next one."""
+
+
+Place = Shared | InPlace

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The user's own user namespace: joined by calls without capabilities, held between them.
+
+A user without capabilities has power over nothing but a user namespace of his own. A process of
+ours holds one, with a mount namespace in which the shared netns's are pinned, for as long as there
+is one of these, or a call or a command is in it. Its record is a file in the state directory.
+Whoever is inside has that file locked, flock(2), together with others; whoever ends the process
+must have it alone. So nobody is left behind, and the kernel drops the lock of whoever is killed.
+Making and ending are done under a lock of their own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from .. import encoding, interrupt, locks, skel, state
+from ..errors import CANNOT_ENTER, ShimError, warn
+from ..libc import CLONE_NEWNS, CLONE_NEWUSER, setns
+from ..records import HolderRecord
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..locks import Lock
+
+# The lowest number of the descriptor that a command inherits: none that a shell uses.
+INHERITED = 100
+AGAIN = "another one holds it now"
+CHANGED = (
+    "the ranges in /etc/subuid or /etc/subgid are not those of the user namespace that is in use: "
+    "they count when nothing is attached and no command runs in it any more"
+)
+
+# The state directory whose namespaces this process is in, and its lock.
+_joined: list[tuple[str, int]] = []
+
+
+def join(base: str) -> None:
+    """Go into the user's own namespaces, which are made if need be, and stay there.
+
+    `base` is the state directory. This process must have one thread and no capabilities; it is
+    root in there. Raises ShimError (code 103) where there can be none, 11 where another process is
+    making or ending them all the time.
+    """
+    state.make_private(base)
+    if join_if_held(base):
+        return
+    with _locked(base):
+        fd = _open(base, os.O_CREAT)
+        # Nobody has it alone but under the other lock.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        try:
+            record = _read(fd) or _adopt(base, fd)
+            if not (record.is_alive and _enter(record)):
+                _make_and_enter(base, fd, record)
+        except BaseException:
+            _end(base, fd)
+            raise
+        _stay(base, fd)
+
+
+def join_if_held(base: str) -> bool:
+    """Go into the user's own namespaces if there are any; tell whether that is so."""
+    try:
+        fd = _open(base)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        record = _read(fd)
+        is_changed = _is_changed(record)
+        # Whoever had the lock until now may have ended it all.
+        if os.fstat(fd).st_nlink and record.is_alive and _enter(record):
+            if is_changed:
+                warn(CHANGED)
+            _stay(base, fd)
+            return True
+    except BlockingIOError:
+        pass  # being ended
+    os.close(fd)
+    return False
+
+
+def look(base: str) -> None:
+    """Go where the user's own namespaces are, for looking only: none are made.
+
+    What a killed call has left of them is removed.
+    """
+    if not join_if_held(base):
+        end_if_unused(base)
+
+
+def hold(base: str) -> int:
+    """Lock the record for a command and what it starts: a descriptor to be inherited."""
+    fd = _open(base)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    kept = fcntl.fcntl(fd, fcntl.F_DUPFD, INHERITED)
+    os.close(fd)
+    return kept
+
+
+def leave() -> None:
+    """End the holder if nobody needs it any more; this process stays where it is."""
+    for base, fd in _joined:
+        _end_if_unused(base, fd)
+
+
+def end_if_unused(base: str) -> None:
+    """End the holder if nobody needs it any more, or forget it if it is no more."""
+    try:
+        fd = _open(base)
+    except FileNotFoundError:
+        return
+    try:
+        _end_if_unused(base, fd)
+    finally:
+        os.close(fd)
+
+
+def _end_if_unused(base: str, fd: int) -> None:
+    if os.fstat(fd).st_nlink and not _is_needed(base, _read(fd)):
+        with _locked(base):
+            _end(base, fd)
+
+
+def _end(base: str, fd: int) -> None:
+    """End the holder, under the lock, if nobody else is in there."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # it is up to whoever is in there
+    record = _read(fd)
+    if os.fstat(fd).st_nlink and not _is_needed(base, record):
+        if record.is_alive:
+            from ..shared import processes  # only for the last one
+
+            processes.stop(record.pid, record.start_time)
+        os.unlink(_path(base))
+
+
+def _is_needed(base: str, record: HolderRecord) -> bool:
+    """Tell whether a shared netns is pinned in there. Whoever makes one is in there himself."""
+    for where in state.all_in(base):
+        there = where.uplink().mount_namespace
+        if where.name != state.IN_PLACE and there in (0, record.mount_namespace):
+            return True
+    return False
+
+
+def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
+    """Start a holder and go there; `before` is the record of one that has ended, or empty."""
+    from ..shared import scope  # only where there is none
+    from . import recover, start, subids
+
+    record = HolderRecord()
+    with recover.Found(before, base, _path(base)) as found:
+        # Those that are there have the map that they were made with.
+        ranges = before.ranges if found else subids.wanted()
+
+        def write_down(pid: int) -> None:
+            record.fields.update(HolderRecord.of(pid, ranges).fields)
+            _write(fd, record)
+
+        pid = start.start(_path(base), subids.wanted(), write_down, found)
+    scope.move(pid, "holder", state.outer_uid(), os.environ)
+    recover.move_records(base, before, record)
+    if not _enter(record):
+        raise ShimError(CANNOT_ENTER, "the process that holds the user namespace has ended")
+    if found:
+        warn(f"the process that held the user namespace, PID {before.pid}, was gone: {AGAIN}")
+        recover.pin_again(base, record)
+
+
+def _adopt(base: str, fd: int) -> HolderRecord:
+    """Find a holder that is in no record, because somebody has removed it."""
+    from ..shared import processes  # only where there is no record
+    from . import start
+
+    told = b"\0".join(map(os.fsencode, start.arguments(_path(base)))) + b"\0"
+    here = os.readlink("/proc/self/ns/user")
+    for pid in processes.ids():
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                is_ours = file.read() == told and os.stat(f"/proc/{pid}").st_uid == os.geteuid()
+            if is_ours and os.readlink(f"/proc/{pid}/ns/user") != here:
+                record = HolderRecord.of(pid, _ranges_of(pid))
+                _write(fd, record)
+                return record
+        except OSError:
+            continue  # it has ended, or is not ours
+    return HolderRecord()
+
+
+def _ranges_of(pid: int) -> dict[str, list[list[int]]]:
+    found = {}
+    for kind in ("uid", "gid"):
+        with open(f"/proc/{pid}/{kind}_map", encoding="ascii") as file:
+            found[kind] = [[int(number) for number in line.split()] for line in file]
+    return found
+
+
+def _is_changed(record: HolderRecord) -> bool:
+    """Tell whether the user has got other subordinate IDs; to be asked outside."""
+    from . import subids  # imports nothing but `pwd`
+
+    return record.ranges != subids.wanted()
+
+
+def _enter(record: HolderRecord) -> bool:
+    """Go into the namespaces of a record; False where its process is no more."""
+    pid = record.pid
+    fds = []
+    try:
+        for key, kind in record.NAMESPACES:
+            fds.append(os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC))
+            if os.fstat(fds[-1]).st_ino != record.number(key):
+                return False
+        # Only now, as the descriptors hold on to what is looked at.
+        if not record.is_running:
+            return False
+        _set(*fds)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except PermissionError as error:
+        raise ShimError(
+            CANNOT_ENTER,
+            "the user namespace of an earlier call cannot be joined",
+            f"that of the process {pid}: {error.strerror}",
+        ) from None
+    finally:
+        for fd in fds:
+            os.close(fd)
+    return True
+
+
+def _set(user: int, mounts: int) -> None:
+    try:
+        cwd = os.getcwd()
+    except OSError:
+        cwd = "/"
+    setns(user, CLONE_NEWUSER)
+    setns(mounts, CLONE_NEWNS)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    try:
+        os.chdir(cwd)
+    except OSError:
+        pass  # it is not there, and setns(2) has led to the root
+
+
+def _stay(base: str, fd: int) -> None:
+    _joined[:] = [(base, fd)]
+    skel.at_end.append(_leave_at_end)
+
+
+def _leave_at_end() -> None:
+    interrupt.disregard()
+    try:
+        leave()
+    except (OSError, ShimError) as error:
+        warn(f"leaving the user namespace: {error}")
+
+
+def _path(base: str) -> str:
+    return f"{base}/{state.HOLDER}"
+
+
+def _locked(base: str) -> Lock:
+    what = "the user namespace is being made or ended by another process"
+    who = "what makes or ends it"
+    return locks.making(f"{_path(base)}.lock", who, what)
+
+
+def _open(base: str, flags: int = 0) -> int:
+    flags |= os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.open(_path(base), flags, 0o600)
+
+
+def _read(fd: int) -> HolderRecord:
+    """Read a record; empty where there is none that makes sense."""
+    try:
+        return HolderRecord.read(os.pread(fd, 1 << 16, 0))
+    except OSError:
+        return HolderRecord()
+
+
+def _write(fd: int, record: HolderRecord) -> None:
+    # Into the file, not by a rename: this inode carries the locks.
+    text = encoding.pretty(record.fields).encode() + b"\n"
+    os.pwrite(fd, text, 0)
+    os.ftruncate(fd, len(text))

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""After the death of the holder: what still lives in its namespaces, and how to get back there.
+
+Containers belong to the user namespace in which they were made, and no other has power over them.
+An uplink and commands go on when the holder is killed, and through any of them the namespaces are
+found: so a new holder is put into the old ones, and nobody notices.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import netns, state
+from ..errors import warn
+from ..shared import mounts, processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..records import HolderRecord, UplinkRecord
+
+Namespaces = tuple[int, int | None]
+
+
+class Found:
+    """The namespaces of a record, as a context: open while it lasts, None where they are gone.
+
+    The mount namespace is None where only the user namespace is left.
+    """
+
+    __slots__ = ("_namespaces",)
+
+    def __init__(self, before: HolderRecord, base: str, path: str) -> None:
+        """Look for them; `path` is the record's."""
+        self._namespaces: Namespaces | None = None
+        if before.is_of_this_boot:
+            candidates = [*_users(path), *(uplink.pid for _, uplink in _alive(base, before))]
+            for pid in candidates:
+                self._namespaces = self._namespaces or _open(pid, before)
+
+    def __enter__(self) -> Namespaces | None:
+        return self._namespaces
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._namespaces or ():
+            if fd is not None:
+                os.close(fd)
+
+
+def _open(pid: int, before: HolderRecord) -> Namespaces | None:
+    user = _open_one(f"/proc/{pid}/ns/user", before.user_namespace)
+    if user is None:
+        return None
+    return user, _open_one(f"/proc/{pid}/ns/mnt", before.mount_namespace)
+
+
+def _open_one(path: str, inode: int) -> int | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None  # it has ended, or is not ours
+    if os.fstat(fd).st_ino == inode:
+        return fd
+    os.close(fd)
+    return None
+
+
+def _users(path: str) -> list[int]:
+    """List who has the record open: the number of a namespace alone is no proof."""
+    record, found = os.stat(path), []
+    for pid in processes.ids():
+        try:
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{fd}"), record):
+                    found.append(pid)
+                    break
+        except OSError:
+            continue  # it has ended, or is not ours
+    return found
+
+
+def _alive(base: str, before: HolderRecord) -> list[tuple[state.State, UplinkRecord]]:
+    """List the shared netns's of a record whose uplink lives."""
+    found = []
+    for where in state.all_in(base):
+        uplink = where.uplink()
+        is_of = uplink.mount_namespace == before.mount_namespace
+        if uplink.pid and is_of and uplink.is_alive:
+            found.append((where, uplink))
+    return found
+
+
+def move_records(base: str, before: HolderRecord, record: HolderRecord) -> None:
+    """Say in the records of uplinks that what was in the mount namespace of one is in another's.
+
+    That of an uplink which lives and is in neither stays: whose it is is not known.
+    """
+    if not before or before.mount_namespace == record.mount_namespace:
+        return
+    is_revived = before.user_namespace == record.user_namespace
+    for where in state.all_in(base):
+        uplink = where.uplink()
+        if uplink.mount_namespace != before.mount_namespace:
+            continue
+        if is_revived or not (uplink.pid and uplink.is_alive):
+            uplink.move(record)
+            where.write_uplink(uplink)
+
+
+def pin_again(base: str, record: HolderRecord) -> None:
+    """Pin again, in the mount namespace of a record, what an uplink holds on to."""
+    for where, uplink in _alive(base, record):
+        if netns.identity(where.pin, is_ours=True) is not None:
+            continue
+        try:
+            if mounts.pin_again(where, uplink.pid, uplink.netns):
+                warn(f"the pin of the shared netns {where.name!r} was gone and is made again")
+        except OSError:
+            continue  # it has just ended

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The user's own user namespace and mount namespace, and the process that holds them.
+
+The process is a `cat` that reads a pipe nobody else has: 0.1 MB of its own, where Python would
+keep 8. It is started in steps, each of which waits for us, and becomes `cat` only when its record
+is written: so if we are killed, it ends, or the record says what it is.
+"""
+
+from __future__ import annotations
+
+import _signal as signal  # see `child`
+import fcntl
+import os
+
+from .. import child, interrupt
+from ..errors import CANNOT_ENTER, ShimError, warn
+from ..invoke import DEFAULT_PATH, find_program
+from ..libc import CLONE_NEWNS, CLONE_NEWUSER, MS_REC, MS_SLAVE, mount, setns, unshare
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .subids import Extent
+
+PROGRAM = "cat"
+START_SECONDS = 30
+WHAT = "making a user namespace"
+# Where a distribution forbids what the kernel can do, and by which value.
+SWITCHES = {
+    "user.max_user_namespaces": "0",
+    "kernel.unprivileged_userns_clone": "0",
+    "kernel.apparmor_restrict_unprivileged_userns": "1",
+}
+
+
+def arguments(path: str) -> list[str]:
+    """Give what the process is called with: it never comes to read the file of this path."""
+    return [PROGRAM, "-", path]
+
+
+def start(
+    path: str,
+    maps: dict[str, list[Extent]],
+    record: Callable[[int], None],
+    lost: tuple[int, int | None] | None = None,
+) -> int:
+    """Start the process; give its ID.
+
+    `record` is called with that ID when the namespaces are as they stay; `path` is where it is
+    written down. With `lost`, descriptors of a user namespace and maybe of a mount namespace, it
+    holds those instead of new ones. Raises ShimError (code 103) where it cannot.
+    """
+    program = find_program(PROGRAM, DEFAULT_PATH.split(":"))
+    if not program:
+        raise ShimError(CANNOT_ENTER, "no user namespace can be made", f"there is no {PROGRAM!r}")
+    hear, say = os.pipe()
+    heard, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(say)
+            os.close(heard)
+            _hold(program, path, hear, told, lost)
+        except OSError as error:
+            os.write(told, str(error.errno).encode())
+        finally:
+            os._exit(1)
+    os.close(hear)
+    os.close(told)
+    try:
+        _await(heard)
+        if lost is None:
+            for kind, extents in maps.items():
+                _write_map(pid, kind, extents)
+        os.write(say, b"1")
+        _await(heard)
+        record(pid)
+        os.write(say, b"1")
+        _await(heard, until=b"")
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    finally:
+        os.close(say)
+        os.close(heard)
+    return pid
+
+
+def _await(heard: int, until: bytes = b".") -> None:
+    """Wait for the process; the end of the pipe is where it has become another program."""
+    answer = b""
+    if not interrupt.wait(heard, START_SECONDS, WHAT) or (answer := os.read(heard, 16)) != until:
+        number = int(answer) if answer.isdigit() else 0
+        why = os.strerror(number) if number else f"not ready after {START_SECONDS} s"
+        hint = "; ".join([why, *(f"sysctl {n} is {value}" for n, value in forbidding().items())])
+        raise ShimError(CANNOT_ENTER, "no user namespace can be made", hint)
+
+
+def forbidding() -> dict[str, str]:
+    """Find what forbids what the kernel can do: the sysctls and their values."""
+    found = {name: sysctl(name) for name in SWITCHES}
+    return {name: value for name, value in found.items() if value == SWITCHES[name]}
+
+
+def sysctl(name: str) -> str:
+    """Read a value of sysctl(8); "" where this kernel has none of that name."""
+    try:
+        with open(f"/proc/sys/{name.replace('.', '/')}", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _hold(
+    program: str, path: str, hear: int, told: int, lost: tuple[int, int | None] | None
+) -> None:
+    """Be the process, from the fork on."""
+    # It is in nobody's terminal, and dies of nobody's interrupt.
+    os.setsid()
+    user, mounts = lost or (None, None)
+    if user is not None:
+        setns(user, CLONE_NEWUSER)
+    else:
+        unshare(CLONE_NEWUSER | CLONE_NEWNS)
+    _say_and_wait(hear, told)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    if mounts is not None:
+        setns(mounts, CLONE_NEWNS)
+    elif user is not None:
+        unshare(CLONE_NEWNS)
+    os.chdir("/")
+    # The kernel has made it so; where there is no power after all, this fails.
+    mount(None, "/", None, MS_SLAVE | MS_REC)
+    _say_and_wait(hear, told)
+    reading, writing = os.pipe()
+    null = os.open(os.devnull, os.O_RDWR)
+    # Out of the way of the numbers that they get. It has the other end of its pipe itself.
+    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (reading, null, null, writing)]
+    told = fcntl.fcntl(told, fcntl.F_DUPFD_CLOEXEC, 10)
+    for number, fd in enumerate(moved):
+        os.dup2(fd, number)
+    os.dup2(told, 4, inheritable=False)
+    # Whoever has called us may wait until nobody has his pipes any more.
+    os.closerange(5, 1 << 20)
+    try:
+        os.execve(program, arguments(path), {})
+    except OSError as error:
+        os.write(4, str(error.errno).encode())
+        os._exit(1)
+
+
+def _say_and_wait(hear: int, told: int) -> None:
+    os.write(told, b".")
+    if not os.read(hear, 1):
+        os._exit(1)  # whoever has started us is no more
+
+
+def _write_map(pid: int, kind: str, extents: list[Extent]) -> None:
+    """Map subordinate IDs if there are any, else the caller alone."""
+    if len(extents) > 1:
+        why = _map_all(pid, kind, extents)
+        if not why:
+            return
+    else:
+        why = f"/etc/sub{kind} has none for this user"
+    warn(
+        f"no subordinate {kind}s, as {why}: root is the only {kind} in the user namespace, so "
+        "whatever changes to another one there, or gives it a file, fails"
+    )
+    if kind == "gid":
+        _write(pid, "setgroups", "deny")
+    _write(pid, f"{kind}_map", " ".join(map(str, extents[0])))
+
+
+def _map_all(pid: int, kind: str, extents: list[Extent]) -> str:
+    """Run newuidmap(1) or newgidmap(1); give what is wrong, "" if nothing is."""
+    name = f"new{kind}map"
+    program = find_program(name, DEFAULT_PATH.split(":"))
+    if not program:
+        return f"{name} is not installed (package uidmap or shadow-utils)"
+    numbers = [str(number) for extent in extents for number in extent]
+    try:
+        status, _, stderr = child.run(
+            program,
+            {"PATH": DEFAULT_PATH},
+            b"",
+            arguments=[str(pid), *numbers],
+            name=name,
+            what=WHAT,
+            timeout=START_SECONDS,
+        )
+    except ShimError as error:
+        return str(error)
+    return "" if status == 0 else child.explain(f"{name} has failed", stderr)
+
+
+def _write(pid: int, name: str, text: str) -> None:
+    with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as file:
+        file.write(text)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has to be right in a configuration and no schema can say, as it compares two places."""
+
+from __future__ import annotations
+
+from .. import encoding
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..decoding import Json
+
+Place = tuple[str | int, ...]
+Problem = tuple[Place, str]
+
+# What `install` calls the plugin.
+OWN_TYPE = "netns-shim"
+WHOLE_NETWORK = (
+    "this is a whole network: a plugin is given one entry of it, with cniVersion and name added"
+)
+
+
+def beyond_schema(conf: Json) -> Iterator[Problem]:
+    """List what is wrong with an object that the schema may have found nothing wrong with."""
+    types = list(_delegated_types(conf))
+    for place, value in types:
+        if value == conf.get("type"):
+            yield place, "a plugin cannot delegate to itself"
+    if "type" not in conf and any(entry.get("type") == OWN_TYPE for _, entry in _entries(conf)):
+        # It would run itself inside itself.
+        yield ("plugins",), WHOLE_NETWORK
+    for place, entry in _entries(conf):
+        if "driver" in entry:
+            yield from _beyond_driver(place, entry)
+    uplink = conf.get("uplink")
+    texts: list[tuple[Place, Any]] = [*types, (("stateDir",), conf.get("stateDir"))]
+    if isinstance(uplink, dict):
+        texts.append((("uplink", "path"), uplink.get("path")))
+        options = uplink.get("options")
+        if isinstance(options, list):
+            texts += [(("uplink", "options", i), option) for i, option in enumerate(options)]
+    directories = conf.get("pluginDirs")
+    if isinstance(directories, list):
+        texts += [(("pluginDirs", index), path) for index, path in enumerate(directories)]
+    texts += [
+        ((*place, "path"), entry.get("path"))
+        for place, entry in _entries(conf)
+        if "driver" in entry
+    ]
+    for place, text in texts:
+        # JSON can say "\ud800"; no file name and no command line argument can.
+        if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in text):
+            yield place, f"{show(text)} holds half a surrogate pair, which is no character"
+
+
+def _beyond_driver(place: Place, entry: Json) -> Iterator[Problem]:
+    """Find what is wrong with the addresses of a driver of netavark, and its names."""
+    if entry.get("dns_enabled") is True and entry["driver"] != "bridge":
+        yield (*place, "dns_enabled"), "names are resolved for the driver bridge only"
+    subnets = entry.get("subnets")
+    if not isinstance(subnets, list):
+        return
+    import ipaddress
+
+    from . import addressing  # and `ipaddress`: few have such subnets
+
+    for index, subnet in enumerate(subnets):
+        if not isinstance(subnet, dict) or not isinstance(subnet.get("subnet"), str):
+            continue
+        try:
+            ipaddress.ip_network(subnet["subnet"], strict=False)
+            wrong = list(addressing.subnet_problems(subnet))
+        except (ValueError, TypeError, AttributeError):
+            yield (*place, "subnets", index), "is no subnet, or holds what is no address"
+            continue
+        for problem in wrong:
+            yield (*place, "subnets", index), problem
+
+
+def _entries(conf: Json) -> Iterator[tuple[Place, Json]]:
+    places: list[tuple[Place, Any]] = [(("delegate",), conf.get("delegate"))]
+    plugins = conf.get("plugins")
+    if isinstance(plugins, list):
+        places += [(("plugins", index), plugin) for index, plugin in enumerate(plugins)]
+    return ((place, entry) for place, entry in places if isinstance(entry, dict))
+
+
+def _delegated_types(conf: Json) -> Iterator[Problem]:
+    for place, plugin in _entries(conf):
+        ipam = plugin.get("ipam")
+        for key in ("driver", "type"):
+            if isinstance(plugin.get(key), str):
+                yield (*place, key), plugin[key]
+        if isinstance(ipam, dict) and isinstance(ipam.get("type"), str):
+            yield (*place, "ipam", "type"), ipam["type"]
+
+
+def show(value: Any) -> str:
+    """Write a value for people, in short."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    text = encoding.compact(value)
+    return text if len(text) <= 60 else text[:60] + "…"
