@@ -142,7 +142,6 @@ promise 'root need not install it again' answers /usr/lib/cni/netns-shim netns-s
 useradd --create-home "$user"
 try_as_user
 promise 'no process of the user is left' runs_nothing
-promise 'apt removes it' apt remove netns-shim
 promise 'apt purges it' apt purge netns-shim
 promise 'nothing of it is left' is_gone
 ((!broken))
