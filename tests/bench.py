@@ -79,7 +79,7 @@ class World(Place):
     `root` is this place for the machine's administrator, `internet` the other end of its cable.
     The package under test is installed in /opt/netns-shim, beside the libraries of the Python that
     runs the bench, and has put itself among Debian's plugins in `plugin_dir`. All of /etc, /home,
-    /opt, /run, /tmp, /var/cache, /var/lib and /var/tmp is the World's own:
+    /opt, /run, /tmp, /var/lib and /var/tmp is the World's own:
     `world.path("/etc/resolv.conf")` may be written to.
 
     It is a stock Debian, and kinder in nothing that is not asked for: see kinder.py. The user has

@@ -14,7 +14,6 @@ import pytest
 import releases
 
 from netns_shim import errors, interrupt
-from netns_shim.cli import directories
 
 # The property of a test that is shown at the end of the run.
 TOLD = "told"
@@ -63,16 +62,6 @@ def one_call() -> Iterator[None]:
     errors.warnings.clear()
     for number, handler in handlers.items():
         signal.signal(number, handler)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def no_cache_of_the_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Have what `install` writes besides the plugin among the files of the tests."""
-    place = str(tmp_path_factory.mktemp("cache"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(directories, "CACHE", place)
-        patch.setenv("XDG_CACHE_HOME", place)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ ADD) echo '{"cniVersion": "1.0.0"}' ;;
 esac
 """
 # What was counted with Python 3.11 on Debian 12, beyond the bare interpreter: lower it when you
-# have made it less. A module is four of them. The margin is for other releases of the two.
-COUNTED = {"ADD": 406, "DEL": 369}
+# have made it less. A module is eleven of them. The margin is for other releases of the two.
+COUNTED = {"ADD": 669, "DEL": 631}
 MARGIN = 1.1
 
 

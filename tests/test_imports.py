@@ -36,8 +36,6 @@ STANDARD = {
     *(
         "__future__",
         "_ctypes",
-        "_frozen_importlib",
-        "_frozen_importlib_external",
         "_json",
         "_signal",
         "binascii",
@@ -47,7 +45,7 @@ STANDARD = {
         "os",
         "select",
     ),
-    *("marshal", "stat", "sys", "time"),
+    *("stat", "sys", "time"),
 }
 # What these bring along, and nothing else.
 BUDGET = {

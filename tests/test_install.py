@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import marshal
 import os
 import subprocess
 import sys
@@ -14,19 +13,10 @@ from pathlib import Path
 import pytest
 from runtime import Runtime, bridge
 
-from netns_shim import cni, compiled
-from netns_shim.cli import compiling, directories, install
+from netns_shim import cni
+from netns_shim.cli import directories, install
 from netns_shim.errors import ShimError
 from netns_shim.main import main
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where what is compiled goes; nothing is there yet."""
-    place = f"{tmp_path}-cache"
-    monkeypatch.setattr(directories, "CACHE", place)
-    monkeypatch.setenv("XDG_CACHE_HOME", place)
-    return Path(directories.cache(os.environ))
 
 
 def put(directory: Path, name: str = "netns-shim", *, force: bool = False) -> Path:
@@ -48,7 +38,7 @@ def run(path: Path, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_launcher_is_for_everybody(tmp_path: Path, cache: Path, mask: int) -> None:
+def test_launcher_is_for_everybody(tmp_path: Path, mask: int) -> None:
     """Whatever the umask, everybody can run the plugin; its directory is made if need be."""
     before = os.umask(mask)
     try:
@@ -59,9 +49,6 @@ def test_launcher_is_for_everybody(tmp_path: Path, cache: Path, mask: int) -> No
     assert path == tmp_path / "a" / "b" / "netns-shim"
     assert path.stat().st_mode & 0o7777 == 0o755
     assert os.listdir(path.parent) == ["netns-shim"]
-    (compiled,) = cache.iterdir()
-    assert compiled.stat().st_mode & 0o7777 == 0o644
-    assert cache.stat().st_mode & 0o7777 == 0o755
 
 
 def test_first_line(tmp_path: Path) -> None:
@@ -93,37 +80,19 @@ def test_launcher_needs_nothing(tmp_path: Path) -> None:
     assert "missing" not in invalid.stderr
 
 
-def test_what_is_compiled_is_used(tmp_path: Path, cache: Path) -> None:
-    """The launcher has its modules from the file of compiled ones, and works without that."""
+def test_launcher_with_a_file_of_compiled_modules(tmp_path: Path) -> None:
+    """A launcher from the time of that file answers, and `install` replaces it."""
     path = put(tmp_path)
-    (packed,) = cache.iterdir()
-    assert packed.read_bytes() == compiling.pack()
-    # So that it shows that it is read.
-    code = marshal.dumps(compile("def run(): print('packed')", "x", "exec"))
-    made = Path(install.PACKAGE, "main.py").stat()
-    table = marshal.dumps({"netns_shim.main": (made.st_mtime_ns, made.st_size, 0, len(code))})
-    size = len(table).to_bytes(compiled.SIZE, "little")
-    packed.write_bytes(compiled.MAGIC + size + table + code)
+    new = path.read_text()
+    line = "from netns_shim.main import run\n"
+    use = "from netns_shim import compiled\n\ncompiled.use('/var/cache/netns-shim/shim-0')\n"
+    path.write_text(new.replace(line, use + line))
+    assert "compiled" in path.read_text()
 
-    assert run(path, CNI_COMMAND="VERSION").stdout == "packed\n"
-
-    packed.unlink()
     assert json.loads(run(path, CNI_COMMAND="VERSION").stdout)["supportedVersions"]
 
-
-@pytest.mark.parametrize("make", [lambda p: p.mkdir(mode=0o700), lambda p: p.symlink_to("/tmp")])
-def test_a_cache_of_others_is_not_used(tmp_path: Path, cache: Path, capsys, make) -> None:
-    """Where others could write the file of compiled modules, the launcher does without one."""
-    cache.parent.mkdir()
-    make(cache)
-    if not cache.is_symlink():
-        cache.chmod(0o770)
-
-    path = put(tmp_path)
-
-    assert "others can write into it" in capsys.readouterr().err
-    assert str(cache) not in path.read_text()
-    assert run(path, CNI_COMMAND="VERSION").returncode == 0
+    put(tmp_path)
+    assert path.read_text() == new
 
 
 def test_environment_changes_nothing(tmp_path: Path) -> None:
@@ -292,11 +261,11 @@ def test_of_root(world) -> None:
     """Root's goes where the machine's plugins are, and nobody has to be told of that."""
     script = """
         n=/opt/netns-shim/bin/netns-shim
-        for d in /usr/lib/cni /opt/cni /usr/local/lib /var/cache; do mount -t tmpfs tmpfs $d; done
+        for d in /usr/lib/cni /opt/cni /usr/local/lib; do mount -t tmpfs tmpfs $d; done
         $n install; $n uninstall
         mkdir /opt/cni/bin; printf '' >/opt/cni/bin/loopback; chmod 755 /opt/cni/bin/loopback
         $n install; $n install --name other; $n uninstall; $n uninstall --name other; $n uninstall
-        $n install --for netavark; $n uninstall --for netavark; ls /var/cache
+        $n install --for netavark; $n uninstall --for netavark
     """
     done = world.root.run(["unshare", "--mount", "sh", "-eu"], input=script)
 
@@ -361,7 +330,7 @@ def test_what_is_not_uninstalled(tmp_path: Path, capsys, make) -> None:
     assert sorted(os.listdir(tmp_path)) == before
 
 
-def test_uninstall(tmp_path: Path, cache: Path, capsys) -> None:
+def test_uninstall(tmp_path: Path, capsys) -> None:
     """Only the file of the name is removed, of whichever release it is; there may be none."""
     put(tmp_path)
     other = put(tmp_path, "other")
@@ -374,9 +343,6 @@ def test_uninstall(tmp_path: Path, cache: Path, capsys) -> None:
         f"nothing to remove: no netns-shim in {tmp_path}/none",
     ]
     assert os.listdir(tmp_path) == [other.name]
-    assert [path.name.partition("-")[0] for path in cache.iterdir()] == ["other"]
-    assert main(["netns-shim", "uninstall", "--name", "other", str(tmp_path)]) == 0
-    assert not cache.exists()
     assert main(["netns-shim", "uninstall", "--name", "a/b", str(tmp_path)]) == 1
 
 
@@ -392,7 +358,7 @@ def test_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A plugin that a package of the distribution has brought, where root's would be put."""
     path = tmp_path / "netns-shim"
-    path.write_text(install.text("/usr/bin/python3", [], "", install.PACKAGED))
+    path.write_text(install.text("/usr/bin/python3", [], install.PACKAGED))
     monkeypatch.setattr(directories, "candidates", lambda *_: [str(tmp_path)])
     monkeypatch.setattr(directories, "PACKAGED_NETAVARK", str(tmp_path / "netavark"))
     (tmp_path / "netavark").mkdir()
@@ -431,7 +397,7 @@ def test_any_python_of_the_distribution(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(install, "_place", lambda name: f"{install.DIST_PACKAGES}/{name}")
     monkeypatch.setattr(install, "INTERPRETER", sys.executable)
 
-    first = install.launcher("").splitlines()[0]
+    first = install.launcher().splitlines()[0]
 
     assert first == f"#!{sys.executable} -IS"
 

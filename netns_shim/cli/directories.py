@@ -23,7 +23,6 @@ NEW = "/opt/cni/bin"
 OF_NETAVARK = "/usr/local/lib/netavark"
 # The same for a package of the distribution, which may not put anything into /usr/local.
 PACKAGED_NETAVARK = "/usr/lib/netavark"
-CACHE = "/var/cache"
 # A plugin that is in every collection of them.
 ANY_PLUGIN = "loopback"
 
@@ -68,15 +67,6 @@ def candidates(kind: str, environ: Mapping[str, str]) -> list[str]:
     if not home.startswith("/"):
         raise ShimError(INVALID_ENVIRONMENT, "HOME is not set", "say which directory")
     return [f"{home.rstrip('/')}/.local/lib/{kind}"]
-
-
-def cache(environ: Mapping[str, str]) -> str:
-    """Tell where files may be that can be made again; "" where a user has no home."""
-    if os.geteuid() == 0 and netns.is_initial_userns():
-        return f"{CACHE}/netns-shim"
-    home = environ.get("HOME", "")
-    place = environ.get("XDG_CACHE_HOME", "") or (home and f"{home}/.cache")
-    return f"{place}/netns-shim" if place.startswith("/") else ""
 
 
 def hint(kind: str, directory: str, environ: Mapping[str, str]) -> str:

@@ -9,8 +9,6 @@ changes what is imported.
 from __future__ import annotations
 
 import compileall
-import contextlib
-import errno
 import importlib.util
 import os
 import stat
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import IO_FAILURE, ShimError, warn
 from ..netavark import driver
-from . import compiling, directories
+from . import directories
 
 if TYPE_CHECKING:
     import argparse
@@ -78,45 +76,20 @@ def install(directory: str, name: str, *, force: bool) -> str:
     if not force and os.path.lexists(path) and not is_launcher(path):
         raise ShimError(IO_FAILURE, f"{path} is something else", "use --force to replace it")
     os.makedirs(directory, exist_ok=True)
-    text = launcher(_compile_for(path))
-    # Users whose plugin this is may not be able to write the compiled modules themselves.
+    text = launcher()
+    # Users whose plugin this is may not be able to write the byte code of the modules themselves.
     compileall.compile_dir(PACKAGE, quiet=2)
-    _write(path, os.fsencode(text), 0o755)
+    _write(path, text)
     return path
 
 
-def _compile_for(path: str) -> str:
-    """Write the file of compiled modules for a launcher; give its path, "" where it cannot be."""
-    compiled = compiling.path_for(path, os.environ)
-    return compiled if compiled and compile_into(compiled) else ""
-
-
-def compile_into(compiled: str) -> bool:
-    """Write a file of compiled modules, and warn where it cannot be; tell whether it is there."""
-    place = os.path.dirname(compiled)
-    try:
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(place)
-            os.chmod(place, 0o755)
-        info = os.lstat(place)
-        # Whoever can write into it can have the plugin run what he likes.
-        if info.st_uid != os.geteuid() or info.st_mode & 0o022 or not stat.S_ISDIR(info.st_mode):
-            raise PermissionError(errno.EPERM, "others can write into it", place)
-        _write(compiled, compiling.pack(), 0o644)
-    except OSError as error:
-        warn(f"the plugin takes a tenth longer to start than it could: {error}")
-        return False
-    return True
-
-
-def _write(path: str, content: bytes, mode: int) -> None:
+def _write(path: str, text: str) -> None:
     temporary = f"{path}.{os.getpid()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755)
     try:
         with open(fd, "wb") as file:
-            os.fchmod(fd, mode)
-            file.write(content)
+            os.fchmod(fd, 0o755)
+            file.write(os.fsencode(text))
             file.flush()
             os.fsync(fd)  # half a file would be in the way of every call
         os.rename(temporary, path)
@@ -131,11 +104,8 @@ def check_name(name: str) -> None:
         raise ShimError(IO_FAILURE, f"not a name for a plugin: {name!r}")
 
 
-def launcher(compiled: str) -> str:
-    """Write the text of the launcher for this package, interpreter and set of libraries.
-
-    `compiled` is the path of its file of compiled modules.
-    """
+def launcher() -> str:
+    """Write the text of the launcher for this package, interpreter and set of libraries."""
     files = [PACKAGE, *map(_place, LIBRARIES)]
     paths = list(dict.fromkeys(os.path.dirname(file) for file in files if file))
     # Libraries for any version of the distribution's Python outlive the present one.
@@ -148,16 +118,15 @@ def launcher(compiled: str) -> str:
         )
     for path in [interpreter, *paths]:
         _warn_if_private(path)
-    return text(interpreter, paths, compiled, MARK)
+    return text(interpreter, paths, MARK)
 
 
-def text(interpreter: str, paths: list[str], compiled: str, mark: str) -> str:
+def text(interpreter: str, paths: list[str], mark: str) -> str:
     """Write a launcher; `paths` are the directories of modules, `mark` says who has written it."""
     return (
         f"#!{interpreter} -IS\n{mark}\nimport gc\nimport sys\n\n"
         # A call ends before there is anything to collect.
         f"gc.disable()\nsys.path += {paths!r}\n\n"
-        f"from netns_shim import compiled\n\ncompiled.use({compiled!r})\n"
         "from netns_shim.main import run\n\nrun()\n"
     )
 

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from .. import state
 from ..errors import IO_FAILURE, ShimError, warn
-from . import compiling, directories, install
+from . import directories, install
 
 if TYPE_CHECKING:
     import argparse
@@ -53,8 +52,4 @@ def uninstall(directory: str, name: str) -> str:
     if os.path.islink(path) or not install.is_launcher(path):
         raise ShimError(IO_FAILURE, f"{path} is something else", "it is left as it is")
     os.unlink(path)
-    compiled = compiling.path_for(path, os.environ)
-    with contextlib.suppress(OSError):
-        os.unlink(compiled)
-        os.rmdir(os.path.dirname(compiled))  # if it was the last one
     return path

@@ -24,7 +24,6 @@ own /home
 own /opt
 own /tmp mode=1777
 own "$TYPED"
-own /var/cache
 own /var/lib
 own /var/tmp mode=1777
 
