@@ -205,7 +205,9 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_checkout_is_a_plugin_directory() -> None:
     """The plugin in the source tree answers as an installed one."""
-    answer = run(Path(install.PACKAGE).parent / "plugins" / "netns-shim", CNI_COMMAND="VERSION")
+    plugin = Path(__file__).resolve().parent.parent / "plugins" / "netns-shim"
+
+    answer = run(plugin, CNI_COMMAND="VERSION")
 
     assert json.loads(answer.stdout)["cniVersion"] == "1.0.0"
 
