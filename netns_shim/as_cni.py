@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Being a CNI plugin: what comes by the CNI wire becomes a call of a verb."""
+"""Being a CNI plugin: turn a call that comes by the CNI wire into a call of a verb."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Face:
     __slots__ = ("_attached", "_environ", "_load_verbs", "verb")
 
     def __init__(self, load_verbs: Callable[[], ModuleType], environ: Mapping[str, str]) -> None:
-        """Take the environment of the call; `load_verbs` is for all verbs but VERSION."""
+        """Take the environment of the call; `load_verbs` is called for every verb but VERSION."""
         self._load_verbs = load_verbs
         self._environ = environ
         self.verb = environ.get("CNI_COMMAND", "")
@@ -30,12 +30,12 @@ class Face:
         self._attached: Attached | None = None
 
     def prepare(self) -> bool:
-        """Refuse what can be refused before stdin is read."""
+        """Refuse a call that can be refused before stdin is read."""
         cni.check_environment(self._environ)
         return True
 
     def answer(self, text: bytes) -> str:
-        """Do what is asked for; give what goes to stdout."""
+        """Do what the runtime asks for; give the text for stdout."""
         if self.verb == "VERSION":
             return cni.version_answer(text)
         request = cni.parse(self._environ, text)
@@ -47,6 +47,6 @@ class Face:
         return cni.format_error(error, cni.spoken_version(text))
 
     def undo(self) -> None:
-        """Detach what was attached, because nobody got the result."""
+        """Detach again, because the runtime did not get the result."""
         if self._attached is not None:
             self._attached.undo()

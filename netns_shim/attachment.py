@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written down of an attachment: the name of its reference, and what is in it.
+"""The record of an attachment: the name of its reference, and the keys in it.
 
-Nothing else spells a name or a key. What is in a reference may be damaged, or of another version:
+No other module spells a name or a key. A reference may be damaged, or written by another version:
 so a key that is missing or of a wrong kind reads as nothing.
 """
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 ADDING = "adding"
 LIVE = "live"
 DELETING = "deleting"
-# Of a command, which is attached to nothing.
+# For a command, which is no attachment.
 RUNNING = "running"
 
-# What a call needs a reference for that is no attachment.
+# Why a call that is no attachment needs a reference.
 COMMAND, COLLECTING, STOPPING = "run", "gc", "stop"
-# How many bytes of a name the types of the plugins are; all of it has to be a file name.
+# How many bytes of a name the types of the plugins may take: the whole name is a file name.
 MAXIMUM_KINDS = 60
 
 
 class ReferenceName:
     """The name of a file in `refs/`: `NETWORK:CONTAINER:IFNAME:TYPE+TYPE`, or `:PURPOSE:…`.
 
-    The first is an attachment. Its network, container ID and interface name hold no colon, as the
-    wire has checked; the types tell apart entries of one network that are wrapped one by one. The
-    other is a *guard*, by which a process keeps the netns while it is at work. A file with any
-    other name is neither, and its parts are empty.
+    The first form is an attachment. Its network, container ID and interface name hold no colon, as
+    the wire has checked. The types tell apart entries of one network that are wrapped one by one.
+    The second form is a *guard*, with which a process keeps the netns while it works. A file with
+    any other name is neither, and its parts are empty.
     """
 
     __slots__ = ("container_id", "file", "ifname", "kinds", "network", "purpose")
@@ -67,7 +67,7 @@ class ReferenceName:
 
     @staticmethod
     def part(container_id: str, ifname: str) -> str:
-        """Give what is in the names of the references of one interface of a container."""
+        """Give the part of the name that all references of one interface of a container share."""
         return f":{container_id}:{ifname}:"
 
     def __str__(self) -> str:
@@ -75,27 +75,27 @@ class ReferenceName:
 
     @property
     def is_guard(self) -> bool:
-        """Whether it is of a process and no attachment."""
+        """Whether it belongs to a process, not to an attachment."""
         return self.file[:1] == ":"
 
     @property
     def is_command(self) -> bool:
-        """Whether it is of a command that runs in the netns."""
+        """Whether it belongs to a command that runs in the netns."""
         return self.purpose == COMMAND
 
     @property
     def is_attachment(self) -> bool:
-        """Whether it is of an attachment."""
+        """Whether it belongs to an attachment."""
         return bool(self.network)
 
     @property
     def attachment(self) -> tuple[str, str, str]:
-        """What the specification tells attachments apart by: network, container, interface."""
+        """Network, container and interface, which identify an attachment in the specification."""
         return self.network, self.container_id, self.ifname
 
     @property
     def pid(self) -> str:
-        """The ID of the process that a guard is of, as text."""
+        """The ID of the process that a guard belongs to, as text."""
         return self.file.rpartition(":")[2].partition("-")[0] if self.is_guard else ""
 
 
@@ -108,10 +108,10 @@ def first_line(
     netns_id: tuple[int, int] | None,
     **more: Any,
 ) -> Json:
-    """Write what a DEL has to know of an attachment that is being made.
+    """Write what a DEL has to know about an attachment that is being made.
 
-    `netns` is the path that ADD was given, `netns_id` what it led to; `more` is for a DEL that
-    must know of the ADD's `args`, `path` and `conf` as well.
+    `netns` is the path that ADD was given, and `netns_id` the namespace that it led to. `more` is
+    for a DEL that must know the ADD's `args`, `path` and `conf` as well.
     """
     return {
         "network": network,
@@ -127,7 +127,7 @@ def first_line(
 
 
 class AttachmentRecord(Record):
-    """What is in a reference: of an attachment, or of a command."""
+    """The content of a reference, of an attachment or of a command."""
 
     __slots__ = ("name",)
 
@@ -137,7 +137,7 @@ class AttachmentRecord(Record):
 
     @classmethod
     def parse(cls, name: ReferenceName, journal: bytes) -> Self:
-        """Read a journal; a last line that was cut off, and anything unreadable, is left out."""
+        """Read a journal; leave out a last line that was cut off, and any unreadable one."""
         fields: Json = {}
         for line in filter(None, journal.split(b"\n")):
             try:
@@ -151,13 +151,13 @@ class AttachmentRecord(Record):
             if answer is not None:
                 result.convert(answer, cni.CURRENT_VERSION, assume=cni.CURRENT_VERSION)
         except ShimError:
-            # It would make every DEL fail, and nobody could undo the ADD any more.
+            # It would make every DEL fail, and there would be no way left to undo the ADD.
             del fields["result"]
         return cls(name, fields)
 
     @property
     def phase(self) -> str:
-        """The phase it is in; one that was cut off before its first line was being added."""
+        """The phase it is in; ADDING where the call was cut off before its first line."""
         return str(self.fields.get("phase", ADDING))
 
     @property
@@ -173,16 +173,16 @@ class AttachmentRecord(Record):
         return (numbers[0], numbers[1]) if len(numbers) == 2 == len(value or ()) else None
 
     def is_of(self, netns: tuple[int, int]) -> bool:
-        """Tell whether ADD was given this netns, or it is not written down which it was.
+        """Tell whether ADD was given this netns, or the record does not say which.
 
-        No namespace is that of an attachment that went with an earlier boot.
+        An attachment of an earlier boot has lost its namespace: the answer is always no.
         """
         is_it = not self.fields.get("netnsID") or self.netns_id == netns
         return is_it and not self.is_of_other_boot
 
     @property
     def args(self) -> str | None:
-        """CNI_ARGS of the ADD; None where they are not known."""
+        """CNI_ARGS of the ADD; None where it is not known."""
         return self.text("args") if "args" in self.fields else None
 
     @property
@@ -202,7 +202,7 @@ class AttachmentRecord(Record):
 
     @property
     def result(self) -> Json | None:
-        """What ADD has answered, None where it has not yet."""
+        """The result of the ADD, None before there is one."""
         return self.object("result")
 
     @property
@@ -217,14 +217,14 @@ class AttachmentRecord(Record):
 
     @property
     def is_of_netavark(self) -> bool:
-        """Whether it is netavark's own: Podman brings all that a teardown needs, nobody else."""
+        """Whether `netavark` made it: Podman, and no other caller, brings all a teardown needs."""
         return "conf" not in self.fields and self.netns_id is not None
 
     def request(self, environ: Mapping[str, str]) -> Request | None:
-        """Make the DEL of an attachment from what its ADD was given; None where it was nothing.
+        """Make the DEL of an attachment from what its ADD was given; None where that is not known.
 
         A reference without a first line belongs to an ADD that was cut off before it did anything,
-        and a damaged one says nothing that could be relied on.
+        and a damaged one cannot be relied on.
         """
         given: dict[str, Any] = {key: self.fields.get(key) for key in GIVEN}
         conf = self.conf
@@ -248,7 +248,7 @@ class AttachmentRecord(Record):
         )
 
 
-# What is written of the call besides its configuration, and by which variable plugins know it.
+# The parts of a call that are recorded besides its configuration, and their variables.
 GIVEN = {
     "network": "",
     "containerID": "CNI_CONTAINERID",
@@ -260,7 +260,7 @@ GIVEN = {
 
 
 def _are_names(given: dict[str, str]) -> bool:
-    # They become a file name again, and variables of plugins.
+    # They become parts of a file name again, and variables for plugins.
     return (
         cni.is_name(given["network"])
         and not cni.container_id_problem(given["containerID"])

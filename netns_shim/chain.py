@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Running the delegated plugins of one configuration, as libcni runs a list.
 
-Each result is the next plugin's `prevResult`, DEL goes in reverse, what a runtime offers reaches
-only the plugins with that capability, and a failed ADD is undone.
+Each result is the next plugin's `prevResult`. DEL goes in reverse. A key of `runtimeConfig` goes
+only to the plugins that have its capability. A failed ADD is undone.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from .netavark.driver import Driver
     from .request import Request
 
-# A path at which there is never a namespace: no process has the ID 0.
+# A path that never leads to a namespace: no process has the ID 0.
 NOWHERE = "/proc/0/ns/net"
 
 
 class Link:
-    """One plugin of a chain: its configuration as written, and the version it is spoken to in."""
+    """One plugin of a chain: its configuration as written, and the version to speak with it."""
 
     __slots__ = ("conf", "plugin", "spoken", "version")
 
@@ -47,8 +47,9 @@ class Link:
 class Chain:
     """The plugins of a configuration, bound to one call of the runtime.
 
-    Making it finds them all and settles their versions, so that a misfit shows before anything is
-    done. Raises ShimError (code 7 where one is not found, 1 where it speaks no known version).
+    Making it finds all of them and settles their versions, so that a misfit is found before
+    anything is done. Raises ShimError (code 7 where one is not found, 1 where it speaks no known
+    version).
     """
 
     def __init__(
@@ -70,19 +71,19 @@ class Chain:
     ) -> Link:
         path, environ, wanted = self._request.path, self._environ, self._request.cni_version
         if "driver" in entry:
-            from .netavark.driver import Driver  # not for those who have none
+            from .netavark.driver import Driver  # only where a plugin is one
 
             driver = Driver(entry, conf, path, environ, versions, driver_state)
-            # It answers in whichever version it is asked in.
+            # It answers in the version in which it is asked.
             return Link(entry, driver, SUPPORTED_VERSIONS, wanted)
         plugin = invoke.Plugin(entry["type"], path, conf.timeout)
         spoken = versions.of(plugin, environ)
         return Link(entry, plugin, spoken, choose(spoken, wanted, plugin.type))
 
     def lose_netns(self) -> None:
-        """Let the plugins find nothing at CNI_NETNS, as after the end of the container.
+        """Make CNI_NETNS lead nowhere for the plugins, as after the end of the container.
 
-        The variable is not emptied, as `bridge` would leave its rules for masquerading then.
+        The variable is not emptied, because `bridge` would then leave its rules for masquerading.
         """
         self._environ = {**self._environ, "CNI_NETNS": NOWHERE}
 
@@ -125,11 +126,11 @@ class Chain:
                 warn(f"undoing a failed ADD: {error}")
 
     def delete(self, previous: Json | None) -> None:
-        """Detach; the first error ends it, as the runtime will call again.
+        """Detach; the first error ends it, because the runtime will call again.
 
-        A plugin that answers with an error is called once more before that. Where an earlier call
-        of it was killed, `bridge` removes its link, then fails as its rules are not there; without
-        a link it does not look for them. And there are runtimes that do not call again.
+        But a plugin that answers with an error is first called once more. After an earlier call
+        that was killed, `bridge` removes its link and then fails because its rules are missing;
+        without a link it does not look for them. And some runtimes do not call again.
         """
         for link in reversed(self._links):
             try:
@@ -149,7 +150,7 @@ class Chain:
         conf = {**link.conf, "cniVersion": link.version, "name": request.network}
         offered = self._offered(link.conf)
         if "ipam" in offered:
-            # Who calls has allocated the addresses itself, as Podman does.
+            # The caller has allocated the addresses itself, as Podman does.
             conf["ipam"] = offered.pop("ipam")
         if offered:
             conf["runtimeConfig"] = offered
@@ -162,7 +163,7 @@ class Chain:
         return link.plugin.call(verb, self._environ, conf)
 
     def _offered(self, entry: Json) -> Json:
-        """Choose what of runtimeConfig a plugin gets: the keys for which it has the capability.
+        """Choose the keys of runtimeConfig for a plugin: those for which it has the capability.
 
         A single delegate need not repeat the capabilities that stand beside it.
         """

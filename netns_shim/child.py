@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Running an executable to its end: stdin in, stdout and stderr out, within a time.
 
-Not `subprocess`, whose import costs 7 ms and which does not bound what it reads.
+It does without `subprocess`, whose import costs 7 ms and which reads without a bound.
 """
 
 from __future__ import annotations
 
-import _signal as signal  # not `signal`, which imports `enum`, and that half of the rest
+import _signal as signal  # not `signal`: it imports `enum`, which imports much more
 import errno
 import os
 import select
@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# What a plugin may print, in bytes, before it is taken for broken and ended.
+# How many bytes a plugin may print; one that prints more is taken for broken and killed.
 MAXIMUM_OUTPUT = 16 << 20
 # Python ignores these, and a parent may have ignored others; a plugin starts as from a shell.
 DEFAULT_SIGNALS = [
@@ -46,8 +46,9 @@ def run(
 ) -> tuple[int, bytes, bytes]:
     """Run an executable to its end; give its exit status (negative: a signal), stdout and stderr.
 
-    Its process group is its own, and is killed when the time is over or the output too long. What
-    it leaves running in the background is not waited for, even if that holds its stdout.
+    It has a process group of its own, which is killed when the time is over or the output is too
+    long. A process that it leaves in the background is not waited for, even one that holds its
+    stdout open.
 
     `name` and `what` are what errors call the executable and this call of it; `timeout` is in
     seconds. Raises ShimError (code 100, or 101 where the time is over), Stopped where a signal to
@@ -60,7 +61,7 @@ def run(
     except (OSError, ValueError) as error:
         for fd in (to_child, from_child, child_said):
             os.close(fd)
-        # ValueError: an argument or a variable holds what none can, NUL for one.
+        # ValueError: an argument or a variable holds a character that it cannot, such as NUL.
         why = error.strerror if isinstance(error, OSError) else error
         raise ShimError(
             PLUGIN_MISBEHAVED, f"{name} cannot be executed", f"{path}: {why}"
@@ -96,7 +97,7 @@ def _pipes() -> list[tuple[int, int]]:
         while len(pipes) < 3:
             pipes.append(os.pipe())
     except OSError:
-        # Too many are open: those that are left are needed to undo what was done.
+        # Too many are open: the few that are left are needed to undo what was done.
         for fd in (fd for pair in pipes for fd in pair):
             os.close(fd)
         raise
@@ -119,7 +120,7 @@ def _spawn(
                 setsigdef=DEFAULT_SIGNALS,
             )
         except OSError as error:
-            # Somebody is still writing the file, as while installing it: libcni waits as well.
+            # The file is still being written, as during an installation: libcni waits as well.
             if error.errno != errno.ETXTBSY or attempt == BUSY_RETRIES:
                 raise
             time.sleep(0.2)
@@ -182,7 +183,7 @@ class _Exchange:
         except BlockingIOError:
             return True
         except BrokenPipeError:
-            return False  # it does not want to know; whether that is an error is its own to say
+            return False  # it does not read its input; it decides itself whether that is an error
         return len(self._data) > 0
 
     def _drain(self, fd: int) -> bool:
@@ -204,6 +205,6 @@ class _Exchange:
 
 
 def explain(text: str, stderr: bytes | bytearray) -> str:
-    """Say in one text what is known of a failure, the end of what was on stderr included."""
+    """Say in one text what is known about a failure, with the end of its stderr."""
     log = stderr[-4000:].decode(errors="replace").strip()
     return "; ".join(part for part in (text, f"stderr: {log}" if log else "") if part)

@@ -44,7 +44,7 @@ def is_name(text: str) -> bool:
 
 
 # Section 2, "Parameters": what each verb takes, and whether it must be there. CNI_PATH is optional
-# in the text; the reference library demands it, and so does whoever has plugins to look up.
+# in the text; the reference library demands it, and so does a plugin that looks up others.
 _VARIABLES: dict[str, dict[str, bool]] = {
     "ADD": {
         "CNI_CONTAINERID": True,
@@ -84,8 +84,8 @@ def container_id_problem(value: str) -> str:
 def ifname_problem(value: str) -> str:
     """Say what is wrong with an interface name, or nothing.
 
-    The rules are the reference library's, which are the kernel's; control characters are refused
-    on top, because the name goes into file names and into messages for people.
+    The rules are those of the reference library, which are the kernel's. Control characters are
+    refused as well, because the name goes into file names and into messages for people.
     """
     try:
         size = len(os.fsencode(value))
@@ -107,7 +107,7 @@ _PROBLEM: dict[str, Callable[[str], str]] = {
 
 
 def check_length(network: str, container_id: str, ifname: str) -> None:
-    """Refuse an attachment whose names are together too long to be a file name, `ShimError` 4."""
+    """Refuse an attachment whose names are too long for one file name: ShimError (code 4)."""
     size = len(os.fsencode(f"{network}:{container_id}:{ifname}"))
     if size > MAX_ATTACHMENT_BYTES:
         raise ShimError(
@@ -118,10 +118,10 @@ def check_length(network: str, container_id: str, ifname: str) -> None:
 
 
 def check_environment(environ: Mapping[str, str]) -> str:
-    """Return the verb, once every variable that it requires is there and well formed.
+    """Give the verb, once every variable that it requires is there and well formed.
 
-    To be called before stdin is read. An empty variable counts as a missing one. Raises
-    `ShimError` 4, which names all wrong variables at once.
+    Call it before stdin is read. An empty variable counts as a missing one. Raises ShimError
+    (code 4), which names all wrong variables at once.
     """
     verb = environ.get("CNI_COMMAND", "")
     if not verb:
@@ -146,9 +146,9 @@ def check_environment(environ: Mapping[str, str]) -> str:
 def parse(environ: Mapping[str, str], text: bytes) -> Request:
     """Make the request of a call from its environment and what was on stdin.
 
-    Parameters that the verb does not take are neither looked at nor passed on. Raises `ShimError`
-    4 for the environment, 6 for text that is no configuration, 1 for a version that is not spoken
-    or is too old for the verb, 7 for a network name.
+    Parameters that the verb does not take are neither looked at nor passed on. Raises ShimError:
+    code 4 for the environment, 6 for a text that is not a configuration, 1 for a version that is
+    not supported or is too old for the verb, 7 for a network name.
     """
     verb = check_environment(environ)
     conf = decode(text)
@@ -180,7 +180,7 @@ def parse(environ: Mapping[str, str], text: bytes) -> Request:
 
 
 def config_version(conf: Json) -> str:
-    """Return the version of a configuration; `ShimError` 1 or 6 where it is none of ours."""
+    """Give the version of a configuration; ShimError (code 1 or 6) where it is not supported."""
     version = conf.get("cniVersion", "")
     if not isinstance(version, str):
         raise ShimError(DECODING_FAILURE, "cniVersion is not a string")
@@ -195,11 +195,11 @@ def config_version(conf: Json) -> str:
 
 
 def decode(text: bytes, *, what: str = "network configuration") -> Json:
-    """Read one JSON object, more strictly than `json` does: what is read can be written again.
+    """Read one JSON object, more strictly than `json` does: it can always be written again.
 
     Not accepted: anything but UTF-8, a second document, a key given twice, a number that JSON
-    cannot express (NaN, 1e999), nesting of more than 200 levels. Raises `ShimError` 6; `what` is
-    the name of the text in its message.
+    cannot express (NaN, 1e999), nesting of more than 200 levels. Raises ShimError (code 6);
+    `what` is the name of the text in its message.
     """
     try:
         value = decoding.one(text, is_strict=True)
@@ -214,7 +214,7 @@ def decode(text: bytes, *, what: str = "network configuration") -> Json:
 
 
 def spoken_version(text: bytes) -> str:
-    """Return the version that a text asks for where it is supported, else ours; never raise.
+    """Give the version that a text asks for where it is supported, else ours; never raise.
 
     This is the `cniVersion` of an answer to a text that could not become a request.
     """
@@ -226,7 +226,7 @@ def spoken_version(text: bytes) -> str:
 
 
 def version_answer(text: bytes) -> str:
-    """Answer VERSION (section 2): the version of the question, and all there are; never raise."""
+    """Answer VERSION (section 2): the version of the question, and all known ones; never raise."""
     answer = {"cniVersion": spoken_version(text), "supportedVersions": SUPPORTED_VERSIONS}
     return encoding.compact(answer) + "\n"
 
@@ -242,7 +242,7 @@ def format_result(result: Json) -> str:
 def format_error(error: ShimError, cni_version: str) -> str:
     """Write an error (section 5, "Error"); that of a delegated plugin stays as it was written."""
     if isinstance(error, PluginFailed):
-        # A lone surrogate has no UTF-8; written as \udcXX it is what JSON itself makes of it.
+        # A lone surrogate cannot be written in UTF-8: it is written as \udcXX, as JSON does.
         return error.answer.encode("utf-8", "backslashreplace").decode("utf-8")
     answer = {"cniVersion": cni_version, "code": error.code, "msg": error.message}
     if error.details:
@@ -251,7 +251,7 @@ def format_error(error: ShimError, cni_version: str) -> str:
 
 
 def about() -> str:
-    """Return what to say on stderr where the executable is started without a command."""
+    """Give the text for stderr when the executable is started without a command."""
     return (
         f"netns-shim {__version__}: run CNI plugins inside a shared rootless network namespace\n"
         f"CNI protocol versions supported: {', '.join(SUPPORTED_VERSIONS)}\n"
@@ -259,7 +259,7 @@ def about() -> str:
 
 
 def network_name(conf: Json) -> str:
-    """Return the name of the network; `ShimError` 7 where there is none or it is malformed."""
+    """Give the name of the network; ShimError (code 7) where it is missing or malformed."""
     name = conf.get("name")
     if not isinstance(name, str) or not name:
         raise ShimError(INVALID_NETWORK_CONFIG, "missing network name")

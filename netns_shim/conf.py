@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration of the shim, and whether it has been validated before.
 
-Validation takes as long as a call, and jsonschema, if something is wrong, much longer. What was
-found valid therefore leaves a *stamp*: a file with the version of the shim and the whole static
-part of the configuration, compared for equality. A stamp saves time and nothing else: whatever is
-odd about it means "not validated". This module runs at every call and imports little for it.
+Validation takes as long as a call, and jsonschema, if something is wrong, much longer. A valid
+configuration therefore leaves a *stamp*: a file with the version of the shim and the whole static
+part of the configuration, which is compared for equality. A stamp saves time and nothing else: one
+that is odd in any way means "not validated". This module runs at every call, so it
+imports little.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 DEFAULT_NETNS = "default"
 DEFAULT_ENTER = "auto"
 DEFAULT_TIMEOUT = 120.0
-# To be chosen, with no arguments but our own, and to be looked up.
+# The driver is chosen, its options are only ours, and its program is looked up.
 DEFAULT_UPLINK = {"driver": "", "options": [], "path": ""}
 MAX_NETNS_LENGTH = 64
 
-# What a runtime adds to a call (section 3 of the specification): no two calls agree on it.
+# The keys that a runtime adds to a call (section 3 of the specification): they differ each time.
 _RUN_TIME_KEYS = ("prevResult", "runtimeConfig", "args")
 _RESERVED_PREFIX = "cni.dev/"
 
@@ -39,15 +40,15 @@ _S_IFREG = 0o100000
 
 
 class Configuration:
-    """What the shim itself is told by a configuration, with the defaults filled in.
+    """The shim's own keys of a configuration, with the defaults filled in.
 
-    `plugins` are the delegated configurations as they were written, one or more; `netns` the name
-    of the shared network namespace; `uplink` has the keys `driver` (empty: to be chosen),
-    `options` and `path` (empty: to be looked up); `enter` is auto, always or never; `state_dir`
-    an absolute path or empty for the default; `timeout` in seconds, for one delegated plugin and
-    for waiting for others; `plugin_dirs` where plugins of netavark are looked for, empty for the
-    default; `parallel` True to wait for no others, False to go one at a time, None to wait where
-    plugins are known to clash.
+    `plugins` are the delegated configurations as they were written, one or more; `netns` is the
+    name of the shared network namespace; `uplink` has the keys `driver` (empty: the shim chooses),
+    `options` and `path` (empty: the shim looks it up); `enter` is auto, always or never;
+    `state_dir` is an absolute path, or empty for the default; `timeout` is in seconds, for one
+    delegated plugin and for waiting for other calls; `plugin_dirs` lists where to look for plugins
+    of netavark, empty for the default; `parallel` is True to wait for no other call, False to go
+    one at a time, None to wait where plugins are known to clash.
     """
 
     __slots__ = (
@@ -86,8 +87,8 @@ class Configuration:
 def read(conf: Json) -> Configuration:
     """Read the shim's own keys.
 
-    Safe before `check` too, where its answer is needed to find the stamps: a configuration that
-    is not of the right shape is refused as `check` would refuse it, by `ShimError` 7.
+    It is safe before `check` too, where its answer is needed to find the stamps: a configuration
+    of a wrong shape is refused as `check` would refuse it, with ShimError (code 7).
     """
     if not _has_shape(conf):
         _validate(conf)
@@ -108,9 +109,9 @@ def read(conf: Json) -> Configuration:
 
 
 def static_part(conf: Json) -> str:
-    """Return the configuration as canonical JSON in ASCII, without what the runtime added.
+    """Give the configuration as canonical JSON in ASCII, without the keys of the runtime.
 
-    Raises `ShimError` 7 where it is nested too deeply to be written.
+    Raises ShimError (code 7) where it is nested too deeply to be written.
     """
     static = {
         key: value
@@ -125,11 +126,11 @@ def static_part(conf: Json) -> str:
 
 
 def check(conf: Json, stamp_dir: str | None) -> bool:
-    """Return if the configuration is valid: True where a stamp says so, False where it was read.
+    """Check that the configuration is valid; True if a stamp says so, False if it was validated.
 
-    After False it is worth to `remember`. Raises `ShimError` 7 with all problems at once.
+    After False, call `remember`. Raises ShimError (code 7) with all problems at once.
     """
-    # No stamp covers these, so they are looked at in every call.
+    # No stamp covers these keys, so every call checks them.
     for key in _RUN_TIME_KEYS:
         if not isinstance(conf.get(key), dict | None):
             raise ShimError(INVALID_NETWORK_CONFIG, f"$.{key}: must be an object")
@@ -144,12 +145,12 @@ def check(conf: Json, stamp_dir: str | None) -> bool:
 def remember(conf: Json, stamp_dir: str) -> None:
     """Leave a stamp for a configuration that `check` accepted, in a directory that exists.
 
-    A failure to write is none: the configuration is validated again next time.
+    A failure to write it does no harm: the configuration is validated again next time.
     """
     static = static_part(conf)
     path = os.path.join(stamp_dir, _stamp_name(conf, static))
     try:
-        # Not synced when the power goes: then it is not equal, and no stamp.
+        # It is not synced: what a power cut leaves is not equal, and so not a stamp.
         write_atomically(path, _stamp_content(static).decode())
     except OSError:
         return
@@ -157,7 +158,7 @@ def remember(conf: Json, stamp_dir: str) -> None:
 
 def _stamp_name(conf: Json, static: str) -> str:
     name = conf.get("name")
-    # The wire has checked the name; `validate` reads configurations that came by no wire.
+    # The wire has checked the name, but `validate` reads configurations from files.
     if not isinstance(name, str) or not is_name(name):
         name = ""
     return f"{name}-{binascii.crc32(static.encode('ascii')):08x}"
@@ -189,7 +190,7 @@ def _holds(path: str, content: bytes) -> bool:
 
 
 def _validate(conf: Json) -> None:
-    from .validate import quick  # only where no stamp holds
+    from .validate import quick  # only without a valid stamp
 
     if not quick.is_right(conf):
         from .validate import explain  # only to say what is wrong

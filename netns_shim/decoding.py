@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading JSON that others have written. ValueError is the only failure, whatever the text is.
+"""Reading JSON that others have written. ValueError is the only failure, for any text.
 
-What is read can be written again as JSON, at any place of ours: neither a number nor a nesting is
-possible that only reading survives.
+A value that was read can be written again as JSON, anywhere in ours: a number or a nesting that
+could be read but not written is refused.
 
-The module `json` is not imported for it, as that imports `re`, which takes longer than everything
-else that a call imports. What it reads with is in C, in `_json`, and is used here directly.
+The module `json` is not imported, because it imports `re`, which takes longer than everything else
+that a call imports. The scanner that `json` uses is in C, in `_json`; it is used here directly.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
-# Far more than anybody needs, and far less than Python can recurse into: 1000 calls.
+# Far more levels than a document needs, and far less than Python's limit of 1000 calls.
 MAXIMUM_DEPTH = 200
 WHITESPACE = " \t\r\n"
-# The second is how the scanner fails that finds no `json.decoder` to have its error from.
+# SystemError: the scanner found no `json.decoder` to take its own error from.
 NO_DOCUMENT = (StopIteration, SystemError)
 
 
 def one(text: str | bytes, *, is_strict: bool = False) -> Any:
-    """Read a text that is one document; `is_strict` refuses a key that is given twice.
+    """Read a text of one document; with `is_strict`, a key that is given twice is refused.
 
     Bytes are UTF-8.
     """
@@ -47,7 +47,7 @@ def one(text: str | bytes, *, is_strict: bool = False) -> Any:
 
 
 def several(text: str, maximum: int) -> list[tuple[Any, str]]:
-    """Split a text into documents, each with its own text; `maximum` is how many there can be."""
+    """Split a text into documents, each with its own text; `maximum` is how many there may be."""
     found: list[tuple[Any, str]] = []
     try:
         while text := text.lstrip(WHITESPACE):
@@ -65,9 +65,9 @@ def several(text: str, maximum: int) -> list[tuple[Any, str]]:
 
 
 def check_depth(value: Any, text: str) -> None:
-    """Refuse a document that is nested too deeply; `text` is that of the document."""
+    """Refuse a document that is nested too deeply; `text` is its text."""
     if text.count("[") + text.count("{") <= MAXIMUM_DEPTH:
-        return  # which spares all but a few
+        return  # true for all but a few
     level = [value]
     for _ in range(MAXIMUM_DEPTH + 1):
         level = [holder for holder in level if isinstance(holder, dict | list)]
@@ -104,15 +104,15 @@ def _no_number(word: str) -> NoReturn:
 
 
 def _explain(text: str) -> NoReturn:
-    """Raise the error of a text that is no document, which says where it is not."""
-    import json  # an error has time
+    """Raise the error for a text that is not a document; it says at which character."""
+    import json  # an error may take its time
 
     json.loads(text)
     raise ValueError("it is not JSON")
 
 
 class _Reading:
-    """What a scanner asks for, by the names that json.JSONDecoder has for it."""
+    """The settings of a scanner, under the names that json.JSONDecoder has for them."""
 
     strict = True
     object_hook = None
@@ -131,5 +131,5 @@ _scan_strictly = make_scanner(_ReadingStrictly())  # type: ignore[arg-type]
 
 
 def shorten(text: str) -> str:
-    """Cut a text that somebody else has chosen to a length for messages."""
+    """Cut a text from outside to a length that fits into a message."""
     return text if len(text) <= 200 else text[:200] + "…"

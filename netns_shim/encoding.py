@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writing JSON, in ASCII, without the module `json`.
 
-That module imports `re`, which takes longer than everything else that a call imports. What it
-writes with is in C, in `_json`, and is used here directly.
+That module imports `re`, which takes longer than everything else that a call imports. The encoder
+that it uses is in C, in `_json`; it is used here directly.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ def _refuse(value: Any) -> NoReturn:
     raise TypeError(f"{type(value).__name__} is not a type of JSON")
 
 
-# As json.JSONEncoder makes it: no check for circles, no indentation, separators, sorted or not,
-# no key left out, and no NaN.
+# As json.JSONEncoder makes it. The last arguments mean: no check for circles, no indentation, the
+# separators, sorted or not, no key left out, and no NaN.
 _encode = make_encoder(None, _refuse, quote, None, ":", ",", False, False, False)
 _encode_sorted = make_encoder(None, _refuse, quote, None, ":", ",", True, False, False)
 
 
 def compact(value: Any, *, sort_keys: bool = False) -> str:
-    """Write a value in one line. RecursionError where it is nested too deeply."""
+    """Write a value in one line. Raises RecursionError where it is nested too deeply."""
     return "".join((_encode_sorted if sort_keys else _encode)(value, 0))
 
 
 def pretty(value: Any, margin: str = "\n") -> str:
-    """Write a value for people, each item in a line of its own. RecursionError as `compact`."""
+    """Write a value for people, each item in a line of its own. Raises as `compact` does."""
     inner = margin + INDENT
     if isinstance(value, dict) and value:
         items = [f"{quote(key)}: {pretty(item, inner)}" for key, item in value.items()]

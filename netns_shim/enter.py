@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The namespaces and mounts in which a plugin runs, as a list of steps that is made, then done.
+"""The namespaces and mounts in which a plugin runs: first a list of steps, then the steps.
 
-Entering the shared netns is one-way: setns(2) back into the host's netns is refused to a process
-of a user namespace. The mount namespace is another matter: it belongs to our own user namespace,
-so the process comes back to it through a descriptor that it kept. That makes a helper process
-unnecessary, and lets state be changed where it really is instead of in a private copy of it.
+Entering the shared netns is one-way: the kernel refuses a process of a user namespace to go back
+into the host's netns with setns(2). The mount namespace is different. It belongs to our own user
+namespace, so the process returns to it through a descriptor that it kept. That makes a helper
+process unnecessary, and the state is changed where it really is, not in a private copy.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RESOLVED = "/run/systemd/resolve"
 
 
 class Bind:
-    """One bind mount; its source is opened before any step is done, so a step may cover it."""
+    """One bind mount; its source is opened before the first step, so a step may cover it."""
 
     __slots__ = ("flags", "source", "target")
 
@@ -72,7 +72,7 @@ Step = Bind | Tmpfs
 def plan(state: State, environ: Mapping[str, str], keep: Iterable[str]) -> list[Step]:
     """List the mounts for the netns of this state, in the order in which they must be made.
 
-    `keep` are paths that a plugin will be given: they stay visible where a mount would hide them.
+    `keep` are paths that a plugin will be given: they stay visible even below a mount.
     """
     cni = existing_parent(CNI_STATE)
     steps: list[Step] = [Bind(state.path("run"), "/run"), Bind(state.dir + cni, cni)]
@@ -83,14 +83,14 @@ def plan(state: State, environ: Mapping[str, str], keep: Iterable[str]) -> list[
         warn(f"names will not resolve in the shared netns: {error}")
         return steps
     if target.startswith(RESOLVED + "/"):
-        # systemd-resolved replaces its file by rename, which would detach a mount on it.
+        # systemd-resolved replaces its file by rename(2), which would remove a mount on it.
         steps.append(Tmpfs(RESOLVED))
     steps.append(Bind(state.path("resolv.conf"), target))
     return steps
 
 
 def throwaway_plan(environ: Mapping[str, str], keep: Iterable[str]) -> list[Step]:
-    """List the mounts for a netns that nobody attaches to, in which a late DEL can run."""
+    """List the mounts for a netns without attachments, in which a late DEL can run."""
     cni = existing_parent(CNI_STATE)
     return [
         Tmpfs("/run"),
@@ -105,22 +105,22 @@ def can_keep_state() -> bool:
 
 
 def plan_in_place(state: State, keep: list[str]) -> list[Step]:
-    """List the mounts for a netns that is the caller's: a place for the plugins' state alone."""
+    """List the mounts for the caller's netns: only a directory for the plugins' state."""
     cni = existing_parent(CNI_STATE)
     kept = [bind for bind in _kept(keep, cni) if bind.target.startswith(cni + "/")]
     return [Bind(state.dir + cni, cni), *kept]
 
 
 def _always_kept(environ: Mapping[str, str]) -> list[str]:
-    # Many files are links into the second, /dev/log for one.
+    # Many files are links into the second one, such as /dev/log.
     return [environ.get("XDG_RUNTIME_DIR", ""), "/run/systemd"]
 
 
 def _kept(paths: list[str], cni: str) -> list[Bind]:
-    """Bind again what /run and the directory of CNI's state hide, none of it inside another."""
+    """Bind again the paths that /run and the directory of CNI's state hide, none twice."""
     wanted = set()
     for path in filter(None, paths):
-        # A path may lie there as it is written, or only where its links lead, or both.
+        # A path may lie there as it is written, or after its links are followed, or both.
         for form in (os.path.normpath(path), _real(path)):
             if form.startswith(("/run/", cni + "/")) and os.path.exists(form):
                 wanted.add(form)
@@ -134,8 +134,8 @@ def _kept(paths: list[str], cni: str) -> list[Bind]:
 def _real(path: str) -> str:
     """Give a path without links.
 
-    One as it is whose link cannot be read: /proc/PID/ns/net is there as long as a process that has
-    ended is not reaped, and leads nowhere.
+    A path whose link cannot be read stays as it is: /proc/PID/ns/net of a process that has ended
+    and is not reaped yet is there, and leads nowhere.
     """
     try:
         return os.path.realpath(path)
@@ -144,19 +144,19 @@ def _real(path: str) -> str:
 
 
 def existing_parent(path: str) -> str:
-    """Give the directory nearest to a path, upwards, that is there."""
+    """Give the nearest directory above a path, or the path itself, that exists."""
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
 
 
 def resolv_conf_target(path: str) -> str:
-    """Tell where the netns's resolv.conf is to be mounted so that `path` leads there.
+    """Tell where to mount the netns's resolv.conf so that `path` leads to it.
 
-    The kernel follows links before it mounts, so this does too, in every component; but only to
-    the first one under /run, because links below are not there in the new /run.
+    The kernel follows links before it mounts, so this does too, in every component; but it stops
+    at the first one under /run, because links below are not in the new /run.
 
-    OSError where there is no such file, or more than 255 links.
+    Raises OSError where there is no such file, or more than 255 links.
     """
     done, todo, links = "", path.split("/")[::-1], 0
     while todo:
@@ -184,7 +184,7 @@ def resolv_conf_target(path: str) -> str:
 
 
 class Unchanged:
-    """Being where one is, as a context."""
+    """Staying where the process is, as a context."""
 
     __slots__ = ()
 
@@ -195,14 +195,14 @@ class Unchanged:
         """Leave nothing."""
 
 
-# A netns for `Inside`: that in which this process is.
+# A netns for `Inside`: the one in which this process is.
 HERE = -1
 
 
 class Inside:
     """Being inside a netns and the mounts made for it, as a context.
 
-    The netns stays after the end of the context, the mount namespace does not.
+    The process stays in the netns after the end of the context, but not in the mount namespace.
     """
 
     __slots__ = ("_cwd", "_mounts", "_netns", "_root", "_steps")
@@ -218,10 +218,10 @@ class Inside:
         self._cwd = os.open(".", os.O_PATH | os.O_CLOEXEC)
         if self._netns is None:
             unshare(CLONE_NEWNET)
-        elif self._netns != HERE:  # which setns(2) refuses to whoever does not own it
+        elif self._netns != HERE:  # setns(2) into it needs a right that we may lack
             setns(self._netns, CLONE_NEWNET)
         unshare(CLONE_NEWNS)
-        # Slave: our mounts stay here; the host's unmounts reach us, so nothing is kept busy.
+        # Slave: our mounts stay here; the host's unmounts reach us, so we keep nothing busy.
         mount(None, "/", None, MS_SLAVE | MS_REC)
         try:
             _do(self._steps)
@@ -231,7 +231,7 @@ class Inside:
 
     def __exit__(self, *_: object) -> None:
         setns(self._mounts, CLONE_NEWNS)
-        # setns(2) leaves a process at the root of the mount namespace, which need not be its own.
+        # setns(2) leaves a process at the root of the mount namespace, not at its own root.
         os.fchdir(self._root)
         os.chroot(".")
         os.fchdir(self._cwd)
@@ -240,8 +240,8 @@ class Inside:
 
 
 def _do(steps: list[Step]) -> None:
-    # Sources are opened first, from within the new mount namespace: a bind mount of something
-    # outside it is refused, and later steps cover some of them.
+    # Sources are opened first, from within the new mount namespace: the kernel refuses a bind
+    # mount of something outside it, and later steps cover some sources.
     flags = os.O_PATH | os.O_CLOEXEC
     sources = [os.open(s.source, flags) if isinstance(s, Bind) else -1 for s in steps]
     for step, fd in zip(steps, sources, strict=True):
@@ -256,7 +256,7 @@ def _do(steps: list[Step]) -> None:
 
 
 def _make_target(path: str, *, is_directory: bool) -> None:
-    """Make what to mount on where it is missing: in our own new /run, empty at first."""
+    """Make a missing mount point: it is in our own new /run, which is empty at first."""
     if os.path.exists(path):
         return
     directory = path if is_directory else os.path.dirname(path)
@@ -266,15 +266,15 @@ def _make_target(path: str, *, is_directory: bool) -> None:
 
 
 def paths_of(request: Request) -> list[str]:
-    """List the paths that a call gives to a plugin: the directories that hold them."""
+    """List the directories that hold the paths that a call gives to a plugin."""
     paths = [*request.path.split(":"), *(request.conf.get("pluginDirs") or [])]
     for entry in [request.conf.get("delegate") or {}, *(request.conf.get("plugins") or [])]:
-        # With `type` it is a key of the plugin, of whatever kind.
+        # With `type`, the key belongs to the plugin and may be of any kind.
         if "driver" in entry and entry.get("path"):
             paths.append(os.path.dirname(entry["path"]))
     # realpath("") would be the current directory.
     for netns in {request.netns, _real(request.netns)} if request.netns else ():
-        # One right in /run is kept alone: to keep its directory would be to keep all of /run.
+        # A file directly in /run is kept alone: its directory would be all of /run.
         directory = os.path.dirname(netns)
         paths.append(netns if directory == "/run" else directory)
     return paths

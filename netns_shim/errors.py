@@ -2,7 +2,7 @@
 """The one error type of the package and the codes it may carry.
 
 Codes 1 to 99 are the CNI specification's (section 5, "Error"); 8 and 999 are not in its text but
-in its reference library; 100 and above are ours, as the specification leaves them to plugins.
+in its reference library; 100 and above are ours: the specification leaves them to plugins.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class ShimError(Exception):
 
 
 class Stopped(Exception):
-    """A signal has said to stop; the text says what was stopped by which.
+    """A signal told us to stop; the text says what was stopped, and by which signal.
 
-    No ShimError, as it is not for those who go on after a failure.
+    It is not a ShimError, so that code that goes on after a failure does not catch it.
     """
 
 
@@ -63,7 +63,7 @@ class PluginFailed(ShimError):
 def in_few_words(what: str, problems: list[str], *, most: int = 50) -> tuple[str, str]:
     """Write problems, one or more, as message and details of one error: a line each.
 
-    More than that nobody reads, and a runtime may keep them in a log line.
+    It has at most that many: a reader stops there, and a runtime may put them in a log line.
     """
     lines = [line if len(line) <= 1000 else line[:1000] + "…" for line in problems[:most]]
     if len(problems) == 1:
@@ -73,14 +73,14 @@ def in_few_words(what: str, problems: list[str], *, most: int = 50) -> tuple[str
     return f"{what}: {len(problems)} problems", "\n".join(lines)
 
 
-# What has been written to stderr in this call: where it fails, this may explain why.
+# The warnings of this call: if it fails, they may explain why.
 warnings: list[str] = []
 
 
 def warn(message: str) -> None:
-    """Write one line for people to stderr, the only channel that is not the protocol's."""
+    """Write one line for people to stderr, the only channel outside the protocol."""
     warnings.append(message)
     try:
         print(f"netns-shim: {message}", file=sys.stderr)
     except OSError:
-        pass  # nobody reads it, which is no reason to fail
+        pass  # stderr is closed or broken, which is no reason to fail

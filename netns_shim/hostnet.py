@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's network as an uplink found it, and what of that has changed since.
+"""The host's network as an uplink found it, and what has changed since.
 
-An uplink takes addresses, routes and name servers from the host when it starts and never looks
-again: after a change of the network, a VPN or a start before the network was up, what is attached
-stays with the old ones. So each ADD has a look, which costs a few system calls; it has to be taken
-before any netns is entered.
+An uplink takes addresses, routes and name servers from the host when it starts, and never looks
+again: after the network changes, a VPN starts, or if the uplink started before the network was up,
+containers stay with the old ones. So each ADD looks, which costs a few system calls. It looks
+before it enters any netns.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from .decoding import Json
 
 RESOLV_CONF = "/etc/resolv.conf"
-# Where the real servers are when the host's file names only a resolver on its own loopback, which
-# cannot be reached from another netns.
+# The file of the real name servers where resolv.conf names only a resolver on the host's loopback,
+# which cannot be reached from another netns.
 BEHIND_STUBS = (
     "/run/systemd/resolve/resolv.conf",
     "/run/NetworkManager/no-stub-resolv.conf",
 )
 # Destination and mask of a default route as proc(5) writes it, and of the halves of one: VPNs set
-# two of these, so that the default route itself can stay.
+# both halves, so that the default route itself can stay.
 DEFAULT_ROUTES = (
     (b"00000000", b"00000000"),
     (b"00000000", b"00000080"),
     (b"00000080", b"00000080"),
 )
 NOWHERE6 = b"0" * 32
-# How long an interface that has just come up may take for its link-local address, in seconds.
+# How long an interface may take to get its link-local address after it is up, in seconds.
 LINK_LOCAL_SECONDS = 1.0
-# The scope of such an address in if_inet6, and an interface that is to have none: proc(5), and
+# The scope of such an address in if_inet6, and the mode of an interface without one: proc(5), and
 # addr_gen_mode in Documentation/networking/ip-sysctl.rst.
 LINK_SCOPE, NO_ADDRESS = b"20", b"1"
 
@@ -43,8 +43,8 @@ LINK_SCOPE, NO_ADDRESS = b"20", b"1"
 def look(addresses: list[str]) -> Json:
     """Describe the host's network: `nameServers` by the files that list them, and `routes`.
 
-    `addresses` are those that an uplink has given to its netns: of the IPv4 ones the host's own
-    are in `addresses`. Those of IPv6 come and go, and are left out.
+    `addresses` are those that an uplink has given to its netns. The answer has the IPv4 ones that
+    are the host's own, as `addresses`. IPv6 addresses come and go, and are left out.
     """
     return {
         **look_at_names(),
@@ -54,15 +54,15 @@ def look(addresses: list[str]) -> Json:
 
 
 def look_at_names() -> Json:
-    """Describe what an uplink with addresses of its own depends on: the files of name servers."""
+    """Describe all that an uplink with addresses of its own depends on: the name server files."""
     return {"nameServers": [_file(path) for path in (RESOLV_CONF, *BEHIND_STUBS)]}
 
 
 def await_ipv6() -> None:
     """Wait until the interfaces of the default routes of IPv6 have their link-local addresses.
 
-    pasta of 2025 looks for one when it starts, and without it goes on with IPv4 only. An interface
-    has it some milliseconds after it has come up. Raises Stopped where a signal says to.
+    pasta of 2025 looks for one when it starts, and without it uses IPv4 only. An interface gets
+    it some milliseconds after it comes up. Raises Stopped when a signal says to stop.
     """
     deadline = time.monotonic() + LINK_LOCAL_SECONDS
     while (wanting := _without_link_local()) and time.monotonic() < deadline:
@@ -71,7 +71,7 @@ def await_ipv6() -> None:
 
 
 def lacks_ipv6(addresses: list[str]) -> bool:
-    """Tell whether the host has a default route of IPv6 and these addresses are of IPv4 only."""
+    """Tell whether the host has a default route of IPv6 and these addresses are IPv4 only."""
     return bool(_routes6()) and not any(":" in address for address in addresses)
 
 
@@ -117,7 +117,7 @@ def _routes() -> list[str]:
 def _routes6() -> list[str]:
     found = []
     for line in _lines("/proc/net/ipv6_route"):
-        # Among them is one of the device lo, by which the kernel says that there is none.
+        # One of them is on the device lo: the kernel's way to say that there is no default route.
         if line.startswith(NOWHERE6 + b" 00 ") and not line.endswith(b" lo\n"):
             entry = line.split()
             found.append(f"::/0 {entry[4].decode()} {entry[-1].decode()}")
@@ -125,7 +125,7 @@ def _routes6() -> list[str]:
 
 
 def _own(addresses: list[str]) -> list[str]:
-    """Choose those that are the host's own."""
+    """Choose the addresses that are the host's own."""
     if not addresses:
         return []
     lines = _lines("/proc/net/fib_trie")
@@ -142,4 +142,4 @@ def _lines(path: str) -> list[bytes]:
         with open(path, "rb") as file:
             return file.readlines()
     except OSError:
-        return []  # a kernel without IPv6, for one
+        return []  # such as on a kernel without IPv6

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Being told to stop: SIGTERM, SIGINT and SIGHUP end a wait, and never a step.
 
-The handler only notes the signal. Whoever waits, be it for a plugin, a lock or an uplink, looks at
-it and raises; so nothing is cut off between two steps that belong together, and what had been
-begun is undone as after any failure. What undoes is not to be interrupted in its turn.
+The handler only notes the signal. Code that waits for a plugin, a lock or an uplink sees it and
+raises. So nothing is cut off between two steps that belong together, and a call that had begun is
+undone as after any failure. The undoing itself cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _pipe: list[int] = []
 def heed() -> None:
     """Note the signals from now on.
 
-    One that the caller ignores has no effect here either; but it has a handler, so that what is
-    started does not inherit that it is ignored, execve(2).
+    A signal that the caller ignores has no effect here either. But it gets a handler, so that
+    programs that we start do not inherit that it is ignored, execve(2).
     """
     _received.clear()
     if not _pipe:
@@ -42,7 +42,7 @@ def heed() -> None:
 
 
 def disregard() -> None:
-    """Heed no signal any more: what is being undone has to be undone."""
+    """Heed no signal any more, so that the undoing is finished."""
     _received.clear()
     for number in SIGNALS:
         if signal.getsignal(number) is _note:
@@ -63,7 +63,7 @@ def descriptor() -> int:
 
 
 def name() -> str:
-    """Give the name of the signal that was noted, "" if none was; make `descriptor` wait again."""
+    """Give the name of the signal that was noted, "" without one; make `descriptor` wait again."""
     if _pipe:
         try:
             os.read(_pipe[0], 64)
@@ -83,7 +83,7 @@ def name_of(number: int) -> str:
 
 
 def check(what: str) -> None:
-    """Raise Stopped if a signal was noted; `what` is what it has stopped."""
+    """Raise Stopped if a signal was noted; `what` names the work that it stopped."""
     told = name() if _received else ""
     if told:
         disregard()

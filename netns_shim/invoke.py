@@ -25,11 +25,11 @@ HELPER_DIRECTORIES = (
     "/usr/libexec/podman",
     "/usr/lib/podman",
 )
-# Two are the most that a plugin has a reason for; each costs a copy of the rest.
+# How many documents a plugin may print: it has no reason for more, and each costs a copy.
 MAXIMUM_DOCUMENTS = 8
 # The reference library reads a code as an unsigned integer of the machine.
 MAXIMUM_CODE = 0xFFFFFFFF
-# What these print in success is nobody's business, and libcni does not look at it.
+# The stdout of these verbs has no meaning when they succeed; libcni does not look at it.
 WITHOUT_ANSWER = ("DEL", "CHECK", "GC", "STATUS")
 
 
@@ -42,7 +42,7 @@ class Plugin:
     __slots__ = ("path", "timeout", "type")
 
     def __init__(self, type_: str, search_path: str, timeout: float) -> None:
-        """Find it; ShimError (code 7) where no directory of `search_path` (CNI_PATH) has it."""
+        """Find it in `search_path` (CNI_PATH); ShimError (code 7) where no directory has it."""
         self.type = type_
         self.timeout = timeout
         self.path = find(type_, search_path)
@@ -75,19 +75,19 @@ class Plugin:
 
 
 def pass_on(stderr: bytes) -> None:
-    """Write the log of a plugin that succeeded, as libcni does, for whoever called it."""
+    """Write the log of a plugin that succeeded to our stderr, as libcni does."""
     try:
         if stderr:
             os.write(2, stderr)
     except OSError:
-        pass  # whoever does not want to read it has its network all the same
+        pass  # a caller that does not read it has its network all the same
 
 
 def _failure(what: str, status: int, answers: list[tuple[Any, str]], stderr: bytes) -> ShimError:
     """Make the error for an exit status that is not zero."""
     if not answers:
         return ShimError(PLUGIN_MISBEHAVED, f"{what} {ending(status)}", explain("", stderr))
-    # A plugin of the Go library whose netns check fails late has printed its result already.
+    # A plugin of the Go library whose netns check fails late has already printed its result.
     error, text = answers[-1]
     if _is_error(error):
         return PluginFailed(error["code"], error["msg"], error.get("details") or "", text)
@@ -134,7 +134,7 @@ def find(type_: str, search_path: str) -> str:
 
 
 def find_program(name: str, directories: list[str]) -> str:
-    """Find a program, as a shell does, in directories; "" where it is nowhere."""
+    """Find a program in directories, as a shell does; "" where it is in no directory."""
     for path in [name] if "/" in name else [f"{directory}/{name}" for directory in directories]:
         if os.path.isfile(path) and os.access(path, os.X_OK):
             return path
@@ -142,8 +142,8 @@ def find_program(name: str, directories: list[str]) -> str:
 
 
 def with_path(environ: Mapping[str, str]) -> dict[str, str]:
-    """Give an environment whose PATH has the usual places, whatever the caller's has."""
-    # An empty or relative entry would have a program started from wherever the caller stands.
+    """Give an environment whose PATH has the usual directories, even if the caller's has not."""
+    # An empty or relative entry would start a program from the caller's working directory.
     given = [d for d in environ.get("PATH", "").split(":") if d.startswith("/")]
     return {**environ, "PATH": with_usual_places(given)}
 

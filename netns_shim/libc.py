@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The system calls that Python lacks, each under its own name, with one failure funnel.
 
-Loaded at every call of a plugin. So the foreign functions are made from `_ctypes`, of which the
+It is loaded at every call. So the foreign functions are made from `_ctypes`, of which the
 module `ctypes` is a wrapper that takes three times as long to import (1.3 ms).
 """
 
@@ -55,7 +55,7 @@ class _Function(_ctypes.CFuncPtr):
 
 
 class _Libc:
-    """What this process has loaded already; a function is looked up by a handle of that name."""
+    """The libraries that this process has loaded; ctypes looks functions up in `_handle`."""
 
     _handle = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]
 
@@ -103,7 +103,7 @@ def umount2(target: str, flags: int) -> None:
 
 
 def ns_type(fd: int) -> int:
-    """Tell the CLONE_NEW* constant of an open namespace, ioctl_ns(2); ENOTTY where it is none."""
+    """Tell the CLONE_NEW* constant of an open namespace, ioctl_ns(2); ENOTTY for other files."""
     return fcntl.ioctl(fd, NS_GET_NSTYPE)
 
 

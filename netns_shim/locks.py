@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Taking turns: one process at a time, and none waits for ever."""
+"""Locks: one process at a time, and no process waits for ever."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Told what is waited for, each time somebody looks again; for the commands for people.
+# Called each time a wait looks again, with what it waits for; for the commands for people.
 on_wait: Callable[[str], None] | None = None
-# How often somebody who waits looks again, in seconds: short beside what a plugin takes.
+# How long a wait sleeps before it looks again, in seconds: short beside a call of a plugin.
 PAUSE = 0.01
-# How long somebody waits for who makes, mends or removes what all share, in seconds.
+# How long to wait for a process that makes, repairs or removes a shared netns, in seconds.
 MAKING_SECONDS = 60
 
 
 def take(path: str, who: str) -> int:
     """Lock a file, made if need be; give its descriptor, -1 where another process has the lock.
 
-    `who` is written into it, for whoever waits in vain.
+    `who` is written into it, for the message of a process that waits in vain.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    # Whoever had the lock may have removed the file, and the next one have made another.
+    # The last holder may have removed the file, and the next process may have made a new one.
     if not lock(fd) or not os.fstat(fd).st_nlink:
         os.close(fd)
         return -1
@@ -36,12 +36,12 @@ def take(path: str, who: str) -> int:
         os.ftruncate(fd, 0)
         os.write(fd, f"{who} (PID {os.getpid()})".encode(errors="replace"))
     except OSError:
-        pass  # a full disk takes nobody's turn away
+        pass  # a full disk is no reason to lose the lock
     return fd
 
 
 def lock(fd: int) -> bool:
-    """Lock an open file, flock(2); tell whether nobody else has it locked."""
+    """Lock an open file, flock(2); tell whether that worked: False if another process has it."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -52,8 +52,8 @@ def lock(fd: int) -> bool:
 def wait(deadline: float, what: str, path: str, *, is_taken: bool = False) -> None:
     """Wait a moment; ShimError (code 11) after the deadline, on the monotonic clock.
 
-    `is_taken` tells that the file was locked by `take`, so that it says by whom. Raises Stopped
-    where a signal says to.
+    `is_taken` tells that `take` locked the file, so that its content says who holds it. Raises
+    Stopped when a signal says to stop.
     """
     interrupt.check(what)
     if on_wait is not None:
@@ -83,8 +83,8 @@ class Lock:
     ) -> None:
         """Take how many seconds to wait at most, and who waits.
 
-        `what` is what is said while it waits. Unless it `stays`, the file is there only while
-        it is locked.
+        `what` is the message while it waits. Unless the file `stays`, it is there only while it
+        is locked.
         """
         self._path = path
         self._stays = stays
@@ -103,22 +103,22 @@ class Lock:
             try:
                 os.unlink(self._path)
             except FileNotFoundError:
-                pass  # somebody has cleaned up
+                pass  # another process has cleaned up
         os.close(self._fd)
 
 
 def making(path: str, who: str, what: str) -> Lock:
-    """Give the turn of one that makes or removes what all share. Its file goes with the turn."""
+    """Give the lock for making or removing a shared netns. Its file goes when it is unlocked."""
     return Lock(path, MAKING_SECONDS, who, what=what, stays=False)
 
 
 class NoLock:
-    """Going ahead without a turn, as a context."""
+    """Going ahead without a lock, as a context."""
 
     __slots__ = ()
 
     def __enter__(self) -> None:
-        """Wait for nobody."""
+        """Do not wait."""
 
     def __exit__(self, *_: object) -> None:
-        """Let nobody wait."""
+        """Unlock nothing."""

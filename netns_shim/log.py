@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log of calls, for whoever cannot see what a runtime makes of stderr: one line a call.
+"""The log of calls, one line a call: many runtimes do not show you the stderr of a plugin.
 
-Where it goes is said by the keys `logFile` and `logLevel` of a configuration, or for all calls by
-the variable NETNS_SHIM_LOG, which counts for more. The file is opened for each line, so it can be
-rotated at any time, and a line is one write(2) with O_APPEND, so lines of calls at the same time
-do not mix. What goes wrong here is a warning and never fails a call.
+The keys `logFile` and `logLevel` of a configuration say where it goes. The variable NETNS_SHIM_LOG
+says it for all calls, and wins. Each line opens the file, so you can rotate it at any time. A line
+is one write(2) with O_APPEND, so lines of calls at the same time do not mix. A failure here is a
+warning and never fails a call.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .request import Request
 
 VARIABLE = "NETNS_SHIM_LOG"
-# From what is always written to what is seldom wanted.
+# From the lines that are always written to those that are seldom wanted.
 LEVELS = ("error", "warning", "info", "debug")
 DEFAULT_LEVEL = "info"
 # How long one text in a line may be, in characters: a warning can quote the output of a plugin.
@@ -33,7 +33,7 @@ MAXIMUM_TEXT = 2000
 
 
 class _Entry:
-    """What is known of the call that is going on."""
+    """What is known about the current call."""
 
     __slots__ = ("began", "level", "names", "path", "problem", "ran", "request", "verb")
 
@@ -52,9 +52,9 @@ _entry = _Entry("")
 
 
 def begin(verb: str, environ: Mapping[str, str]) -> None:
-    """Begin the line of a call. `verb` is how the caller names it, whatever that is.
+    """Begin the line of a call. `verb` is the caller's word, which may be anything.
 
-    Nothing is written yet, as not even stderr need be open here.
+    Nothing is written yet: at this point not even stderr need be open.
     """
     global _entry
     _entry = _Entry(verb)
@@ -71,9 +71,9 @@ def begin(verb: str, environ: Mapping[str, str]) -> None:
 
 
 def about(request: Request) -> None:
-    """Say what the call is about: the first request counts, others come from undoing.
+    """Note what the call is about: the first request counts, later ones come from undoing.
 
-    Its configuration need not have been checked, so that what is wrong with it is logged as well.
+    Its configuration need not be checked yet, so that a wrong one is logged as well.
     """
     if _entry.request is not None:
         return
@@ -86,18 +86,18 @@ def about(request: Request) -> None:
 
 
 def name(names: str) -> None:
-    """Say whom a call is about that has no request."""
+    """Note what a call without a request is about."""
     _entry.names = names
 
 
 def ran(what: str, seconds: float) -> None:
-    """Note how long a program has run; `what` is what errors call it."""
+    """Note how long a program has run; `what` is its name in errors."""
     words = what.removeprefix("plugin ").replace("'", "")
     _entry.ran.append(f"{words} {_milliseconds(seconds)}")
 
 
 def end(outcome: str = "done", *, error: str = "", code: int = 0, answer: str = "") -> None:
-    """Write the line, if it is wanted; never raise. `answer` is what the caller was given."""
+    """Write the line, if it is wanted; never raise. `answer` is what the caller got."""
     if _entry.problem:
         warn(_entry.problem)
     if not _entry.path:
@@ -109,7 +109,7 @@ def end(outcome: str = "done", *, error: str = "", code: int = 0, answer: str = 
         fields = {"code": code or "", "error": error, "outcome": outcome}
         _append(_entry.path, _line(level, answer, fields))
     except (OSError, ValueError) as failure:
-        # ValueError: what is no character, or NUL, is in the path.
+        # ValueError: the path holds NUL, or bytes that are no characters.
         why = failure.strerror if isinstance(failure, OSError) else failure
         warn(f"cannot write the log {_entry.path!r}: {why}")
 
@@ -130,7 +130,7 @@ def _line(level: str, answer: str, ending: Json) -> str:
 
 
 def _word(value: str | int) -> str:
-    """Write a text so that it is one word, whoever has chosen it: as JSON if need be."""
+    """Write any text so that it is one word: as JSON if need be."""
     text = str(value)
     if all(c.isalnum() or c in "-_.:/+" for c in text) and text.isascii():
         return text if len(text) <= MAXIMUM_TEXT else f"{text[:MAXIMUM_TEXT]}+"
@@ -138,7 +138,7 @@ def _word(value: str | int) -> str:
 
 
 def _append(path: str, line: str) -> None:
-    # Not through a link that somebody else may have put there; not to a pipe, which may be full.
+    # Not through a link that another user may have put there; not to a pipe, which may be full.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600)
     try:
@@ -146,7 +146,7 @@ def _append(path: str, line: str) -> None:
         if not stat.S_ISREG(info.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         if info.st_uid != os.geteuid():
-            # He could read it, and CNI_ARGS may hold what is not meant for him.
+            # That user could read it, and CNI_ARGS may hold secrets.
             raise OSError(errno.EPERM, f"it belongs to user {info.st_uid}")
         data = line.encode("ascii")
         if os.write(fd, data) != len(data):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The executable: which of its faces is asked for."""
+"""The executable: it decides which of its faces the caller asks for."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-# The first argument of a plugin of netavark; none of the commands for people has such a name.
+# The first argument of a plugin of netavark; no command for people has such a name.
 NETAVARK_COMMANDS = ("create", "setup", "teardown", "info")
 
 
 def _load_verbs() -> ModuleType:
-    from . import verbs  # half of all modules: not for VERSION, which runtimes ask often
+    from . import verbs  # half of all modules; VERSION, which runtimes ask often, does without
 
     return verbs
 
@@ -28,15 +28,15 @@ def _load_verbs() -> ModuleType:
 def main(argv: list[str]) -> int:
     """Serve a runtime or a person; give the exit status.
 
-    A CNI runtime passes no arguments, and its CNI_COMMAND can be inherited by a command that is
-    none of its plugins: so arguments count for more.
+    A CNI runtime passes no arguments. A command for people can inherit CNI_COMMAND from a runtime:
+    so arguments win.
     """
     if os.path.basename(argv[0]) == "netavark":
-        from .faces import netavark_binary  # for whoever calls the binary of that name
+        from .faces import netavark_binary  # for a caller of the binary `netavark`
 
         return netavark_binary.main(argv[1:])
     if argv[1:] and argv[1] in NETAVARK_COMMANDS:
-        from .faces import netavark_plugin  # as is this
+        from .faces import netavark_plugin  # for netavark as the caller
 
         return skel.serve(netavark_plugin.Face(argv[1:], os.environ), 0, 1)
     # A shell that asks for completions passes no arguments either.
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
 def run() -> NoReturn:
     """Serve a runtime or a person, and end.
 
-    At once: what Python does at its end takes a fifth of a call, and the kernel does all of it.
+    It ends at once: Python's own cleaning up takes a fifth of a call, and the kernel does it all.
     """
     status = main(sys.argv)
     for do in skel.at_end:

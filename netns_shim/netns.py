@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Network namespaces as seen before anything is done: what one is, whose, and who may use it."""
+"""Network namespaces, before anything is done: what one is, whose it is, who may use it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .libc import CAP_NET_ADMIN, CAP_SYS_ADMIN, CLONE_NEWNET, ns_type, ns_userns
 def is_in_place(mode: str) -> bool:
     """Tell whether plugins can work in this process's netns: no shared one is entered then.
 
-    They can where this process has power over it: real root, `rootlesskit`, the inside of Podman's
-    rootless netns. So its user namespace owns that netns or is above the one that does, and it has
-    capabilities in there. `mode` is the key `enter`. Nothing is made or changed to find it out.
+    They can where this process has power over it: as real root, in `rootlesskit`, inside Podman's
+    rootless netns. Then its user namespace owns that netns, or is above the one that does, and it
+    has capabilities there. `mode` is the key `enter`. Nothing is made or changed to find out.
     """
     return mode == "never" or (
         mode == "auto" and is_privileged() and _is_ours("/proc/self/ns/net")
@@ -23,7 +23,7 @@ def is_in_place(mode: str) -> bool:
 
 
 def is_privileged() -> bool:
-    """Tell whether this process may enter, make and mount what belongs to its user namespace."""
+    """Tell whether this process may enter, make and mount things in its user namespace."""
     needed = 1 << CAP_SYS_ADMIN | 1 << CAP_NET_ADMIN
     fd = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
     _, _, tail = os.read(fd, 1 << 16).partition(b"\nCapEff:")
@@ -51,9 +51,9 @@ def is_initial_userns() -> bool:
 def open_netns(path: str, *, is_ours: bool = False) -> int:
     """Open a network namespace by path; one that is ours is a mount, and never behind a link.
 
-    Raises ShimError (code 8) where it is none, FileNotFoundError where there is nothing.
+    Raises ShimError (code 8) where it is something else, FileNotFoundError where it is missing.
     """
-    # O_NONBLOCK: the path may name a pipe, which would block until somebody writes into it.
+    # O_NONBLOCK: the path may name a pipe, which would block until it has a writer.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
     fd = os.open(path, flags | os.O_NOFOLLOW if is_ours else flags)
     try:
@@ -72,7 +72,7 @@ def open_netns(path: str, *, is_ours: bool = False) -> int:
 def identity(path: str, *, is_ours: bool = False) -> tuple[int, int] | None:
     """Tell a network namespace from every other while it lives: device and inode.
 
-    None where the path leads to none that can be opened.
+    None where the path leads to no netns that can be opened.
     """
     try:
         fd = open_netns(path, is_ours=is_ours)
@@ -86,8 +86,8 @@ def identity(path: str, *, is_ours: bool = False) -> tuple[int, int] | None:
 class ContainerNetns:
     """What CNI_NETNS leads to at this moment, held open until `close`.
 
-    So whatever is asked of it later is asked of one and the same namespace, even if the path leads
-    to another one by then. `id` is its identity, None where the path leads to no netns.
+    So all later questions are about one and the same namespace, even if the path leads to another
+    one by then. `id` is its identity, None where the path leads to no netns.
     """
 
     __slots__ = ("_fd", "id", "path")
@@ -99,7 +99,7 @@ class ContainerNetns:
         try:
             self._open()
         except (OSError, ShimError):
-            pass  # what comes of that is for the caller to say
+            pass  # the caller decides what that means
 
     def _open(self) -> None:
         self._fd = open_netns(self.path)
@@ -107,16 +107,16 @@ class ContainerNetns:
         self.id = info.st_dev, info.st_ino
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the descriptor."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def check(self) -> None:
-        """Refuse one that no plugin could attach, and close it: ShimError (code 8)."""
+        """Refuse a netns that no plugin could attach, and close it: ShimError (code 8)."""
         try:
             if self._fd < 0:
-                self._open()  # which fails, and says why
+                self._open()  # it fails again, and says why
             os.close(ns_userns(self._fd))
         except PermissionError:
             self.close()
@@ -136,8 +136,8 @@ class ContainerNetns:
     def check_is_other(self, shared: int) -> None:
         """Refuse the netns in which plugins run, or the caller's own: ShimError (code 8).
 
-        The Go library does the first as well, but only after the plugin has acted. The second
-        would have plugins take the host for a container.
+        The Go library refuses the first as well, but only after the plugin has acted. With the
+        second, plugins would take the host for a container.
         """
         if not self.is_other(shared):
             raise ShimError(
@@ -154,7 +154,7 @@ class ContainerNetns:
     def has_interface(self, ifname: str) -> bool:
         """Tell whether it has an interface of this name; False where it is no netns.
 
-        Where nobody may look into it, it might have one: True.
+        True where this process may not look into it, as it might have one.
         """
         if self._fd < 0:
             return False
@@ -173,7 +173,7 @@ class ContainerNetns:
 
 
 def has_interface(path: str, ifname: str) -> bool:
-    """Tell of a path what `ContainerNetns.has_interface` does."""
+    """Tell about a path what `ContainerNetns.has_interface` tells."""
     container = ContainerNetns(path)
     try:
         return container.has_interface(ifname)
@@ -184,7 +184,7 @@ def has_interface(path: str, ifname: str) -> bool:
 class StandIn:
     """A new and empty netns, as a context that gives its path; it goes with the context.
 
-    PermissionError where this process may make none.
+    Raises PermissionError where this process may not make one.
     """
 
     __slots__ = ("_pid", "_stop")

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who waits for whom in a shared netns: by default, the first ADD of its kind runs alone.
+"""Which calls wait in a shared netns: by default, the first ADD of its kind runs alone.
 
-Real plugins make what they share between containers when they need it first: the chains
-CNI-FORWARD of `firewall` and CNI-HOSTPORT-DNAT of `portmap`, for one. They look, then make, and
-fail where another one was faster ("CHAIN_USER_ADD failed (File exists)"). Once it is there they
-can run at once; so only those wait that come before the first one has succeeded. No DEL has been
-seen to clash, beside others or beside an ADD.
+Real plugins make the things that containers share when they first need them, such as the chains
+CNI-FORWARD of `firewall` and CNI-HOSTPORT-DNAT of `portmap`. They look, then make, and fail if
+another call was faster ("CHAIN_USER_ADD failed (File exists)"). Once the chains exist, calls can
+run at the same time; so an ADD waits only until the first one has succeeded. No DEL has been seen
+to clash, beside other DELs or beside an ADD.
 
-What is made depends on the network's plugins, which may have IPv6 or not, and on what the runtime
-asks for, such as published ports; but it belongs to all networks of a netns, so the lock is the
-netns's. The key `parallel` overrides all that.
+The things they make depend on the network's plugins, with or without IPv6, and on what the runtime
+asks for, such as published ports. But they belong to all networks of a netns, so the lock is one
+for the netns. The key `parallel` overrides all that.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 def lock_of(state: State, request: Request, conf: Configuration) -> Once | Lock | NoLock:
-    """Give the turn of one ADD or DEL in a shared netns, as a context.
+    """Give the lock for one ADD or DEL in a shared netns, as a context.
 
-    To be entered with a reference held, and outside of the mounts that hide the state directory.
+    Enter it with a reference held, and outside of the mounts that hide the state directory.
     """
     if conf.parallel is False:
         return alone(state, request, conf)
@@ -43,7 +43,7 @@ def lock_of(state: State, request: Request, conf: Configuration) -> Once | Lock 
 
 
 def alone(state: State, request: Request, conf: Configuration) -> Lock:
-    """Give the turn of one call that nobody has at the same time."""
+    """Give the lock for a call that runs alone."""
     return Lock(_lock(state), conf.timeout, _who(request))
 
 
@@ -56,7 +56,7 @@ def _who(request: Request) -> str:
 
 
 class Once:
-    """The turn of one ADD, as a context: alone if it is the first, else beside others."""
+    """The lock of one ADD, as a context: alone if it is the first, else beside others."""
 
     __slots__ = ("_lock", "_marker", "_path", "_timeout", "_who")
 
@@ -77,7 +77,7 @@ class Once:
                 break
             what = "the first attachments to this network are still being made"
             locks.wait(deadline, what, self._path, is_taken=True)
-        # Whoever had the lock before may have been the first, and have succeeded.
+        # The last process with the lock may have been the first ADD, and have succeeded.
         if self._lock >= 0 and os.path.exists(self._marker):
             os.close(self._lock)
             self._lock = -1
@@ -95,5 +95,5 @@ class Once:
                 flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
                 os.close(os.open(self._marker, flags, 0o600))
             except OSError:
-                pass  # the next one is the first again, which is no reason to fail
+                pass  # the next ADD runs alone again, which is no reason to fail
         os.close(self._lock)

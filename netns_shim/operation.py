@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One operation on one attachment: what it needs first, and ADD and DEL with the reference held.
 
-The verbs take the reference and give it back. So does what detaches for others: GC and `stop`.
+The verbs take the reference and give it back. So do GC and `stop`, which detach for others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Operation:
     """A request with its configuration, its plugins and its place.
 
-    Making it changes and enters nothing. `name` is that of the attachment's reference.
+    Making one changes nothing and enters nothing. `name` is that of the attachment's reference.
     """
 
     __slots__ = ("chain", "conf", "name", "place", "request", "versions", "was_valid")
@@ -39,8 +39,8 @@ class Operation:
     def __init__(self, request: Request, where: Place | None = None) -> None:
         """Check the configuration and find the plugins.
 
-        `where` is its place if that is known: a process that has entered a netns cannot be asked
-        any more where it came from. Raises ShimError for whatever is wrong.
+        `where` is its place if that is known: once the process has entered a netns, it is too late
+        to find out. Raises ShimError for anything that is wrong.
         """
         self.request = request
         log.about(request)
@@ -65,19 +65,19 @@ class Operation:
         return self.place.nowhere(enter.paths_of(self.request))
 
     def lock(self) -> Once | Lock | NoLock:
-        """Give the context in which this call has its turn among others; see `first`."""
+        """Give the lock of this call among others, as a context; see `once`."""
         return self.place.lock(self.request, self.conf)
 
     def remember(self) -> None:
-        """Save the next call the validation, and asking the plugins for their versions.
+        """Cache the validation and the plugins' versions for the next call.
 
-        To be called while a reference is held: nothing may be written into a directory that is
-        being removed.
+        Call it while a reference is held: nothing may be written into a directory that is being
+        removed.
         """
         if not self.was_valid:
             stamps = self.place.state.stamps
             try:
-                # No parents: what `netns-shim stop` has removed meanwhile must not come back.
+                # No parents: what `netns-shim stop` removed meanwhile must not come back.
                 if not state.is_private(stamps):
                     os.mkdir(stamps, 0o700)
             except FileExistsError:
@@ -91,11 +91,11 @@ class Operation:
 def attach(call: Operation, reference: Reference, container: ContainerNetns) -> Json:
     """Do the ADD of an attachment whose reference is held; give the result.
 
-    A failure is raised when the plugins have undone what they did; the reference stays.
+    A failure is raised after the plugins have undone what they did; the reference stays.
     """
     request, record = call.request, reference.record
     _refuse_if_attached(reference, request, container)
-    # What an ADD or a DEL that was cut off has left is undone first, as it was asked for.
+    # First undo what an ADD or a DEL that was cut off has left, with that call's parameters.
     leftover = record.request(request.environ)
     fd = call.place.open_mended()
     if not _overrides(request):
@@ -109,7 +109,7 @@ def attach(call: Operation, reference: Reference, container: ContainerNetns) -> 
 
 
 def _delete_leftover(call: Operation, record: AttachmentRecord, fd: int) -> None:
-    """Do the DEL of an earlier attachment, as that of the call itself would be done."""
+    """Do the DEL of an earlier attachment, in the way of the call itself."""
     warn(f"removing what is left of an earlier attachment: {call.name}")
     if is_gone(call.request.netns, record, fd):
         call.chain.lose_netns()
@@ -152,9 +152,9 @@ def begin(reference: Reference, container: ContainerNetns, **more: Any) -> None:
 
 
 def end_orphans(held: list[Reference]) -> bool:
-    """Wait for what an earlier call has started, if it was killed; tell whether one was.
+    """Wait for the processes of an earlier call that was killed; tell whether there was one.
 
-    `held` are the references of one call; the first is the one by which it marks what it starts.
+    `held` are the references of one call; with the first it marks the processes it starts.
     """
     was_killed = any(reference.record and reference.phase != LIVE for reference in held)
     if was_killed:
@@ -165,7 +165,7 @@ def end_orphans(held: list[Reference]) -> bool:
 
 
 def give_back(where: Place, held: list[Reference]) -> None:
-    """End a call that has failed: what it has taken goes, what was there before stays."""
+    """End a call that has failed: drop the references it took, keep those from before."""
     interrupt.disregard()
     for reference in held:
         reference.give_back()
@@ -173,7 +173,7 @@ def give_back(where: Place, held: list[Reference]) -> None:
 
 
 def _refuse_if_attached(reference: Reference, request: Request, container: ContainerNetns) -> None:
-    """Refuse a second ADD of a living attachment; one whose container is gone is no obstacle."""
+    """Refuse a second ADD of a living attachment; if its container is gone, allow it."""
     if reference.is_ours or reference.phase != LIVE:
         return
     if _is_attached(reference.record, request, container):
@@ -186,10 +186,10 @@ def _refuse_if_attached(reference: Reference, request: Request, container: Conta
 
 
 def _is_attached(record: AttachmentRecord, request: Request, container: ContainerNetns) -> bool:
-    """Tell whether an attachment on record is that of the container that the request is for."""
+    """Tell whether a recorded attachment belongs to the container of the request."""
     if record.is_of_other_boot or record.netns_id != container.id:
         return False
-    # The kernel gives the number of a namespace that is gone to the next one: it has no interface.
+    # The kernel reuses the number of a namespace that is gone: the new one has no interface.
     made = [entry.get("name") for entry in (record.result or {}).get("interfaces") or []]
     return request.ifname not in made or container.has_interface(request.ifname)
 
@@ -201,7 +201,7 @@ def _overrides(request: Request) -> bool:
 def detach(call: Operation, reference: Reference) -> None:
     """Do the DEL of an attachment whose reference is held; drop it if that succeeded.
 
-    The netns is removed if that was the last one. A failure leaves the reference, and is raised.
+    The netns is removed with its last attachment. A failure is raised and leaves the reference.
     """
     try:
         _delete(call, reference)
@@ -217,7 +217,7 @@ def _delete(call: Operation, reference: Reference) -> None:
     end_orphans([reference])
     fd = call.place.open_as_is()
     with call.lock():
-        # Only now, as the container may have gone while this DEL was waiting.
+        # Only now, because the container may have gone while this DEL was waiting.
         if is_gone(call.request.netns, record, fd):
             call.chain.lose_netns()
         mark_deleting(reference)
@@ -226,9 +226,9 @@ def _delete(call: Operation, reference: Reference) -> None:
 
 
 def delete_unknown(call: Operation) -> None:
-    """Do the DEL of an attachment of which nothing is known, where there is no shared netns.
+    """Do the DEL of an unknown attachment, where there is no shared netns.
 
-    Addresses may be leased in places that outlive one. Nothing is made for it.
+    A lease may be in a directory that outlives the netns. No shared netns is made for this.
     """
     if is_gone(call.request.netns, AttachmentRecord(call.name), call.place.open_as_is()):
         call.chain.lose_netns()
@@ -237,9 +237,9 @@ def delete_unknown(call: Operation) -> None:
 
 
 def mark_deleting(reference: Reference) -> None:
-    """Write down that a DEL is going on. A failure is none: what is there says enough."""
-    # One that was made for this DEL says nothing of an attachment, and is to be dropped by anybody
-    # if we are killed; see `references.drop_ghosts`.
+    """Write down that a DEL is going on. It does not matter if that fails: the rest is enough."""
+    # A guard of this DEL says nothing about an attachment. If we are killed, any later call may
+    # drop it; see `references.drop_ghosts`.
     if reference.is_ours:
         return
     try:
@@ -251,9 +251,9 @@ def mark_deleting(reference: Reference) -> None:
 def is_gone(path: str, record: AttachmentRecord, fd: int | None) -> bool:
     """Tell whether CNI_NETNS is not, or no longer, a netns attached to the shared one, open as fd.
 
-    Its path may be another container's by now: plugins must not take their interface away. Where
-    the shared netns is lost, the other ends of its links are going as well, and plugins that still
-    find one would look for its rules, in vain.
+    Another container may have the path by now, and plugins must not take its interface away. Where
+    the shared netns is lost, the kernel is removing its ends of the links as well. A plugin that
+    still finds the other end of one would look for its rules, in vain.
     """
     if not path:
         return False

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written down of an uplink and of the holder of a user namespace: the keys of both.
+"""The records of an uplink and of the pause process of a user namespace: the keys of both.
 
-Nothing else spells these keys. A file may be damaged, or of another version: so a key that is
-missing or of a wrong kind reads as nothing, and one that is not known here stays in a record that
-is written again. That of an attachment is in `attachment`.
+No other module spells these keys. A file may be damaged, or written by another version: so a key
+that is missing or of a wrong kind reads as nothing, and an unknown key stays when the record is
+written again. The record of an attachment is in `attachment`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from .decoding import Json
 
-# How large the ID of a process can be, as a C int; the kernel takes others for something else.
+# The largest ID that fits into a C int; the kernel takes larger ones for something else.
 MAXIMUM_PID = (1 << 31) - 1
 
 
 def boot_id() -> str:
     """Tell the identity of this boot of the machine, random(4).
 
-    After the next one all namespaces are others, and some have the numbers of those before.
+    After the next boot all namespaces are new, and some have the numbers of old ones.
     """
     return _read("/proc/sys/kernel/random/boot_id").decode().strip()
 
@@ -34,8 +34,8 @@ def boot_id() -> str:
 def start_time(pid: int) -> int:
     """Tell when a process started, in clock ticks after boot, proc_pid_stat(5).
 
-    A process ID alone may be somebody else's by now; with this it is an identity. 0 where the
-    process is gone or a zombie, which some first processes never reap.
+    A process ID alone may belong to another process by now; with this it is an identity. 0 where
+    the process is gone, or a zombie: some init processes never reap one.
     """
     try:
         text = _read(f"/proc/{pid}/stat")
@@ -46,7 +46,7 @@ def start_time(pid: int) -> int:
 
 
 def _read(path: str) -> bytes:
-    """Read a file of proc(5) that is short, in one call of the kernel."""
+    """Read a short file of proc(5) in one system call."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(fd, 4096)
@@ -55,7 +55,7 @@ def _read(path: str) -> bytes:
 
 
 class Record:
-    """One object of JSON that is ours. `fields` is all that is in it; a record can be empty."""
+    """One JSON object that is ours. `fields` is all of it; a record can be empty."""
 
     __slots__ = ("fields",)
 
@@ -67,31 +67,31 @@ class Record:
 
     @property
     def is_of_this_boot(self) -> bool:
-        """Whether it says that it was written since the machine was started."""
+        """Whether it says that it was written in this boot."""
         return self.fields.get("bootID") == boot_id()
 
     @property
     def is_of_other_boot(self) -> bool:
-        """Whether it says that it was written before the machine was started."""
+        """Whether it says that it was written in an earlier boot."""
         return self.fields.get("bootID") is not None and not self.is_of_this_boot
 
     def text(self, key: str) -> str:
-        """Give a text, "" where there is none."""
+        """Give a text, "" where it is missing."""
         value = self.fields.get(key)
         return value if isinstance(value, str) else ""
 
     def number(self, key: str) -> int:
-        """Give a positive number, 0 where there is none."""
+        """Give a positive number, 0 where it is missing."""
         value = self.fields.get(key)
         return value if type(value) is int and 0 < value < 1 << 63 else 0
 
     def object(self, key: str) -> Json | None:
-        """Give an object, None where there is none."""
+        """Give an object, None where it is missing."""
         value = self.fields.get(key)
         return value if isinstance(value, dict) else None
 
     def texts(self, key: str) -> list[str]:
-        """Give the texts of a list; what else is in it is left out."""
+        """Give the texts of a list; other elements are left out."""
         value = self.fields.get(key)
         return [t for t in value if isinstance(t, str)] if isinstance(value, list) else []
 
@@ -103,7 +103,7 @@ class ProcessRecord(Record):
 
     @property
     def pid(self) -> int:
-        """The ID of the process, 0 where there is none."""
+        """The ID of the process, 0 where it is missing."""
         pid = self.number("pid")
         return pid if pid <= MAXIMUM_PID else 0
 
@@ -124,14 +124,14 @@ class ProcessRecord(Record):
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there, and is the one that was meant."""
+        """Whether the process is there, and is still the same one."""
         return self.start_time == start_time(self.pid) != 0 if self.pid else False
 
 
 class UplinkRecord(ProcessRecord):
-    """`uplink.json`: which process joins a shared netns to the outside, and what it has brought.
+    """`uplink.json`: the process of an uplink, and the addresses that it has brought.
 
-    One file, as both are one fact: a new uplink can have other addresses.
+    They are in one file because a new uplink can have other addresses.
     """
 
     __slots__ = ()
@@ -147,7 +147,7 @@ class UplinkRecord(ProcessRecord):
             return cls()
         record = cls(fields)
         has_process = any(fields.get(key) is not None for key in ("pid", "startTime"))
-        # What is no process ID means something else to the kernel, or cannot be given to it.
+        # Any other number means something else to the kernel, or cannot be given to it.
         is_sane = not has_process or bool(record.pid and type(fields.get("startTime")) is int)
         return record if is_sane else cls()
 
@@ -168,8 +168,8 @@ class UplinkRecord(ProcessRecord):
     ) -> Self:
         """Write down an uplink that this process has started, or None as its `pid`.
 
-        `wanted` is what it was chosen by, `pin` the path of the shared netns, `host` what `host`
-        has seen of the host's network.
+        `wanted` is the configuration it was chosen by, `pin` the path of the shared netns, and
+        `host` the host's network as `hostnet` saw it.
         """
         return cls(
             {
@@ -198,7 +198,7 @@ class UplinkRecord(ProcessRecord):
 
     @property
     def wanted(self) -> Json:
-        """What it was chosen by, with the driver that was: another would give other addresses."""
+        """What it was chosen by, with the chosen driver, on which its addresses depend."""
         return {**(self.object("wanted") or {}), "driver": self.driver}
 
     @property
@@ -223,28 +223,28 @@ class UplinkRecord(ProcessRecord):
 
     @property
     def dns_forwarders(self) -> list[str]:
-        """The addresses at which it answers for the host's name servers."""
+        """The addresses at which it forwards to the host's name servers."""
         return self.texts("dnsForwarders")
 
     @property
     def host(self) -> Json | None:
-        """The host's network as it was then, see `host`; None where that is not known."""
+        """The host's network as it was then, see `hostnet`; None where that is not known."""
         return self.object("host")
 
     def see(self, host: Json) -> None:
-        """Take down what is seen of the host's network now; what was seen before stays."""
+        """Note the host's network as it is now; other keys of an earlier look stay."""
         self.fields["host"] = {**(self.host or {}), **host}
 
     def move(self, there: ProcessRecord) -> None:
-        """Say that it is in the namespaces of another record."""
+        """Note that it is in the namespaces of another record."""
         for key in ("mountNamespace", "userNamespace"):
             self.fields[key] = there.fields[key]
 
     @property
     def is_alive(self) -> bool:
-        """Whether its process lives; a netns that wants none has all that it needs.
+        """Whether its process lives; a netns that wants no uplink has all that it needs.
 
-        One whose interface somebody has removed is dead, though slirp4netns(1) stays.
+        An uplink without its interface is dead, though slirp4netns(1) goes on running.
         """
         if self.fields.get("pid") is None:
             return self.driver == "none"
@@ -252,18 +252,18 @@ class UplinkRecord(ProcessRecord):
 
 
 def _has_interface(pid: int, fd: object) -> bool:
-    """Tell whether a descriptor of a TUN device has its interface still, proc_pid_fdinfo(5)."""
+    """Tell whether a descriptor of a TUN device still has its interface, proc_pid_fdinfo(5)."""
     try:
         return b"\niff:\t\n" not in _read(f"/proc/{pid}/fdinfo/{fd}")
     except OSError:
-        return True  # not known, or not ours to look at
+        return True  # it is not known, or we may not look
 
 
 class HolderRecord(ProcessRecord):
-    """`.holder`: which process holds the user's own user namespace, and which that is."""
+    """`.holder`: the pause process of the user's own user namespace, and that namespace."""
 
     __slots__ = ()
-    # By which key the inode of which namespace is there, as /proc/PID/ns names these.
+    # The key of each namespace's inode, by its name in /proc/PID/ns.
     NAMESPACES = (("userNamespace", "user"), ("mountNamespace", "mnt"))
 
     @classmethod
@@ -281,7 +281,7 @@ class HolderRecord(ProcessRecord):
 
     @classmethod
     def of(cls, pid: int, ranges: object) -> Self:
-        """Write down a process that is there; `ranges` are those of IDs, see `subids`."""
+        """Write down a process that is there; `ranges` are ranges of IDs, see `subids`."""
         fields: Json = {"ranges": ranges, "pid": pid, "startTime": start_time(pid)}
         fields["bootID"] = boot_id()
         for key, kind in cls.NAMESPACES:

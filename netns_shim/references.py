@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """References: what an ADD leaves for CHECK, DEL and GC, one file an attachment.
 
-A reference is a journal: one line of JSON a phase, appended; the last complete line of a key wins.
-It is not rewritten by rename as other files are, because its inode carries the lock (flock) of the
-operation in flight, which the kernel drops when that process dies.
+A reference is a journal: each phase appends one line of JSON, and of each key the last complete
+line wins. It is not replaced by rename(2) as other files are, because its inode carries the lock,
+flock(2), of the current operation. The kernel drops that lock when the process dies.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
     from .state import State
 
-# In the environment of plugins: the session of the call and the path of its reference.
+# In the environment of plugins: the session of the call, and the path of its reference.
 MARK = "NETNS_SHIM_CALL"
 
-# How long another operation on the same attachment is waited for, in seconds: one that was
-# cancelled is about to end. Whoever calls tries again after that.
+# How long to wait for another operation on the same attachment, in seconds: one that was cancelled
+# is about to end. After that the caller has to try again.
 WAIT_SECONDS = 5.0
 
 
 class Reference:
     """One file in `refs/`, locked by this process until it is dropped or closed.
 
-    `is_ours` tells that this call made it, or made it its own: on failure it has to be given back.
+    `is_ours` tells that this call made it, or took it over: on failure it gives it back.
     """
 
     __slots__ = ("_fd", "is_ours", "path", "record")
@@ -53,7 +53,7 @@ class Reference:
         return self.record.phase
 
     def write(self, phase: str, **fields: Any) -> None:
-        """Append a line: the attachment is in this phase now."""
+        """Append a line that says that the attachment is in this phase now."""
         line = {"phase": phase, **fields}
         self.record.fields.update(line)
         if phase == ADDING:
@@ -72,7 +72,7 @@ class Reference:
             self._fd = -1
 
     def give_back(self) -> None:
-        """End an operation that failed: what was there before it stays, what it made goes."""
+        """End an operation that failed: keep a reference from before it, drop one that it made."""
         if self.is_ours:
             self.drop()
         else:
@@ -88,14 +88,15 @@ class Reference:
 
 
 def mark(state: State, name: ReferenceName) -> dict[str, str]:
-    """Give the variable by which what a call has started is known; see `process.end_orphans`."""
+    """Give the variable that marks the processes of a call; see `processes.end_orphans`."""
     return {MARK: f"{os.getsid(0)}:{state.refs}/{name}"}
 
 
 def take(state: State, name: ReferenceName) -> Reference:
     """Create a reference.
 
-    FileNotFoundError where the netns is not ready, FileExistsError where the attachment has one.
+    Raises FileNotFoundError where the netns is not ready, FileExistsError where the attachment
+    already has one.
     """
     path = f"{state.refs}/{name}"
     while True:
@@ -105,14 +106,14 @@ def take(state: State, name: ReferenceName) -> Reference:
         if info.st_nlink and not info.st_size:
             return Reference(path, fd, AttachmentRecord(name), is_ours=True)
         os.close(fd)
-        # Before it was locked another call for the attachment has made it its own.
+        # Before we locked it, another call for the attachment took it over.
         if info.st_nlink:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-        # Or somebody has taken it for a ghost, or for one to be deleted.
+        # Or another process took it for a ghost, or deleted it.
 
 
 def find(state: State, name: ReferenceName) -> Reference | None:
-    """Open the reference of an attachment and lock it; None where there is none."""
+    """Open the reference of an attachment and lock it; None where it does not exist."""
     path = f"{state.refs}/{name}"
     flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
@@ -120,7 +121,7 @@ def find(state: State, name: ReferenceName) -> Reference | None:
     except FileNotFoundError:
         return None
     _lock(fd, path)
-    # Whoever held the lock until now may have dropped the reference.
+    # The last process with the lock may have dropped the reference.
     if os.fstat(fd).st_nlink == 0:
         os.close(fd)
         return None
@@ -151,10 +152,10 @@ def busy(name: ReferenceName) -> ShimError:
 
 
 def drop_ghosts(state: State, at_most: int = sys.maxsize) -> int:
-    """Remove what calls that were killed have left and nobody will ask for; give how many.
+    """Remove the ghosts, which killed calls have left; give how many.
 
-    A ghost is locked by nobody, and either has no line yet, so that nothing was done for it, or
-    is a guard, of a process and of no attachment. `at_most` is how many references are looked at.
+    A ghost is not locked. It either has no line yet, so that nothing was done for it, or it is a
+    guard, which belongs to a process. `at_most` is how many references are looked at.
     """
     dropped = 0
     try:
@@ -164,7 +165,7 @@ def drop_ghosts(state: State, at_most: int = sys.maxsize) -> int:
                     break
                 dropped += _drop_ghost(entry.path, ReferenceName(entry.name))
     except FileNotFoundError:
-        pass  # the last one has just left
+        pass  # the last attachment has just gone
     return dropped
 
 
@@ -175,12 +176,12 @@ def ghosts(state: State) -> list[ReferenceName]:
 
 def _drop_ghost(path: str, name: ReferenceName, *, dry_run: bool = False) -> bool:
     try:
-        # Others are not even locked, as their own call might come at this moment.
+        # Other references are not even locked: their own call might come at this moment.
         if not (name.is_guard or os.lstat(path).st_size == 0):
             return False
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return False  # it is gone, or no file
+        return False  # it is gone, or not a file
     try:
         if not locks.lock(fd):
             return False
@@ -197,7 +198,7 @@ def _drop_ghost(path: str, name: ReferenceName, *, dry_run: bool = False) -> boo
 
 
 def references(state: State) -> list[AttachmentRecord]:
-    """Read all references, for looking: no lock is taken."""
+    """Read all references, without taking a lock."""
     return _read(state, "")
 
 
@@ -207,7 +208,7 @@ def of_interface(state: State, container_id: str, ifname: str) -> list[Attachmen
 
 
 def names(state: State, part: str = "") -> list[ReferenceName]:
-    """Name the references that there are, sorted; `part` is what is in their names."""
+    """List the names of the references that have `part` in their names, sorted."""
     try:
         return [ReferenceName(name) for name in sorted(os.listdir(state.refs)) if part in name]
     except FileNotFoundError:
@@ -220,5 +221,5 @@ def _read(state: State, part: str) -> list[AttachmentRecord]:
         try:
             records.append(AttachmentRecord.parse(name, read_file(f"{state.refs}/{name}")))
         except OSError:
-            continue  # it has just been dropped, or is none of ours
+            continue  # it has just been dropped, or is not ours
     return records

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One call of a runtime as a record, whichever wire it came by."""
+"""One call of a runtime as a record, the same for every wire."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Request:
     The wire has checked the names, so `network`, `container_id` and `ifname` are safe as parts of
     file names. A parameter that the verb does not take is the empty string.
 
-    `verb` is the operation as the CNI specification spells it (`ADD`, `DEL`, …); `netns` the path
-    of the container's network namespace; `args` the value of CNI_ARGS; `path` that of CNI_PATH;
-    `cni_version` the version of the configuration and so of the answer; `conf` the configuration
-    as it was sent, run-time keys included; `environ` the environment of the call, which the
-    delegated plugins inherit.
+    `verb` is the operation as the CNI specification spells it (`ADD`, `DEL`, …); `netns` is the
+    path of the container's network namespace; `args` and `path` are CNI_ARGS and CNI_PATH;
+    `cni_version` is the version of the configuration and so of the answer; `conf` is the
+    configuration as it was sent, with the keys of the runtime; `environ` is the environment of the
+    call, which the delegated plugins inherit.
     """
 
     __slots__ = (

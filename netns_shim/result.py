@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of plugins in every version of the specification, and the way from one to another.
+"""Results of plugins in every version of the specification, and conversion between versions.
 
 There are three shapes ("families"): 0.1.0 and 0.2.0; 0.3.0 to 0.4.0; 1.0.0 and 1.1.0. Inside a
-family a conversion is a new label and keeps what it does not know; between families only the keys
-of the specification are carried over, as the reference library does it. Nothing here is I/O, and
-no argument is ever changed. An address is of family 6 where it holds a colon: the `ipaddress`
+family a conversion changes the label and keeps unknown keys; between families it carries over only
+the keys of the specification, as the reference library does. Nothing here is I/O, and no argument
+is ever changed. An address is of family 6 where it holds a colon: the `ipaddress`
 module costs more time than a whole conversion.
 """
 
@@ -30,11 +30,11 @@ _FAMILY = {
 
 
 def convert(result: Json, to: str, assume: str = "") -> Json:
-    """Return a result as version `to` writes it, sharing nothing with the one given.
+    """Give a result in version `to`, as a new object that shares nothing with the old one.
 
-    A result without `cniVersion` is taken to be of version `assume`, or of `to` where that is
-    empty. Raises `ShimError` 6 for a malformed result, naming the place; 1 where a version is
-    unknown or the target cannot express the result (no IP address, in 0.1.0 and 0.2.0).
+    A result without `cniVersion` counts as version `assume`, or as `to` where that is empty.
+    Raises ShimError: code 6 for a malformed result, naming the key; 1 where a version is unknown
+    or cannot express the result (no IP address, in 0.1.0 and 0.2.0).
     """
     if not isinstance(result, dict):
         raise _malformed("result", "is not an object")
@@ -53,7 +53,7 @@ def convert(result: Json, to: str, assume: str = "") -> Json:
     if source == target:
         value.pop("cniVersion", None)
         return {"cniVersion": to, **value}
-    # The middle family is the way between the outer two: it knows all that both know.
+    # The middle family is the bridge between the other two: it has all keys that both have.
     if source != 1:
         value = _from_020(value) if source == 0 else _from_100(value)
     if target != 1:
@@ -62,9 +62,9 @@ def convert(result: Json, to: str, assume: str = "") -> Json:
 
 
 def addresses(result: Any) -> list[str]:
-    """Return every address of a result of any version, with its prefix length; never raise.
+    """Give every address of a result of any version, with its prefix length; never raise.
 
-    For display: what is malformed is left out.
+    It is for display: malformed parts are left out.
     """
     if not isinstance(result, dict):
         return []
@@ -217,7 +217,7 @@ def _check_cidr(value: Any, place: str) -> None:
     if not prefix:
         raise _malformed(place, f"{value[:80]!r} has no prefix length")
     longest = 128 if ":" in address else 32
-    # More than three digits are never a prefix length, and int() of very many would raise.
+    # More than three digits are never a prefix length, and int() of very many digits would raise.
     if not (prefix.isascii() and prefix.isdigit() and len(prefix) <= 3 and int(prefix) <= longest):
         raise _malformed(place, f"{value[:80]!r} has an impossible prefix length")
     if not _is_address(address):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Being a plugin: read a request, have it answered, write the answer, give the exit status.
+"""Being a plugin: read a request, get its answer, write it, give the exit status.
 
-This is the one place where an error becomes an answer. Exactly one document is written to stdout.
+This is the one place that turns an error into an answer. It writes exactly one document to stdout.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Face(Protocol):
-        """One call of whoever calls plugins, by whichever wire.
+        """One call of a caller of plugins, for one wire.
 
-        `verb` is what is asked for in the caller's own word, which need not make sense.
+        `verb` is the caller's own word for the operation, which need not make sense.
         """
 
         verb: str
 
         def prepare(self) -> bool:
-            """Refuse what can be refused before stdin is read; tell whether it is to be."""
+            """Refuse what can be refused before stdin is read; tell whether to read it."""
 
         def answer(self, text: bytes) -> str:
-            """Do what is asked for; give what goes to stdout."""
+            """Do what the caller asks for; give the text for stdout."""
 
         def failure(self, error: ShimError, text: bytes) -> str:
             """Write an error; `text` is what was on stdin."""
 
         def undo(self) -> None:
-            """Undo what was answered, because nobody got the answer."""
+            """Undo the operation, because the caller did not get the answer."""
 
 
-# What is to be done after the answer, before this process ends.
+# Functions to call after the answer, before this process ends.
 at_end: list[Callable[[], None]] = []
-# What a runtime may send, in bytes: far more than any configuration has.
+# How many bytes a runtime may send: far more than any configuration has.
 MAXIMUM_INPUT = 16 << 20
 
 
@@ -62,7 +62,7 @@ def serve(face: Face, stdin: int, stdout: int) -> int:
     except Exception as error:
         failure = as_shim_error(error)
         said = str(failure)
-        # Callers throw stderr away where a call fails; what explains it has to be in the answer.
+        # Callers throw stderr away when a call fails, so the answer has to explain it.
         failure.details = "; ".join(filter(None, [failure.details, *warnings]))
         deliver(stdout, face.failure(failure, text).encode(), is_open=was_open)
         log.end("failed", error=said, code=failure.code)
@@ -80,7 +80,7 @@ def serve(face: Face, stdin: int, stdout: int) -> int:
 
 
 def is_open(fd: int) -> bool:
-    """Tell whether the caller has given us a descriptor of this number."""
+    """Tell whether the caller has left this descriptor open for us."""
     try:
         os.fstat(fd)
     except OSError:
@@ -91,7 +91,7 @@ def is_open(fd: int) -> bool:
 def deliver(stdout: int, answer: bytes, *, is_open: bool) -> bool:
     """Write an answer; tell whether the caller can have got it.
 
-    `is_open` tells whether there was a stdout before `settle` made up for one that was missing.
+    `is_open` tells whether there was a stdout before `settle` replaced a missing one.
     """
     try:
         if answer and not is_open:
@@ -104,22 +104,22 @@ def deliver(stdout: int, answer: bytes, *, is_open: bool) -> bool:
 
 
 def settle() -> None:
-    """Make up for what a careless caller has left us: closed streams, and SIGCHLD ignored."""
-    # Else a file of ours gets the number 2, and the next warning is written into it.
+    """Repair what a careless caller passes on: closed streams, an odd umask, SIGCHLD ignored."""
+    # Otherwise a file of ours gets the number 2, and the next warning is written into it.
     while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
         pass
     os.close(fd)
     if sys.stderr is None:
-        # Else `print` would take stdout.
+        # Otherwise `print` would write to stdout.
         sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)
-    # Else nobody, and that includes us, could use what we make.
+    # Otherwise no process, not even ours, might be able to use the files we make.
     os.umask(os.umask(0o077) & ~0o700)
-    # Else the kernel reaps our children, and nobody learns how they have ended, wait(2).
+    # Otherwise the kernel reaps our children, and we cannot learn how they ended, wait(2).
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def as_shim_error(error: Exception) -> ShimError:
-    """Lock any failure into one with a code: 5 for the kernel's, 999 for the unexpected."""
+    """Turn any failure into one with a code: 5 for the kernel's, 999 for an unexpected one."""
     if isinstance(error, ShimError):
         return error
     if isinstance(error, OSError):
@@ -140,7 +140,7 @@ def as_shim_error(error: Exception) -> ShimError:
 
 
 def read(fd: int) -> bytes:
-    """Read a descriptor to its end; refuse more than anybody has a reason to send."""
+    """Read a descriptor to its end; refuse more than any caller has a reason to send."""
     chunks = []
     size = 0
     while chunk := _read(fd):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is on disk: the directory of a shared netns.
+"""The state directory, and in it the directory of a shared netns.
 
 A directory `refs/` means that the netns is ready. One file in it is one reference. Creating one
-needs no lock, and destroying the netns begins with `rmdir refs/`, which the kernel refuses while a
-reference is there and which makes every later creation fail: so an attachment can never be made to
-a netns that is going away, and nothing is ever counted twice.
+needs no lock. Removing the netns begins with `rmdir refs/`. The kernel refuses that while a
+reference is there, and after it every creation fails. So no container can be attached to a netns
+that is going away, and nothing is ever counted twice.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What a netns that works has, besides the pin and the record of its uplink.
+# The files of a netns that works, besides the pin and the record of its uplink.
 PARTS = ("resolv.conf", "run", "started", "var/lib/cni")
-# Of plugins that run in place; no shared netns has a name with a dot first.
+# For plugins that run in place; the name of a shared netns never begins with a dot.
 IN_PLACE = ".in-place"
-# The record of the process that holds the user's own user namespace, see `holder`.
+# The record of the pause process of the user's own user namespace, see `userns.pause`.
 HOLDER = ".holder"
-# No file of ours is larger, in bytes: the result of a plugin is the largest that is in one.
+# The largest file of ours, in bytes: the largest part of one is the result of a plugin.
 MAXIMUM_FILE = 64 << 20
 
 
@@ -47,7 +47,7 @@ class State:
 
     @property
     def lock(self) -> str:
-        """The lock of its making and removal, outside of the directory that is removed."""
+        """The lock for making and removing it, outside of the directory that is removed."""
         return f"{self.base}/.lock-{self.name}"
 
     def path(self, name: str) -> str:
@@ -56,7 +56,7 @@ class State:
 
     @property
     def stamps(self) -> str:
-        """The directory of the stamps of configurations already checked."""
+        """The directory of the stamps of configurations that were found valid."""
         return f"{self.dir}/validated"
 
     def exists(self) -> bool:
@@ -64,14 +64,14 @@ class State:
         if not (is_private(self.base) and is_private(self.dir)):
             return False
         if os.path.islink(self.refs):
-            # We would list, and delete, what is not ours.
+            # We would list, and delete, files that are not ours.
             raise ShimError(
                 IO_FAILURE, f"refusing the state directory {self.refs}", "it is a link"
             )
         return os.path.isdir(self.refs)
 
     def uplink(self) -> UplinkRecord:
-        """Read the record of the uplink; empty where there is none that makes sense."""
+        """Read the record of the uplink; empty where it is missing or makes no sense."""
         try:
             return UplinkRecord.read(read_file(self.path("uplink.json")))
         except OSError:
@@ -82,7 +82,7 @@ class State:
         write_atomically(self.path("uplink.json"), encoding.pretty(record.fields) + "\n")
 
     def has_uplink(self, record: UplinkRecord) -> bool:
-        """Tell whether the uplink of a record lives, and is that of the netns that is pinned."""
+        """Tell whether the uplink of a record lives, and belongs to the pinned netns."""
         try:
             pinned = os.stat(self.pin).st_ino
         except OSError:
@@ -90,14 +90,14 @@ class State:
         return record.netns == pinned and record.is_alive
 
     def missing(self) -> list[str]:
-        """List what is not there of what a netns that works has."""
+        """List the missing files of a netns."""
         return [name for name in PARTS if not os.path.exists(self.path(name))]
 
 
 def all_in(base: str) -> list[State]:
-    """List what is below a state directory and ready: shared netns's, and IN_PLACE."""
+    """List what is ready in a state directory: each shared netns, and IN_PLACE."""
     names = sorted(os.listdir(base)) if is_private(base) else []
-    # Other names with a dot first are locks, and HOLDER.
+    # Other names that begin with a dot are locks, and HOLDER.
     found = [State(base, name) for name in names if name == IN_PLACE or name[0] != "."]
     return [where for where in found if _is_ready(where)]
 
@@ -106,19 +106,19 @@ def _is_ready(where: State) -> bool:
     try:
         return where.exists()
     except ShimError as error:
-        warn(str(error))  # what is odd there is no reason to hide the others
+        warn(str(error))  # an odd directory is no reason to hide the others
         return False
 
 
 def base_dir(environ: Mapping[str, str], override: str = "") -> str:
-    """Tell where state is kept: `stateDir`, else below the user's runtime directory.
+    """Tell where the state directory is: `stateDir`, else below the user's runtime directory.
 
-    XDG_RUNTIME_DIR counts only if it is ours (after sudo or su it may be somebody else's), and a
-    runtime may not pass it at all: then /run/user/UID with the user's ID outside the user
-    namespace, /run for root, and at last a directory in TMPDIR.
+    XDG_RUNTIME_DIR counts only if it is ours: after sudo or su it may be another user's, and a
+    runtime may not pass it at all. Then it is /run/user/UID, with the user's ID outside the user
+    namespace, or /run for root, or at last a directory in TMPDIR.
     """
     if override:
-        # With a slash or a dot at its end, a link would be followed before it is looked at.
+        # With a slash or a dot at its end, the kernel would follow a link that we mean to look at.
         return os.path.normpath(override)
     uid = environ.get("_CONTAINERS_ROOTLESS_UID", "")
     if not (uid.isascii() and uid.isdigit()):
@@ -152,7 +152,7 @@ def _is_own_directory(path: str) -> bool:
 
 
 def is_private(path: str) -> bool:
-    """Tell whether a directory exists; refuse one that others could have written into."""
+    """Tell whether a directory exists; refuse one into which others could have written."""
     try:
         info = os.lstat(path)
     except FileNotFoundError:
@@ -182,7 +182,7 @@ def make_private(path: str) -> None:
 
 
 def make_below(directory: str, path: str) -> None:
-    """Make directories of mode 0700 below one that is there; `makedirs` gives only the last it."""
+    """Make nested directories of mode 0700; `os.makedirs` applies its mode only to the last."""
     for name in path.strip("/").split("/"):
         directory = f"{directory}/{name}"
         try:
@@ -192,9 +192,9 @@ def make_below(directory: str, path: str) -> None:
 
 
 def read_file(path: str) -> bytes:
-    """Read a file of ours; OSError where it is a link, is no file, or is larger than any of them.
+    """Read a file of ours; OSError where it is a link, not a file, or larger than ours can be.
 
-    A pipe in its place would have us wait for ever, a device read for ever.
+    From a pipe in its place we would wait for ever, from a device read for ever.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -209,8 +209,8 @@ def read_file(path: str) -> bytes:
 def write_atomically(path: str, text: str) -> None:
     """Write a file of mode 0600 by a temporary file and rename(2).
 
-    The temporary file has one name for all writers, so that those who are killed do not leave more
-    and more of them. BlockingIOError where another one is writing the same file.
+    The temporary file has one name for all writers, so that killed ones do not leave more and more
+    of them. Raises BlockingIOError where another process is writing the same file.
     """
     temporary = f"{path}.new"
     remove_special(temporary)
@@ -218,7 +218,7 @@ def write_atomically(path: str, text: str) -> None:
     fd = os.open(temporary, flags, 0o600)
     with open(fd, "w", encoding="utf-8") as file:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever had the lock before may have given the file its final name.
+        # The last process with the lock may have given the file its final name.
         if not _is_at(fd, temporary):
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
         try:
@@ -235,7 +235,7 @@ def write_atomically(path: str, text: str) -> None:
 
 
 def remove_special(path: str) -> None:
-    """Remove what is in the place of a file and is neither a file nor a directory."""
+    """Remove an object at the path of a file that is neither a file nor a directory."""
     try:
         mode = os.lstat(path).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):

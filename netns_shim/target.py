@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where plugins run: inside a shared netns, or in the caller's own.
 
-Both places are used in the same way: take a reference, open the netns, be inside, leave. What has
-to be made, mended or removed is left to `lifecycle`, which is imported only then.
+You use both in the same way: take a reference, open the netns, be inside, leave. They import
+`lifecycle` only to make, repair or remove a netns.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from .request import Request
     from .shared.uplink import Wanted
 
-# How often a netns is made that others, all done meanwhile, remove before this call gets in.
+# How often to make a netns again that other calls remove before this one gets in.
 ATTEMPTS = 10
-# How many references are looked at when the last attachment may have left: a netns in which more
-# are left is not about to be removed.
+# How many references to look at when the last attachment may have gone: a netns with more of them
+# is not about to be removed.
 LAST_ONES = 8
 
 
 def choose(conf: Configuration, environ: Mapping[str, str]) -> Place:
-    """Tell where the plugins of a configuration are to run. Nothing is made or entered for it."""
+    """Tell where the plugins of a configuration run. Nothing is made or entered for it."""
     base = state.base_dir(environ, conf.state_dir)
     if netns.is_in_place(conf.enter):
         return InPlace(State(base, state.IN_PLACE))
@@ -47,7 +47,7 @@ def choose(conf: Configuration, environ: Mapping[str, str]) -> Place:
 class Shared:
     """The shared netns of a configuration, which need not exist.
 
-    `wanted` is the uplink that it is made with where it does not.
+    `wanted` is the uplink to make it with.
     """
 
     __slots__ = ("_environ", "_wanted", "state")
@@ -58,13 +58,13 @@ class Shared:
         self._environ = environ
 
     def join(self) -> None:
-        """Get power over the netns: to be called once it is known that the request is right.
+        """Get power over the netns. Call it once the request is known to be right.
 
-        A caller without capabilities is root of the user's own user namespace after that, which is
-        made if need be. Raises ShimError (code 103) where there can be none.
+        After that, a caller without capabilities is root of the user's own user namespace, which
+        is made if need be. Raises ShimError (code 103) where that is impossible.
         """
         if not netns.is_privileged():
-            from .userns import pause  # only for a user who is nobody
+            from .userns import pause  # only for a user without capabilities
 
             pause.join(self.state.base)
 
@@ -75,8 +75,8 @@ class Shared:
         return container
 
     def check_ready(self) -> None:
-        """Check that an ADD finds all it needs (STATUS). ShimError with the code 50 or 51."""
-        from .shared import uplink  # a runtime asks for it seldom
+        """Check that an ADD finds all it needs (STATUS). Raises ShimError (code 50 or 51)."""
+        from .shared import uplink  # runtimes ask for STATUS seldom
 
         try:
             uplink.check(self._wanted, self._environ)
@@ -90,9 +90,9 @@ class Shared:
             )
 
     def take(self, name: ReferenceName) -> Reference:
-        """Take a reference, making the netns where there is none.
+        """Take a reference, and make the netns first if need be.
 
-        One that is there already is given as it is, for the caller to judge.
+        A reference that already exists is given as it is, for the caller to judge.
         """
         for _ in range(ATTEMPTS):
             try:
@@ -104,7 +104,7 @@ class Shared:
                 reference = references.find(self.state, name)
                 if reference is not None:
                     return reference
-            from .shared import lifecycle  # only where there is no netns
+            from .shared import lifecycle  # only where the netns is missing
 
             lifecycle.create(self.state, self._wanted, self._environ)
         raise ShimError(
@@ -116,7 +116,7 @@ class Shared:
         return references.find(self.state, name) if self.state.exists() else None
 
     def guard(self, name: ReferenceName) -> Reference | None:
-        """Take a reference so that the netns stays meanwhile; None where there is no netns."""
+        """Take a guard, so that the netns stays meanwhile; None where there is no netns."""
         if not self.state.exists():
             return None
         try:
@@ -127,7 +127,7 @@ class Shared:
             raise references.busy(name) from None
 
     def open_mended(self) -> int:
-        """Open the netns, to which a reference is held; mend it first if it is broken."""
+        """Open the netns, to which a reference is held; repair it first if it is broken."""
         where = self.state
         uplink = where.uplink()
         fd = self._open()
@@ -140,13 +140,13 @@ class Shared:
             lifecycle.repair(where, self._wanted, self._environ)
             return netns.open_netns(where.pin, is_ours=True)
         if (before := uplink.host) is not None and (changes := hostnet.changes(before)):
-            from .shared import lifecycle  # only where the host's network is another one
+            from .shared import lifecycle  # only where the host's network has changed
 
             lifecycle.follow(where, changes, self._environ)
         return fd
 
     def open_as_is(self) -> int | None:
-        """Open the netns; None where there is none, or it is lost.
+        """Open the netns; None where it does not exist, or is lost.
 
         Raises ShimError where it lives on in another mount namespace.
         """
@@ -162,7 +162,7 @@ class Shared:
         try:
             return netns.open_netns(self.state.pin, is_ours=True)
         except (OSError, ShimError):
-            return None  # what lies in its place is no netns
+            return None  # something else is at the path of the pin
 
     def open_alive(self) -> int:
         """Open the netns, to which a reference is held (CHECK); ShimError where it is broken."""
@@ -178,52 +178,52 @@ class Shared:
         return fd
 
     def lock(self, request: Request, conf: Configuration) -> Once | Lock | NoLock:
-        """Give the context in which an ADD or a DEL has its turn; a reference must be held."""
+        """Give the lock of an ADD or a DEL, as a context; a reference must be held."""
         return lock_of(self.state, request, conf)
 
     def inside(self, fd: int | None, keep: list[str]) -> enter.Inside:
         """Give the context for plugins in the netns, or in a new one with the same state.
 
-        `keep` are paths that they will be given, which have to stay visible.
+        `keep` are paths that the plugins will be given; they have to stay visible.
         """
         return enter.Inside(fd, enter.plan(self.state, self._environ, keep))
 
     def nowhere(self, keep: list[str]) -> enter.Inside:
-        """Give the context for plugins when there is no netns: one that ends with us."""
+        """Give the context for plugins without a shared netns: a netns that ends with us."""
         return enter.Inside(None, enter.throwaway_plan(self._environ, keep))
 
     def leave(self) -> None:
-        """Remove the netns if a reference that was dropped was the last.
+        """Remove the netns if the last reference was dropped.
 
-        What calls have left that were killed is no reason to keep it.
+        Ghosts, which killed calls have left, do not keep it.
         """
         try:
             os.rmdir(self.state.refs)
         except FileNotFoundError:
-            # Somebody is removing or making it, or was killed while doing so.
+            # A process is removing or making it, or was killed while it did so.
             if not os.path.lexists(self.state.dir) and not os.path.lexists(self.state.lock):
                 return
         except OSError as error:
             if error.errno == errno.ENOTEMPTY and references.drop_ghosts(self.state, LAST_ONES):
                 self.leave()
             return
-        from .shared import lifecycle  # only for the last one
+        from .shared import lifecycle  # only for the last reference
 
         lifecycle.destroy(self.state)
         self.end_holder()
 
     def end_holder(self) -> None:
-        """End the user's own user namespace with the last netns in it, whoever calls."""
+        """End the user's own user namespace with the last netns in it."""
         if os.path.lexists(f"{self.state.base}/{state.HOLDER}"):
-            from .userns import pause  # only where there is one: this call may need none itself
+            from .userns import pause  # only where there is a pause process
 
             pause.end_if_unused(self.state.base)
 
 
 class InPlace:
-    """The netns of the caller, which is not ours to make, mend or remove.
+    """The netns of the caller, which is not ours to make, repair or remove.
 
-    References are kept all the same: who calls may not remember what ADD has answered.
+    It has references all the same: a caller may not remember the result of its ADD.
     """
 
     __slots__ = ("state",)
@@ -232,17 +232,17 @@ class InPlace:
         self.state = where
 
     def join(self) -> None:
-        """Need nothing: plugins have the caller's power and no other."""
+        """Do nothing: plugins have the caller's power and no other."""
 
     def open_container(self, path: str) -> ContainerNetns:
-        """Open the netns of a container; what it is good for is left to the plugins."""
+        """Open the netns of a container; whether it can be attached is left to the plugins."""
         return ContainerNetns(path)
 
     def check_ready(self) -> None:
-        """Need nothing."""
+        """Do nothing: an ADD needs nothing of ours."""
 
     def take(self, name: ReferenceName) -> Reference:
-        """Take a reference; one that is there already is given as it is."""
+        """Take a reference; one that already exists is given as it is."""
         for directory in (self.state.base, self.state.dir, self.state.refs):
             state.make_private(directory)
         for _ in range(ATTEMPTS):
@@ -270,13 +270,13 @@ class InPlace:
     open_alive = open_mended
 
     def lock(self, request: Request, conf: Configuration) -> Lock | NoLock:
-        """Leave it to the caller, in whose netns others are at work as well, unless told so."""
+        """Do not wait unless told to: the caller decides what else works in its netns."""
         return alone(self.state, request, conf) if conf.parallel is False else NoLock()
 
     def inside(self, fd: int | None, keep: list[str]) -> enter.Inside | enter.Unchanged:
-        """Stay where we are; with a /var/lib/cni of our own where the caller's cannot be written.
+        """Stay where we are; with a /var/lib/cni of our own where the caller's is not writable.
 
-        The inside of Podman's rootless netns is such a place since Podman 5.
+        Inside Podman's rootless netns it is not, since Podman 5.
         """
         if enter.can_keep_state() or not netns.is_privileged():
             return enter.Unchanged()
@@ -284,11 +284,11 @@ class InPlace:
         return enter.Inside(enter.HERE, enter.plan_in_place(self.state, keep))
 
     def nowhere(self, keep: list[str]) -> enter.Inside | enter.Unchanged:
-        """Stay where we are: this netns is there always."""
+        """Stay where we are: this netns always exists."""
         return self.inside(self.open_as_is(), keep)
 
     def leave(self) -> None:
-        """Leave the directory for the next one."""
+        """Leave the directory for the next call."""
 
 
 Place = Shared | InPlace

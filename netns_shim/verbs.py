@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operations of the specification: the order of the steps and nothing else.
 
-Each takes a Request, whichever wire it came by. ADD gives what it has attached, the others None.
+Each takes a Request, from any wire. ADD gives what it has attached, the others give None.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Attached:
-    """What an ADD has made: its `result`, and how it is undone."""
+    """What an ADD has made: its `result`, and the way to undo it."""
 
     __slots__ = ("_call", "result")
 
@@ -55,14 +55,14 @@ def add(request: Request) -> Attached:
 
 
 def delete(request: Request) -> None:
-    """DEL: run the plugins' DEL, drop the reference if it succeeded; the last one out destroys."""
+    """DEL: run the plugins' DEL, then drop the reference; the last one removes the netns."""
     call = Operation(request)
     call.place.join()
     _delete(call)
 
 
 def _delete(call: Operation) -> None:
-    # A DEL too many runs in the netns as well, which has to stay meanwhile.
+    # A DEL that finds nothing to detach runs in the netns as well, which has to stay meanwhile.
     reference = call.place.find(call.name) or call.place.guard(call.name)
     if reference is not None:
         detach(call, reference)
@@ -94,7 +94,7 @@ def check(request: Request) -> None:
 def gc(request: Request) -> None:
     """GC: a real DEL of every attachment that is not valid, then the plugins' GC.
 
-    All is tried; the failures are raised as one.
+    It tries everything, and raises all failures as one.
     """
     from .gc import collect  # cold: runtimes ask for it seldom
 
@@ -103,8 +103,8 @@ def gc(request: Request) -> None:
     call = Operation(request)
     place = call.place
     place.join()
-    # None where there is nothing, and in place: who is in another netns may have references there
-    # as well, and knows of none of ours.
+    # None where there is no netns, and in place: there, a caller in another netns may have
+    # references as well, and does not know of ours.
     guard = place.guard(ReferenceName.guard(COLLECTING))
     problems: list[str] = []
     try:
@@ -128,7 +128,7 @@ def gc(request: Request) -> None:
 def status(request: Request) -> None:
     """STATUS: everything that an ADD needs is there; then the plugins' STATUS. Makes nothing.
 
-    Raises ShimError with the code 50, or 51 where what is attached is cut off as well.
+    Raises ShimError (code 50, or 51 where containers that are attached are cut off as well).
     """
     try:
         call = Operation(request)

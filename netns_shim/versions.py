@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which versions of the specification a plugin speaks: asked once for each executable.
+"""Which versions of the specification a plugin speaks: each executable is asked once.
 
 The Go library compares versions as texts, so a plugin must be spoken to in one it names.
 """
@@ -16,21 +16,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What Go plugins older than the verb VERSION answer to it; they speak only the first version.
+# The answer of Go plugins older than the verb VERSION; they speak only the first version.
 UNKNOWN_VERB = "unknown CNI_COMMAND: VERSION"
 
 
 class Versions:
-    """What is known of the versions that plugins speak; remembered in a file, which is a cache.
+    """The versions that plugins speak, as far as known; a file serves as a cache.
 
-    The file maps a path to what identifies the executable and to its versions, none where the
-    plugin gives no sensible answer.
+    The file maps a path to the identity of the executable and to its versions; the list is empty
+    where the plugin gives no sensible answer.
     """
 
     __slots__ = ("_file", "_is_changed", "_known")
 
     def __init__(self, file: str | None) -> None:
-        """Read what is known; without a file every plugin is asked again."""
+        """Read the cache; without a file every plugin is asked again."""
         self._file = file
         self._is_changed = False
         self._known: dict[str, list[object]] = {}
@@ -54,13 +54,13 @@ class Versions:
                 return [str(version) for version in spoken]
         versions = _ask(plugin, environ)
         if versions is None:
-            return []  # an accident, maybe: not to be remembered
+            return []  # maybe an accident: do not remember it
         self._known[plugin.path] = [*identity, versions]
         self._is_changed = True
         return versions
 
     def remember(self) -> None:
-        """Write what was learned; losing it costs time and nothing else."""
+        """Write the cache; losing it costs time and nothing else."""
         if self._is_changed and self._file is not None:
             try:
                 write_atomically(self._file, encoding.compact(self._known))
@@ -69,15 +69,15 @@ class Versions:
 
 
 def _makes_sense(versions: list[object]) -> bool:
-    # With none in common the plugin could not be called: that is worth to be asked again.
+    # Without a version in common the plugin could not be called: it is worth asking again.
     return not versions or any(version in cni.SUPPORTED_VERSIONS for version in versions)
 
 
 def choose(spoken: list[str], wanted: str, type_: str) -> str:
     """Choose the version to speak with a plugin: the wanted one, else the nearest, older first.
 
-    A plugin that does not say what it speaks is spoken to in the wanted version, as libcni does,
-    which never asks. Raises ShimError (code 1) where there is none in common.
+    A plugin that does not say what it speaks gets the wanted version, as from libcni, which never
+    asks. Raises ShimError (code 1) where there is no version in common.
     """
     if wanted in spoken or not spoken:
         return wanted
@@ -102,7 +102,7 @@ def _key(version: str) -> tuple[int, ...]:
 
 
 def _ask(plugin: invoke.Plugin, environ: Mapping[str, str]) -> list[str] | None:
-    """Ask a plugin; empty where its answer says nothing, None where it broke down."""
+    """Ask a plugin; empty where its answer has no versions, None where the call failed."""
     dummies = {"CNI_CONTAINERID": "", "CNI_NETNS": "dummy", "CNI_IFNAME": "dummy", "CNI_ARGS": ""}
     newest = cni.SUPPORTED_VERSIONS[-1]
     try:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ways to be called beside that of a CNI plugin: by netavark, and in its place."""
+"""Other ways to be called than as a CNI plugin: by netavark, and in place of netavark."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Being the `netavark` binary, for callers who run it where it cannot work.
+"""The stand-in: being the `netavark` binary, for callers that run it where it cannot work.
 
-netavark makes its bridges in the netns that it is started in, which in the host's it cannot do for
-a user without root. Installed under that name, the shim runs the real one with the same arguments
-and the same standard input inside the shared netns, and hands back what it says.
+netavark makes its bridges in the netns in which it is started. In the host's netns it cannot do
+that without root. Installed under that name, the shim runs the real netavark inside the shared
+netns, with the same arguments and the same standard input, and passes its answer on.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from ..references import Reference
 
 NAME = "netavark"
-# Options of netavark that take a value; those whose value is a path are marked.
+# Options of netavark that take a value, and whether that is a path.
 WITH_PATH = ("-c", "--config", "-f", "--file", "-a", "--aardvark-binary", "--plugin-directory")
 WITH_VALUE = (*WITH_PATH, "-r", "--rootless", "--firewall-driver")
-# How long it may take, in seconds. It has no limit of its own.
+# How long netavark may take, in seconds. It has no limit of its own.
 TIMEOUT = 300.0
 
 
@@ -36,7 +36,7 @@ class Arguments:
     """The arguments of the binary: `command`, its own `argument`, and the `paths` in options."""
 
     def __init__(self, words: list[str]) -> None:
-        # Where in the words the command and its argument stand.
+        # The indices of the command and its argument in the words.
         self._places: list[int] = []
         self.paths: list[str] = []
         self.file = ""
@@ -66,7 +66,7 @@ class Arguments:
 
 
 def main(words: list[str]) -> int:
-    """Serve whoever calls `netavark`; give the exit status."""
+    """Serve a caller of `netavark`; give the exit status."""
     environ = os.environ
     is_open = skel.is_open(1)
     arguments = Arguments(words)
@@ -112,7 +112,7 @@ class _Attaching:
         log.name(f"{networks}:{self._asked['container_id']}")
         where = state.State(state.base_dir(environ), conf.DEFAULT_NETNS)
         self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
-        # It is one program for all networks of the container: the first of them stands for it.
+        # One program runs for all networks of the container: the first network stands for it.
         self._names = {n: self._name(n, i) for n, i in self._asked["networks"].items()}
         mark = references.mark(where, next(iter(self._names.values()), ReferenceName("")))
         self._environ = {**invoke.with_path(environ), **mark}
@@ -120,7 +120,7 @@ class _Attaching:
         self._keep = [*arguments.paths, *map(os.path.dirname, paths)]
 
     def run(self) -> tuple[int, bytes, bytes]:
-        """Do it; give exit status, stdout and stderr of the real one."""
+        """Do it; give exit status, stdout and stderr of the real netavark."""
         return self._setup() if self._arguments.command == "setup" else self.tear_down()
 
     def _start(self, words: list[str]) -> tuple[int, bytes, bytes]:
@@ -135,7 +135,7 @@ class _Attaching:
         )
 
     def _turn(self) -> Lock:
-        # See `driver`: two of them at once trip over each other.
+        # See `driver`: two netavarks at once disturb each other.
         what = f"{NAME} {self._arguments.command}"
         return Lock(self._place.state.path("netavark.lock"), TIMEOUT, what)
 
@@ -186,7 +186,7 @@ class _Attaching:
         return answer
 
     def _set_up(self, *, can_undo: bool) -> tuple[int, bytes, bytes]:
-        """Run the real one; it leaves what it has half made, so that is torn down."""
+        """Run the real netavark; if it fails half way, tear down what it leaves."""
         answer = 1, b"", b""
         try:
             answer = self._start(self._arguments.words)
@@ -203,7 +203,7 @@ class _Attaching:
             warn(f"undoing what is half made: {error}")
 
     def tear_down(self) -> tuple[int, bytes, bytes]:
-        """Have the container torn down; the references of what is gone then are dropped."""
+        """Tear the container down; drop the references of networks that are gone then."""
         self._place.join()
         found = [self._place.find(name) for name in self._names.values()]
         held = [reference for reference in found if reference is not None]
@@ -229,7 +229,7 @@ class _Attaching:
                 return self._tear_down(path), path
         fd = self._place.open_as_is()
         with self._turn():
-            # Only now, as the container may have gone while this one was waiting.
+            # Only now, because the container may have gone while this call was waiting.
             if fd is not None and any(is_gone(path, reference.record, fd) for reference in held):
                 path = ""
             for reference in held:
@@ -240,7 +240,7 @@ class _Attaching:
     def _tear_down(self, path: str) -> tuple[int, bytes, bytes]:
         if netns.identity(path) is not None:
             return self._start(self._arguments.with_argument(path, "teardown"))
-        # Without a netns it does nothing before 2.1, and leaves its rules for ever.
+        # netavark before 2.1 does nothing without a netns, and leaves its rules for ever.
         with netns.StandIn() as stand_in:
             return self._start(self._arguments.with_argument(stand_in, "teardown"))
 

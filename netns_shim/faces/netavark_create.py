@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making a network of netavark (`create`): checked as a whole, and completed.
+"""Making a network of netavark (`create`): check it as a whole, and complete it.
 
-Everything is looked at that a setup will need and that can be known before: options, files,
-plugins. What is completed is what others go by: who allocates addresses, gateways, names.
+It checks all that a setup will need and that can be known before: options, files, plugins. It
+completes what other programs rely on: who allocates addresses, gateways, names.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 
 def complete(wanted: Json, environ: Mapping[str, str]) -> str:
-    """Give the network as JSON; its name, ID and driver are what they were.
+    """Give the network as JSON; its name, ID and driver stay the same.
 
     Raises ShimError (code 7) with all problems at once.
     """
     configuration, problems = network.translate(wanted, environ)
     if configuration:
-        # Of a configuration of another shape nobody can say what is missing.
+        # In a configuration of a wrong shape we cannot tell what is missing.
         problems += explain.problems(configuration) or _missing(wanted, configuration, environ)
     network.raise_all(wanted, problems)
     entry = configuration["plugins"][0]
     made = dict(wanted)
     if "driver" in entry and not translate.is_built_in(entry):
         made = _by_driver(made, entry, configuration, environ)
-    # It may allocate by itself, and then it has said so.
+    # A driver that allocates addresses itself has said so by now.
     if network.ipam_driver(made) == network.ipam_driver(wanted):
         _complete_addresses(made)
     _complete_names(made, entry, environ)
@@ -44,7 +44,7 @@ def complete(wanted: Json, environ: Mapping[str, str]) -> str:
 
 
 def _missing(wanted: Json, configuration: Json, environ: Mapping[str, str]) -> Iterator[str]:
-    """Find what is not installed of the plugins, drivers and IPAM plugins."""
+    """Find plugins, drivers and IPAM plugins that are not installed."""
     path = network.cni_path(wanted, environ)
     for entry in configuration.get("plugins", []):
         try:
@@ -57,7 +57,7 @@ def _missing(wanted: Json, configuration: Json, environ: Mapping[str, str]) -> I
         if network.is_by_caller(wanted) and _takes_ipam(entry):
             ipam = "static" if "type" in entry else ""
         else:
-            given = entry.get("ipam")  # of a plugin of CNI it is whatever that likes
+            given = entry.get("ipam")  # a CNI plugin may have any value here
             ipam = given.get("type", "") if isinstance(given, dict) else ""
         try:
             if ipam:
@@ -83,7 +83,7 @@ def _by_driver(made: Json, entry: Json, configuration: Json, environ: Mapping[st
 
 
 def _complete_addresses(made: Json) -> None:
-    """Settle who allocates: the caller where there are subnets, else whoever is wrapped."""
+    """Settle who allocates: the caller if there are subnets, else the wrapped plugin."""
     named = network.ipam_driver(made)
     if made.get("subnets"):
         allocator = "host-local"

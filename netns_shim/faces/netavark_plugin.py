@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Being a plugin of netavark: `create`, `setup NETNS`, `teardown NETNS`, `info`.
 
-`setup` is an ADD, `teardown` a DEL: the network becomes a configuration, what is asked for a
-container becomes what a CNI runtime would ask for it, and the result becomes a StatusBlock.
+`setup` is an ADD, `teardown` a DEL. The network becomes a configuration, the request for a
+container becomes that of a CNI runtime, and the result becomes a StatusBlock.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Face:
 
     def __init__(self, arguments: list[str], environ: Mapping[str, str]) -> None:
         self.verb, *self._arguments = arguments
-        # A CNI_COMMAND and the like can be inherited from anybody.
+        # The caller may have inherited a CNI_COMMAND and the like.
         self._environ = {k: v for k, v in environ.items() if k == "CNI_PATH" or k[:4] != "CNI_"}
 
     def prepare(self) -> bool:
-        """Refuse what can be refused before stdin is read; for `info` it is not to be."""
+        """Refuse what can be refused before stdin is read; `info` does not read it."""
         wanted = 1 if self.verb in ("setup", "teardown") else 0
         if len(self._arguments) != wanted or not all(self._arguments):
             what = "the path of a network namespace" if wanted else "nothing"
@@ -41,11 +41,11 @@ class Face:
         return self.verb != "info"
 
     def answer(self, text: bytes) -> str:
-        """Do what is asked for; give what goes to stdout."""
+        """Do what the caller asks for; give the text for stdout."""
         if self.verb == "info":
             return wire.format_info()
         if self.verb == "create":
-            from . import netavark_create  # a network is made once
+            from . import netavark_create  # only for `create`, which runs once a network
 
             return netavark_create.complete(wire.decode_network(text), self._environ)
         asked = wire.decode_exec(text)
@@ -60,7 +60,7 @@ class Face:
         return wire.format_error(error)
 
     def undo(self) -> None:
-        """Detach what was attached, because nobody got the answer."""
+        """Detach again, because the caller did not get the answer."""
         if self.verb == "setup":
             self._attached.undo()
 
@@ -81,12 +81,12 @@ def _answer(asked: Exec, attached: verbs.Attached, netns: str) -> str:
 
 
 def _teardown(asked: Exec, netns: str, environ: Mapping[str, str]) -> None:
-    """Detach by what the setup was given, whatever has become of the files it was made from."""
+    """Detach with the setup's own input, even if files it was made from have changed."""
     request = _recall(asked, environ)
     if request is not None:
         verbs.delete(request)
         return
-    # One too many, or what there was went with the machine's last start: nothing has to be there.
+    # One teardown too many, or the attachment went with the last boot: nothing need be there.
     try:
         verbs.delete(_request("DEL", asked, netns, environ))
     except ShimError as error:
@@ -104,13 +104,13 @@ def _recall(asked: Exec, environ: Mapping[str, str]) -> Request | None:
 
 
 def _request(verb: str, asked: Exec, netns: str, environ: Mapping[str, str]) -> Request:
-    """Make the request that a CNI runtime would make of this."""
+    """Make the request that a CNI runtime would make."""
     conf = network.configuration(asked.network, environ)
     path = network.cni_path(asked.network, environ)
     args = _args(asked)
     conf["runtimeConfig"] = _runtime_config(asked, conf, is_needed=verb == "ADD")
     if asked.options.get("options"):
-        # For a driver that is wrapped; what else knows them can find them there as well.
+        # For a wrapped driver; other plugins that know these keys find them as well.
         conf["args"] = {"netavark": {"options": asked.options["options"]}}
     variables = {
         "CNI_CONTAINERID": asked.container_id,
@@ -142,7 +142,7 @@ def _args(asked: Exec) -> str:
     ips = asked.options.get("static_ips") or []
     if len(ips) == 1 and not network.is_by_caller(asked.network):
         pairs["IP"] = ips[0]
-    # A plugin that does not know a key fails, unless it is told not to.
+    # A plugin fails on an unknown key, unless it is told not to.
     written = ["IgnoreUnknown=1"]
     for key, value in pairs.items():
         if ";" in value or "=" in value:
@@ -168,7 +168,7 @@ def _runtime_config(asked: Exec, conf: Json, *, is_needed: bool) -> Json:
 
 
 def _allocated(asked: Exec, conf: Json, ips: list[str], *, is_needed: bool) -> Json:
-    """Write the addresses that the caller has allocated as a configuration of `static`."""
+    """Write the caller's addresses as a configuration of `static`."""
     subnets = asked.network["subnets"]
     found, lost = addressing.match_subnets(ips, subnets)
     if is_needed and (lost or not ips):
@@ -189,7 +189,7 @@ def _allocated(asked: Exec, conf: Json, ips: list[str], *, is_needed: bool) -> J
 
 
 def _check_honoured(asked: Exec, answer: Json) -> None:
-    """Refuse a result without the address or MAC that was asked for: the caller counts on it."""
+    """Refuse a result without the requested address or MAC: the caller relies on it."""
     given = result.addresses(answer)
     for ip in asked.options.get("static_ips") or []:
         if not any(addressing.same_address(ip, address) for address in given):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nobody claims any more: attachments of containers that are gone, and leases of none.
+"""Garbage: attachments of containers that are gone, and leases without a container.
 
-To delete the network of a living container is the worst that could happen here. So an attachment
-is judged by all that is known of it, deleted only under the lock of its reference, and whatever
-cannot be judged is left and reported.
+The worst mistake here is to detach a living container. So an attachment is judged by all that is
+known about it, and detached only under the lock of its reference. One that cannot be judged is
+left alone and reported.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from .liveness import Liveness
 if TYPE_CHECKING:
     from ..decoding import Json
 
-# The names of what the specification tells attachments apart by.
+# The names of the three parts that identify an attachment in the specification.
 PARTS = ("network", "containerID", "ifname")
-# How the specification misspelled the first one once; libcni sends both.
+# A misspelling of the first one in an older specification; libcni sends both.
 KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
 
 def collect(call: Operation, valid: set[tuple[str, str]] | None, began: float) -> list[str]:
-    """Do what GC demands for one network of a shared netns; give what has failed.
+    """Do what GC demands for one network of a shared netns; give the failures.
 
-    `valid` is what `valid_attachments` gives. `began` is when the runtime called, so after it had
-    decided what is valid: what was attached since then is none of its business.
+    `valid` comes from `valid_attachments`. `began` is when the runtime called. It decided before
+    that what is valid, so attachments that were made later are left alone.
     """
     where, network = call.place.state, call.request.network
     references.drop_ghosts(where)
@@ -47,7 +47,7 @@ def collect(call: Operation, valid: set[tuple[str, str]] | None, began: float) -
             _delete_stale(call, name, began)
         except (ShimError, OSError) as error:
             problems.append(f"{name}: {error}")
-    # A runtime that names it knows better than we do.
+    # A runtime that names valid attachments knows better than we do.
     named = {container_id for container_id, _ in valid or ()}
     try:
         if network in leases.networks(_leases_of(where)) and not _has_command(where):
@@ -59,7 +59,7 @@ def collect(call: Operation, valid: set[tuple[str, str]] | None, began: float) -
 
 
 def valid_attachments(conf: Json) -> set[tuple[str, str]] | None:
-    """Read which attachments are still valid; None where that is not said: then all may be.
+    """Read which attachments are still valid; None where the key is missing: then all may be.
 
     null is how Go writes an empty list. Where both keys are there and disagree, an attachment is
     valid if one of them names it. Raises ShimError (code 7) where a value is malformed.
@@ -86,7 +86,7 @@ def _delete_stale(call: Operation, name: ReferenceName, began: float) -> None:
     if reference is None:
         return
     try:
-        # One that was written since then is that of an ADD of which the runtime could not know.
+        # A reference written since then is from an ADD that the runtime could not know about.
         if os.stat(reference.path).st_mtime < began and not reference.record.is_of_netavark:
             request = request_of(call.request.environ, reference.record)
             detach(Operation(request, call.place), reference)
@@ -113,7 +113,7 @@ def request_of(environ: Mapping[str, str], record: AttachmentRecord) -> Request:
 
 
 def _attachments(where: state.State) -> list[ReferenceName]:
-    """Name the references that are attachments, others are `_has_command` and guards."""
+    """List the references that are attachments; commands and guards are left out."""
     return [name for name in references.names(where) if name.is_attachment]
 
 
@@ -127,9 +127,9 @@ def _leases_of(where: state.State) -> str:
 
 
 def _holders(where: state.State) -> set[str]:
-    """List the containers with any attachment, to whichever network of a shared netns.
+    """List the containers with an attachment to any network of a shared netns.
 
-    The name of a lease's network may be one that a plugin has made up. And plugins that run in
+    It has to be any: a plugin may make up the name of a lease's network. And plugins that run in
     place may do so in this netns.
     """
     places = (where, state.State(where.base, state.IN_PLACE))
@@ -144,10 +144,10 @@ def sweep(
     dry_run: bool,
     tell: Callable[[Request], None] | None = None,
 ) -> Json:
-    """Delete what is garbage in every shared netns below a state directory; tell what was done.
+    """Remove the garbage in every shared netns of a state directory; give what was done.
 
-    All is tried; what fails is in the lists `failed`. In a dry run nothing is done. Raises
-    ShimError with the code 103 where nothing could be, for lack of a user namespace. `tell` is
+    It tries everything; failures are in the lists `failed`. A dry run changes nothing. Raises
+    ShimError (code 103) where it cannot work for lack of a user namespace. `tell` is
     called before each DEL.
     """
     found = [where for where in state.all_in(base) if where.name != state.IN_PLACE]
@@ -250,7 +250,7 @@ class _Sweep:
 
     def _release_leases(self) -> None:
         directory = _leases_of(self._where)
-        # What is run by hand in this netns may have leases in it as well.
+        # A command that runs in this netns may have leases in it as well.
         is_in_doubt = _has_command(self._where)
         for network in leases.networks(directory):
             try:
@@ -271,7 +271,7 @@ class _Sweep:
 
 
 def _problem_of(record: AttachmentRecord) -> str:
-    """Say why nobody can tell whether an attachment is garbage, or nothing."""
+    """Say why it is unknown whether an attachment is garbage, or ""."""
     if record.is_of_netavark:
         return "it is netavark's own, and only who set it up can tear it down"
     try:

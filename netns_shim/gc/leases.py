@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The addresses that host-local has given away, as the files in which it remembers them.
+"""The leases of host-local, which are files.
 
-A lease is a file with the name of the address, in a directory with the name of the network. Its
-content is the container ID and, on a second line, the interface; before host-local 0.7 the ID
-alone. A host-local that was killed between making and writing it leaves it empty. All that
-host-local does there it does under flock(2) of the file `lock`, and so does this module. Source:
+A lease is a file named after the address, in a directory named after the network. Its content is
+the container ID and, on a second line, the interface; before host-local 0.7 only the ID. If
+host-local is killed between making and writing the file, it stays empty. host-local does all its
+work there under flock(2) of the file `lock`, and so does this module. Source:
 plugins/ipam/host-local/backend/disk of the CNI plugins.
 
-Only the default directory is known, /var/lib/cni/networks as plugins in the shared netns see it.
-Where a configuration has a `dataDir`, leases are the business of whoever chose it.
+It knows only the default directory, /var/lib/cni/networks as plugins in the shared netns see it.
+Leases in a `dataDir` of a configuration are left to the person who chose it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NamedTuple
 
-# host-local holds its lock for a moment only.
+# host-local holds its lock only for a moment.
 LOCK_SECONDS = 10
 
 
@@ -32,7 +32,7 @@ class Lease(NamedTuple):
 
 
 def networks(directory: str) -> list[str]:
-    """List the networks of which there may be leases; none where the directory is not there."""
+    """List the networks that may have leases; empty where the directory is missing."""
     try:
         with os.scandir(directory) as entries:
             return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
@@ -41,7 +41,7 @@ def networks(directory: str) -> list[str]:
 
 
 def read(directory: str) -> list[Lease]:
-    """List the leases in the directory of a network. Other files are none, `lock` for one."""
+    """List the leases in the directory of a network. Other files, such as `lock`, are skipped."""
     found = []
     for name in sorted(os.listdir(directory)):
         if not _is_address(name):
@@ -57,17 +57,17 @@ def read(directory: str) -> list[Lease]:
 
 
 def release(directory: str, known: Callable[[], set[str]], *, dry_run: bool) -> list[Lease]:
-    """Release the leases of all containers but the known ones; give what was released.
+    """Release the leases of all containers except the known ones; give those released.
 
-    `known` gives their IDs. It is called when the leases have been listed, and while no other can
-    be made: so an ADD that has a lease has the reference by which it is known.
+    `known` gives their IDs. It is called after the leases are listed, and while no other lease can
+    be made. So an ADD that has a lease also has a reference, and its ID is known.
 
-    Raises ShimError (code 11) where somebody holds host-local's lock and does not let it go.
+    Raises ShimError (code 11) where another process keeps host-local's lock.
     """
     from .lockfile import locked  # filelock: not for the verbs
 
     lock = f"{directory}/lock"
-    # Taking the lock would make the file, and a dry run makes nothing.
+    # Taking the lock would make its file, and a dry run makes nothing.
     is_lockable = not dry_run or os.path.exists(lock)
     what = "garbage collection waits for another one to end"
     with locked(lock, LOCK_SECONDS, what) if is_lockable else nullcontext():
@@ -83,7 +83,7 @@ def release(directory: str, known: Callable[[], set[str]], *, dry_run: bool) -> 
 def _is_of(lease: Lease, ids: set[str]) -> bool:
     if lease.ifname or not lease.container_id:
         return lease.container_id in ids
-    # An old one, or one that was cut off, and then it may be the beginning of an ID.
+    # An old lease, or one that was cut off: then it may hold the beginning of an ID.
     return any(known.startswith(lease.container_id) for known in ids)
 
 

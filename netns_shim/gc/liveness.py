@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Liveness of life: whether the network namespace of an attached container still exists.
+"""Liveness: whether the network namespace of an attached container still exists.
 
-A namespace cannot be looked up by its number. So it is looked for wherever it would show: at the
-path that ADD was given, in /proc, and at the other end of its links, which the shared netns has.
+A namespace cannot be looked up by its number. So we look in three places: at the path that ADD was
+given, in /proc, and at the other ends of its links, which are in the shared netns.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class Liveness:
-    """What is seen of the containers that are attached to one shared netns.
+    """The signs of life of the containers that are attached to one shared netns.
 
-    Raises ShimError (code 103) where that netns is in another mount namespace and so cannot be
-    looked into, 102 where it cannot be entered.
+    Raises ShimError (code 103 where that netns is in another mount namespace, so that we cannot
+    look into it, 102 where it cannot be entered).
     """
 
     __slots__ = ("_is_other_boot", "_owners", "_processes", "_unclaimed", "_veths")
 
     def __init__(self, place: Shared, records: list[AttachmentRecord]) -> None:
-        from ..shared import netlink  # pyroute2, which the GC of a runtime does without
+        from ..shared import netlink  # pyroute2, which the GC of a runtime does not need
 
         where = place.state
         self._is_other_boot = where.uplink().is_of_other_boot
@@ -45,7 +45,7 @@ class Liveness:
         self._veths: set[str] = set()
         self._unclaimed: set[str] = set()
         if fd is None:
-            # No link is left of a netns that is lost, but it may be pinned where we do not see it.
+            # A lost netns has no links, but it may be pinned where we do not see it.
             refuse_if_elsewhere(where)
         else:
             os.close(fd)
@@ -55,9 +55,9 @@ class Liveness:
             self._unclaimed.update(set(leading_elsewhere) - claimed)
 
     def of(self, record: AttachmentRecord) -> str:
-        """Say by what a container is seen to live; "" where there is no sign of it."""
+        """Say which sign shows that a container lives; "" where there is no sign."""
         identity = record.netns_id
-        # A namespace does not outlive the machine, and its number is given to another one.
+        # A namespace does not outlive a boot, and its number goes to another one.
         if identity is None or self._is_other_boot:
             return ""
         if leads_there(record):
@@ -68,19 +68,19 @@ class Liveness:
         return f"its interface {min(there)} is in the shared netns" if there else ""
 
     def _is_anothers(self, identity: tuple[int, int], record: AttachmentRecord) -> bool:
-        """Tell whether the number of a namespace that is gone has been given to another one.
+        """Tell whether the number of a namespace that is gone now belongs to another one.
 
-        The kernel gives it to the next one soon. The path of another container leads there then,
-        and the links of this one, if they are known, decide.
+        The kernel soon reuses it. The path of another container then leads to that number, and
+        the links of this container, if they are known, decide.
         """
         owners = self._owners.get(identity, set())
         return bool(owners and host_side(record)) and _container(record) not in owners
 
     def doubt(self, record: AttachmentRecord) -> str:
-        """Say why nothing can be concluded from the absence of signs; "" where it can.
+        """Say why a container without signs may still live; "" where it is gone.
 
-        The result of an ADD that was cut off, of CNI before 0.3.0 and of some drivers names no
-        interface outside of the container. Then any might be its.
+        Some results name no interface outside of the container: that of an ADD that was cut off,
+        of CNI before 0.3.0 and of some drivers. Then any interface might belong to it.
         """
         if self._is_other_boot or host_side(record) or not self._unclaimed:
             return ""
@@ -88,7 +88,7 @@ class Liveness:
 
 
 def host_side(record: AttachmentRecord) -> set[str]:
-    """Name the interfaces of a result that are not in the container; whatever is odd is none."""
+    """List the interfaces of a result that are not in the container; skip odd entries."""
     interfaces = (record.result or {}).get("interfaces")
     return {
         item["name"]
@@ -98,7 +98,7 @@ def host_side(record: AttachmentRecord) -> set[str]:
 
 
 def _container(record: AttachmentRecord) -> str:
-    return record.text("containerID")  # a damaged record may have none
+    return record.text("containerID")  # a damaged record may lack it
 
 
 def leads_there(record: AttachmentRecord) -> bool:
@@ -107,19 +107,19 @@ def leads_there(record: AttachmentRecord) -> bool:
 
 
 def _processes() -> dict[tuple[int, int], int]:
-    """Find a process in each network namespace of which this process may know."""
+    """Find a process in each network namespace that this process may see."""
     found: dict[tuple[int, int], int] = {}
     for pid in processes.ids():
         try:
             info = os.stat(f"/proc/{pid}/ns/net")
         except OSError:
-            continue  # it has ended, or is not ours to look at
+            continue  # it has ended, or we may not look at it
         found.setdefault((info.st_dev, info.st_ino), pid)
     return found
 
 
 def refuse_if_elsewhere(where: State) -> None:
-    """Refuse to judge by a pin that is a mount in the namespace of another process."""
+    """Refuse to judge by a pin that is mounted in the namespace of another process."""
     if pid := processes.pinned_in(where.pin):
         raise ShimError(
             CANNOT_ENTER,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lock of a file that belongs to another program, by whose rules it is taken: flock(2).
+"""The lock of another program's file, taken by that program's rules: flock(2).
 
-Ours are in `turn`, which calls that start a container have to import.
+Our own locks are in `locks`, which calls that start a container have to import.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 def locked(path: str, timeout: float, what: str) -> Iterator[None]:
     """Hold the lock of this file, which is made if need be and stays.
 
-    `timeout` is how many seconds to wait at most, `what` what is said then. Raises ShimError
-    (code 11) after that, Stopped where a signal says to.
+    `timeout` is how many seconds to wait at most, `what` the message if that is too short. Raises
+    ShimError (code 11) after that, Stopped when a signal says to stop.
     """
     lock = _lock(path)
     deadline = time.monotonic() + timeout
     while not lock.is_locked:
-        # Not filelock's own waiting, as that is not to be interrupted by a signal.
+        # Not filelock's own waiting, because a signal cannot interrupt that.
         with contextlib.suppress(filelock.Timeout):
             lock.acquire(blocking=False)
             break
@@ -41,7 +41,7 @@ def locked(path: str, timeout: float, what: str) -> Iterator[None]:
 
 
 def _lock(path: str) -> Any:
-    # Before 3.10 it leaves the mode to the umask, and Debian 12 has 3.9.
+    # filelock before 3.10 leaves the mode to the umask, and Debian 12 has 3.9.
     if "mode" in inspect.signature(filelock.FileLock.__init__).parameters:
         return filelock.FileLock(path, mode=0o600)
     return filelock.FileLock(path)

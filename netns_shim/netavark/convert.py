@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same thing in CNI's words and in netavark's: ports and routes. No I/O."""
+"""Conversion between CNI's and netavark's form of ports and routes. No I/O."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A driver of netavark behind the face of a CNI plugin.
+"""A driver of netavark with the interface of a CNI plugin.
 
-An external driver is a plugin of netavark; bridge, macvlan and ipvlan are in the binary of that
-name. Neither allocates addresses, so an IPAM plugin of CNI does. Neither remembers what it was
-asked, and a teardown must be asked the same: so that is kept in a file until it has succeeded.
+An external driver is a plugin of netavark; bridge, macvlan and ipvlan are built into the binary
+`netavark`. Neither allocates addresses, so an IPAM plugin of CNI does. Neither remembers its
+request, and a teardown needs the same request: so we keep it in a file until that has succeeded.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ PLUGIN_DIRS = (
 class Driver:
     """One entry with `driver`; it has the interface of `invoke.Plugin`.
 
-    `directory` is where its state is kept. Making it finds the programs; ShimError (code 7) where
-    there are none.
+    `directory` is where its state is kept. Making one finds the programs; ShimError (code 7) where
+    they are missing.
     """
 
     __slots__ = (
@@ -86,7 +86,7 @@ class Driver:
         if verb == "DEL":
             self._delete(environ, conf)
         elif verb == "CHECK":
-            from ..shared import netlink  # pyroute2: runtimes CHECK seldom
+            from ..shared import netlink  # pyroute2: runtimes call CHECK seldom
 
             previous = translate.checked_result(conf.get("prevResult") or {})
             netlink.verify(environ.get("CNI_NETNS", ""), environ["CNI_IFNAME"], previous)
@@ -120,11 +120,11 @@ class Driver:
 
     def _delete(self, environ: Mapping[str, str], conf: Json) -> None:
         path = self._file(environ, conf)
-        if os.path.lexists(path):  # else nothing was set up
+        if os.path.lexists(path):  # otherwise nothing was set up
             try:
                 asked = wire.decode_asked(read_file(path))
             except (OSError, ShimError) as error:
-                # Lost with the power, and what it was about as well.
+                # A power cut has lost the file, and the request with it.
                 warn(f"what driver {self.type!r} was asked is lost: {error}")
             else:
                 self._tear_down(environ, asked)
@@ -133,10 +133,10 @@ class Driver:
             self._call_ipam("DEL", environ, conf)
 
     def _tear_down(self, environ: Mapping[str, str], asked: Json) -> None:
-        """Tear down. What is gone already is an error to netavark, and none to us."""
+        """Tear down. A missing interface is an error for netavark, but not for us."""
         path = environ.get("CNI_NETNS", "")
         if translate.is_built_in(self._entry) and netns.identity(path) is None:
-            # Before 2.1 netavark does nothing without a netns, and its rules stay for ever.
+            # netavark before 2.1 does nothing without a netns, and its rules stay for ever.
             try:
                 with netns.StandIn() as path:
                     self._tear_down_in(path, environ, asked, expected="No such device")
@@ -153,23 +153,23 @@ class Driver:
         except ShimError as error:
             if netns.has_interface(path, environ["CNI_IFNAME"]):
                 raise
-            # Where there are several errors, each has a line of its own.
+            # Several errors come as one line each.
             is_news = expected is None or expected not in error.message or "\n" in error.message
             if is_news:
                 warn(f"the interface is gone already: {error}")
 
     def _status(self, environ: Mapping[str, str]) -> None:
-        """Have the program say who it is."""
+        """Ask the program what it is."""
         command = "version" if translate.is_built_in(self._entry) else "info"
         what = f"driver {self.type!r} ({command})"
         status, stdout, stderr = _start(self._path, environ, [command], b"", what, self.timeout)
-        # A plugin may know no `info`, as nobody calls it; that it runs is enough.
+        # A plugin may not know `info`, which no caller uses; it is enough that it runs.
         if status and command == "version":
             raise ShimError(NOT_AVAILABLE, f"{what} failed", child.explain("", stderr or stdout))
 
     def _allocate(self, environ: Mapping[str, str], conf: Json) -> list[Json]:
         if self._ipam is None:
-            # The caller's own, if there are any.
+            # The caller's own addresses, if it sent any.
             return translate.ips_of_caller(conf.get("ipam") or {})
         return translate.ips_of(self._call_ipam("ADD", environ, conf), conf["cniVersion"])
 
@@ -189,23 +189,23 @@ class Driver:
         return {"cniVersion": asked["cniVersion"], **(answer or {})}
 
     def _run(self, command: str, path: str, environ: Mapping[str, str], asked: Json) -> bytes:
-        """Run the program to its end; give what it printed. ShimError where it fails."""
-        # A path can begin like an option.
+        """Run the program to its end; give its stdout. ShimError where it fails."""
+        # A path may look like an option.
         arguments = [command, f"./{path}" if path.startswith("-") else path]
         given = asked
         if translate.is_built_in(self._entry):
             arguments = [*self._global_arguments(), *arguments]
             given = translate.network_options(asked)
         what = f"driver {self.type!r} ({command})"
-        # Podman runs one at a time, and netavark counts on it: else a bridge that one has just
-        # found is removed by the last teardown of another.
+        # Podman runs one at a time, and netavark relies on that: otherwise the last teardown of
+        # one container could remove a bridge that another setup has just found.
         who = f"{what} for container {environ['CNI_CONTAINERID']!r}"
         turn = Lock(f"{self._directory}/lock", self.timeout, who)
         with NoLock() if self._is_parallel else turn:
             return _run(self._path, environ, arguments, given, what, self.timeout)
 
     def _global_arguments(self) -> list[str]:
-        # Its aardvark-dns serves the netns that it was started in and no other.
+        # Its aardvark-dns serves only the netns in which it was started.
         config = self._make(f"config-{os.stat('/proc/self/ns/net').st_ino}")
         names = aardvark(self._path)
         rootless = "false" if netns.is_initial_userns() else "true"
@@ -224,7 +224,7 @@ class Driver:
 
 
 def create(entry: Json, conf: Configuration, environ: Mapping[str, str], network: Json) -> bytes:
-    """Have a plugin of netavark complete a network; give what it printed."""
+    """Let a plugin of netavark complete a network; give its stdout."""
     path = find(entry, conf.plugin_dirs, environ)
     what = f"driver {entry['driver']!r} (create)"
     return _run(path, environ, ["create"], network, what, conf.timeout)
@@ -276,7 +276,7 @@ def _start(
 def find(entry: Json, plugin_dirs: list[str], environ: Mapping[str, str]) -> str:
     """Find the program of an entry: `path`, the netavark binary, or a plugin of netavark.
 
-    Raises ShimError (code 7) where there is none.
+    Raises ShimError (code 7) where it is not found.
     """
     name = entry["driver"]
     if entry.get("path"):
@@ -297,13 +297,13 @@ def find(entry: Json, plugin_dirs: list[str], environ: Mapping[str, str]) -> str
 
 
 def binaries(name: str, environ: Mapping[str, str]) -> list[str]:
-    """List where a binary of netavark may be, most wanted first."""
+    """List where a binary of netavark may be, the best first."""
     directories = invoke.with_path(environ)["PATH"].split(":")
     return [f"{directory}/{name}" for directory in (*directories, *invoke.HELPER_DIRECTORIES)]
 
 
 def aardvark(beside: str) -> str:
-    """Find aardvark-dns: beside the netavark binary, else where helpers are; "" if nowhere."""
+    """Find aardvark-dns: beside the netavark binary, else among Podman's helpers; or ""."""
     directories = [os.path.dirname(beside), *invoke.HELPER_DIRECTORIES]
     for path in [f"{directory}/aardvark-dns" for directory in directories]:
         if os.access(path, os.X_OK):
@@ -312,7 +312,7 @@ def aardvark(beside: str) -> str:
 
 
 def is_shim(path: str) -> bool:
-    """Tell whether a program is a launcher of this one, which would wait for itself for ever."""
+    """Tell whether a program is our own launcher, which would wait for itself for ever."""
     try:
         with open(path, "rb") as file:
             start = file.read(4096)

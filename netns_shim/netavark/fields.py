@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the values of a JSON document must be: small checks that find all problems at once.
+"""Small checks of the values of a JSON document, which find all problems at once.
 
-For documents that are read at every call, where jsonschema would take longer than the call. A
-*kind* is given a value and its place, and yields sentences that begin with the place.
+They are for documents that every call reads, where jsonschema would take longer than the call. A
+*kind* takes a value and its place, and yields sentences that begin with the place.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def number(maximum: int) -> Kind:
 
 
 def parsed(parse: Callable[[str], object], what: str) -> Kind:
-    """Accept strings for which a function raises no ValueError; `what` is the name of those."""
+    """Accept strings that a function parses without ValueError; `what` is their name."""
 
     def check(value: Any, place: str) -> Iterator[str]:
         try:
@@ -67,7 +67,7 @@ def _subnet(value: str) -> None:
 
 
 def _interface(value: str) -> None:
-    # `ipaddress` takes an address alone, and a mask, as well; Go and Rust do not.
+    # `ipaddress` also accepts an address alone, or with a mask; Go and Rust do not.
     prefix = value.partition("/")[2]
     if not (prefix.isascii() and prefix.isdigit()):
         raise ValueError(value)
@@ -94,7 +94,7 @@ def list_of(kind: Kind) -> Kind:
 
 
 def map_of(kind: Kind) -> Kind:
-    """Accept objects whose values are of a kind, whatever the keys are."""
+    """Accept objects with any keys whose values are of a kind."""
 
     def check(value: Any, place: str) -> Iterator[str]:
         if not isinstance(value, dict):
@@ -107,7 +107,7 @@ def map_of(kind: Kind) -> Kind:
 
 
 def record(required: dict[str, Kind], optional: dict[str, Kind]) -> Kind:
-    """Accept objects with these keys; null is as good as absent, and other keys are ignored."""
+    """Accept objects with these keys; null counts as absent, and other keys are ignored."""
 
     def check(value: Any, place: str) -> Iterator[str]:
         if not isinstance(value, dict):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network of netavark as a configuration of the shim.
 
-The options of the network say what is wrapped: `conf` (a CNI network that is in a file), `type`
-(a CNI plugin), or `driver` (a driver of netavark). Keys of the shim itself can stand beside them.
-What comes out is what a CNI runtime would send, so all that follows is the same for both.
+The options of the network say what the shim wraps: `conf` (a CNI network in a file), `type` (a CNI
+plugin), or `driver` (a driver of netavark). Keys of the shim itself can be beside them. The
+configuration is the one that a CNI runtime would send, so all later steps are the same for both.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from ..decoding import Json
 
 CNI_VERSION = "1.0.0"
-# What each way of wrapping is told by, and by which options.
+# The options that say what to wrap, one for each way.
 WAYS = ("conf", "type", "driver")
-# IPAM drivers of netavark: who allocates the addresses. "" is netavark's own default.
+# IPAM drivers of netavark with which the caller allocates. "" is netavark's own default.
 BY_CALLER = ("", "host-local")
-# What the caller can tell every plugin, whether it wants to know or not.
+# Capabilities that the caller can always offer to a plugin.
 CAPABILITIES = {"aliases": True, "ips": True, "ipam": True, "mac": True, "portMappings": True}
 
 
@@ -46,7 +46,7 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0
-    if not 0 < seconds < float("inf"):  # which a text that is no number, nan, is not either
+    if not 0 < seconds < float("inf"):  # this refuses nan as well
         raise ValueError("must be a number of seconds")
     return seconds
 
@@ -108,7 +108,7 @@ KEYS: dict[str, _Table] = {
     },
     "vlan": {"linkInContainer": _boolean, "mtu": _integer, "vlanId": _integer},
 }
-# What the key is called that `network_interface` goes to.
+# The key of each plugin that takes `network_interface`.
 INTERFACE_KEYS = {
     "bridge": "bridge",
     "host-device": "device",
@@ -116,7 +116,7 @@ INTERFACE_KEYS = {
     "macvlan": "master",
     "vlan": "master",
 }
-# Plugins behind which ports can be published, by `portmap` after them.
+# Plugins after which `portmap` can publish ports.
 WITH_PORTS = ("bridge", "ptp")
 
 
@@ -133,7 +133,7 @@ def configuration(network: Json, environ: Mapping[str, str]) -> Json:
 def translate(network: Json, environ: Mapping[str, str]) -> tuple[Json, list[str]]:
     """Make the configuration as far as possible; give it and the problems there are.
 
-    It is empty where nothing says what is wrapped, or that cannot be read.
+    It is empty where no option says what to wrap, or the file cannot be read.
     """
     translation = _Translation(network, environ)
     made = translation.configuration()
@@ -141,7 +141,7 @@ def translate(network: Json, environ: Mapping[str, str]) -> tuple[Json, list[str
 
 
 class _Translation:
-    """One network on its way, with the problems that have been found."""
+    """One network during its translation, with the problems found so far."""
 
     def __init__(self, network: Json, environ: Mapping[str, str]) -> None:
         self._network = network
@@ -151,7 +151,7 @@ class _Translation:
         own = {*OWN, *WAYS, "cniPath", "ipam"}
         if "driver" not in self._given:
             own.add("no_default_route")
-        # What is left is for whoever is wrapped.
+        # The other options are for the plugin or driver that is wrapped.
         self._more = {key: text for key, text in self._given.items() if key not in own}
 
     def configuration(self) -> Json:
@@ -181,10 +181,10 @@ class _Translation:
             self.problems.append(f"options.conf: {error}")
             return {}
         if is_by_caller(self._network):
-            # The caller's addresses take the place of whatever the file says of them.
+            # The caller's addresses replace those of the file.
             for entry in [p for p in wrapped["plugins"] if "ipam" in p] or wrapped["plugins"][:1]:
                 capabilities = entry.get("capabilities") or {}
-                if isinstance(capabilities, dict):  # else it is refused by the schema
+                if isinstance(capabilities, dict):  # otherwise the schema refuses it
                     entry["capabilities"] = {**capabilities, "ipam": True}
         return wrapped
 
@@ -217,7 +217,7 @@ class _Translation:
         self._refuse(["ipam"] if "ipam" in self._given else [], "driver")
         if name == self._network["driver"]:
             self.problems.append("options.driver: a driver cannot wrap itself")
-        # Addresses are the caller's, if there are any: netavark has no other source of them.
+        # Only the caller can give addresses: netavark has no other source of them.
         entry: Json = {"driver": name, "capabilities": dict(CAPABILITIES), "ipam": {}}
         if self._more:
             entry["options"] = self._more
@@ -256,7 +256,7 @@ def raise_all(network: Json, problems: list[str]) -> None:
 
 
 def cni_path(network: Json, environ: Mapping[str, str]) -> str:
-    """Tell where CNI plugins are looked for: the option, the variable, or the usual places."""
+    """Give the search path for CNI plugins: the option, the variable, or the default."""
     given: dict[str, str] = network.get("options") or {}
     return given.get("cniPath") or environ.get("CNI_PATH") or ":".join(conflist.PLUGIN_DIRS)
 
@@ -274,10 +274,10 @@ def is_by_caller(network: Json) -> bool:
 def routes(network: Json, conf: Json, gateways: list[str]) -> list[Json]:
     """List the routes of a container whose addresses the caller has allocated.
 
-    Those of the file that `conf` names, if there are any; else a default route for each family
-    that has a gateway, unless the network is internal. Those of the network come on top.
+    If the file that `conf` names has routes, those; else a default route for each family that has
+    a gateway, unless the network is internal. The network's own routes are added.
     """
-    # What is of another kind in the file is refused later, with all else that is wrong with it.
+    # Values of a wrong kind in the file are refused later, with its other problems.
     entries = [p["ipam"] for p in conf["plugins"] if isinstance(p.get("ipam"), dict)]
     given = entries[0].get("routes") if entries else None
     found: list[Json] = [*given] if isinstance(given, list) else []
@@ -296,10 +296,10 @@ def routes(network: Json, conf: Json, gateways: list[str]) -> list[Json]:
 
 
 def _disagreements(network: Json) -> Iterator[str]:
-    """Find what contradicts itself in who allocates addresses, and which."""
+    """Find contradictions about who allocates addresses, and which."""
     subnets, options = network.get("subnets") or [], network.get("options") or {}
     allocator = ipam_driver(network)
-    # A driver that is wrapped may allocate by itself.
+    # A wrapped driver may allocate addresses itself.
     if subnets and not is_by_caller(network) and "driver" not in options:
         yield f"ipam_options.driver: {allocator!r} allocates nothing, but there are subnets"
     if not subnets and allocator not in ("none", *BY_CALLER) and "type" not in options:

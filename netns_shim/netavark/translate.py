@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a driver of netavark is asked for a request of CNI, and what its answer becomes. No I/O.
+"""A request of CNI as one to a driver of netavark, and its answer as a result of CNI. No I/O.
 
-What netavark has no word for is an error where it was asked for, and never lost in silence.
+A field that netavark cannot express is an error if the caller asks for it: it is never dropped.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def is_built_in(entry: Json) -> bool:
 def ipam_of(entry: Json) -> Json:
     """Give the configuration of the IPAM plugin: `ipam`, else host-local over the subnets.
 
-    Empty where nobody is to allocate addresses.
+    Empty where no plugin is to allocate addresses.
     """
     if "ipam" in entry:
         return dict(entry["ipam"])
@@ -62,7 +62,7 @@ def ipam_of(entry: Json) -> Json:
 
 
 def check_supported(entry: Json, offered: Json) -> None:
-    """Refuse what was asked for and cannot be passed on. ShimError (code 2)."""
+    """Refuse fields that cannot be passed on: ShimError (code 2)."""
     for key, value in offered.items():
         if not value or key in SUPPORTED:
             continue
@@ -78,9 +78,9 @@ def check_supported(entry: Json, offered: Json) -> None:
 
 
 def request(entry: Json, environ: Mapping[str, str], conf: Json, ips: list[Json]) -> Json:
-    """Make what a driver is given (NetworkPluginExec) for the addresses that were allocated.
+    """Make the input of a driver (NetworkPluginExec) with the allocated addresses.
 
-    Raises ShimError (code 7) where these do not fit the subnets.
+    Raises ShimError (code 7) where the addresses do not fit the subnets.
     """
     problems = list(_OFFERED(conf, ""))
     if problems:
@@ -167,9 +167,9 @@ def _match(entry: Json, ips: list[Json]) -> tuple[list[Json], list[str]]:
 
 
 def network_options(asked: Json) -> Json:
-    """Make what the netavark binary is given (NetworkOptions), as all releases can read it.
+    """Make the input of the netavark binary (NetworkOptions), in the form that all releases read.
 
-    Networks are a map: since 2.0 a list is possible as well, and before it was not.
+    Networks are a map: a list is possible only since 2.0.
     """
     name = asked["network"]["name"]
     options = {
@@ -201,7 +201,7 @@ def ips_of_caller(ipam: Json) -> list[Json]:
 
 
 def checked_result(previous: Json) -> Json:
-    """Give a result as it is, if all that CHECK looks at is there; ShimError (code 6) if not."""
+    """Give a result as it is, if it has all that CHECK looks at; ShimError (code 6) if not."""
     problems = list(_RESULT(previous, ""))
     if problems:
         raise ShimError(DECODING_FAILURE, "malformed result: " + "; ".join(problems))
@@ -209,9 +209,9 @@ def checked_result(previous: Json) -> Json:
 
 
 def result_of(asked: Json, status: Json, netns: str) -> Json:
-    """Make the result of CNI from a StatusBlock.
+    """Make a result of CNI from a StatusBlock.
 
-    Raises ShimError (code 100) where an address or a MAC that was asked for was not honoured.
+    Raises ShimError (code 100) where a requested address or MAC was not honoured.
     """
     network, options = asked["network"], asked["network_options"]
     ifname = options["interface_name"]
@@ -243,7 +243,7 @@ def result_of(asked: Json, status: Json, netns: str) -> Json:
 
 
 def _routes(network: Json, gateways: list[str]) -> list[Json]:
-    """List the routes that netavark makes by itself, which a StatusBlock has no place for."""
+    """List the routes that netavark makes by itself; a StatusBlock cannot hold them."""
     routes = []
     if (
         not network["internal"]
@@ -285,7 +285,7 @@ _RESULT = record(
     },
 )
 _OF_CALLER = record({}, {"addresses": _IPS})
-# What is read of what a runtime sends, which nobody has checked.
+# The parts of a runtime's input that we read, and that are not checked elsewhere.
 _OFFERED = record(
     {},
     {

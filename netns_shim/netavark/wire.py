@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""netavark's JSON without I/O: what its plugins and its binary are given, and what they answer.
+"""netavark's JSON without I/O: the input of its plugins and its binary, and their answers.
 
-Both directions are here, as the shim is called like a plugin of netavark and calls such plugins
+Both directions are here: the shim is called like a plugin of netavark, and calls such plugins
 itself. The types are those of netavark's `plugin-API.md` and `network/types.rs`; a key that is
 absent and one that is null are the same, as older releases write every absent key as null.
 """
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from ..decoding import Json
     from .fields import Kind
 
-# What a plugin says of itself; neither netavark nor Podman looks at it.
+# What a plugin says about itself; neither netavark nor Podman looks at it.
 API_VERSION = "1.0.0"
 PROTOCOLS = ("tcp", "udp", "sctp")
 
 
 class Exec:
-    """What a plugin is given for `setup` and `teardown` (NetworkPluginExec).
+    """The input of a plugin for `setup` and `teardown` (NetworkPluginExec).
 
     Absent keys are filled in: lists and objects are empty, texts are "". `container_id`, `ifname`
     and the network's name are safe as parts of file names.
@@ -61,10 +61,10 @@ class Exec:
 
 
 def decode_exec(data: bytes) -> Exec:
-    """Read what is given for `setup` and `teardown`.
+    """Read the input of `setup` and `teardown`.
 
-    Raises `ShimError` 6 for text that is not JSON, 7 with all problems of what is, 4 for names
-    that are too long.
+    Raises ShimError: code 6 for text that is not JSON, 7 with all problems of a document, 4 for
+    names that are too long.
     """
     value = _decode(data, "request", _EXEC)
     found = Exec(value)
@@ -79,15 +79,15 @@ def decode_exec(data: bytes) -> Exec:
 
 
 def decode_asked(data: bytes) -> Json:
-    """Read what a driver was asked, as we have written it. Raises `ShimError` 6 or 7."""
+    """Read a request to a driver, as we have written it. Raises ShimError (code 6 or 7)."""
     return _decode(data, "request", _ASKED)
 
 
 def decode_options(data: bytes) -> Json:
-    """Read what the binary is given (NetworkOptions): `container_id`, and `networks`.
+    """Read the input of the binary (NetworkOptions): `container_id`, and `networks`.
 
-    Networks are given as the interface of each by its name. Newer releases take a list of them as
-    well. Raises `ShimError` as `decode_exec` does.
+    Gives the interface of each network by the network's name. Newer releases accept a list of
+    networks as well. Raises ShimError as `decode_exec` does.
     """
     value = cni.decode(data, what="request")
     networks = value.get("networks")
@@ -126,9 +126,9 @@ def addresses(data: bytes) -> dict[str, Json]:
 
 
 def decode_network(data: bytes) -> Json:
-    """Read what is given for `create`: a network, kept as it is.
+    """Read the input of `create`: a network, kept as it is.
 
-    Raises `ShimError` 6 for text that is not JSON, 7 with all problems of what is.
+    Raises ShimError: code 6 for text that is not JSON, 7 with all problems of a document.
     """
     return _decode(data, "network", _NETWORK)
 
@@ -136,8 +136,8 @@ def decode_network(data: bytes) -> Json:
 def format_status(result: Json, netns: str, ifname: str) -> str:
     """Write a CNI result of version 1.0.0 or later as a StatusBlock with one interface.
 
-    That is the one that was asked for. Addresses that no interface is named for are its own, as
-    plugins without interfaces write them. Routes and the like have no place in it.
+    That is the requested interface. Addresses without an interface count as its own, because some
+    plugins name no interfaces. A StatusBlock cannot hold routes and the like.
     """
     interfaces = result.get("interfaces") or []
     ours = [
@@ -165,19 +165,19 @@ def format_status(result: Json, netns: str, ifname: str) -> str:
 
 
 def format_info() -> str:
-    """Write what `info` says."""
+    """Write the answer of `info`."""
     about = "runs any CNI or netavark plugin in a shared rootless network namespace"
     info = {"version": __version__, "api_version": API_VERSION, "description": about}
     return json.dumps(info) + "\n"
 
 
 def format_error(error: ShimError) -> str:
-    """Write an error: one key, as Podman 5 refuses others, with all that is known in it."""
+    """Write an error with all details under one key, because Podman 5 refuses others."""
     return json.dumps({"error": f"{error} (code {error.code})"})
 
 
 def parse_error(data: bytes) -> str:
-    """Read an error of a plugin or of the binary; "" where it is none."""
+    """Read an error of a plugin or of the binary; "" where it is something else."""
     try:
         answer = decoding.one(data)
     except ValueError:
@@ -187,12 +187,12 @@ def parse_error(data: bytes) -> str:
 
 
 def decode_status(data: bytes, what: str) -> Json:
-    """Read a StatusBlock; `what` is the name of who wrote it. Raises `ShimError` 6."""
+    """Read a StatusBlock; `what` names the program that wrote it. Raises ShimError (code 6)."""
     return _decode(data, f"answer of {what}", _STATUS, code=DECODING_FAILURE)
 
 
 def decode_statuses(data: bytes, what: str) -> Json:
-    """Read what the binary answers: a StatusBlock for each network. Raises `ShimError` 6."""
+    """Read the answer of the binary: a StatusBlock for each network. ShimError (code 6)."""
     return _decode(data, f"answer of {what}", map_of(_STATUS), code=DECODING_FAILURE)
 
 
@@ -289,7 +289,7 @@ _EXEC = record(
     },
     {"port_mappings": list_of(_port)},
 )
-# Not as strict as `_EXEC`: what was asked for has to be undone, whatever it was.
+# Not as strict as `_EXEC`: a request that was accepted has to be undone.
 _ASKED = record(
     {
         "container_id": text,
@@ -301,7 +301,7 @@ _ASKED = record(
     {},
 )
 _DNS = record({}, {"domain": text, "search": list_of(text), "nameservers": list_of(address)})
-# As far as the stand-in for the binary has to understand it.
+# Only as much as the stand-in for the binary has to understand.
 _LISTED = list_of(record({"name": text}, {}))
 _OPTIONS = record(
     {"container_id": text, "networks": map_of(record({"interface_name": text}, {}))}, {}

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A shared netns: made, linked to the outside, mended and removed."""
+"""A shared netns: making it, joining it to the host's network, repairing and removing it."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joining a netns to the outside: start the uplink, write down what it is; end it."""
+"""Joining a netns to the host's network: start the uplink, write its record; end it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
-    """Start the uplink, then write down what is known of it and the resolv.conf that leads to it.
+    """Start the uplink, then write its record and the resolv.conf that leads to it.
 
-    `wanted` is what it was chosen by, for `refresh`.
+    `wanted` is the configuration it was chosen by, for `refresh`.
     """
     if chosen.takes_ipv6:
         hostnet.await_ipv6()
@@ -33,7 +33,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
         pid = chosen.wait(state)
         scope.move(pid, f"{chosen.driver}-{state.name}", outer_uid(), os.environ)
         if chosen.ipv6:
-            from . import netlink  # pyroute2: pasta does without
+            from . import netlink  # pyroute2, which pasta does not need
 
             try:
                 netlink.configure_ipv6(state.pin, *chosen.ipv6)
@@ -49,7 +49,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
             f"the host has IPv6, and pasta gave none to the shared netns {state.name!r}: "
             "`netns-shim refresh` tries again"
         )
-    # Only the forwarders of a family that the netns has can be reached.
+    # A forwarder can be reached only if the netns has its address family.
     families = {":" in address for address in addresses}
     record = UplinkRecord.of(
         driver=chosen.driver,
@@ -68,10 +68,10 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
 
 
 def _settle(chosen: Uplink) -> tuple[str, list[str], str]:
-    """Do inside what an uplink needs; give its interface, its addresses and what was refused."""
+    """Finish the set-up inside; give interface, addresses, and why a rule was refused."""
     refusal = ""
     if chosen.sends_bare_segments:
-        from . import nftables  # which a newer pasta does without
+        from . import nftables  # which a newer pasta does not need
 
         try:
             nftables.drop_bare_segments()
@@ -83,8 +83,8 @@ def _settle(chosen: Uplink) -> tuple[str, list[str], str]:
 def write_resolv_conf(state: State, record: UplinkRecord) -> bool:
     """Write the resolv.conf that goes with a record; tell whether that changed it.
 
-    A file that is there is written into: a mount of it, as a name server has one that was started
-    in the netns, shows the new content then, and would go on showing the old file after a rename.
+    An existing file is overwritten, not replaced. A process that runs in the netns, such as a name
+    server, has it mounted: it sees the new content, but after a rename(2) would see the old file.
     """
     has_ipv6 = any(":" in address for address in record.addresses)
     text = resolvconf.compose(record.dns_forwarders, has_ipv6=has_ipv6).encode()
@@ -93,7 +93,7 @@ def write_resolv_conf(state: State, record: UplinkRecord) -> bool:
     with open(os.open(state.path("resolv.conf"), flags, 0o600), "r+b", buffering=0) as file:
         if file.read() == text:
             return False
-        # Root in a container that this is mounted into is nobody here.
+        # In a container it is mounted into, root is an unprivileged user of ours.
         os.fchmod(file.fileno(), 0o644)
         os.pwrite(file.fileno(), text, 0)
         os.ftruncate(file.fileno(), len(text))
@@ -101,26 +101,26 @@ def write_resolv_conf(state: State, record: UplinkRecord) -> bool:
 
 
 def disconnect(state: State) -> None:
-    """End the uplink, whether it is in the record or was never written down."""
+    """End the uplink, with or without a record of it."""
     record = state.uplink()
     known = set()
     if record.pid and record.is_of_this_boot:
         known.add((record.pid, record.start_time))
-    # One that was started and not yet written down when its starter was killed.
+    # One without a record: the process that started it was killed before it wrote one.
     found = known | processes.stray(state)
     ended = set[tuple[int, int]]()
     while found - ended:
         for pid, since in found - ended:
             processes.stop(pid, since)
         ended |= found
-        # It may have been starting still, and have gone to the background meanwhile.
+        # It may still have been starting, and have gone to the background meanwhile.
         found = processes.stray(state) if ended != known else set()
 
 
 def renew(state: State, environ: Mapping[str, str]) -> None:
     """End the uplink and start it again, as it was, in the same netns.
 
-    Raises ShimError (code 102) where it fails; then the netns has none.
+    Raises ShimError (code 102) where it fails; then the netns has no uplink.
     """
     wanted = state.uplink().wanted
     chosen = uplink.choose(wanted, environ)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a shared netns: made by the first reference, repaired, destroyed after the last.
+"""The life of a shared netns: made for the first reference, repaired, removed after the last.
 
-All of it happens under one lock a netns, outside of it, in the outer mount namespace. The lock is
-never held while a plugin runs.
+All of it happens outside of the netns, in the outer mount namespace, under one lock a netns. The
+lock is never held while a plugin runs.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     from ..state import State
     from .uplink import Wanted
 
-# What the policies of Fedora and its kin let iptables lock and write.
+# The SELinux type that Fedora and its relatives let iptables lock and write.
 SELINUX_LABEL = b"system_u:object_r:iptables_var_run_t:s0\0"
 REFRESH = "`netns-shim refresh` renews it"
 
 
 def create(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
-    """Make the netns, unless somebody else just did; `wanted` is the configured uplink."""
+    """Make the netns, unless another call just did; `wanted` is the configured uplink."""
     chosen = uplink.check(wanted, environ)
     with _locked(state):
         if state.exists():
             return
         refuse_if_elsewhere(state)
-        # What a creation or a destruction that was cut off has left.
+        # What making or removing it has left, if that was cut off.
         _clear(state)
         try:
             _make_directories(state)
             mounts.pin(state)
             connect.connect(state, chosen, wanted)
-            # Last: its presence says that all else is there.
+            # Last: once it is there, all the rest is there.
             os.mkdir(state.refs, 0o700)
         except BaseException:
             interrupt.disregard()
@@ -52,9 +52,9 @@ def create(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
 
 
 def repair(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
-    """Mend a netns that has references, and say what was broken.
+    """Repair a netns that has references, and say what was broken.
 
-    A failure leaves things as they were; a netns with references is never destroyed.
+    A failure leaves things as they were; a netns with references is never removed.
     """
     with _locked(state):
         record = state.uplink()
@@ -89,12 +89,12 @@ def _pin_again(state: State, record: UplinkRecord) -> bool:
 
 
 def _replace(state: State) -> None:
-    """Make a netns in the place of one that is lost."""
+    """Make a new netns to replace one that is lost."""
     _forget_other_boot(state)
     processes.stop_name_server(state)
     connect.disconnect(state)
     mounts.unpin(state)
-    # In a new netns somebody is the first again.
+    # In a new netns, the next ADD is the first again.
     mounts.remove_tree(state.path("started"))
     mounts.pin(state)
     warn(
@@ -104,7 +104,7 @@ def _replace(state: State) -> None:
 
 
 def _complete(state: State, record: UplinkRecord) -> None:
-    """Make again what somebody has removed from the state of a netns that works."""
+    """Make the missing files of a netns that works again."""
     lost = state.missing()
     if lost:
         _make_directories(state)
@@ -113,11 +113,11 @@ def _complete(state: State, record: UplinkRecord) -> None:
 
 
 def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None:
-    """Act on changes of the host's network, see `host`.
+    """Act on changes of the host's network, see `hostnet`.
 
-    New name servers go into the resolv.conf of the netns. The uplink is started again only where
-    that cuts off nobody, as it was started before there was a network; else that is left to
-    `refresh`, and said.
+    New name servers go into the resolv.conf of the netns. The uplink is started again only if it
+    was started before there was a network, so that no connection is cut off. Otherwise a warning
+    names `refresh`.
     """
     with _locked(state):
         record = state.uplink()
@@ -140,7 +140,7 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
 
 def _follow_name_servers(state: State, record: UplinkRecord) -> None:
     if connect.write_resolv_conf(state, record):
-        # What an uplink forwards goes where it did when it was started.
+        # An uplink goes on forwarding to the name servers that it found when it started.
         still = f"; what it forwards for does not follow: {REFRESH}"
         warn(
             f"the host's name servers have changed: resolv.conf of {state.name!r} is renewed"
@@ -151,9 +151,9 @@ def _follow_name_servers(state: State, record: UplinkRecord) -> None:
 
 
 def refresh(state: State, environ: Mapping[str, str]) -> None:
-    """Start the uplink again in the same netns, so that it takes on the host's present network.
+    """Start the uplink again in the same netns, so that it takes over the host's present network.
 
-    Raises ShimError where that cannot work; as far as that shows before, nothing is changed then.
+    Raises ShimError where that cannot work, if possible before anything is changed.
     """
     if not state.exists():
         raise ShimError(INVALID_ENVIRONMENT, f"there is no shared netns {state.name!r}")
@@ -175,16 +175,16 @@ def refresh(state: State, environ: Mapping[str, str]) -> None:
 
 
 def destroy(state: State) -> None:
-    """Remove a netns whose `refs/` has been removed, unless somebody made it anew meanwhile."""
+    """Remove a netns whose `refs/` is gone, unless another call made it again meanwhile."""
     with _locked(state):
         if not os.path.isdir(state.refs):
             _clear(state)
 
 
 def destroy_despite(state: State, left: Collection[str]) -> bool:
-    """Remove a netns with these references in it; False, and nothing done, where others are.
+    """Remove a netns with these references in it; do nothing and give False if it has others.
 
-    Whoever holds one of them finds it gone, as after a DEL.
+    A process that holds one of them finds it gone, as after a DEL.
     """
     with _locked(state):
         refuse_if_elsewhere(state)
@@ -200,7 +200,7 @@ def destroy_despite(state: State, left: Collection[str]) -> bool:
         except OSError as error:
             if error.errno != errno.ENOTEMPTY:
                 raise
-            return False  # somebody has come in this moment
+            return False  # a new one has come at this moment
         _clear(state)
     return True
 
@@ -221,7 +221,7 @@ def refuse_if_elsewhere(state: State) -> None:
     if not record.is_of_this_boot:
         return
     is_here = there == os.stat("/proc/self/ns/mnt").st_ino
-    # Of another owner, ours has only got the number of one that is gone.
+    # With another owner, our namespace has just got the number of one that is gone.
     if is_here and record.user_namespace == os.stat("/proc/self/ns/user").st_ino:
         return
     is_linked = record.pid and record.is_alive
@@ -245,7 +245,7 @@ def _forget_other_boot(state: State) -> None:
         path = f"{state.refs}/{name}"
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            # Those of calls that are going on, the caller's among them, are locked.
+            # References of running calls, this one's among them, are locked.
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             os.unlink(path)
         except BlockingIOError:

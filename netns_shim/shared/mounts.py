@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pin of a netns, and removing directories but nothing that is mounted below them.
+"""The pin of a netns, and removing directories without anything that is mounted below them.
 
-All of it is for the outer mount namespace, in which the state directory is what it is.
+Use it in the outer mount namespace, where no mount hides the state directory.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ LOOPBACK_UP = b"lo".ljust(16, b"\0") + IFF_UP.to_bytes(2, sys.byteorder) + bytes
 
 
 def pin(state: State) -> None:
-    """Make a netns with its loopback up and hold it by a bind mount, as `ip netns` does."""
+    """Make a netns with its loopback up and keep it by a bind mount, as `ip netns` does."""
     os.close(os.open(state.pin, os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    # In a child, because this process has to stay in the host's netns.
+    # A child does it, because this process has to stay in the host's netns.
     pid = os.fork()
     if pid == 0:
         try:
@@ -55,14 +55,14 @@ def pin(state: State) -> None:
 
 
 def pin_again(state: State, pid: int, inode: object) -> bool:
-    """Pin a netns, told by its inode, that a process has open; tell whether it has it.
+    """Pin a netns, known by its inode, that a process has open; tell whether the process has it.
 
-    FileNotFoundError where the process ends meanwhile.
+    Raises FileNotFoundError where the process ends meanwhile.
     """
     directory = f"/proc/{pid}/fd"
     for path in [f"{directory}/{fd}" for fd in os.listdir(directory)]:
         if os.stat(path).st_ino == inode and netns.identity(path) is not None:
-            # What lies in its place stays: pasta ends when it is removed.
+            # A file at the path of the pin stays: pasta ends when it is removed.
             os.close(os.open(state.pin, os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             mount(path, state.pin, None, MS_BIND)
             return True
@@ -70,7 +70,7 @@ def pin_again(state: State, pid: int, inode: object) -> bool:
 
 
 def unpin(state: State) -> None:
-    """Remove the pin, whatever lies in its place."""
+    """Remove the pin, or any other file at its path."""
     while True:
         try:
             umount2(state.pin, MNT_DETACH | UMOUNT_NOFOLLOW)
@@ -87,7 +87,7 @@ def unpin(state: State) -> None:
 def remove_tree(directory: str) -> None:
     """Remove a directory, but never anything that is mounted below it."""
     if not os.path.isdir(directory) or os.path.islink(directory):
-        # What is in the place of it is removed, and never what a link leads to.
+        # A link or a file at its path is removed, but never the target of a link.
         try:
             os.unlink(directory)
         except FileNotFoundError:
@@ -99,7 +99,7 @@ def remove_tree(directory: str) -> None:
             raise ShimError(
                 TRY_AGAIN_LATER, f"not removing {directory}", f"something is mounted on {target}"
             )
-    # Not shutil.rmtree, whose import takes longer than all else that a last DEL has to do.
+    # Not shutil.rmtree: its import takes longer than all the rest of a last DEL.
     for _, directories, files, fd in os.fwalk(directory, topdown=False):
         for name in files:
             os.unlink(name, dir_fd=fd)
@@ -112,13 +112,13 @@ def _remove_directory(name: str, fd: int) -> None:
     try:
         os.rmdir(name, dir_fd=fd)
     except NotADirectoryError:
-        os.unlink(name, dir_fd=fd)  # a link to one
+        os.unlink(name, dir_fd=fd)  # a link to a directory
 
 
 class Mount:
-    """One line of proc_pid_mountinfo(5): what of a file system is mounted, where, of which kind.
+    """One line of proc_pid_mountinfo(5): the mounted part of a file system, where, and its kind.
 
-    The root of a network namespace that is mounted is its name, `net:[…]`.
+    For a mounted network namespace, that part is its name, `net:[…]`.
     """
 
     __slots__ = ("_point", "kind", "number", "root")
@@ -137,6 +137,6 @@ class Mount:
 
 
 def table(process: int | str = "self") -> list[Mount]:
-    """List what is mounted in the mount namespace of a process. OSError where it has ended."""
+    """List the mounts in the mount namespace of a process. OSError where it has ended."""
     with open(f"/proc/{process}/mountinfo", "rb") as file:
         return [Mount(line) for line in file]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Links and addresses of a network namespace, over netlink (pyroute2).
 
-Attributes are asked for by the names that the kernel has for them. Later releases of pyroute2 know
-short ones too. In 0.7.2, that of Debian 12, an attribute of such a name is just missing.
+We ask for attributes by the kernel's names. Newer releases of pyroute2 know short names too, but
+in 0.7.2, which Debian 12 has, an attribute of such a name is just missing.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ IFF_LOOPBACK = 8
 
 
 def veths(pin: str, paths: list[str]) -> tuple[list[str], list[str]]:
-    """List the veth devices of a netns; then those whose other end is in none of the `paths`.
+    """List the veth devices of a netns; then those whose other end is in no netns of `paths`.
 
-    A veth goes with the netns of its other end: one that is there says that this netns lives.
+    A veth goes with the netns of its other end: while it is there, that netns lives.
     Raises ShimError (code 102) where the netns cannot be entered.
     """
     found: tuple[list[str], list[str]] = run_in(pin, lambda: _veths(paths))
@@ -44,7 +44,7 @@ def _veths(paths: list[str]) -> tuple[list[str], list[str]]:
             for link in netlink.get_links()
             if _kind(link) == "veth"
         }
-        known = {None}  # both ends are here
+        known = {None}  # both ends are in this netns
         for path in paths:
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -60,11 +60,11 @@ def _kind(link: Any) -> Any:
 
 
 def links(pin: str, paths: list[str]) -> list[dict[str, Any]]:
-    """List the links of a netns but its loopback: name, kind, addresses, and which is in which.
+    """List the links of a netns except its loopback: name, kind, addresses, and how they belong.
 
-    `master` is the bridge, or what else it is a port of; `parent` what it was made on, as a
-    macvlan is; `leadsTo` the one of the `paths` that is the netns of its other end. Raises
-    ShimError (code 102) where the netns cannot be entered.
+    `master` is the bridge or other link that it is a port of; `parent` is the link that it was
+    made on, as for a macvlan; `leadsTo` is the one of `paths` that is the netns of its other end.
+    Raises ShimError (code 102) where the netns cannot be entered.
     """
     found: list[dict[str, Any]] = run_in(pin, lambda: _links(paths))
     return found
@@ -96,7 +96,7 @@ def _links(paths: list[str]) -> list[dict[str, Any]]:
                 "up": bool(link["flags"] & IFF_UP),
                 "addresses": addresses.get(link["index"], []),
                 "master": names.get(link.get_attr("IFLA_MASTER")),
-                # With a number of a netns the other one is not here.
+                # With a number of a netns, the other link is not in this netns.
                 "parent": None
                 if link.get_attr("IFLA_LINK_NETNSID") is not None
                 else names.get(link.get_attr("IFLA_LINK")),
@@ -107,9 +107,9 @@ def _links(paths: list[str]) -> list[dict[str, Any]]:
 
 
 def verify(path: str, ifname: str, result: Mapping[str, Any]) -> None:
-    """Check that an interface in a netns is as a result of CNI 0.3.0 or later says (CHECK).
+    """Check an interface in a netns against a result of CNI 0.3.0 or later (CHECK).
 
-    Raises ShimError (code 100) with all that is not.
+    Raises ShimError (code 100) with all differences.
     """
     found = run_in(path, lambda: _interface(ifname))
     if not found:
@@ -156,12 +156,12 @@ def _interface(ifname: str) -> dict[str, Any]:
 
 
 def _destination(entry: Any) -> str:
-    # A default route has none.
+    # A default route has no destination.
     return entry.get_attr("RTA_DST") or ("::" if entry["family"] == socket.AF_INET6 else "0.0.0.0")
 
 
 def _route(destination: str, gateway: str | None) -> list[str]:
-    """Write a route in one way, whoever has written it before."""
+    """Write a route in one form, from a result or from the kernel."""
     network = str(ipaddress.ip_network(destination, strict=False))
     return [network, str(ipaddress.ip_address(gateway)) if gateway else ""]
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one rule of nftables that a shared netns needs, sent to the kernel in one message.
 
-pasta of before April 2024 announces a new window in a segment without ACK. A receiver drops that
-(RFC 9293, section 3.10.7.4), but behind NAT it never gets there: connection tracking takes it for
-no part of a connection, so it goes to the netns itself, which answers with a reset. Every
-connection ends with that whose other end is not next door.
+pasta before April 2024 announces a new window in a segment without ACK. A receiver drops that
+(RFC 9293, section 3.10.7.4), but behind NAT it never gets there: connection tracking does not
+count it as part of a connection, so it goes to the netns itself, which answers with a reset. That
+ends every connection to a host that is more than one hop away.
 
-nft(8) need not be installed, and pyroute2 takes longer to import than an uplink to start. The
-numbers are those of include/uapi/linux: netlink.h, netfilter.h and netfilter/.
+nft(8) need not be installed, and pyroute2 takes longer to import than an uplink takes to start.
+The numbers are those of include/uapi/linux: netlink.h, netfilter.h and netfilter/.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ SYN, RST, ACK = 0x02, 0x04, 0x10
 
 
 def drop_bare_segments() -> None:
-    """Have the netns of this process drop TCP segments that have none of SYN, RST and ACK.
+    """Make the netns of this process drop TCP segments without any of SYN, RST and ACK.
 
-    It is a table of its own, which is made whole or not at all, and once. Raises OSError where
+    The rule has a table of its own, which is made once, whole or not at all. Raises OSError where
     the kernel has no nftables, or refuses it.
     """
     table = (_attribute(NFTA_TABLE_NAME, TABLE),)
@@ -64,7 +64,7 @@ def drop_bare_segments() -> None:
     )
     kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
     kernel.send(b"".join(_message(*one) for one in batch))
-    # What fails is reported before what was to be acknowledged.
+    # The kernel reports a failure before the acknowledgement.
     answer = kernel.recv(1 << 16)
     kernel.close()
     kind, error = struct.unpack_from("=4xH10xi", answer)
@@ -107,7 +107,7 @@ def _rule() -> Iterable[bytes]:
 
 
 def _expression(name: bytes, *values: int | bytes) -> bytes:
-    """Build an expression; its attributes are numbered from 1, in the order of the header."""
+    """Build an expression; it numbers the attributes from 1, in the order of the header."""
     data = b"".join(
         _number(kind, value) if isinstance(value, int) else _nest(kind, value)
         for kind, value in enumerate(values, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A look into another network namespace, by a child: to enter one is one-way."""
+"""A look into another network namespace, by a child: entering one is one-way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run_in(pin: str, function: Callable[[], Any]) -> Any:
-    """Give what a function gives in a netns, by way of JSON.
+    """Run a function in a netns; give its answer, which has to be JSON.
 
     Raises ShimError (code 102) where the netns cannot be entered, or the function fails.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that others have started: which one is an uplink of ours, and its end.
+"""Processes that other calls have started: finding an uplink of ours, and ending it.
 
-A process ID is no identity: it may be somebody else's by now. No signal is sent before it is known
-whose it is.
+A process ID is not an identity: it may belong to another process by now. No signal is sent before
+we know to which process.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     from ..state import State
 
 STOP_SECONDS = 5
-# How long the plugins of a killed call may go on, in seconds. Ended in the middle, some leave what
-# no DEL finds, `host-local` an address without an owner; by then something is wrong with them.
+# How long the plugins of a killed call may go on, in seconds; later they must be broken. If they
+# are ended too early, some leave things that no DEL finds: `host-local` a lease without an owner.
 ORPHAN_SECONDS = 5
 
 
 def ids() -> list[int]:
-    """List the processes that there are, proc(5); some have ended when they are looked at."""
+    """List all processes, proc(5); some may end before you look at them."""
     return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
 
 
 def stop(pid: int, since: int) -> None:
-    """End a process and wait until it is gone; do nothing if it is not the one that is meant.
+    """End a process and wait until it is gone; do nothing if its ID belongs to another one.
 
-    `since` is its start time (proc_pid_stat(5)): a process ID may be somebody else's by now.
+    `since` is its start time (proc_pid_stat(5)), which tells it from a later process of that ID.
     """
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
-        # Only now, as the descriptor holds on to the process whose identity is looked at.
+        # Only now: the descriptor stays with the process whose identity we check.
         if start_time(pid) != since:
             return
         poll = select.poll()
@@ -57,32 +57,33 @@ def stop(pid: int, since: int) -> None:
     except ProcessLookupError:
         return
     except PermissionError as error:
-        # A security module may forbid the signal; the netns can be removed all the same.
+        # A security module may forbid the signal; the netns can still be removed.
         warn(f"cannot end the process {pid}: {error}")
     finally:
         os.close(pidfd)
 
 
 def stray(state: State) -> set[tuple[int, int]]:
-    """Find uplinks of a netns that are in no record: process IDs and start times.
+    """Find uplinks of a netns without a record: process IDs and start times.
 
-    They were told to join the pin, and hold open what only an uplink of this netns does: its log,
-    or the netns itself. The path alone proves nothing, as another mount namespace can have it too.
+    Their arguments name the pin, and they have a file open that only an uplink of this netns has:
+    its log, or the netns itself. The path alone proves nothing: another mount namespace can have
+    it too.
     """
     found, has_missed = _scan(state)
     # A process that ended during the scan may have been an uplink on its way to the background,
-    # and its child younger than the list of processes.
+    # and its child may be younger than the list of processes.
     return found | (_scan(state)[0] if has_missed else set())
 
 
 def _scan(state: State) -> tuple[set[tuple[int, int]], bool]:
-    """Look at each process once; tell as well whether one has ended before it was looked at."""
+    """Look at each process once; tell as well whether one ended before we looked."""
     held = {_file(state.path("uplink.log")), _file(state.pin)} - {None}
     pin = os.fsencode(state.pin)
     found, has_missed = set(), False
     for pid in ids():
         try:
-            # In the try as well: hidepid, proc(5), refuses even this for others' processes.
+            # In the try as well: hidepid, proc(5), refuses even this for other users' processes.
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 arguments = file.read().split(b"\0")
             if pin not in arguments:
@@ -100,13 +101,13 @@ def _scan(state: State) -> tuple[set[tuple[int, int]], bool]:
 
 
 def end_orphans(path: str) -> None:
-    """Wait until nothing runs any more that a killed call has started; end what does not end.
+    """Wait for the processes that a killed call has started; end those that do not end.
 
-    `path` is that of the call's reference, which this process has locked: so nobody else is at
-    work on it. It stands in the environment of all that the call has started. What has a session
-    of its own, setsid(2), was meant to stay, as the name server of a network does.
+    `path` is the path of the call's reference. This process has it locked, so no other call works
+    on it. It is in the environment of every process that the call has started. A plugin's process
+    that has a session of its own, setsid(2), was meant to stay, such as a name server.
 
-    Raises Stopped where a signal says to.
+    Raises Stopped when a signal says to stop.
     """
     for number, seconds in ((0, ORPHAN_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
         deadline = time.monotonic() + seconds
@@ -139,7 +140,7 @@ def _marked(path: str) -> dict[int, int]:
     found = {}
     for pid in ids():
         try:
-            # First, as it holds on to the process that is looked at.
+            # First: the descriptor stays with the process that we look at.
             pidfd = os.pidfd_open(pid)
         except OSError:
             continue
@@ -162,22 +163,22 @@ def _has_mark(pid: int, path: str) -> bool:
 
 
 def pinned_in(pin: str) -> int:
-    """Find a process in whose mount namespace a netns is mounted on a path; 0 where there is none.
+    """Find a process in whose mount namespace a netns is mounted on a path; 0 if no process has.
 
-    That of another user namespace can be looked at as well.
+    The mount namespace may belong to another user namespace.
     """
     for pid in ids():
         try:
             mounted = mounts.table(pid)
         except OSError:
-            continue  # it has ended, or is not ours to look at
+            continue  # it has ended, or we may not look at it
         if any(mount.root[:5] == "net:[" and mount.point == pin for mount in mounted):
             return pid
     return 0
 
 
 def descriptor(pid: int, path: str) -> int | None:
-    """Find what a process has open of a path: the number of the descriptor."""
+    """Find the descriptor of a process that has a path open: its number."""
     try:
         for fd in os.listdir(f"/proc/{pid}/fd"):
             if os.readlink(f"/proc/{pid}/fd/{fd}") == path:
@@ -190,8 +191,8 @@ def descriptor(pid: int, path: str) -> int | None:
 def stop_name_server(state: State) -> None:
     """End an aardvark-dns that netavark has started in this netns and left there.
 
-    It ends by itself with the last container, unless a teardown failed. Its record is a process
-    ID alone, so it must have been told to look into our directory to be the one.
+    It ends by itself with the last container, unless a teardown failed. Its record is only a
+    process ID, so we check that its arguments name our directory.
     """
     directory = state.path("netavark")
     configs = os.listdir(directory) if os.path.isdir(directory) else []
@@ -203,7 +204,7 @@ def stop_name_server(state: State) -> None:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 arguments = file.read().split(b"\0")
         except (OSError, ValueError):
-            continue  # there is none, or it has ended
+            continue  # it was never started, or it has ended
         told = os.fsencode(where)
         if since and any(argument.rstrip(b"/") == told for argument in arguments):
             stop(pid, since)

@@ -10,7 +10,7 @@ from . import addresses
 def compose(forwarders: list[str], *, has_ipv6: bool) -> str:
     """Write a resolv.conf: the uplink's servers first, then the host's that can be reached.
 
-    Search domains and options are the host's. Nobody else's servers are ever put in.
+    Search domains and options are the host's. No other servers are ever put in.
     """
     lines = _read(RESOLV_CONF)
     if any(_is_loopback(server) for server in _values(lines, "nameserver")):
@@ -21,7 +21,7 @@ def compose(forwarders: list[str], *, has_ipv6: bool) -> str:
                 break
     servers = [*forwarders, *_values(lines, "nameserver")]
     wanted = [s for s in dict.fromkeys(servers) if _is_reachable(s, has_ipv6=has_ipv6)]
-    # The last one counts; `domain` is the older form of it. Options add up.
+    # The last `search` counts; `domain` is its older form. Options add up.
     search = [v for keyword, v in lines if keyword in ("search", "domain")][-1:]
     options = [v for keyword, v in lines if keyword == "options"]
     return "".join(
@@ -54,7 +54,7 @@ def _is_loopback(server: str) -> bool:
 
 
 def _is_reachable(server: str, *, has_ipv6: bool) -> bool:
-    # One with a zone is no address here: it names an interface of the host.
+    # An address with a zone is of no use here: it names an interface of the host.
     address = addresses.packed(server)
     return len(address) in (addresses.IPV4, addresses.IPV6 if has_ipv6 else 0) and (
         not addresses.is_own(address)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tap device of an uplink and its addresses, asked of the kernel in two messages.
+"""The tap device of an uplink and its addresses, from the kernel, with two messages.
 
-An ADD that starts an uplink needs to know no more of links, and pyroute2 takes longer to import
-than an uplink to start. See rtnetlink(7); the numbers are those of include/uapi/linux.
+An ADD that starts an uplink needs to know no more about links, and pyroute2 takes longer to import
+than an uplink takes to start. See rtnetlink(7); the numbers are those of include/uapi/linux.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ HEADER, LINK, ADDRESS, ATTRIBUTE = "=IHHII", "=BxHiII", "=BBBBI", "=HH"
 
 
 def uplink_interface() -> tuple[str, list[str]]:
-    """Give name and addresses of the tap device by which this process's netns reaches the outside.
+    """Give name and addresses of the uplink's tap device in this process's netns.
 
-    Multicast and IPv6 link-local addresses are left out. After a restart of the uplink bridges
-    are there as well, so the device is told by its kind. Without one: "" and no address.
+    Multicast and IPv6 link-local addresses are left out. After a restart of the uplink there are
+    bridges as well, so we find the device by its kind. Without one: "" and no address.
     """
     for (_, _, index, _, _), attributes in _dump(RTM_GETLINK, LINK):
         kind = dict(_attributes(attributes.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND, b"")
@@ -49,7 +49,7 @@ def _addresses(index: int) -> Iterator[str]:
 
 
 def _dump(kind: int, form: str) -> Iterator[tuple[tuple[int, ...], dict[int, bytes]]]:
-    """Ask for all of a kind; give the fixed part, of this form, and the attributes of each."""
+    """Ask for all objects of a kind; give the fixed part, in this form, and the attributes."""
     size, flags = struct.calcsize(form), NLM_F_REQUEST | NLM_F_DUMP
     request = struct.pack(HEADER, 16 + size, kind, flags, 1, 0) + bytes(size)
     kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)

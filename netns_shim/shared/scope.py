@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cgroup of its own for what outlives its caller, where systemd runs.
+"""A cgroup for a process that outlives its caller, where systemd runs.
 
-An uplink is started by whichever call comes first. In the cgroup of that, it would be ended with
-the service or the session that the call was made in, and with it the network of everybody else.
+The first call starts the uplink. In the cgroup of that call, the uplink would end with the service
+or the session that made the call, and all other containers would lose their network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # sd_booted(3)
 BOOTED = "/run/systemd/system"
 SECONDS = 5
-# systemd answers before it moves anything, and says nothing where it then may not.
+# systemd answers before it moves a process, and reports nothing if it then fails to.
 MOVE_SECONDS = 1
 MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
 METHOD = ("org.freedesktop.systemd1.Manager", "StartTransientUnit")
@@ -31,7 +31,7 @@ def move(pid: int, name: str, uid: str, environ: Mapping[str, str]) -> None:
     """Move a process into a scope `netns-shim-NAME-PID.scope` of the user's service manager.
 
     `uid` is the user's ID outside of any user namespace. Nothing happens where there is no systemd
-    or no bus; a failure is a warning. Raises Stopped where a signal says so.
+    or no bus; a failure is a warning. Raises Stopped when a signal says to stop.
     """
     busctl = find_program("busctl", with_path(environ)["PATH"].split(":"))
     bus = _bus(uid, environ)
@@ -56,11 +56,11 @@ def move(pid: int, name: str, uid: str, environ: Mapping[str, str]) -> None:
 
 
 def command(unit: str, pid: int) -> list[str]:
-    """Write the call of the method, as busctl(1) takes it."""
+    """Give the arguments of busctl(1) for the call of the method."""
     properties = [
         *("Description", "s", "netns-shim: the network of rootless containers"),
         *("PIDs", "au", "1", str(pid)),
-        # Else it is gone before those who need it are, when all is shut down.
+        # Otherwise a shutdown ends it before the containers that need it.
         *("DefaultDependencies", "b", "false"),
         *("CollectMode", "s", "inactive-or-failed"),
     ]
@@ -69,7 +69,7 @@ def command(unit: str, pid: int) -> list[str]:
 
 
 def _await(pid: int, unit: str) -> str:
-    """Wait until a process is in its scope; say that it is not, or nothing."""
+    """Wait until a process is in its scope; say what is wrong, or ""."""
     deadline = time.monotonic() + MOVE_SECONDS
     while time.monotonic() < deadline:
         interrupt.check("moving a process to its own scope")
@@ -81,7 +81,7 @@ def _await(pid: int, unit: str) -> str:
 
 
 def _bus(uid: str, environ: Mapping[str, str]) -> str:
-    """Find the user's bus; "" where there is none. A runtime may not pass on where it is."""
+    """Find the user's bus, or ""; a runtime may not pass on the variable that names it."""
     address = environ.get("DBUS_SESSION_BUS_ADDRESS", "")
     if address:
         return address

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process that joins the shared netns to the outside: pasta, slirp4netns, or none.
+"""The process that joins the shared netns to the host's network: pasta, slirp4netns, or none.
 
-Each is started from the host's netns, inside the user namespace that owns the shared one. Its
-standard streams are the log in the state directory and it inherits nothing else: a runtime waits
-until the last holder of its pipes is gone, and an uplink stays.
+Each is started from the host's netns, inside the user namespace that owns the shared netns. Its
+standard streams are the log in the state directory, and it inherits no other descriptor: a runtime
+waits until all processes that have its pipes are gone, but an uplink stays.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAP_GUEST = "169.254.1.2"
 
 
 class Nothing:
-    """No uplink: what is attached reaches what is attached, and no further."""
+    """No uplink: containers reach each other and nothing else."""
 
     driver = "none"
     forwarders: tuple[str, ...] = ()
@@ -50,15 +50,15 @@ class Nothing:
 class Pasta:
     """pasta(1) of passt, which puts the host's own addresses into the netns.
 
-    `takes_ipv6` tells whether it does so with those of IPv6: no option forbids it.
+    `takes_ipv6` tells whether it takes IPv6 addresses too: no option forbids it.
     """
 
     driver = "pasta"
     ipv6 = ()
-    sends_bare_segments = False  # see `nft`
+    sends_bare_segments = False  # see `nftables`
 
     def __init__(self, path: str, options: list[str]) -> None:
-        """Refuse options by which it would not be ours to start and to end."""
+        """Refuse options that would keep us from starting or ending it."""
         for option in ("-f", "--foreground", "-P", "--pid", "-l", "--log-file", "--netns"):
             if _given(options, option):
                 raise ShimError(
@@ -73,7 +73,7 @@ class Pasta:
         self.host_addresses = _values(options, "--map-guest-addr") or (MAP_GUEST,)
 
     def command(self, state: State) -> list[str]:
-        """List the arguments; the order is that of Podman, and the last pair is the newest."""
+        """List the arguments, in Podman's order; the last pair is the newest."""
         options = self.options
         command = [self.path, "--config-net", *options, "--pid", state.path("uplink.pid")]
         if not _given(options, "--dns-forward"):
@@ -96,7 +96,7 @@ class Pasta:
         return command
 
     def start(self, state: State) -> None:
-        """Start it; it goes to the background by itself when it is ready."""
+        """Start it; it goes into the background by itself when it is ready."""
         remove_special(state.path("uplink.pid"))
         self._pid = _spawn(self.command(state), state)
 
@@ -132,8 +132,9 @@ class Pasta:
 class Slirp4netns:
     """slirp4netns(1), which puts addresses of its own into the netns.
 
-    `ipv6` is what of that it leaves to router advertisements, which the kernel ignores as soon as
-    a plugin makes the netns forward: interface, address with prefix length, and gateway.
+    `ipv6` is the interface, address with prefix length and gateway that it announces by router
+    advertisements. We set them ourselves: the kernel ignores such advertisements as soon as a
+    plugin turns on forwarding in the netns.
     """
 
     driver = "slirp4netns"
@@ -146,7 +147,7 @@ class Slirp4netns:
         """Derive the address of its name server, the third of its network."""
         self.path = path
         self.options = options
-        import ipaddress  # which pasta does without
+        import ipaddress  # which pasta does not need
 
         cidr = (_values(options, "--cidr") or ("10.0.2.0/24",))[-1]
         try:
@@ -157,7 +158,7 @@ class Slirp4netns:
             ) from None
 
     def command(self, state: State, ready: int) -> list[str]:
-        """List the arguments; what this version of it does not know is left out."""
+        """List the arguments, without those that this version does not know."""
         usage = _usage(self.path)
         wanted = (
             "--disable-host-loopback",
@@ -172,7 +173,7 @@ class Slirp4netns:
             if o.split("=")[0] in usage and not _given(self.options, o.split("=")[0])
         ]
         if "--enable-ipv6" in [*known, *self.options]:
-            # The network of libslirp is the same always, and the address the fellow of IPv4's.
+            # The IPv6 network of libslirp is fixed; the address in it matches the IPv4 one.
             self.ipv6 = ("tap0", "fd00::100/64", "fd00::2")
         place = ["--netns-type=path", state.pin, "tap0"]
         return [self.path, *known, *self.options, "-c", "-r", str(ready), *place]
@@ -230,9 +231,9 @@ def choose(wanted: Wanted, environ: Mapping[str, str]) -> Uplink:
 
 
 def check(wanted: Wanted, environ: Mapping[str, str]) -> Uplink:
-    """Choose an uplink; raise ShimError (code 102) where it is known that it cannot be started.
+    """Choose an uplink; raise ShimError (code 102) where it certainly cannot be started.
 
-    pasta itself does not name the device that it misses.
+    pasta's own message does not name the missing device.
     """
     chosen = choose(wanted, environ)
     if not isinstance(chosen, Nothing) and not os.access(TUN, os.R_OK | os.W_OK):
@@ -243,29 +244,29 @@ def check(wanted: Wanted, environ: Mapping[str, str]) -> Uplink:
 
 
 def program_path(name: str, environ: Mapping[str, str]) -> str:
-    """Find an uplink's program in PATH or where Podman keeps its helpers; "" if it is nowhere."""
+    """Find an uplink's program in PATH or where Podman keeps its helpers, or give ""."""
     return find_program(name, [*with_path(environ)["PATH"].split(":"), *HELPER_DIRECTORIES])
 
 
 def _spawn(command: list[str], state: State, *kept: int) -> int:
-    """Start an uplink in a session of its own; give its process ID. It inherits what is `kept`."""
-    # The uplink opens it by its path, and would write through a link.
+    """Start an uplink in a session of its own, with the descriptors `kept`; give its ID."""
+    # The uplink opens its log by path, and would write through a link.
     remove_special(state.path("uplink.log"))
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     log = os.open(state.path("uplink.log"), flags, 0o600)
     here = os.open(".", os.O_PATH | os.O_CLOEXEC)
-    # What the caller has left open is not for whoever stays.
+    # A process that stays must not have the caller's open files.
     others = {int(fd) for fd in os.listdir("/proc/self/fd")} - {0, 1, 2, *kept}
     actions: list[tuple[Any, ...]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, log, 1),
         (os.POSIX_SPAWN_DUP2, log, 2),
-        # On itself: that has it inherited.
+        # dup2(2) of a descriptor on itself makes it inheritable.
         *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in kept),
         *((os.POSIX_SPAWN_CLOSE, fd) for fd in others),
     ]
     try:
-        # It inherits the directory, and would keep the file system of it busy.
+        # It inherits the working directory, and would keep its file system busy.
         os.chdir("/")
         return os.posix_spawn(
             command[0],
@@ -322,12 +323,12 @@ def _failed(name: str, why: str, state: State) -> ShimError:
 def _log(state: State) -> str:
     with open(state.path("uplink.log"), encoding="utf-8", errors="replace") as file:
         lines = file.read().splitlines()
-    # What an unprivileged pasta says about the system log explains nothing.
+    # A line of an unprivileged pasta about the system log explains nothing.
     return "\n".join(line for line in lines if "to syslog" not in line)
 
 
 def _given(options: list[str], name: str) -> bool:
-    """Tell whether an option is there, in any of the ways in which getopt_long(3) takes it."""
+    """Tell whether an option is there, in any of the forms that getopt_long(3) accepts."""
     if name.startswith("--"):
         return any(o == name or o.startswith(name + "=") for o in options)
     return any(o.startswith(name) for o in options)

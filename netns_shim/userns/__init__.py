@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The user namespace of a user without capabilities, and the process that holds it."""
+"""The user namespace of a user without capabilities, and the pause process that holds it."""

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The user's own user namespace: joined by calls without capabilities, held between them.
+"""The user's own user namespace: calls without capabilities join it, a pause process holds it.
 
-A user without capabilities has power over nothing but a user namespace of his own. A process of
-ours holds one, with a mount namespace in which the shared netns's are pinned, for as long as there
-is one of these, or a call or a command is in it. Its record is a file in the state directory.
-Whoever is inside has that file locked, flock(2), together with others; whoever ends the process
-must have it alone. So nobody is left behind, and the kernel drops the lock of whoever is killed.
-Making and ending are done under a lock of their own.
+A user without capabilities has power only over a user namespace of their own. The pause process
+holds it, with a mount namespace that has the pins of the shared netns in it. It runs as long as a
+shared netns exists, or a call or a command is in the namespace. Its record is a file in the state
+directory. A process inside has that file locked, flock(2), together with others; a process that
+ends the pause process must have the lock alone. So no process is left behind in there. The kernel
+drops the lock of a process that is killed. Making and ending happen under a lock of their own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..locks import Lock
 
-# The lowest number of the descriptor that a command inherits: none that a shell uses.
+# The lowest number of the descriptor that a command inherits: a shell uses lower ones.
 INHERITED = 100
 AGAIN = "another one holds it now"
 CHANGED = (
@@ -31,23 +31,23 @@ CHANGED = (
     "they count when nothing is attached and no command runs in it any more"
 )
 
-# The state directory whose namespaces this process is in, and its lock.
+# The state directory whose namespaces this process has joined, and its lock.
 _joined: list[tuple[str, int]] = []
 
 
 def join(base: str) -> None:
-    """Go into the user's own namespaces, which are made if need be, and stay there.
+    """Go into the user's own namespaces, make them first if need be, and stay there.
 
     `base` is the state directory. This process must have one thread and no capabilities; it is
-    root in there. Raises ShimError (code 103) where there can be none, 11 where another process is
-    making or ending them all the time.
+    root in there. Raises ShimError (code 103 where they cannot be made, 11 where another process
+    is making or ending them all the time).
     """
     state.make_private(base)
     if join_if_held(base):
         return
     with _locked(base):
         fd = _open(base, os.O_CREAT)
-        # Nobody has it alone but under the other lock.
+        # A process has it alone only while it holds the other lock.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         try:
             record = _read(fd) or _adopt(base, fd)
@@ -60,7 +60,7 @@ def join(base: str) -> None:
 
 
 def join_if_held(base: str) -> bool:
-    """Go into the user's own namespaces if there are any; tell whether that is so."""
+    """Go into the user's own namespaces if they exist; tell whether they do."""
     try:
         fd = _open(base)
     except FileNotFoundError:
@@ -69,29 +69,29 @@ def join_if_held(base: str) -> bool:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         record = _read(fd)
         is_changed = _is_changed(record)
-        # Whoever had the lock until now may have ended it all.
+        # The last process with the lock may have ended the namespaces.
         if os.fstat(fd).st_nlink and record.is_alive and _enter(record):
             if is_changed:
                 warn(CHANGED)
             _stay(base, fd)
             return True
     except BlockingIOError:
-        pass  # being ended
+        pass  # they are being ended
     os.close(fd)
     return False
 
 
 def look(base: str) -> None:
-    """Go where the user's own namespaces are, for looking only: none are made.
+    """Go into the user's own namespaces if they exist, only to look.
 
-    What a killed call has left of them is removed.
+    It removes what a killed call has left of them.
     """
     if not join_if_held(base):
         end_if_unused(base)
 
 
 def hold(base: str) -> int:
-    """Lock the record for a command and what it starts: a descriptor to be inherited."""
+    """Lock the record for a command and its children: give a descriptor for them to inherit."""
     fd = _open(base)
     fcntl.flock(fd, fcntl.LOCK_SH)
     kept = fcntl.fcntl(fd, fcntl.F_DUPFD, INHERITED)
@@ -100,13 +100,13 @@ def hold(base: str) -> int:
 
 
 def leave() -> None:
-    """End the holder if nobody needs it any more; this process stays where it is."""
+    """End the pause process if it is not needed any more; this process stays where it is."""
     for base, fd in _joined:
         _end_if_unused(base, fd)
 
 
 def end_if_unused(base: str) -> None:
-    """End the holder if nobody needs it any more, or forget it if it is no more."""
+    """End the pause process if it is not needed any more, or forget one that has ended."""
     try:
         fd = _open(base)
     except FileNotFoundError:
@@ -124,22 +124,22 @@ def _end_if_unused(base: str, fd: int) -> None:
 
 
 def _end(base: str, fd: int) -> None:
-    """End the holder, under the lock, if nobody else is in there."""
+    """End the pause process, under the lock, if no other process is in its namespaces."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return  # it is up to whoever is in there
+        return  # the processes in there will end it
     record = _read(fd)
     if os.fstat(fd).st_nlink and not _is_needed(base, record):
         if record.is_alive:
-            from ..shared import processes  # only for the last one
+            from ..shared import processes  # only for the last process
 
             processes.stop(record.pid, record.start_time)
         os.unlink(_path(base))
 
 
 def _is_needed(base: str, record: HolderRecord) -> bool:
-    """Tell whether a shared netns is pinned in there. Whoever makes one is in there himself."""
+    """Tell whether a shared netns is pinned in there. A call that makes one is inside itself."""
     for where in state.all_in(base):
         there = where.uplink().mount_namespace
         if where.name != state.IN_PLACE and there in (0, record.mount_namespace):
@@ -148,13 +148,13 @@ def _is_needed(base: str, record: HolderRecord) -> bool:
 
 
 def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
-    """Start a holder and go there; `before` is the record of one that has ended, or empty."""
-    from ..shared import scope  # only where there is none
+    """Start a pause process and join it; `before` is the record of an ended one, or empty."""
+    from ..shared import scope  # only where it does not exist
     from . import recover, start, subids
 
     record = HolderRecord()
     with recover.Found(before, base, _path(base)) as found:
-        # Those that are there have the map that they were made with.
+        # Namespaces that exist have the map that they were made with.
         ranges = before.ranges if found else subids.wanted()
 
         def write_down(pid: int) -> None:
@@ -172,7 +172,7 @@ def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
 
 
 def _adopt(base: str, fd: int) -> HolderRecord:
-    """Find a holder that is in no record, because somebody has removed it."""
+    """Find a pause process whose record was removed."""
     from ..shared import processes  # only where there is no record
     from . import start
 
@@ -200,14 +200,14 @@ def _ranges_of(pid: int) -> dict[str, list[list[int]]]:
 
 
 def _is_changed(record: HolderRecord) -> bool:
-    """Tell whether the user has got other subordinate IDs; to be asked outside."""
+    """Tell whether the user's subordinate IDs have changed; call it outside."""
     from . import subids  # imports nothing but `pwd`
 
     return record.ranges != subids.wanted()
 
 
 def _enter(record: HolderRecord) -> bool:
-    """Go into the namespaces of a record; False where its process is no more."""
+    """Go into the namespaces of a record; False where its process has ended."""
     pid = record.pid
     fds = []
     try:
@@ -215,7 +215,7 @@ def _enter(record: HolderRecord) -> bool:
             fds.append(os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC))
             if os.fstat(fds[-1]).st_ino != record.number(key):
                 return False
-        # Only now, as the descriptors hold on to what is looked at.
+        # Only now: the descriptors stay with the namespaces that we check.
         if not record.is_running:
             return False
         _set(*fds)
@@ -245,7 +245,7 @@ def _set(user: int, mounts: int) -> None:
     try:
         os.chdir(cwd)
     except OSError:
-        pass  # it is not there, and setns(2) has led to the root
+        pass  # it does not exist there, and setns(2) has put us at the root
 
 
 def _stay(base: str, fd: int) -> None:
@@ -277,7 +277,7 @@ def _open(base: str, flags: int = 0) -> int:
 
 
 def _read(fd: int) -> HolderRecord:
-    """Read a record; empty where there is none that makes sense."""
+    """Read a record; empty where it is missing or makes no sense."""
     try:
         return HolderRecord.read(os.pread(fd, 1 << 16, 0))
     except OSError:
@@ -285,7 +285,7 @@ def _read(fd: int) -> HolderRecord:
 
 
 def _write(fd: int, record: HolderRecord) -> None:
-    # Into the file, not by a rename: this inode carries the locks.
+    # It writes into the file, without rename(2): this inode carries the locks.
     text = encoding.pretty(record.fields).encode() + b"\n"
     os.pwrite(fd, text, 0)
     os.ftruncate(fd, len(text))

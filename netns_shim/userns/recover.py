@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""After the death of the holder: what still lives in its namespaces, and how to get back there.
+"""After the pause process was killed: what still lives in its namespaces, and the way back.
 
 Containers belong to the user namespace in which they were made, and no other has power over them.
-An uplink and commands go on when the holder is killed, and through any of them the namespaces are
-found: so a new holder is put into the old ones, and nobody notices.
+Uplinks and commands go on when the pause process is killed, and any of them leads to the
+namespaces. So a new pause process is put into the old ones, and the containers notice nothing.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _open_one(path: str, inode: int) -> int | None:
 
 
 def _users(path: str) -> list[int]:
-    """List who has the record open: the number of a namespace alone is no proof."""
+    """List the processes that have the record open: the inode alone proves nothing."""
     record, found = os.stat(path), []
     for pid in processes.ids():
         try:
@@ -79,7 +79,7 @@ def _users(path: str) -> list[int]:
 
 
 def _alive(base: str, before: HolderRecord) -> list[tuple[state.State, UplinkRecord]]:
-    """List the shared netns's of a record whose uplink lives."""
+    """List each shared netns of a record whose uplink lives."""
     found = []
     for where in state.all_in(base):
         uplink = where.uplink()
@@ -90,9 +90,9 @@ def _alive(base: str, before: HolderRecord) -> list[tuple[state.State, UplinkRec
 
 
 def move_records(base: str, before: HolderRecord, record: HolderRecord) -> None:
-    """Say in the records of uplinks that what was in the mount namespace of one is in another's.
+    """Move uplinks' records from the namespaces of one pause process to those of another.
 
-    That of an uplink which lives and is in neither stays: whose it is is not known.
+    A live uplink in neither of them keeps its record: we cannot tell whose it is.
     """
     if not before or before.mount_namespace == record.mount_namespace:
         return
@@ -107,7 +107,7 @@ def move_records(base: str, before: HolderRecord, record: HolderRecord) -> None:
 
 
 def pin_again(base: str, record: HolderRecord) -> None:
-    """Pin again, in the mount namespace of a record, what an uplink holds on to."""
+    """Pin again, in the mount namespace of a record, each netns that an uplink has open."""
     for where, uplink in _alive(base, record):
         if netns.identity(where.pin, is_ours=True) is not None:
             continue

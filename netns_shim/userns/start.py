@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The user's own user namespace and mount namespace, and the process that holds them.
+"""Making the user's own user namespace and mount namespace, and the pause process in them.
 
-The process is a `cat` that reads a pipe nobody else has: 0.1 MB of its own, where Python would
-keep 8. It is started in steps, each of which waits for us, and becomes `cat` only when its record
-is written: so if we are killed, it ends, or the record says what it is.
+The process is a `cat` that reads a pipe which no other process has. It takes 0.1 MB of memory,
+where Python would take 8. It starts in steps, each of which waits for us, and becomes `cat` only
+after its record is written. So if we are killed, either it ends or there is a record of it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROGRAM = "cat"
 START_SECONDS = 30
 WHAT = "making a user namespace"
-# Where a distribution forbids what the kernel can do, and by which value.
+# The sysctls by which a distribution forbids user namespaces, and their values.
 SWITCHES = {
     "user.max_user_namespaces": "0",
     "kernel.unprivileged_userns_clone": "0",
@@ -35,7 +35,7 @@ SWITCHES = {
 
 
 def arguments(path: str) -> list[str]:
-    """Give what the process is called with: it never comes to read the file of this path."""
+    """Give the arguments of the process; it never gets to read the file of this path."""
     return [PROGRAM, "-", path]
 
 
@@ -47,9 +47,9 @@ def start(
 ) -> int:
     """Start the process; give its ID.
 
-    `record` is called with that ID when the namespaces are as they stay; `path` is where it is
-    written down. With `lost`, descriptors of a user namespace and maybe of a mount namespace, it
-    holds those instead of new ones. Raises ShimError (code 103) where it cannot.
+    `record` is called with that ID once the namespaces are complete; `path` is that of the
+    record. With `lost`, descriptors of a user namespace and maybe of a mount namespace, it holds
+    those instead of new ones. Raises ShimError (code 103) where that fails.
     """
     program = find_program(PROGRAM, DEFAULT_PATH.split(":"))
     if not program:
@@ -89,7 +89,7 @@ def start(
 
 
 def _await(heard: int, until: bytes = b".") -> None:
-    """Wait for the process; the end of the pipe is where it has become another program."""
+    """Wait for the process; the pipe ends when it has become another program."""
     answer = b""
     if not interrupt.wait(heard, START_SECONDS, WHAT) or (answer := os.read(heard, 16)) != until:
         number = int(answer) if answer.isdigit() else 0
@@ -99,13 +99,13 @@ def _await(heard: int, until: bytes = b".") -> None:
 
 
 def forbidding() -> dict[str, str]:
-    """Find what forbids what the kernel can do: the sysctls and their values."""
+    """Find the sysctls that forbid user namespaces, and their values."""
     found = {name: sysctl(name) for name in SWITCHES}
     return {name: value for name, value in found.items() if value == SWITCHES[name]}
 
 
 def sysctl(name: str) -> str:
-    """Read a value of sysctl(8); "" where this kernel has none of that name."""
+    """Read a value of sysctl(8); "" where this kernel does not have it."""
     try:
         with open(f"/proc/sys/{name.replace('.', '/')}", encoding="ascii") as file:
             return file.read().strip()
@@ -117,7 +117,7 @@ def _hold(
     program: str, path: str, hear: int, told: int, lost: tuple[int, int | None] | None
 ) -> None:
     """Be the process, from the fork on."""
-    # It is in nobody's terminal, and dies of nobody's interrupt.
+    # A session of its own: no terminal's interrupt can end it.
     os.setsid()
     user, mounts = lost or (None, None)
     if user is not None:
@@ -132,18 +132,18 @@ def _hold(
     elif user is not None:
         unshare(CLONE_NEWNS)
     os.chdir("/")
-    # The kernel has made it so; where there is no power after all, this fails.
+    # The kernel has set these already; this fails if it gave us no power after all.
     mount(None, "/", None, MS_SLAVE | MS_REC)
     _say_and_wait(hear, told)
     reading, writing = os.pipe()
     null = os.open(os.devnull, os.O_RDWR)
-    # Out of the way of the numbers that they get. It has the other end of its pipe itself.
+    # Out of the way of the numbers 0 to 2. The process has the other end of its pipe itself.
     moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (reading, null, null, writing)]
     told = fcntl.fcntl(told, fcntl.F_DUPFD_CLOEXEC, 10)
     for number, fd in enumerate(moved):
         os.dup2(fd, number)
     os.dup2(told, 4, inheritable=False)
-    # Whoever has called us may wait until nobody has his pipes any more.
+    # Our caller may wait until no process has its pipes any more.
     os.closerange(5, 1 << 20)
     try:
         os.execve(program, arguments(path), {})
@@ -155,7 +155,7 @@ def _hold(
 def _say_and_wait(hear: int, told: int) -> None:
     os.write(told, b".")
     if not os.read(hear, 1):
-        os._exit(1)  # whoever has started us is no more
+        os._exit(1)  # the process that started us has ended
 
 
 def _write_map(pid: int, kind: str, extents: list[Extent]) -> None:
@@ -176,7 +176,7 @@ def _write_map(pid: int, kind: str, extents: list[Extent]) -> None:
 
 
 def _map_all(pid: int, kind: str, extents: list[Extent]) -> str:
-    """Run newuidmap(1) or newgidmap(1); give what is wrong, "" if nothing is."""
+    """Run newuidmap(1) or newgidmap(1); give what is wrong, or ""."""
     name = f"new{kind}map"
     program = find_program(name, DEFAULT_PATH.split(":"))
     if not program:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which subordinate IDs a user has, and the map of a user namespace that gives him all of them."""
+"""The subordinate IDs of a user, and the map of a user namespace with all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Extent = list[int]
 
 
 def wanted() -> dict[str, list[Extent]]:
-    """Give the maps by kind: the caller is root, and his subordinate IDs come after that."""
+    """Give the maps by kind: the caller is root, and the subordinate IDs come after that."""
     own = {"uid": os.geteuid(), "gid": os.getegid()}
     names = {str(own["uid"])}
     try:
@@ -33,7 +33,7 @@ def _map(own: int, ranges: list[tuple[int, int]]) -> list[Extent]:
 
 
 def ranges(path: str, names: set[str]) -> list[tuple[int, int]]:
-    """Read the ranges of a user; lines that make no sense are nobody's."""
+    """Read the ranges of a user; skip lines that make no sense."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             lines = [line.strip().split(":") for line in file]

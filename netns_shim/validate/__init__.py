@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a network configuration is right, and what is wrong with it."""
+"""Whether a network configuration is valid, and what is wrong with it."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def match_subnets(ips: list[str], subnets: list[Json]) -> tuple[dict[str, Json], list[str]]:
-    """Find the subnet of each address; give those found, and the addresses that are in none."""
+    """Find the subnet of each address; give those found, and the addresses without one."""
     found: dict[str, Json] = {}
     lost = []
     for ip in ips:
@@ -27,7 +27,7 @@ def match_subnets(ips: list[str], subnets: list[Json]) -> tuple[dict[str, Json],
 
 
 def subnet_problems(subnet: Json) -> Iterator[str]:
-    """Find addresses of a subnet that are not in it; all are well formed."""
+    """Find addresses of a subnet that are outside of it; all must be well formed."""
     lease = subnet.get("lease_range") or {}
     given = {
         "gateway": subnet.get("gateway"),
@@ -44,4 +44,4 @@ def same_address(one: str, other: str) -> bool:
     try:
         return ipaddress.ip_interface(one).ip == ipaddress.ip_interface(other).ip
     except ValueError:
-        return False  # one of them is none
+        return False  # one of them is not an address

@@ -23,21 +23,21 @@ PLUGIN_DIRS = (
     "/usr/lib/cni",
     "/opt/cni/bin",
 )
-# In bytes: no network is that large.
+# The largest file to read, in bytes: no network is that large.
 MAXIMUM_SIZE = 16 << 20
 SYSTEM_DIR = "/etc/cni/net.d"
-# Keys of an entry by which it is one of the shim, whatever name that is installed under; the
-# `delegate` of flannel, which need not name a plugin, is none.
+# Keys that make an entry one of the shim, under any name of it. Not so the `delegate` of flannel,
+# which need not name a plugin.
 OURS = ("delegate", "plugins")
-# Keys that are the network's or the runtime's, and so not the shim's own.
+# Keys that belong to the network or the runtime, and so not to the shim.
 OF_CNI = ("cniVersion", "name", "type", "capabilities", *OURS)
 
 
 def load(wanted: str, environ: Mapping[str, str]) -> Json:
     """Read a network by the path of its file, or by its name.
 
-    Gives `name`, `cniVersion` and `plugins`. Where its entries are the shim's already, what they
-    wrap is given, with the shim's own keys beside it. Raises ShimError (code 6 or 7).
+    Gives `name`, `cniVersion` and `plugins`. If its entries already belong to the shim, it gives
+    the plugins in them, with the shim's own keys beside those. Raises ShimError (code 6 or 7).
     """
     if "/" in wanted:
         return _read(wanted)
@@ -83,7 +83,7 @@ def _read(path: str) -> Json:
         raise ShimError(INVALID_NETWORK_CONFIG, f"cannot read {path!r}", str(error)) from None
     conf = cni.decode(text, what=f"CNI network in {path}")
     if "type" in conf or "plugins" not in conf:
-        # One plugin alone, in a file that ends with .conf or .json.
+        # A single plugin, in a file that ends with .conf or .json.
         conf = {**conf, "plugins": [conf]}
     name, plugins = conf.get("name"), conf["plugins"]
     if not isinstance(name, str) or not cni.is_name(name):
@@ -94,7 +94,7 @@ def _read(path: str) -> Json:
 
 
 def are_entries(plugins: Any) -> bool:
-    """Tell whether a value is a list of objects, one at least."""
+    """Tell whether a value is a list of at least one object."""
     return (
         isinstance(plugins, list) and bool(plugins) and all(isinstance(p, dict) for p in plugins)
     )
@@ -103,7 +103,7 @@ def are_entries(plugins: Any) -> bool:
 def version(conf: Json) -> str:
     """Choose the newest version that the network has and we speak, as libcni does.
 
-    Raises ShimError (code 1 or 6) where there is none.
+    Raises ShimError (code 1 or 6) where there is no such version.
     """
     offered = conf.get("cniVersions")
     versions = [conf.get("cniVersion"), *(offered if isinstance(offered, list) else [])]
@@ -128,9 +128,9 @@ def _is_ours(entry: Json) -> bool:
 
 
 def unwrap(ours: list[Json], path: str) -> Json:
-    """Give what entries of the shim wrap as `plugins`, and beside it the shim's own keys.
+    """Give the plugins in the shim's entries as `plugins`, and beside them the shim's own keys.
 
-    `path` is what errors call the network. Raises ShimError (code 7) where they do not agree.
+    `path` is the network's name in errors. Raises ShimError (code 7) where they do not agree.
     """
     keys = [{k: v for k, v in entry.items() if k not in OF_CNI} for entry in ours]
     if any(key != keys[0] for key in keys):

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a network of CNI in a file: everything, each with its line.
+"""All that is wrong with a CNI network in a file, each problem with its line.
 
-Of the list that is what libcni and `cni` refuse, of the entries of the shim what `schema` does, in
-the words that an ADD would have for it. What other plugins make of their entries is their own
-business.
+In the list it reports what libcni and `cni` refuse, in the shim's entries what `explain` refuses,
+in the same words as an ADD. It does not judge the entries of other plugins.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ if TYPE_CHECKING:
 
 Problem = tuple[Place, str]
 
-# Keys of a list by which a runtime is told to leave out a verb.
+# Keys of a list that tell a runtime to leave out a verb.
 FLAGS = ("disableCheck", "disableGC")
 
 
 class Inspection:
-    """A file that was looked at: `problems`, each a line and a sentence, and who is in it.
+    """A file that was inspected: its `problems`, each a line number and a sentence.
 
-    `types` are those of its entries, `ours` is how many of them are the shim's.
+    `types` are the types of its entries, `ours` is how many of them belong to the shim.
     """
 
     def __init__(self, text: bytes, file: str, own_type: str) -> None:
@@ -80,14 +79,14 @@ class Inspection:
         self.types.append(kind)
         if kind == self._own_type:
             self.ours += 1
-            # As a runtime sends it; what it takes from the network has been looked at.
+            # As a runtime sends it; the network's own keys have already been checked.
             sent = {**entry, "cniVersion": cni.CURRENT_VERSION, "name": "network"}
             for inner, why in explain.located(sent):
                 yield (*place, *inner), why
 
 
 def _of_network(conf: Json) -> Iterator[Problem]:
-    """Find what is wrong with what a network has besides its plugins."""
+    """Find what is wrong with the keys of a network besides its plugins."""
     try:
         conflist.version(conf)
     except ShimError as error:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole truth about a configuration: every problem at once, in sentences for people.
+"""Every problem of a configuration at once, in sentences for people.
 
-The schema is a JSON Schema (2020-12) in `schemas/`, which editors can use as it is; what it cannot
-say, `rules` does. This module is loaded to say what is wrong, once `validity` has said that
-something is.
+The schema is a JSON Schema (2020-12) in `schemas/`, which editors can use as it is; `semantic` has
+the rules that it cannot express. This module is loaded to say what is wrong, once `quick` has said
+that something is.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]*")
 
-# Of how many unknown keys the one that was meant is looked for: it takes its time.
+# For how many unknown keys to look for the key that was meant: the search is slow.
 _MAX_GUESSES = 50
 
-# Keys of an entry that are the network's: a runtime looks for them in a single plugin as well.
+# Keys of the network that may be in an entry: a single plugin has them too.
 OF_NETWORK = ("cniVersion", "name", "disableCheck", "disableGC")
 
 _KINDS = {
@@ -43,7 +43,7 @@ _KINDS = {
 def of_network() -> Json:
     """Make the JSON Schema of a network in a file, with an entry of the shim wherever one may be.
 
-    Section 1 of the specification. It stands alone, as editors do not follow every reference.
+    Section 1 of the specification. It is self-contained: editors do not follow every reference.
     """
     entry = json.loads(quick.schema_text())
     definitions = entry.pop("$defs")
@@ -78,10 +78,10 @@ def of_network() -> Json:
 
 
 def validate(conf: Json) -> None:
-    """Raise `ShimError` 7 unless the configuration is valid.
+    """Raise ShimError (code 7) unless the configuration is valid.
 
-    One problem is the message itself; of several the message is their number, and the details
-    are one line each, in the order of the places they are about.
+    A single problem is in the message itself. With several, the message has their number, and the
+    details have one line each, in the order of their places.
     """
     lines = problems(conf)
     if lines:
@@ -97,9 +97,9 @@ def problems(conf: Json) -> list[str]:
 
 
 def located(conf: Json) -> list[Problem]:
-    """List what is wrong as `problems` does: the place of each and the sentence about it.
+    """List what is wrong as `problems` does: the place of each, and a sentence about it.
 
-    RecursionError where the configuration is nested too deeply.
+    Raises RecursionError where the configuration is nested too deeply.
     """
     document = json.loads(quick.schema_text())
     found = set() if quick.is_valid(conf, document) else _broken_rules(conf, document)
@@ -122,11 +122,11 @@ def _explain(error: Any) -> Iterator[Problem]:
         case "additionalProperties":
             yield from _unknown_keys(place, value, schema)
         case "oneOf":
-            # Of what is no object this says nothing that "type" has not said.
+            # For a value that is not an object, "type" has already said it.
             if isinstance(value, dict):
                 yield place, _delegate_or_plugins(value)
         case "required":
-            # jsonschema makes one error for each key, but tells the key in its prose only.
+            # jsonschema makes one error for each key, but names the key only in its prose.
             for key in rule:
                 if key not in value:
                     yield place, f"key '{key}' is missing"
@@ -152,7 +152,7 @@ def _explain(error: Any) -> Iterator[Problem]:
 
 
 def _unknown_keys(place: Place, value: Json, schema: Json) -> Iterator[Problem]:
-    import difflib  # as the above
+    import difflib  # only where something is wrong
 
     known = list(schema["properties"])
     patterns = list(schema.get("patternProperties", ()))
@@ -183,7 +183,7 @@ def _order(problem: Problem) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def show_place(place: Place) -> str:
-    """Write a place as a path from the root, `$.plugins[0].type` for one."""
+    """Write a place as a path from the root, such as `$.plugins[0].type`."""
     text = "$"
     for part in place:
         if isinstance(part, str) and _PLAIN_KEY.fullmatch(part):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A JSON text that a person has written: its value, the line of each part, and what is wrong.
 
-The messages are those of `cni.decode`. That gives up at the first problem and knows no lines,
-which is right for a call; here as many as possible are found. No I/O.
+The messages are those of `cni.decode`, which stops at the first problem and knows no lines. That
+is enough for a call; this module finds as many problems as possible. No I/O.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Place = tuple[str | int, ...]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _STRINGS = json.JSONDecoder()
-# What is neither a string nor a container, in a text that is known to be JSON.
+# A value that is neither a string nor a container, in a text that is known to be JSON.
 _SCALAR = re.compile(r"[^\s,\]}]+")
 
 
 class Positions:
     """The parts of a text.
 
-    `is_read` tells whether it could be read at all, and `value` is the whole of it; of a key that
-    is given twice that has the last value, as the runtimes that are written in Go do. `problems`
-    are pairs of a line and a sentence, in the order of the lines.
+    `is_read` tells whether it could be read at all, and `value` is its whole value. Of a key that
+    is given twice, the last value counts, as in runtimes that are written in Go. `problems` are
+    pairs of a line number and a sentence, in the order of the lines.
     """
 
     def __init__(self, text: bytes) -> None:
@@ -42,7 +42,7 @@ class Positions:
         self.problems.sort()
 
     def line(self, place: Place) -> int:
-        """Tell the line of a part: of its key, of an item itself, or of what holds it."""
+        """Tell the line of a part: of its key, of the item, or of the value that holds it."""
         while place not in self._lines and place:
             place = place[:-1]
         return self._lines.get(place, 1)
@@ -62,7 +62,7 @@ class Positions:
         return text
 
     def _is_readable(self) -> bool:
-        """Find what is no JSON at all; what follows the first value is passed over."""
+        """Find text that is not JSON at all; skip text after the first value."""
         if not self._text.strip():
             return False
         start = _after_space(self._text, 0)
@@ -141,5 +141,5 @@ class Positions:
 
 def _after_space(text: str, at: int) -> int:
     space = _SPACE.match(text, at)
-    assert space is not None  # it matches nothing, too
+    assert space is not None  # it also matches an empty text
     return space.end()

@@ -2,8 +2,8 @@
 """Whether a configuration is valid: yes or no, and nothing about why.
 
 The first ADD to a network asks, and nearly always the answer is yes. jsonschema takes longer to
-import than pasta takes to start, so it is left to explain what is wrong. This reads the same
-schema, and only the rules that are used in it (JSON Schema 2020-12).
+import than pasta takes to start, so it only explains what is wrong. This module reads the
+same schema, and knows only the rules that are used in it (JSON Schema 2020-12).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "null": (type(None),),
 }
-# The patterns that nearly every configuration is held against: `re` takes 5 ms.
+# The patterns that nearly every configuration is checked with: `re` takes 5 ms.
 _PATTERNS: dict[str, Callable[[str], bool]] = {
     r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$(?!\n)": is_name,
     r"^cni\.dev/": lambda text: text.startswith("cni.dev/"),
@@ -42,12 +42,12 @@ _PATTERNS: dict[str, Callable[[str], bool]] = {
         text not in ("", ".", "..") and "/" not in text and not _has_control(text, "\x9f")
     ),
 }
-# What says something about a configuration to people.
+# Keywords that only say something to people.
 _NOTES = {"$schema", "$defs", "title", "description", "default"}
 
 
 def schema_text() -> str:
-    """Return the JSON Schema of the configuration as text."""
+    """Give the JSON Schema of the configuration as text."""
     with open(_PATH, encoding="utf-8") as file:
         return file.read()
 
@@ -63,7 +63,7 @@ def is_right(conf: Json) -> bool:
 
 
 def is_valid(value: Any, schema: Json) -> bool:
-    """Tell whether a value fits a schema; False as well where a rule of it is not known here."""
+    """Tell whether a value fits a schema; False as well where a rule of it is not supported."""
     return _fits(value, schema, schema["$defs"])
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has to be right in a configuration and no schema can say, as it compares two places."""
+"""The rules of a configuration that no schema can express, because they compare two places."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Place = tuple[str | int, ...]
 Problem = tuple[Place, str]
 
-# What `install` calls the plugin.
+# The name that `install` gives the plugin.
 OWN_TYPE = "netns-shim"
 WHOLE_NETWORK = (
     "this is a whole network: a plugin is given one entry of it, with cniVersion and name added"
@@ -23,7 +23,7 @@ WHOLE_NETWORK = (
 
 
 def beyond_schema(conf: Json) -> Iterator[Problem]:
-    """List what is wrong with an object that the schema may have found nothing wrong with."""
+    """List the problems of an object that the schema cannot find."""
     types = list(_delegated_types(conf))
     for place, value in types:
         if value == conf.get("type"):
@@ -64,7 +64,7 @@ def _beyond_driver(place: Place, entry: Json) -> Iterator[Problem]:
         return
     import ipaddress
 
-    from . import addressing  # and `ipaddress`: few have such subnets
+    from . import addressing  # imports `ipaddress`, and few configurations have subnets
 
     for index, subnet in enumerate(subnets):
         if not isinstance(subnet, dict) or not isinstance(subnet.get("subnet"), str):
