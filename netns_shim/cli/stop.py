@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`netns-shim stop`: remove a shared netns now, and not when the last container has left."""
+"""`netns-shim stop`: remove a shared netns now, without waiting for the last container."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """End it and say what was done; the exit status is 1 if it stays, or a DEL has failed."""
+    """Remove it and say what was done; the exit status is 1 if it stays, or a DEL failed."""
     name = arguments.netns
     if not is_name(name):
         raise ShimError(INVALID_ENVIRONMENT, f"not a name for a netns: {name!r}")
-    from .stopping import Ending  # completions and other commands do without
+    from .stopping import Ending  # not for completions and other commands
 
     base = state.base_dir(os.environ, arguments.state_dir)
     with Progress() as progress:
@@ -63,7 +63,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _describe(record: AttachmentRecord) -> str:
-    """Say who is in a netns, for a person to find."""
+    """Name a container or command in a netns, so that you can find it."""
     if not record.name.is_command:
         return _name(record.name)
     return f"command {' '.join(record.command) or '?'} (PID {record.pid})"
