@@ -18,7 +18,7 @@ from .progress import Progress
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "Detach containers that are gone, and release addresses that nobody has."
+SUMMARY = "Detach containers that are gone, and release addresses without a container."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,10 +45,10 @@ def main(arguments: argparse.Namespace) -> int:
 
 def describe(found: dict[str, Any]) -> str:
     """Write for people what was done, one line each; leave out living containers."""
-    done = {"deleted": "deleted", "released": "released", "dropped": "dropped"}
+    done = {"deleted": "detached", "released": "released", "dropped": "dropped"}
     removed = "removed, as nothing is attached any more"
     if found["dryRun"]:
-        done = {"deleted": "would delete", "released": "would release", "dropped": "would drop"}
+        done = {"deleted": "would detach", "released": "would release", "dropped": "would drop"}
         removed = "would be removed, as nothing is attached any more"
     lines = []
     for netns in found["netns"]:

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="even while somebody is in it: each container is detached first",
+        help="even while it is in use: each container is detached first",
     )
     parser.add_argument(
         "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> int:
     if is_gone:
         print(f"{name}: removed")
         return 1 if ending.failed else 0
-    users = [_describe(record) for record in ending.users] or ["somebody who has just come"]
+    users = [_describe(record) for record in ending.users] or ["a call that has just begun"]
     warn(f"the shared netns {name!r} is in use, and --force would end that:")
     print("\n".join(f"  {user}" for user in users), file=sys.stderr)
     return 1

@@ -104,7 +104,7 @@ class Ending:
             return  # its own DEL was faster
         try:
             if reference.record.is_of_netavark:
-                what = "it is netavark's own, and only who set it up can tear it down"
+                what = "it is netavark's own, and only the program that set it up can tear it down"
                 raise ShimError(DECODING_FAILURE, what)
             request = collect.request_of(self._environ, reference.record)
             self._tell(request)

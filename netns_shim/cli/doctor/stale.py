@@ -38,8 +38,8 @@ def stale_state(context: Context) -> Result:
         many = len(odd) + len(errors.warnings)
         return Result(
             WARNING,
-            f"{many} thing{'s' if many > 1 else ''} in {context.base} to be mended",
-            "`netns-shim gc` removes what nobody has; the next ADD mends the rest",
+            f"{many} thing{'s' if many > 1 else ''} in {context.base} to repair",
+            "`netns-shim gc` detaches containers that are gone; the next ADD repairs the rest",
             tuple(dict.fromkeys(odd)),
         )
     if not found:
@@ -102,7 +102,7 @@ def _garbage(context: Context) -> list[str]:
     swept = collect.sweep(context.base, context.environ, dry_run=True)
     words = {
         "deleted": "its container is gone",
-        "released": "an address that nobody has",
+        "released": "an address without a container",
         "dropped": "left by a killed call",
         "failed": "cannot be looked at",
     }
