@@ -44,7 +44,7 @@ def call(stage: Stage, verb: str, conf: Json, number: int = 0, **more: Any) -> l
 
 @contextmanager
 def warmed(stage: Stage, conf: Json, number: int = 0, **more: Any) -> Iterator[None]:
-    """Keep a container attached, so that what all share is there and nobody is the first or last.
+    """Keep a container attached, so that the shared netns is up, and no call is first or last.
 
     What is measured has the other containers.
     """

@@ -74,7 +74,7 @@ def serve(face: Face, stdin: int, stdout: int) -> int:
     try:
         face.undo()
     except Exception as error:
-        warn(f"undoing what nobody knows of: {as_shim_error(error)}")
+        warn(f"undoing a call without an answer: {as_shim_error(error)}")
     log.end("unheard")
     return 1
 

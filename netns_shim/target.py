@@ -112,7 +112,7 @@ class Shared:
         )
 
     def find(self, name: ReferenceName) -> Reference | None:
-        """Open a reference, None where there is none."""
+        """Open a reference, None where it does not exist."""
         return references.find(self.state, name) if self.state.exists() else None
 
     def guard(self, name: ReferenceName) -> Reference | None:
@@ -255,7 +255,7 @@ class InPlace:
         raise references.busy(name)
 
     def find(self, name: ReferenceName) -> Reference | None:
-        """Open a reference, None where there is none."""
+        """Open a reference, None where it does not exist."""
         return references.find(self.state, name) if self.state.exists() else None
 
     def guard(self, name: ReferenceName) -> Reference | None:

@@ -168,7 +168,7 @@ class World(Place):
         return Session(self)
 
     def unshared(self) -> Unshared:
-        """The user namespace that a user who is nobody is given by the shim."""
+        """The user namespace that the shim makes for a user without capabilities."""
         return Unshared(self)
 
     def leftovers(self) -> list[str]:
@@ -205,7 +205,7 @@ class World(Place):
         return {link["ifname"] for link in links}
 
     def reset(self) -> None:
-        """End everything of the user's and empty the directories he can write to."""
+        """End everything of the user's and empty the directories that the user can write to."""
         self._ids.kill()
         mine = (self.env["HOME"], self.runtime_dir, "/run/netns")
         directories = (*mine, "/tmp", "/var/tmp", "/var/lib")

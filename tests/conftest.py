@@ -20,7 +20,7 @@ TOLD = "told"
 
 
 def pytest_configure() -> None:
-    """Let signals that whoever started the tests ignores, as nohup(1) does, be as from a shell."""
+    """Reset signals that the tests' caller ignores, as nohup(1) does, to those of a shell."""
     for number in interrupt.SIGNALS:
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

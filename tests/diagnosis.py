@@ -39,7 +39,7 @@ def results(done: Any) -> Found:
     for result in found["results"]:
         assert result["result"] in ("ok", "warning", "problem", "skipped")
         assert result["message"]
-        # What is wrong without a word of what to do about it helps nobody.
+        # A problem without advice is of no help.
         assert result["result"] in ("ok", "skipped") or result["advice"], result
     is_well = not any(result["result"] == "problem" for result in found["results"])
     assert (found["isWell"], done.returncode) == (is_well, 0 if is_well else 1)

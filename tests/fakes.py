@@ -127,7 +127,7 @@ def verbs(directory: Path) -> list[tuple[str, str]]:
 
 
 def is_let_go(fifo: Path, fd: int, seconds: float = 20) -> bool:
-    """Wait until nobody holds the other end of a FIFO, of which `fd` is the reading end.
+    """Wait until no process holds the other end of a FIFO, of which `fd` is the reading end.
 
     Something must have been written into it, so that it was open at all.
     """
@@ -137,7 +137,7 @@ def is_let_go(fifo: Path, fd: int, seconds: float = 20) -> bool:
     while poll.poll(seconds * 1000):
         chunk = os.read(fd, 4096)
         if not chunk:
-            assert text, f"nobody has opened {fifo}"
+            assert text, f"no process has opened {fifo}"
             return True
         text += chunk
     return False

@@ -71,7 +71,7 @@ class Gate:
         os.read(self._begun, 64)
 
     def open(self) -> None:
-        """Let whoever has stopped go on, and nobody stop any more."""
+        """Let the stopped processes go on, and stop no more."""
         for verb in ("ADD", "DEL", "GC", "CHECK"):
             (self._where / verb).unlink(missing_ok=True)
         if self._go >= 0:

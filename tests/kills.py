@@ -27,7 +27,7 @@ class Scenario(NamedTuple):
     """A call that is to be harmed, and what is there before it.
 
     `beside`: another container is attached throughout; `attached`: so is the call's own container;
-    `dead`: the uplink has died; `forgotten`: nobody calls for the call's container again;
+    `dead`: the uplink has died; `forgotten`: no call for the call's container comes again;
     `keys`: of the configuration; `conf`: of this one call.
     """
 
@@ -37,7 +37,7 @@ class Scenario(NamedTuple):
     attached: bool = False
     dead: bool = False
     forgotten: bool = False
-    keys: dict = {}  # noqa: RUF012 (a default that nobody changes)
+    keys: dict = {}  # noqa: RUF012 (a default that is never changed)
     conf: dict = {}  # noqa: RUF012
 
 
@@ -77,7 +77,7 @@ class Scene:
         self._stack.close()
 
     def finish(self) -> Iterator[str]:
-        """Say what is left when nobody is attached any more."""
+        """Say what is left when no container is attached any more."""
         if self.scenario.beside:
             yield from self._failure("DEL", "beside", self.beside)
         yield from differences(self.nothing, self.state())
@@ -87,7 +87,7 @@ class Scene:
         self.address = ips(self.runtime.add("beside", self.beside))
 
     def prepare(self) -> None:
-        """Make what is there before the call; nothing at all where nobody is attached."""
+        """Make what is there before the call; nothing if no container is attached."""
         with suppress(FileNotFoundError, OSError):
             self.world.path(self.world.state_dir).rmdir()
         self.points += 1
@@ -216,7 +216,7 @@ class Scene:
         with suppress(FileNotFoundError):
             found.update(f"directory {name}" for name in os.listdir(self.world.path(top)))
         if "directory default" in found:
-            # The file of a lock waits for whoever needs it next: the last one, at the latest.
+            # The file of a lock waits for the next call that needs it, such as the last DEL.
             for line in ("directory .lock-default", "file /.lock-default"):
                 del found[line]
         for place in ("victim", "third"):

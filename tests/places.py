@@ -98,7 +98,7 @@ class Container(Place):
             self.netns = pinned
 
     def close(self) -> None:
-        """Let the network namespace go, whoever else has let it go before."""
+        """Let the network namespace go, even if it was let go before."""
         if self._pinned:
             self._parent.run(["sh", "-c", 'umount "$0"; rm -f "$0"', self._pinned])
             self._pinned = ""

@@ -37,7 +37,7 @@ def test_kinds(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     ["", "x", "1.2.3", "1.2.3.256", "01.2.3.4", "::1%lo", "1::2::3", "1.2.3.4\0", "\ud800:"],
 )
 def test_what_is_no_address(text: str) -> None:
-    """Anything else is none, and nobody can reach it."""
+    """Anything else is not an address, and cannot be reached."""
     assert addresses.packed(text) == b""
     assert not addresses.is_own(b"")
     assert not addresses.is_reachable(text)

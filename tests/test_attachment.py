@@ -62,7 +62,7 @@ def test_guards(purpose: str) -> None:
 
 @pytest.mark.parametrize("file", ["odd", "a:b:c", ":", ":::", "", "\udcff"])
 def test_files_that_are_neither(file: str) -> None:
-    """A file that somebody else has put there belongs to no attachment and to no command."""
+    """A foreign file in there belongs to no attachment and to no command."""
     name = ReferenceName(file)
 
     assert name.attachment == ("", "", "")

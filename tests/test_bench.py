@@ -75,7 +75,7 @@ def test_environment_is_clean(session, world):
 
 
 def test_machine_is_a_stock_one(world):
-    """What no test has asked for is as Debian has it: nothing is the user's but his home."""
+    """What no test has asked for is as Debian has it: the user owns nothing but a home."""
     script = """
         for place in /var/lib /run /run/user /etc; do [ ! -w $place ]; done
         [ ! -e /var/lib/cni ] && [ ! -e /run/user/$(id -u) ]

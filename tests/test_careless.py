@@ -387,7 +387,7 @@ def test_the_netns_of_the_caller_is_no_container(world, mode):
 
 
 def test_what_is_mounted_in_the_state_is_not_removed(world, session):
-    """A file system that somebody has mounted in there is neither emptied nor forgotten."""
+    """A foreign file system that is mounted in there is neither emptied nor forgotten."""
     runtime = Runtime(session, delegate=bridge())
     where = f"{world.state_dir}/default/var/lib/cni"
     outside = f"{world.env['HOME']}/outside"

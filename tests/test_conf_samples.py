@@ -153,7 +153,7 @@ def test_sample_publishes_a_port(world, libcni, sample):
         fetch = [PLUGIN, "run", "--netns", netns, "--", "fetch", bench.HOST, "8080"]
         assert libcni.session.run(fetch).stdout == "here"
 
-        # portmap 1.1.1 looks for the rules of IPv4 in the tables of IPv6, whoever calls it.
+        # portmap 1.1.1 looks for the rules of IPv4 in the tables of IPv6, for every caller.
         check = libcni.run("check", sample, container, CAP_ARGS=MAPPINGS)
         assert check.returncode == 0 or "could not check ipv6 dnat" in check.stderr
 

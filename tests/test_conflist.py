@@ -55,7 +55,7 @@ def test_name_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["9.0.0", 1, ["1.0.0"]])
 def test_no_version(tmp_path: Path, version: Any) -> None:
-    """A version that nobody speaks is refused as one that a runtime has sent."""
+    """An unknown version is refused like one that a runtime has sent."""
     path = write(tmp_path / "x", {"cniVersion": version, "name": "net", "plugins": PLUGINS})
 
     with pytest.raises(ShimError) as caught:
@@ -223,7 +223,7 @@ def test_directory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("has_writer", [False, True])
 def test_pipe(tmp_path: Path, has_writer: bool) -> None:
-    """A pipe in place of a file is refused at once, whether somebody may write to it or not."""
+    """A pipe in place of a file is refused at once, whether it has a writer or not."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     writer = os.open(path, os.O_RDWR) if has_writer else -1
@@ -236,6 +236,6 @@ def test_pipe(tmp_path: Path, has_writer: bool) -> None:
 
 
 def test_path_that_is_relative() -> None:
-    """A path has to be absolute: nobody knows where netavark is called."""
+    """A path has to be absolute: netavark may be called in any directory."""
     with pytest.raises(ShimError, match="not an absolute path"):
         conflist.load("./x", {})

@@ -211,7 +211,7 @@ def on_terminal(world: bench.World, *arguments: str, **env: str) -> str:
         while chunk := os.read(ours, 1 << 16):
             shown += chunk
     except OSError:
-        pass  # EIO: nobody has the other end any more
+        pass  # EIO: no process has the other end any more
     os.close(ours)
     assert child.wait(30) in (0, 1)
     return shown.decode()

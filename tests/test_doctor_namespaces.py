@@ -241,7 +241,7 @@ def test_unshare_cannot_be_tried(world: bench.World, fakes: Fakes) -> None:
 
 
 def test_mounts(world: bench.World, session: bench.Session) -> None:
-    """In a session one can mount; outside of it nobody knows what it will be like."""
+    """In a session you can mount; what holds outside of it is not known."""
     assert ask(session)["mounts"]["result"] == "ok"
     assert ask(world.root)["mounts"]["result"] == "skipped"
     outside = ask(world)["mounts"]

@@ -230,7 +230,7 @@ def test_plugin_that_misbehaves(world: bench.World, fakes: Fakes, name: str) -> 
 
 
 def test_plugin_from_the_future(world: bench.World, fakes: Fakes) -> None:
-    """One that speaks only what nobody here knows is of no use."""
+    """A plugin that speaks only unknown versions is of no use."""
     fakes.add("bad", SPEAKING.format("7.0.0", "8.0.0"))
 
     found = ask(world, CNI_PATH=FAKES)["CNI plugins"]
@@ -322,7 +322,7 @@ def test_rules_are_tried_as_plugins_would(world: bench.World, fakes: Fakes) -> N
 
 
 def test_netavark(world: bench.World, fakes: Fakes) -> None:
-    """netavark is shown with its version, or what is wrong with it; nobody has to have it."""
+    """netavark is shown with its version, or what is wrong with it; it is optional."""
     well = ask(world)
     missing = ask_in(world, hide(NETAVARK))
     nameless = ask_in(world, hide(AARDVARK))

@@ -224,7 +224,7 @@ def amiss(world: bench.World, place: bench.Place) -> list[str]:
     assert picture(world) == before
     assert found["result"] == "warning"
     assert "netns-shim gc" in found["advice"]
-    assert f" in {world.state_dir} to be mended" in found["message"]
+    assert f" in {world.state_dir} to repair" in found["message"]
     return found["details"]
 
 
@@ -315,7 +315,7 @@ def test_ghost_and_address(world: bench.World, session: bench.Session) -> None:
 
     assert sorted(amiss(world, session)) == [
         "default: :gc:1: left by a killed call",
-        "default: rootless 10.89.0.9 dead eth0: an address that nobody has",
+        "default: rootless 10.89.0.9 dead eth0: an address without a container",
     ]
 
 

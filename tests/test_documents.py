@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the pages for users say to type is typed, by a user who is nobody, and shows what they say.
+"""The commands on the pages for users, typed by a user without capabilities, show what they say.
 
 A page is one session of a shell, in the checkout. A fenced block `sh` is run as it is. In a block
 `console`, a line that begins with `$ ` is run, `> ` goes on with it, and the others are what it

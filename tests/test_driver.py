@@ -192,7 +192,7 @@ def test_ipam_plugin_can_be_chosen(tmp_path: Path) -> None:
 
 
 def test_driver_without_addresses(tmp_path: Path) -> None:
-    """Without subnets nobody allocates, and the driver is told so."""
+    """Without subnets no addresses are allocated, and the driver is told so."""
     netavark(tmp_path)
 
     result = chain(tmp_path, {"driver": "mock"}).add()
@@ -591,7 +591,7 @@ def test_request_that_was_lost(tmp_path: Path) -> None:
 
 
 def test_driver_that_allocates_by_itself(tmp_path: Path) -> None:
-    """A driver is told to allocate nothing where nobody does, and what it gives is the result."""
+    """A driver is told if no addresses are allocated; those that it gives are the result."""
     subnets = [{"ipnet": "10.89.8.44/24"}]
     answer = {"interfaces": {"eth0": {"mac_address": MAC, "subnets": subnets}}}
     netavark(tmp_path, script=f"if verb == 'setup': answer({answer!r}); sys.exit()")

@@ -272,7 +272,7 @@ def test_runtime_directory_is_kept(root: Path, cni: Path) -> None:
 
 
 def test_throwaway_plan(cni: Path) -> None:
-    """Where nobody is attached /run and CNI's state are empty, but for what is kept."""
+    """With nothing attached, /run and CNI's state are empty, except for the kept paths."""
     (cni / "keep").mkdir()
 
     steps = enter.throwaway_plan({}, [f"{cni}/keep"])

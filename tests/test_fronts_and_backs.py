@@ -331,11 +331,11 @@ def test_dead_container_of_a_driver(world, session, netavark, release):
         second.close()
         dry = [PLUGIN, "gc", "--dry-run"]
         # The kernel takes its link away a little later.
-        assert until(lambda: "would delete" in session.run(dry, check=True).stdout)
+        assert until(lambda: "would detach" in session.run(dry, check=True).stdout)
 
         done = session.run([PLUGIN, "gc"], check=True)
 
-        assert done.stdout == "default: deleted rootless b eth0\n"
+        assert done.stdout == "default: detached rootless b eth0\n"
         assert references(session) == ["a"]
         assert reaches(first, "10.89.0.1")
         leases = world.path(f"{world.state_dir}/default/var/lib/cni/networks")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Garbage: what is deleted by `netns-shim gc` and by GC of CNI, and above all what is not."""
+"""Garbage: what `netns-shim gc` and GC of CNI detach, and above all what they do not."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_container_that_is_gone(world, session):
         end(runtime, two)
         done = session.run([PLUGIN, "gc"], check=True)
         assert done.stdout == (
-            "default: deleted rootless two eth0\n"
+            "default: detached rootless two eth0\n"
             "default: removed, as nothing is attached any more\n"
         )
     assert world.leftovers() == []
@@ -196,7 +196,7 @@ def test_a_result_without_interfaces(world, session, is_other_there):
         found = only(gc(session, then=[*blind, *script]))
 
         assert "c" in ids(found["skipped"])
-        assert "nobody knows where the interface veth" in found["skipped"][0]["why"]
+        assert "the interface veth" in found["skipped"][0]["why"]
         assert "deleted" not in found
         assert only(gc(session))["live"][0]["containerID"] == "c"
         end(runtime, container)
@@ -399,8 +399,8 @@ def test_dry_run(world, session, runtime):
 
         assert {str(p): p.stat().st_mtime_ns for p in state(world).rglob("*")} == files
         assert text == (
-            "default: would delete rootless one eth0\n"
-            "default: would delete rootless two eth0\n"
+            "default: would detach rootless one eth0\n"
+            "default: would detach rootless two eth0\n"
             "default: would drop :run:7-x\n"
             "default: would be removed, as nothing is attached any more\n"
         )
@@ -412,7 +412,7 @@ def test_dry_run(world, session, runtime):
 
 
 def test_nothing_to_do(world, session, runtime):
-    """With nothing up, and with nobody gone, there is nothing to do."""
+    """With nothing up, and with no container gone, there is nothing to do."""
     where = world.state_dir
     nothing = f"nothing to do ({where})\n"
     assert session.run([PLUGIN, "gc"], check=True).stdout == nothing
@@ -627,7 +627,7 @@ def test_gc_where_nothing_is_up(world, runtime):
     ids=str,
 )
 def test_gc(world, session, runtime, keys, left):
-    """GC deletes who is not named, if it is said who is; what is malformed deletes nobody."""
+    """GC detaches containers that a valid list does not name; a malformed list detaches none."""
     with ExitStack() as stack:
         containers = {name: stack.enter_context(session.container()) for name in "abc"}
         for name, container in containers.items():
@@ -795,7 +795,7 @@ def test_a_reference_that_has_changed(tmp_path):
 
 
 def test_gc_of_netavarks_own(world, session, runtime):
-    """What the stand-in for netavark has attached is left to it, as nobody else can undo it."""
+    """GC leaves attachments of the stand-in for netavark, because only that can undo them."""
     record = {**RECORD, "phase": "live", "containerID": "x", "since": "then", "result": None}
     refs = f"{world.state_dir}/default/refs"
     with session.container() as container:

@@ -162,7 +162,7 @@ def test_ignored_signals_stay_ignored(world, session, runtime, gate):
 
 
 def test_stopped_while_waiting_for_a_lock(world, session):
-    """Nobody has to wait for the one who makes the netns, however long that takes."""
+    """No call has to wait for the one that makes the netns, however long that takes."""
     runtime = Runtime(session, delegate=bridge(), uplink="none")
     base = session.path(world.state_dir)
     session.run(["mkdir", "-m", "0700", world.state_dir], check=True)
@@ -215,7 +215,7 @@ STDOUTS = {
 
 @pytest.mark.parametrize("name", STDOUTS)
 def test_a_result_that_cannot_be_written(world, session, runtime, name):
-    """If nobody can get the result, the attachment is undone; stderr says why."""
+    """If the caller cannot get the result, the attachment is undone; stderr says why."""
     with session.container() as container, session.container() as other:
         runtime.add("other", other)
         call = start(runtime, "ADD", container, argv=["sh", "-c", STDOUTS[name], PLUGIN])
@@ -358,7 +358,7 @@ def test_a_destruction_that_was_cut_off(world, session, runtime):
 
 
 def test_a_lock_that_nobody_holds(world, session, runtime):
-    """The file of a lock whose holder was killed is in nobody's way, and goes with the netns."""
+    """The file of a lock whose holder was killed blocks no call, and goes with the netns."""
     with session.container() as container:
         runtime.add("c", container)
         lock = f"{world.state_dir}/.lock-default"
@@ -388,7 +388,7 @@ def test_a_wait_ends_with_the_signal() -> None:
 
 
 def test_a_turn_ends_with_the_signal(tmp_path) -> None:
-    """Whoever waits for a lock is stopped by a signal."""
+    """A signal stops a process that waits for a lock."""
     fd = locks.take(str(tmp_path / "lock"), "another")
     interrupt.heed()
     os.kill(os.getpid(), signal.SIGHUP)

@@ -346,7 +346,7 @@ def test_background_process_is_not_waited_for(tmp_path: Path) -> None:
     answer = call(tmp_path, script)
 
     assert answer == RESULT
-    # It waits for somebody to open the FIFO, so this would fail if there were no reader.
+    # It waits for a process to open the FIFO, so this would fail if there were no reader.
     fd = os.open(gate, os.O_WRONLY)
     os.close(fd)
 

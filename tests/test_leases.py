@@ -114,7 +114,7 @@ def test_references_are_read_last_and_under_the_lock(tmp_path: Path) -> None:
 
 
 def test_lock_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is released while host-local is at work, and nobody waits for ever."""
+    """Nothing is released while host-local is at work, and no process waits for ever."""
     monkeypatch.setattr(leases, "LOCK_SECONDS", 0.05)
     write(tmp_path, ip10_0_0_2=b"", lock=b"")
     with open(tmp_path / "lock") as file:

@@ -183,7 +183,7 @@ def test_an_uplink_that_fails(world, session):
 
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
 def test_an_uplink_holds_no_pipe_of_the_runtime(world, session, driver):
-    """Whoever waits for the end of the plugin's output is not kept waiting by the uplink."""
+    """The uplink does not keep a caller waiting for the end of the plugin's output."""
     runtime = Runtime(session, delegate=bridge(), uplink=driver)
     with session.container() as container:
         env = runtime.environment("ADD", "c", container.netns)

@@ -266,7 +266,7 @@ def test_what_is_in_the_place_of_the_log(caller: Caller, make, why: str) -> None
 
 
 def test_fifo_that_is_read(caller: Caller) -> None:
-    """A pipe is no log even while somebody reads it, as it may be full."""
+    """A pipe is no log even while it has a reader, because it may be full."""
     os.mkfifo(caller.log)
     reader = os.open(caller.log, os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -280,7 +280,7 @@ def test_fifo_that_is_read(caller: Caller) -> None:
 
 
 def test_file_of_somebody_else(caller: Caller) -> None:
-    """A file that another user has put there is not written into: he could read it."""
+    """A file of another user is not written into: that user could read it."""
     if os.geteuid():
         give_up("only root can give a file away")
     caller.log.touch(0o666)
@@ -349,7 +349,7 @@ def test_many_at_once(caller: Caller) -> None:
 
 
 def test_answer_that_nobody_gets(caller: Caller) -> None:
-    """An ADD that was undone as nobody got its answer is an error in the log."""
+    """An ADD that was undone because the answer was lost is an error in the log."""
     conf = {
         "cniVersion": "1.0.0",
         "name": "net",

@@ -65,7 +65,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("options", [{"type": "fake"}, {"type": "bridge"}, {"driver": "mock"}])
 def test_identity_is_kept(directory: Path, options: Json) -> None:
-    """Name, ID and driver are what they were, and so are options and keys nobody knows here."""
+    """Name, ID and driver are what they were, and so are unknown options and keys."""
     wanted = network(directory, options, subnets=[SUBNET], labels={"a": "b"}, unknown=[None])
 
     made = complete(wanted)
@@ -114,7 +114,7 @@ def test_nothing_is_run_and_nothing_is_written(directory: Path) -> None:
     ],
 )
 def test_who_allocates(directory: Path, options: Json, changes: Json, expected: str) -> None:
-    """The caller allocates where there are subnets, and nobody that it knows elsewhere."""
+    """The caller allocates where there are subnets, and nothing that it knows elsewhere."""
     made = complete(network(directory, options, **changes))
 
     assert made["ipam_options"]["driver"] == expected
@@ -199,7 +199,7 @@ def test_other_plugins_get_no_bridge(directory: Path) -> None:
 def test_names_that_do_not_resolve(
     directory: Path, options: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`dns_enabled` becomes false where nobody would resolve a name."""
+    """`dns_enabled` becomes false where no server would resolve a name."""
     # A machine may have aardvark-dns.
     monkeypatch.setattr(invoke, "HELPER_DIRECTORIES", ())
     netavark(directory, "netavark")

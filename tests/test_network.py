@@ -270,7 +270,7 @@ def test_plugins_are_looked_for() -> None:
 def test_addresses_that_contradict(
     options: dict[str, str], changes: dict[str, Any], problem: str
 ) -> None:
-    """Addresses that nobody can allocate, or that are in no subnet, are refused."""
+    """Addresses that cannot be allocated, or that are in no subnet, are refused."""
     with pytest.raises(ShimError) as caught:
         network.configuration(net(options, **changes), {})
 

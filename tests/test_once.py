@@ -73,7 +73,7 @@ def test_the_first_may_fail(world, session, runtime):
 
 @pytest.fixture
 def busy(world, session, runtime) -> Iterator[Callable[[], None]]:
-    """A shared netns in which somebody has the turn; calling it ends that."""
+    """A shared netns in which another call has the lock; calling it ends that."""
     keep = {"name": "other"}
     lock = f"{world.state_dir}/default/turn.lock"
     script = 'printf "ADD of another" >"$0"; echo; exec cat'
@@ -123,7 +123,7 @@ def test_waiting_for_a_turn_ends(session, runtime, busy):
 
 @pytest.mark.usefixtures("busy")
 def test_parallel(session, runtime):
-    """Told so, an ADD waits for nobody, not even the first one; neither does a DEL."""
+    """Told so, an ADD waits for no other call, not even the first one; neither does a DEL."""
     conf = {"parallel": True, "timeout": 20}
     with session.container() as container:
         runtime.add("c", container, conf=conf)

@@ -138,7 +138,7 @@ def chain(session, directory: str, uplink: str) -> Runtime:
 
 
 def test_a_cleanup_that_fails_and_is_tried_again(world, session, broken):
-    """However often a DEL fails, nobody else loses the netns, and it can be done in the end."""
+    """However often a DEL fails, no other container loses the netns; in the end it succeeds."""
     runtime = chain(session, broken, "none")
     with session.container() as container, session.container() as other:
         runtime.add("c", container)
@@ -195,7 +195,7 @@ def test_the_cleanup_of_a_start_that_failed(world, session, broken):
 
 
 def test_an_add_that_repairs_and_then_fails(world, session, broken):
-    """Whoever had to start the uplink again does not take it away from others by failing."""
+    """A call that started the uplink again does not take it from others when it fails."""
     runtime = chain(session, broken, "pasta")
     with session.container() as container, session.container() as other:
         runtime.add("other", other)
@@ -373,7 +373,7 @@ def test_a_hung_uplink_holds_up_nobody(world, session, driver):
 
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
 def test_a_route_that_somebody_has_removed_inside(world, session, driver):
-    """Whoever has no way out any more has it again after `refresh`."""
+    """A container that has lost its way out has it again after `refresh`."""
     runtime = Runtime(session, delegate=bridge(), uplink=driver)
     with session.container() as container:
         runtime.add("c", container)
@@ -758,7 +758,7 @@ def test_the_user_namespace_has_died(world):
 def test_the_runtime_directory_vanishes(world, session, runtime, state):
     """After all state has gone, as at a log-out, DEL succeeds and the next ADD begins anew.
 
-    The old uplink is nobody's then. Who was attached stays connected for as long as it lives.
+    The old uplink has no record then. Its containers stay connected for as long as it lives.
     """
     with session.container() as old, session.container() as new:
         runtime.add("old", old)

@@ -49,7 +49,7 @@ def is_empty(world) -> bool:
 
 
 def test_from_add_to_del(world):
-    """ADD, CHECK and DEL work for a user who is nobody, with real plugins, and leave nothing."""
+    """ADD, CHECK and DEL with real plugins work without capabilities, and leave nothing."""
     runtime = Runtime(world, delegate=bridge())
     with world.unshared() as own, own.container() as container:
         result = runtime.add("c", container)
@@ -182,7 +182,7 @@ def test_it_holds_nothing_of_its_caller(world):
 
 
 def test_ids_are_mapped(world):
-    """Inside the user is root, and has all his subordinate IDs."""
+    """Inside the user is root, and has all their subordinate IDs."""
     script = "cat /proc/self/uid_map /proc/self/gid_map; id -u; id -g"
     done = world.run([PLUGIN, "unshare", "--", "sh", "-c", script], check=True)
 
@@ -274,7 +274,7 @@ def test_none_can_be_made(world):
 
 
 def test_many_at_once(world):
-    """While it is made and ended all the time, nobody loses the mounts that he is in."""
+    """While it is made and ended all the time, no process loses the mounts that it is in."""
 
     def come_and_go(_: int) -> None:
         for _ in range(3):
@@ -282,7 +282,7 @@ def test_many_at_once(world):
             done = world.run(argv)
             assert done.returncode == 0, done.stderr
             assert "nameserver" in done.stdout
-            # By now others are inside, or nobody is.
+            # By now other processes are inside, or none.
             done = Runtime(world, delegate=bridge()).call("STATUS", conf={"cniVersion": "1.1.0"})
             assert done.returncode == 0, done.stdout
 
@@ -316,7 +316,7 @@ def test_killed_at_every_step(world):
 
 
 def test_the_holder_is_killed_beside_a_command(world):
-    """Another one takes its place in the same namespaces, and nobody is cut off."""
+    """Another one takes its place in the same namespaces, and no container is cut off."""
     runtime = Runtime(world, delegate=bridge())
     with world.unshared() as own, own.container() as old, own.container() as new:
         runtime.add("old", old)
@@ -339,7 +339,7 @@ def test_the_holder_is_killed_beside_a_command(world):
 
 
 def test_the_holder_is_killed_and_only_the_uplink_is_left(world):
-    """The netns is found through its uplink and pinned again; nobody is cut off."""
+    """The netns is found through its uplink and pinned again; no container is cut off."""
     runtime = Runtime(world, delegate=bridge(), uplink="pasta")
     with ExitStack() as stack:
         own = stack.enter_context(world.unshared())
@@ -398,7 +398,7 @@ def test_a_dead_holder_is_cleared_away(world):
 
 
 def test_a_lost_record(world):
-    """A holder whose record somebody has removed is found, and no second one is made."""
+    """A pause process whose record was removed is found, and no second one is made."""
     runtime = Runtime(world, delegate=bridge())
     with ExitStack() as stack:
         own = stack.enter_context(world.unshared())

@@ -62,7 +62,7 @@ def test_a_garbage_collection_says_whom_it_detaches(world, session, runtime, gat
 
     assert ERASE + b"looking for what is gone" in found
     assert shown(ours, ERASE + b"\r").endswith(ERASE + b"\r")
-    assert "deleted rootless c1 eth0" in stdout
+    assert "detached rootless c1 eth0" in stdout
     assert world.leftovers() == []
 
 

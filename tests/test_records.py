@@ -48,7 +48,7 @@ def test_start_time_of_a_process_with_an_odd_name(tmp_path: Path) -> None:
 
 
 def test_zombie_is_dead(child: subprocess.Popen[bytes]) -> None:
-    """A process that nobody has reaped yet does not live; nor does one that never was."""
+    """A process that is not reaped yet does not live; nor does one that never was."""
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 
@@ -128,7 +128,7 @@ def test_holder(child: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"pid": 1, "startTime": 1}', "\xff"])
 def test_holder_that_makes_no_sense(text: str) -> None:
-    """A damaged record of a holder is none, and nobody is alive in it."""
+    """A damaged record of a pause process counts as empty, and no process is alive in it."""
     record = HolderRecord.read(text.encode("latin-1"))
 
     assert not record

@@ -74,7 +74,7 @@ def test_reference_keeps_the_netns(state: State) -> None:
 
 
 def test_taken_reference_that_was_dropped(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reference that somebody drops before it is locked is made again."""
+    """A reference that another call drops before it is locked is made again."""
     lock = references._lock
     calls: list[str] = []
 
@@ -323,7 +323,7 @@ def test_damaged_journal(state: State, journal: bytes, expected: dict[str, Any])
 def test_dropping_ghosts(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was left empty, or by a guard, is dropped, unless a process still holds it.
 
-    Nobody is waited for: who asks has a guard of his own there.
+    It waits for no call: the caller has a guard of its own there.
     """
     monkeypatch.setattr(locks, "wait", lambda *_, **__: pytest.fail("waited"))
     take(state, "net:ghost:eth0:x").close()

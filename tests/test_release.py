@@ -106,7 +106,7 @@ def test_attachments_of_0_1_0_are_deleted(world, session, how):
             done = session.run([PLUGIN, "stop", "--force"], check=True)
             assert "default: detached rootless: c eth0" in done.stdout
     if how == "gc":
-        assert "deleted rootless c eth0" in session.run([PLUGIN, "gc"], check=True).stdout
+        assert "detached rootless c eth0" in session.run([PLUGIN, "gc"], check=True).stdout
     assert world.leftovers() == []
 
 

@@ -62,7 +62,7 @@ def test_release_is_what_it_says(world, netavark, release, program):
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_bridge(world, session, netavark, release):
-    """The user attaches a container to a bridge in a netns of his own, and detaches it."""
+    """The user attaches a container to a bridge in a netns of their own, and detaches it."""
     with session.container() as outer, session.container() as container:
         status = call(netavark[release], outer, "setup", container)
 

@@ -60,7 +60,7 @@ RECORDS = {
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_damaged_record_of_the_uplink(world, session, runtime, state, name):
-    """The uplink nobody knows any more is found and replaced; who was attached stays connected."""
+    """An uplink without a record is found and replaced; attached containers stay connected."""
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
         pid = runtime.status()[0]["uplink"]["pid"]
@@ -118,7 +118,7 @@ def test_a_part_of_the_state_is_gone(world, session, runtime, state, part):
 
 
 def test_a_pin_that_is_gone(world, session, runtime, state):
-    """While pasta holds on to the netns it is pinned again, and nobody is cut off."""
+    """While pasta holds on to the netns it is pinned again, and no container is cut off."""
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
         (before,) = runtime.status()
@@ -164,7 +164,7 @@ def test_state_of_another_boot(world, session, runtime, state):
         record = session.path(f"{state}/uplink.json")
         before = json.loads(record.read_text())
         kill(before["pid"])
-        # Somebody else's process has the ID now, with the start time even.
+        # Another user's process has the ID now, even with the same start time.
         stranger = session.popen(["cat"], stdin=-1)
         start = start_time(stranger.pid)
         facts = {"bootID": "another", "pid": stranger.pid, "startTime": start}
@@ -331,7 +331,7 @@ def move(world) -> None:
 
 
 def test_the_host_has_moved(world, session, runtime, routes):
-    """A new address of the host is said at each ADD until `refresh`, which cuts nobody off."""
+    """Each ADD reports a new address of the host until `refresh`, which cuts no container off."""
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
         assert page(old, bench.PAGE)

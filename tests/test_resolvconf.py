@@ -114,7 +114,7 @@ def test_no_stub_is_looked_behind_without_need(files: Path) -> None:
 
 
 def test_nothing_is_invented(files: Path) -> None:
-    """Where no server is known none is named: nobody's public one, above all."""
+    """Where no server is known none is named: above all no public one."""
     assert compose(files, "nameserver 127.0.0.53\nsearch host\n") == "search host\n"
 
 

@@ -86,7 +86,7 @@ def test_an_uplink_is_moved(world, session):
 
 @pytest.mark.usefixtures("fake", "booted")
 def test_the_holder_is_moved(world):
-    """So does the process that holds the namespaces of a user who is nobody."""
+    """So does the pause process of a user without capabilities."""
     env = {**world.env, **environment(world)}
     path = f"{world.state_dir}/.holder"
     done = world.run([PLUGIN, "unshare", "--", "cat", path], env=env, check=True)

@@ -171,7 +171,7 @@ def test_text() -> None:
     ("alive", "sign", "words"),
     [
         (False, "", "gone: netns-shim gc detaches what is left"),
-        (None, "nobody knows", "may be gone: nobody knows"),
+        (None, "it is unknown", "may be gone: it is unknown"),
         (None, "", "not known whether it lives"),
     ],
 )

@@ -320,7 +320,7 @@ def test_closed_stderr(installed: Path, tmp_path: Path) -> None:
 
 
 def test_broken_stderr(installed: Path, tmp_path: Path) -> None:
-    """A warning that nobody reads changes nothing."""
+    """A warning without a reader changes nothing."""
     fakes.strict_plugin(tmp_path, "fake", failing=["ADD", "DEL"])
     environ, stdin = in_place(tmp_path)
     reader, writer = os.pipe()

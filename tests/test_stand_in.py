@@ -213,7 +213,7 @@ def test_teardown_spares_who_has_the_path_now(world, session, caller):
 
 
 def test_answer_that_cannot_be_written(world, session, caller):
-    """If nobody can get the answer of a setup, the container is torn down again."""
+    """If the caller cannot get the answer of a setup, the container is torn down again."""
     given = request("a", 5, "one", "two")
     with session.container() as container:
         argv = [STAND_IN, *caller.options, "setup", container.netns]

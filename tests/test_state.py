@@ -51,7 +51,7 @@ def test_netns_exists_when_it_is_ready(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("odd", ["base", "dir"])
 def test_state_of_others_is_refused(tmp_path: Path, odd: str) -> None:
-    """A netns is refused where somebody else could have written its state."""
+    """A netns is refused where another user could have written its state."""
     where = State(str(tmp_path / "base"), "default")
     os.makedirs(where.refs)
     os.chmod(where.base, 0o700)

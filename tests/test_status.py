@@ -172,7 +172,7 @@ def test_warnings_are_said_once(base: Path, follow: Any) -> None:
 
 
 def test_a_reader_that_has_seen_enough(base: Path, follow: Any) -> None:
-    """It ends without a word when nobody reads any more, though nothing changes."""
+    """It ends without a word when its reader is gone, even if nothing changes."""
     child = follow()
     child.stdout.readline()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`netns-shim stop`: a shared netns is removed when somebody wants it, and not by accident."""
+"""`netns-shim stop`: a shared netns is removed when you ask for it, and not by accident."""
 
 from __future__ import annotations
 

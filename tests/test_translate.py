@@ -87,7 +87,7 @@ def test_subnets_of_the_ipam_plugin() -> None:
 
 
 def test_no_addresses() -> None:
-    """Without any addresses a driver is told that nobody allocates them."""
+    """Without any addresses a driver is told that none are allocated."""
     asked = ask({"driver": "theirs"}, ips=[])
 
     assert asked["network"]["ipam_options"] == {"driver": "none"}

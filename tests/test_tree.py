@@ -65,7 +65,7 @@ def test_what_is_wrong_is_marked() -> None:
         uplink=uplink(alive=False, since=None, changes=["nameServers", "routes"]),
         references=[
             attachment("a", "10.0.0.2/24", alive=False, sign=""),
-            attachment("b", "10.0.0.3/24", alive=None, sign="nobody knows where veth7 leads"),
+            attachment("b", "10.0.0.3/24", alive=None, sign="veth7 leads somewhere unknown"),
             attachment("c", "10.0.0.4/24", alive=None, sign=""),
             attachment("d", phase="adding"),
             attachment("e", phase="deleting", alive=None, sign=""),

@@ -131,7 +131,7 @@ def test_what_the_command_leaves_running_keeps_it(world):
 
 
 def test_inside_of_one_it_is_nothing_new(world, session):
-    """Root of a user namespace, or of the machine, stays where he is."""
+    """Root of a user namespace, or of the machine, stays there."""
     for place in (session, world.root):
         here = place.run(["readlink", "/proc/self/ns/user"]).stdout
         there = place.run([PLUGIN, "unshare", "--", "readlink", "/proc/self/ns/user"])
@@ -152,7 +152,7 @@ def test_in_a_shared_netns(world):
 
 
 def test_a_runtime_in_it(world):
-    """What is started in it calls the plugin with all it needs, and whoever is outside agrees."""
+    """What is started in it calls the plugin with all it needs, and a call from outside agrees."""
     runtime = Runtime(world, delegate=bridge(), uplink="none")
     with world.unshared() as own, own.container() as inner:
         inside = Runtime(own, delegate=bridge(), uplink="none")

@@ -176,7 +176,7 @@ def test_a_failed_add_leaves_nothing(world, runtime):
 
 
 def test_a_failed_add_beside_others(world, runtime):
-    """A failed ADD gives back its own reference and address, and nobody else's."""
+    """A failed ADD gives back its own reference and address, and no others."""
     tuning = {"type": "tuning", "sysctl": {"net.core.no_such_thing": "1"}}
     with runtime.place.container() as container, runtime.place.container() as other:
         runtime.add("other", other)

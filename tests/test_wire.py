@@ -49,7 +49,7 @@ def problems(value: Any) -> list[str]:
 
 
 def test_both_styles_are_the_same() -> None:
-    """A key that is null is as good as one that is absent, whoever wrote it."""
+    """A key that is null counts as absent, in every document."""
     options = {"interface_name": "eth0"}
     nulls = asked(
         port_mappings=None,
@@ -308,7 +308,7 @@ def test_errors_of_others(text: bytes, error: str) -> None:
     ],
 )
 def test_broken_status(text: bytes) -> None:
-    """An answer that is no StatusBlock is refused with the name of whoever wrote it."""
+    """An answer that is no StatusBlock is refused with the name of its writer."""
     with pytest.raises(ShimError, match="answer of driver 'x'") as caught:
         wire.decode_status(text, "driver 'x'")
 

@@ -23,7 +23,7 @@ class UserIds:
         for number in range(256):
             with suppress(OSError):
                 self._lock.bind(f"\0netns-shim-bench-{number}")
-                # Ranges that systemd's list of user ids leaves to nobody.
+                # Ranges that systemd's list of user ids leaves unused.
                 self.uid = 60600 + number
                 self.subid = 0x70000000 + number * 65536
                 self.kill()  # what the last bench with these ids may have left

@@ -67,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command; give its exit status: 1 where it failed, 2 where it was called wrongly."""
+    """Run a command; give its exit status: 1 if it failed, 2 if its arguments were wrong."""
     parser = make_parser()
     if os.environ.get(completers.VARIABLE):
         completers.answer(parser)
@@ -76,9 +76,9 @@ def main(arguments: list[str]) -> int:
         status: int = COMMANDS[parsed.command].main(parsed)
         return status
     except BrokenPipeError:
-        return 1  # the reader, `head` for one, has seen enough
+        return 1  # the reader, such as `head`, has seen enough
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT  # as a shell has it
+        return 128 + signal.SIGINT  # as in a shell
     except Exception as error:
         print(f"netns-shim: {as_shim_error(error)}", file=sys.stderr)
         return 1

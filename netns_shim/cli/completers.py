@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a shell is offered while somebody types a command: names that exist now.
+"""What a shell offers while you type a command: names that exist now.
 
-Nothing here may fail or be heard, as the cursor stands in the middle of a line.
+Nothing here may fail or print, because the cursor is in the middle of a line.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from argcomplete.completers import DirectoriesCompleter
 from .. import references, state
 from ..errors import ShimError
 
-# By it a shell asks for completions, in the environment.
+# The variable with which a shell asks for completions.
 VARIABLE = "_ARGCOMPLETE"
 
 
 class Netns:
-    """The names of the shared netns's that are up."""
+    """The names of the shared network namespaces that are up."""
 
     def __call__(self, *, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
         """Give them all; argcomplete takes those that fit."""
@@ -30,7 +30,7 @@ class Netns:
 
 
 class Containers:
-    """The IDs of the containers that are attached."""
+    """The IDs of attached containers."""
 
     def __call__(self, *, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
         """Give them all; argcomplete takes those that fit."""
@@ -38,8 +38,8 @@ class Containers:
         return sorted({name.container_id for name in names if name.container_id})
 
 
-# By the name of an argument, in whichever command. A base class for them is in argcomplete since
-# 2.1, and Debian 12 has 2.0; whatever can be called is good enough.
+# By the name of an argument, in any command. argcomplete has a base class for them since 2.1, but
+# Debian 12 has 2.0; any callable works.
 BY_NAME: dict[str, Callable[..., Iterable[str]]] = {
     "netns": Netns(),
     "container": Containers(),
@@ -57,7 +57,7 @@ def _up(parsed: argparse.Namespace) -> list[state.State]:
 
 
 def attach(parser: argparse.ArgumentParser) -> None:
-    """Tell the arguments of a parser, and of its commands, what they can be completed by."""
+    """Give the arguments of a parser, and of its commands, their completers."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`netns-shim completion`: what a shell has to read so that it completes the other commands."""
+"""`netns-shim completion`: the code with which a shell completes the other commands."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ def code(shell: str) -> str:
     """Make the code for a shell."""
     made: str = shellcode([PROGRAM], shell=shell)
     if shell == "zsh" and not made:
-        # argcomplete before 3.0 (Debian 12 has 2.0) knows no zsh, and zsh knows bash's words.
+        # argcomplete before 3.0 (Debian 12 has 2.0) does not know zsh, but zsh reads bash's code.
         made = "autoload -U +X bashcompinit && bashcompinit\n" + shellcode([PROGRAM])
     return made

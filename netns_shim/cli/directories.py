@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a plugin is put if nobody says where: beside the other ones, or in the user's home."""
+"""The default directories of a plugin: beside the other plugins, or in the user's home."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ..validate import conflist
 if TYPE_CHECKING:
     import argparse
 
-# Who looks for plugins, and the name under which it is to find this one.
+# The programs that look for plugins, and the name under which each finds this one.
 NAMES = {"cni": "netns-shim", "netavark": "cni"}
 # Debian's, that of the CNI project, Fedora's.
 OF_CNI = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni")
-# Where there are none yet: runtimes look into this one if they are not told otherwise.
+# The directory to make if all are missing: runtimes look into it by default.
 NEW = "/opt/cni/bin"
 OF_NETAVARK = "/usr/local/lib/netavark"
-# The same for a package of the distribution, which may not put anything into /usr/local.
+# The same for a package of the distribution, which must not install into /usr/local.
 PACKAGED_NETAVARK = "/usr/lib/netavark"
-# A plugin that is in every collection of them.
+# A plugin that every collection of plugins has.
 ANY_PLUGIN = "loopback"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments by which the file of a plugin is told, of two commands."""
+    """Add the arguments that name the file of a plugin; two commands have them."""
     parser.add_argument(
         "directory",
         nargs="?",
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def candidates(kind: str, environ: Mapping[str, str]) -> list[str]:
-    """List the directories in which a plugin may be, if nobody has said where, best first.
+    """List the default directories in which a plugin may be, best first.
 
     Raises ShimError where a user has no home.
     """
@@ -70,7 +70,7 @@ def candidates(kind: str, environ: Mapping[str, str]) -> list[str]:
 
 
 def hint(kind: str, directory: str, environ: Mapping[str, str]) -> str:
-    """Say how a runtime is told of a directory in a home; "" where it looks there by itself."""
+    """Say how to tell a runtime about a directory; "" where it looks there by itself."""
     if directory in (OF_NETAVARK, PACKAGED_NETAVARK, *OF_CNI):
         return ""
     if kind == "netavark":

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`netns-shim gc`: detach what belongs to containers that are gone.
+"""`netns-shim gc`: detach containers that are gone.
 
-Runtimes call DEL for a container that has ended, unless they were killed, or the machine was. What
-they leave keeps addresses, and the shared netns with its uplink.
+Runtimes call DEL for a container that has ended, unless they were killed, or the machine crashed.
+The attachments that they leave keep addresses, and the shared netns with its uplink.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .progress import Progress
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "Detach containers that are gone, and release addresses that nobody has."
+SUMMARY = "Detach containers that are gone, and release addresses without a container."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Do it and say what was done; the exit status is 1 where anything failed."""
+    """Do it and say what was done; the exit status is 1 if anything failed."""
     interrupt.heed()
     base = state.base_dir(os.environ, arguments.state_dir)
     with Progress() as progress:
@@ -44,11 +44,11 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def describe(found: dict[str, Any]) -> str:
-    """Write for people what was done, a line for each thing; what is alive is left out."""
-    done = {"deleted": "deleted", "released": "released", "dropped": "dropped"}
+    """Write for people what was done, one line each; leave out living containers."""
+    done = {"deleted": "detached", "released": "released", "dropped": "dropped"}
     removed = "removed, as nothing is attached any more"
     if found["dryRun"]:
-        done = {"deleted": "would delete", "released": "would release", "dropped": "would drop"}
+        done = {"deleted": "would detach", "released": "would release", "dropped": "would drop"}
         removed = "would be removed, as nothing is attached any more"
     lines = []
     for netns in found["netns"]:

@@ -43,7 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
         with open(arguments.output, "wb") as file:
             file.write(text)
     else:
-        # Its encoding is part of the format, whatever that of the terminal is.
+        # The encoding is part of the format, and does not depend on the terminal.
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
     return 0

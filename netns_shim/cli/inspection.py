@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The facts about shared netns's, for those who show them: files, links and signs of life.
+"""The facts about each shared netns, for the commands that show them: files, links, signs of life.
 
-Nothing is locked, made or changed. What cannot be seen from where this is called is null in the
-facts, and said: the files tell the rest. Texts are as they were found, whatever they hold.
+Nothing is locked, made or changed. A fact that cannot be seen from here is null, and `problem`
+says why; the files tell the rest. Texts are as they were found, and may hold any character.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from ..records import UplinkRecord
 
 
-# What the plugin `bridge` calls its bridge where it is not told.
+# The default name of the bridge of the plugin `bridge`.
 DEFAULT_BRIDGE = "cni0"
-# The names of what the specification tells attachments apart by.
+# The names of the three parts that identify an attachment in the specification.
 PARTS = ("network", "containerID", "ifname")
 ELSEWHERE = "more is seen where the container runtime runs"
 
 
 def collect(base: str) -> Json:
-    """Gather what is up below a state directory.
+    """Gather what is up in a state directory.
 
-    Raises ShimError where that directory could be somebody else's.
+    Raises ShimError where that directory could belong to another user.
     """
     if not netns.is_privileged():
-        pause.look(base)  # where a user who is nobody sees more
+        pause.look(base)  # where a user without capabilities sees more
     found = [look(where) for where in state.all_in(base) if where.name != state.IN_PLACE]
     return {"stateDir": base, "netns": found}
 
 
 def made_from(base: str, name: str, attachment: Json) -> list[Json]:
-    """List what each reference of an attachment says of the call that made it.
+    """List what each reference of an attachment says about the call that made it.
 
-    Plugins that are wrapped one by one have a reference each.
+    Plugins that are wrapped one by one have one reference each.
     """
     key = tuple(attachment[part] for part in PARTS)
     where = state.State(base, name)
@@ -66,10 +66,10 @@ def made_from(base: str, name: str, attachment: Json) -> list[Json]:
 
 
 def look(where: state.State) -> Json:
-    """Gather what is known of one shared netns."""
+    """Gather what is known about one shared netns."""
     record = where.uplink()
     place = Shared(where, {}, {})
-    # By the names of the files: what is in one may be damaged, or not be there yet.
+    # By the names of the files: their content may be damaged, or not written yet.
     attachments: dict[tuple[str, ...], list[AttachmentRecord]] = {}
     commands = []
     for reference in references.references(where):
@@ -107,14 +107,14 @@ def _uplink(record: UplinkRecord) -> Json:
 
 
 def _started(ticks: int) -> str:
-    """Write when a process started, of which the kernel knows how long after boot, proc(5)."""
+    """Write when a process started, from its clock ticks after boot, proc(5)."""
     with open("/proc/stat", encoding="ascii") as file:
         (boot,) = (line.split()[1] for line in file if line.startswith("btime "))
     return state.rfc3339(int(boot) + ticks // os.sysconf("SC_CLK_TCK"))
 
 
 def _changes(record: UplinkRecord) -> list[str] | None:
-    """List what of the host's network has changed; None where this is not the host's netns."""
+    """List what has changed in the host's network; None where this is not the host's netns."""
     if record.host is None or record.host_netns != os.stat("/proc/self/ns/net").st_ino:
         return None
     return hostnet.changes(record.host)
@@ -132,7 +132,7 @@ def _links(place: Shared, paths: list[str]) -> tuple[list[Json] | None, str | No
             return None, f"no capabilities over the network namespace; {ELSEWHERE}"
         return netlink.links(pin, paths), None
     except ShimError as error:
-        # Its details are for runtimes: what they should do instead.
+        # Its details tell runtimes what they should do instead.
         return None, f"{error.message}; {ELSEWHERE}"
     except OSError as error:
         return None, str(error)
@@ -171,11 +171,11 @@ def _attachment(
 
 
 def _life(record: AttachmentRecord, signs: Liveness | None) -> tuple[bool | None, str]:
-    """Tell whether a container lives, None where that is not known, and what says so."""
+    """Tell whether a container lives, None where that is not known, and by which sign."""
     if record.netns_id is None:
         return None, ""
     if signs is None:
-        # What is not seen here says nothing; what is seen does.
+        # From here, only a sign that is there says something; a missing one does not.
         is_there = leads_there(record)
         return (True, f"its network namespace is {record.netns}") if is_there else (None, "")
     if sign := signs.of(record):
@@ -206,7 +206,7 @@ def _ports(record: AttachmentRecord) -> list[Json]:
 
 
 def _bridge(record: AttachmentRecord, links: list[Json] | None) -> str | None:
-    """Tell at which bridge an attachment is: by its link, its configuration or its address."""
+    """Tell the bridge of an attachment: by its link, its configuration or its address."""
     known = {link["name"]: link for link in links or []}
     for name in sorted(host_side(record) & set(known)):
         if known[name]["master"]:
@@ -246,6 +246,6 @@ def _command(record: AttachmentRecord) -> Json:
         "pid": record.pid or None,
         "command": record.command,
         "since": record.since or None,
-        # What is no process ID is not looked for.
+        # A value that is not a process ID is not looked up.
         "alive": start_time(record.pid) != 0 if record.pid else None,
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The facts about shared netns's as a picture: nodes and edges, then in the words of a program."""
+"""The facts about each shared netns as a picture: nodes and edges, then the code of a program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .printing import port, short_id, shown
 if TYPE_CHECKING:
     from ..decoding import Json
 
-# What a label of Mermaid may hold as it is. Else it could end the label, or be read as Markdown.
+# The characters of a Mermaid label that need no escape. Others could end it, or be Markdown.
 PLAIN = re.compile(r"[A-Za-z0-9 /:,]|(?<=\w)[.-](?=\w)")
 COLOURS = {"live": "#2e7d32", "gone": "#c62828", "changing": "#f9a825", "unknown": "#757575"}
 # By kind of node: the shape for DOT, and the brackets for Mermaid.
@@ -31,7 +31,7 @@ SHAPES = {
 
 
 class Node(NamedTuple):
-    """One thing; `group` is the number of the group it is in, -1 for none."""
+    """One thing; `group` is the number of its group, -1 if it is in no group."""
 
     name: str
     kind: str
@@ -41,7 +41,7 @@ class Node(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """What joins two nodes."""
+    """The connection of two nodes."""
 
     start: str
     end: str
@@ -53,7 +53,7 @@ class Picture:
     """Nodes, in groups with titles, and edges."""
 
     def __init__(self, facts: Json) -> None:
-        """Make it of what `inspection.collect` gives."""
+        """Make it from the facts of `inspection.collect`."""
         self.groups: list[str] = ["host"]
         self.nodes: list[Node] = []
         self.edges: list[Edge] = []
@@ -64,7 +64,7 @@ class Picture:
 
     def _node(self, kind: str, group: int, lines: list[str], state: str = "live") -> str:
         name = f"n{len(self.nodes)}"
-        # Mermaid takes no empty label.
+        # Mermaid does not accept an empty label.
         self.nodes.append(Node(name, kind, group, _texts(lines) or ["?"], state))
         return name
 
@@ -93,7 +93,7 @@ class Picture:
             self._edge(gate, self._node("command", group, lines, state), [], state)
 
     def _add_uplink(self, netns: Json, group: int) -> str:
-        """Add the uplink, and the interface that it has in the netns, which is given."""
+        """Add the uplink and its interface in the netns; give the interface's node."""
         uplink = netns["uplink"]
         state = "live" if uplink["alive"] else "gone"
         lines = [uplink["interface"] or netns["name"], *netns["addresses"]]
@@ -140,7 +140,7 @@ def dot(picture: Picture) -> graphviz.Digraph:
         nodes = [node for node in picture.nodes if node.group == number]
         if not nodes:
             continue
-        # With this name it is drawn as a box around them.
+        # Graphviz draws a group with this name as a box.
         part = graphviz.Digraph(f"cluster_{number}")
         if number >= 0:
             part.attr(label=_dot_label([picture.groups[number]]), style="rounded", color="grey")
@@ -159,7 +159,7 @@ def dot(picture: Picture) -> graphviz.Digraph:
 
 
 def _dot_label(lines: list[str]) -> str:
-    # A backslash would begin a field, an ampersand an entity, and angle brackets are for HTML.
+    # A backslash begins a field, an ampersand an entity, and angle brackets begin HTML.
     escaped = [str(graphviz.escape(line)).replace("&", "&amp;") for line in lines]
     text: str = graphviz.nohtml("\\n".join(escaped))
     return text
@@ -194,7 +194,7 @@ def _mermaid_label(lines: list[str]) -> str:
 
 
 def _mermaid_text(text: str) -> str:
-    """Write each character that could mean something by its number."""
+    """Write each character that could have a meaning as its number."""
     plain = {match.start() for match in PLAIN.finditer(text)}
     return "".join(
         char if place in plain or char.isalpha() else f"#{ord(char)};"

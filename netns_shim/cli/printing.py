@@ -15,16 +15,16 @@ from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
-# A container's ID as Docker, Podman and containerd make it; they show so much of it themselves.
+# A container's ID from Docker, Podman or containerd, and how much of it they show.
 LONG_ID = re.compile(r"[0-9a-f]{64}")
 SHORT_ID = 12
-# Where there is no terminal, nothing is folded, in cells.
+# The width without a terminal, in cells: no line is folded.
 WHOLE_LINE = 1 << 16
 
 
 def console() -> Console:
     """Make the console of standard output: colours on a terminal, whole lines elsewhere."""
-    # An encoding may lack what is shown.
+    # The encoding may lack some characters.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     made = Console(highlight=False, markup=False, emoji=False)
@@ -34,10 +34,10 @@ def console() -> Console:
 
 
 def shown(text: Any) -> str:
-    """Write a text that others chose so that a terminal shows it and does nothing else.
+    """Write a text from outside so that a terminal shows it and does nothing else.
 
-    Control characters, bytes that were no text, and what changes the direction of writing become
-    escapes.
+    Control characters, bytes that are not text, and characters that change the direction of
+    writing become escapes.
     """
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode()
@@ -46,19 +46,19 @@ def shown(text: Any) -> str:
 
 
 def short_id(container_id: str) -> str:
-    """Shorten a container's ID that no person chose."""
+    """Shorten a container's ID that a program has made."""
     return container_id[:SHORT_ID] if LONG_ID.fullmatch(container_id) else container_id
 
 
 def pretty(value: Any) -> Text:
-    """Write JSON in colours; the text is JSON still, as all that is odd in it is escaped."""
+    """Write JSON in colours; the text is still JSON, because odd characters are escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     safe = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
     return JSONHighlighter()(Text(safe))
 
 
 def port(mapping: dict[str, Any]) -> str:
-    """Write a published port as it is written elsewhere: 8080->80/tcp."""
+    """Write a published port in the usual form: 8080->80/tcp."""
     ip = mapping["hostIP"]
     address = f"[{ip}]:" if ":" in ip else f"{ip}:" if ip else ""
     ports = f"{mapping['hostPort']}->{mapping['containerPort']}"
@@ -66,12 +66,12 @@ def port(mapping: dict[str, Any]) -> str:
 
 
 def age(since: Any, now: float) -> str:
-    """Write how long ago a time was, as RFC 3339 has it; "" where it is none."""
+    """Write how long ago a time in RFC 3339 was; "" where it is not a time."""
     try:
         then = calendar.timegm(time.strptime(since, "%Y-%m-%dT%H:%M:%SZ"))
     except (TypeError, ValueError):
         return ""
-    # A clock that was set back makes nothing younger than new.
+    # If the clock was set back, the age is 0.
     seconds = max(0, int(now - then))
     for size, unit, below, smaller in (
         (86400, "d", 3600, "h"),

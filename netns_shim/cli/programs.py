@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other programs: where they are, and what they say of their version."""
+"""Other programs: where they are, and which version they are."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECONDS = 2.0
 
 
 def find(name: str, environ: Mapping[str, str]) -> str:
-    """Find a program as plugins do, in PATH and the usual places; "" if it is nowhere."""
+    """Find a program as plugins do, in PATH and the usual directories; or ""."""
     return shutil.which(name, path=with_path(environ)["PATH"]) or ""
 
 
@@ -56,15 +56,15 @@ def _run(
 
 
 def usage(path: str, environ: Mapping[str, str]) -> str:
-    """Give what a program says of its options, wherever and with what status it does so."""
+    """Give what a program says about its options, on any stream and with any exit status."""
     _, stdout, stderr = _run(path, ["--help"], environ, "")
     return (stdout + stderr).decode(errors="replace")
 
 
 def version(path: str, environ: Mapping[str, str]) -> str:
-    """Give the line in which a program says its version. ShimError where it does not say."""
+    """Give the line with a program's version. ShimError where it does not print one."""
     text = output(path, ["--version"], environ).strip()
-    # pasta of May 2025, Debian 13's, ends before what it has printed is in a pipe.
+    # pasta of May 2025 (Debian 13) ends before all its output is in the pipe.
     text = text or _on_terminal(path, ["--version"], environ).strip()
     if not text:
         raise ShimError(PLUGIN_MISBEHAVED, f"{path} does not say its version")
@@ -115,7 +115,7 @@ def _say(name: str, path: str, environ: Mapping[str, str]) -> str:
 
 
 def binary(environ: Mapping[str, str]) -> str:
-    """Find the netavark binary; "" if it is nowhere."""
+    """Find the netavark binary, or give ""."""
     try:
         return driver.find({"driver": "bridge"}, [], environ)
     except ShimError:
@@ -123,7 +123,7 @@ def binary(environ: Mapping[str, str]) -> str:
 
 
 def as_json(text: str) -> object:
-    """Read what a program printed as JSON; None where it is none."""
+    """Read the output of a program as JSON; None where it is not JSON."""
     try:
         value: object = json.loads(text)
     except ValueError:

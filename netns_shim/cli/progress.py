@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Saying what takes long: one line on a terminal, which is overwritten, and nothing in a pipe.
+"""Showing what takes long: one line on a terminal, which is overwritten, and nothing in a pipe.
 
-No thread draws it, as those of a process that enters namespaces have to be one.
+It has no thread, because a process that enters namespaces must have only one.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from .. import locks
 if TYPE_CHECKING:
     from ..request import Request
 
-# To the begin of the line, and away with the rest of it, console_codes(4).
+# Go to the beginning of the line and erase it, console_codes(4).
 ERASE = "\r\x1b[K"
 
 
 class Progress:
-    """The line, as a context. While it is open, waiting for others is said in it as well."""
+    """The line, as a context. While it is open, it also shows what we wait for."""
 
     def __init__(self) -> None:
         self._is_wanted = sys.stderr is not None and sys.stderr.isatty()
@@ -35,7 +35,7 @@ class Progress:
         self.say("")
 
     def say(self, text: str) -> None:
-        """Show a text in the place of the one before; an empty one shows nothing."""
+        """Show a text in place of the last one; an empty text shows nothing."""
         if not self._is_wanted or text == self._text:
             return
         self._text = text
@@ -43,7 +43,7 @@ class Progress:
 
         line = f"{shown(text)} …" if text else ""
         width = shutil.get_terminal_size().columns - 1
-        # Back at the begin of the line, where a warning overwrites it.
+        # Go back to the beginning of the line, so that a warning overwrites it.
         sys.stderr.write(f"{ERASE}{line[:width]}\r")
         sys.stderr.flush()
 

@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Start the uplink again; what is attached is cut off for as long as that takes."""
-    from ..shared import lifecycle  # completions and other commands do without
+    """Start the uplink again; containers are cut off while that takes."""
+    from ..shared import lifecycle  # not for completions and other commands
 
     where = place_of(arguments.netns, arguments.state_dir)
     interrupt.heed()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`netns-shim run`: a command inside the shared netns and its mounts.
 
-A keeper, see there, holds the reference and gives it back.
+A keeper, see `supervisor`, holds the guard and gives it back.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def place_of(name: str, state_dir: str) -> state.State:
-    """Give the state of a shared netns by its name; ShimError (code 4) where it is no name."""
+    """Give the state of a shared netns by its name; ShimError (code 4) where it is not a name."""
     if not is_name(name):
         raise ShimError(INVALID_ENVIRONMENT, f"not a name for a netns: {name!r}")
     return state.State(state.base_dir(os.environ, state_dir), name)
@@ -62,7 +62,7 @@ def place_of(name: str, state_dir: str) -> state.State:
 def run(command: list[str], where: state.State, driver: str) -> int:
     """Run a command inside a shared netns, made with this uplink if need be, as `main` does."""
     if netns.is_in_place("auto") and not where.exists():
-        # Where plugins work in the caller's netns, that is the one to be in.
+        # Where plugins work in the caller's netns, the command does too.
         supervisor.execute(command)
     place = Shared(where, {**conf.DEFAULT_UPLINK, "driver": driver}, os.environ)
     place.join()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`netns-shim schema`: what a configuration may hold, for editors and other programs."""
+"""`netns-shim schema`: the keys of a configuration, for editors and other programs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`netns-shim show`: all that is known of the attachments of one container."""
+"""`netns-shim show`: all that is known about the attachments of one container."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def main(arguments: argparse.Namespace) -> int:
 def choose(facts: Json, arguments: argparse.Namespace) -> list[tuple[str, Json]]:
     """Choose attachments by container ID or the beginning of one, with the names of their netns.
 
-    Raises ShimError (code 3) where there is none, or more than one container is meant.
+    Raises ShimError (code 3) where no container matches, or more than one.
     """
     known = [(netns["name"], entry) for netns in facts["netns"] for entry in netns["references"]]
     wanted = arguments.container
@@ -134,7 +134,7 @@ def describe(entry: Json, now: float) -> list[Text]:
 
 
 def _origin(origin: Json) -> list[Text]:
-    """Write by what an attachment was made: short texts on the line, the others as JSON."""
+    """Write what an attachment was made from: short texts on the line, others as JSON."""
     from rich.text import Text
 
     from .printing import pretty, shown

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`netns-shim status`: what is up and who is attached."""
+"""`netns-shim status`: what is up, and which containers are attached."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print the status, as JSON or as trees, once or until it is enough."""
+    """Print the status, as JSON or as trees, once or until you stop it."""
     from . import (
         inspection,  # pyroute2: not for the other commands
         printing,
@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     def write(found: dict[str, Any]) -> None:
         if arguments.json:
-            # A line for each change is what programs can follow.
+            # One line for each change, for programs to follow.
             print(json.dumps(found, indent=None if arguments.watch else 2), flush=True)
         else:
             console.print(paint(found, console))
@@ -60,7 +60,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def paint(found: dict[str, Any], console: Console) -> Group:
-    """Draw the status for people as it suits a console."""
+    """Draw the status for people, in a form for this console."""
     from . import tree
 
     return tree.draw(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`netns-shim stop`: remove a shared netns now, and not when the last container has left."""
+"""`netns-shim stop`: remove a shared netns now, without waiting for the last container."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="even while somebody is in it: each container is detached first",
+        help="even while it is in use: each container is detached first",
     )
     parser.add_argument(
         "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
@@ -36,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """End it and say what was done; the exit status is 1 if it stays, or a DEL has failed."""
+    """Remove it and say what was done; the exit status is 1 if it stays, or a DEL failed."""
     name = arguments.netns
     if not is_name(name):
         raise ShimError(INVALID_ENVIRONMENT, f"not a name for a netns: {name!r}")
-    from .stopping import Ending  # completions and other commands do without
+    from .stopping import Ending  # not for completions and other commands
 
     base = state.base_dir(os.environ, arguments.state_dir)
     with Progress() as progress:
@@ -56,14 +56,14 @@ def main(arguments: argparse.Namespace) -> int:
     if is_gone:
         print(f"{name}: removed")
         return 1 if ending.failed else 0
-    users = [_describe(record) for record in ending.users] or ["somebody who has just come"]
+    users = [_describe(record) for record in ending.users] or ["a call that has just begun"]
     warn(f"the shared netns {name!r} is in use, and --force would end that:")
     print("\n".join(f"  {user}" for user in users), file=sys.stderr)
     return 1
 
 
 def _describe(record: AttachmentRecord) -> str:
-    """Say who is in a netns, for a person to find."""
+    """Name a container or command in a netns, so that you can find it."""
     if not record.name.is_command:
         return _name(record.name)
     return f"command {' '.join(record.command) or '?'} (PID {record.pid})"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of a shared netns because somebody wants it, and not because the last one has left.
+"""Removing a shared netns because you ask for it, while containers may still be attached.
 
-Who is attached is detached first by the DEL that its runtime would have called. Everything else is
-as when the last one leaves: the same lock, the same order, and not from another mount namespace.
+Each container is first detached by the DEL that its runtime would have called. All the rest is as
+after the last DEL: the same lock, the same order, and not from another mount namespace.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 class Ending:
-    """What is in the way of the end of a shared netns, and what has become of it.
+    """The removal of a shared netns: its users, and what became of them.
 
-    `users` are the references of who is in it, `detached` the names of those that got their DEL,
-    `failed` why others did not, by their names. `is_up` tells whether there was anything.
+    `users` are the references in it, `detached` the names of those that got their DEL. `failed`
+    tells why others did not, by their names. `is_up` tells whether the netns existed.
     """
 
     def __init__(
         self, where: State, environ: Mapping[str, str], tell: Callable[[Request], None]
     ) -> None:
-        """Say what is to end; nothing is done yet. `tell` is called before each DEL."""
+        """Take what to remove; nothing is done yet. `tell` is called before each DEL."""
         self.users: list[AttachmentRecord] = []
         self.detached: list[ReferenceName] = []
         self.failed: dict[ReferenceName, str] = {}
@@ -46,9 +46,9 @@ class Ending:
         self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
 
     def end(self, *, by_force: bool) -> bool:
-        """End it and tell whether it is gone; unless by force only if nobody is in it.
+        """Remove it and tell whether it is gone; without force only if it is not in use.
 
-        Raises ShimError (code 103) where it is not to be reached from here.
+        Raises ShimError (code 103) where it cannot be reached from here.
         """
         if not os.path.lexists(self._where.dir):
             return True
@@ -61,7 +61,7 @@ class Ending:
         own = ReferenceName.guard(STOPPING)
         guard = self._place.guard(own)
         if guard is None:
-            # What a removal that was cut off has left.
+            # A removal that was cut off has left this.
             self._place.leave()
             return not self._where.exists()
         self.is_up = True
@@ -104,7 +104,7 @@ class Ending:
             return  # its own DEL was faster
         try:
             if reference.record.is_of_netavark:
-                what = "it is netavark's own, and only who set it up can tear it down"
+                what = "it is netavark's own, and only the program that set it up can tear it down"
                 raise ShimError(DECODING_FAILURE, what)
             request = collect.request_of(self._environ, reference.record)
             self._tell(request)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running a command beside a keeper, which undoes what was made for it.
+"""Running a command beside a keeper, which cleans up after it.
 
-Three processes: this one, which forwards signals and gives the exit status; the command; and a
-keeper, which outlives this one even if it is killed, ends the command then, and undoes.
+There are three processes: this one, which forwards signals and gives the exit status; the command;
+and the keeper. If this process is killed, the keeper ends the command. Then it cleans up.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ FORWARDED = {
     signal.SIGUSR1,
     signal.SIGUSR2,
 }
-# sigaction(2): the kernel sent it, here the terminal, and so it sent it to the command as well.
+# sigaction(2): the terminal sent the signal, and so it sent it to the command as well.
 SI_KERNEL = 0x80
 END_SECONDS = 5
 
 
 def words_of(arguments: argparse.Namespace) -> list[str]:
-    """Give the words of the command, what stands behind `--`."""
+    """Give the words of the command, which come after `--`."""
     words: list[str] = arguments.words
     return words[1:] if words[:1] == ["--"] else words
 
@@ -64,7 +64,7 @@ class Keeper:
     def run(self, command: list[str], inside: Inside | Unchanged, inherited: int = -1) -> int:
         """Run the command; give its exit status: 128 and the signal's number if one ended it.
 
-        `inherited` is a descriptor for the command alone.
+        `inherited` is a descriptor that only the command gets.
         """
         child = _start(command, inside)
         if inherited >= 0:
@@ -91,13 +91,13 @@ def _start(command: list[str], inside: Inside | Unchanged) -> int:
 def execute(command: list[str]) -> NoReturn:
     """Become the command; 127 where it is not found, 126 where it cannot be executed.
 
-    Its PATH has the usual places, as plugins' has: where it is root, a user's PATH lacks
-    iptables and nft, which Debian has in /usr/sbin.
+    Its PATH has the usual directories, as that of plugins: a user's PATH may lack /usr/sbin, where
+    Debian has iptables and nft.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     given = os.environ.get("PATH", "")
-    # All that is there stays, relative directories too: the user himself types the command.
+    # All entries stay, even relative ones: the user types the command.
     path = invoke.with_usual_places(given.split(":") if given else [])
     try:
         os.execvpe(command[0], command, {**os.environ, "PATH": path})
@@ -111,7 +111,7 @@ def execute(command: list[str]) -> NoReturn:
 
 
 def _wait_for(child: int) -> int:
-    """Wait for the command, passing on the signals that are meant for it."""
+    """Wait for the command, and pass on the signals that are meant for it."""
     while True:
         info = signal.sigwaitinfo(FORWARDED | {signal.SIGCHLD})
         if info.si_signo != signal.SIGCHLD:
@@ -125,8 +125,8 @@ def _wait_for(child: int) -> int:
 
 
 def _keep(hear: int, parent: int) -> None:
-    """Wait until the command has ended; end it if its caller is no more."""
-    # A session of its own, so that what ends the caller's does not end it too.
+    """Wait until the command has ended; end it if its caller has ended."""
+    # A session of its own, so that a signal to the caller's session does not end it too.
     os.setsid()
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The facts about shared netns's as trees on a terminal."""
+"""The facts about each shared netns as a tree on a terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REFRESH = "netns-shim refresh renews it"
 
 
 class Marks:
-    """The marks before a line: it lives, it is gone, who knows, it is on its way, look here."""
+    """The marks before a line: alive, gone, unknown, in progress, note."""
 
     def __init__(self, *, is_ascii: bool) -> None:
         marks = [*("*x?~!" if is_ascii else "●✗○◌!")]
@@ -32,9 +32,9 @@ class Marks:
 
 
 def draw(facts: Json, now: float, *, is_whole: bool = True, is_ascii: bool = False) -> Group:
-    """Draw what `inspection.collect` gives, a tree for each netns.
+    """Draw the facts of `inspection.collect`, a tree for each netns.
 
-    `now` is the time from which ages are counted. Container IDs that no person chose are
+    `now` is the time from which ages are counted. Container IDs that a program has made are
     shortened unless `is_whole`.
     """
     if not facts["netns"]:
@@ -198,7 +198,7 @@ def _line(words: list[Cell]) -> Text:
 
 
 def _aligned(rows: list[list[Cell]]) -> list[Text]:
-    """Put rows into lines in which each column begins at the same place; empty ones go."""
+    """Put rows into lines with aligned columns; leave out empty columns."""
     count = max(map(len, rows), default=0)
     widths = [
         max((cell_len(row[n][0]) for row in rows if n < len(row)), default=0) for n in range(count)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`netns-shim unshare`: a command in the user's own user namespace, as `podman unshare` has it.
+"""`netns-shim unshare`: a command in the user's own user namespace, like `podman unshare`.
 
-A container runtime that is started so makes its containers where netns-shim has power over them.
+A container runtime that you start this way makes containers over which the shim has power.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.netns:
         return run.run(command, run.place_of(arguments.netns, arguments.state_dir), "")
     if netns.is_privileged():
-        supervisor.execute(command)  # it is root already, of a user namespace or of the machine
+        supervisor.execute(command)  # root already, of the machine or a user namespace
     base = state.base_dir(os.environ, arguments.state_dir)
     pause.join(base)
     kept = supervisor.Keeper(pause.leave)
-    # What the command leaves running is in there as well, so it has the lock, and the keeper not.
+    # The command's processes have the lock, not the keeper: they stay in there while they run.
     return kept.run(command, enter.Unchanged(), pause.hold(base))

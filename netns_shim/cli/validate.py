@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`netns-shim validate`: all that is wrong with files, before a runtime finds the first of it."""
+"""`netns-shim validate`: all that is wrong with files, where a runtime stops at the first."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print a line for each problem, as compilers do; the exit status is 1 if there are any."""
-    # The name of a file may be no text, and what is quoted may be half a character.
+    # The name of a file may not be text, and a quoted text may hold half a character.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     status = 0

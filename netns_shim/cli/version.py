@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`netns-shim version`: all that a bug report needs, to be pasted as it is."""
+"""`netns-shim version`: all that a bug report needs, ready to paste."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _library(name: str) -> str:
     try:
         return importlib.metadata.version("rpds-py" if name == "rpds" else name)
     except importlib.metadata.PackageNotFoundError:
-        # Without its metadata the files of a library may be there still.
+        # The files of a library may be there without its metadata.
         return "not installed" if name in OPTIONAL else "unknown"
 
 
@@ -112,7 +112,7 @@ def _user() -> Json:
 
 
 def describe(found: Json) -> str:
-    """Write it for people: a line for each thing, aligned."""
+    """Write it for people: one aligned line for each thing."""
     user = found["user"]
     power = "shared namespace" if user["isPrivileged"] else "no capabilities"
     place = "in place" if user["isInPlace"] else power

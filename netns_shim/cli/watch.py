@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Following facts: asked for every second, shown when they are others, until it is enough."""
+"""Following facts: collect them every second, and show them when they have changed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def follow(collect: Callable[[], Json], write: Callable[[Json], None]) -> int:
     ask = _Asking(collect)
     poll = select.poll()
     poll.register(interrupt.descriptor(), select.POLLIN)
-    poll.register(1, 0)  # for nothing but the news that nobody reads any more
+    poll.register(1, 0)  # only to learn when the reader has closed the pipe
     last: Json = {}
     while True:
         facts = ask()
@@ -61,7 +61,7 @@ def redraw(
             picture = paint(ask())
             live.update(Group(picture, hint), refresh=True)
             if any(_says_stop(fd, keys, poll) for fd, _ in poll.poll(SECONDS * 1000)):
-                # What was last seen stays on the screen.
+                # The last picture stays on the screen.
                 live.update(picture, refresh=True)
                 return 0
 
@@ -71,12 +71,12 @@ def _says_stop(fd: int, keys: int | None, poll: select.poll) -> bool:
         return True  # a signal
     typed = os.read(fd, 64)
     if not typed:
-        poll.unregister(fd)  # there is nobody to type
+        poll.unregister(fd)  # no more keys can come
     return any(key in STOP_KEYS for key in typed)
 
 
 class _Asking:
-    """Asks for the facts; warnings that come every time are shown once."""
+    """Collects the facts; warnings that come every time are shown once."""
 
     def __init__(self, collect: Callable[[], Json]) -> None:
         self._collect = collect
@@ -95,7 +95,7 @@ class _Asking:
 
 @contextlib.contextmanager
 def _keys() -> Iterator[int | None]:
-    """Give the descriptor on which keys arrive as they are typed; None where there are none."""
+    """Give the descriptor on which keys arrive as they are typed; None without a keyboard."""
     if not os.isatty(0):
         yield None
         return

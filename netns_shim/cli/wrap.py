@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`netns-shim wrap`: a network that there is, as one that runs through the shim."""
+"""`netns-shim wrap`: rewrite a network so that it runs through the shim."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Print the network; what has been changed, and what to know, are comments on stderr."""
+    """Print the network; comments on stderr say what has changed and what to know."""
     try:
         text = validate.read(arguments.file)
     except OSError as error:
@@ -49,7 +49,7 @@ def main(arguments: argparse.Namespace) -> int:
     for note in [*wrapping.notes, *_beside(conf, arguments.file)]:
         warn(note)
     written = json.dumps(wrapping.conf, indent=2, ensure_ascii=False) + "\n"
-    # JSON is UTF-8 whatever the locale is; half a character is written as it was, \udcXX.
+    # JSON is UTF-8 in every locale; half a character is written as it was, \udcXX.
     sys.stdout.flush()
     sys.stdout.buffer.write(written.encode("utf-8", "backslashreplace"))
     sys.stdout.buffer.flush()
@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _beside(conf: dict[str, Any], file: str) -> list[str]:
-    """Look for plugins of the list that are in files of their own, as libcni 1.3 reads them."""
+    """Look for plugins of the list in files of their own, which libcni 1.3 reads."""
     directory = os.path.join(os.path.dirname(file), str(conf.get("name")))
     if (
         file == validate.STDIN

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..decoding import Json
 
 
-# Plugins that work on an interface which is there already, and the key that names it.
+# Plugins that work on an existing interface, and the key that names it.
 ON_INTERFACE = {
     "host-device": "device",
     "ipvlan": "master",
@@ -23,18 +23,18 @@ ON_INTERFACE = {
 
 
 class Wrapping:
-    """A network that was wrapped: `conf` is what came of it, `notes` what to know about it."""
+    """A network that was wrapped: `conf` is the new configuration, `notes` are comments on it."""
 
     def __init__(self, conf: Json, own_type: str, keys: Json) -> None:
-        """Wrap it; `keys` are those of the shim itself that its entry is to have.
+        """Wrap it; `keys` are the shim's own keys for its entry.
 
-        Raises ShimError (code 7) where nothing valid comes of it.
+        Raises ShimError (code 7) where the outcome is not valid.
         """
         self.notes: list[str] = []
         self._own_type = own_type
         self._keys = keys
         self.conf = self._single(conf) if "type" in conf else self._list(conf)
-        # The network's keys are those of a runtime to judge; it adds them to each entry.
+        # A runtime judges the network's own keys, and adds them to each entry.
         wrong = [
             f"plugins[{index}]{why[1:]}"
             for index, entry in enumerate(self.conf.get("plugins") or [self.conf])
@@ -75,7 +75,7 @@ class Wrapping:
         return {**conf, "plugins": [entry]}
 
     def _unwrap(self, plugins: list[Json], ours: list[Json]) -> tuple[Json, list[Json]]:
-        """Take out what is wrapped already, with the shim's own keys that stood beside it."""
+        """Take out plugins that are already wrapped, with the shim's own keys beside them."""
         own: Json = {}
         inside: list[Json] = []
         if ours:
@@ -90,7 +90,7 @@ class Wrapping:
         return own, inside
 
     def _entry(self, inside: list[Json]) -> Json:
-        """Begin the entry of the shim: a runtime looks for capabilities in there only."""
+        """Begin the entry of the shim: a runtime looks for capabilities only in there."""
         hoisted: Json = {}
         for entry in inside:
             capabilities = entry.get("capabilities")
@@ -110,7 +110,7 @@ class Wrapping:
 
 
 def _cautions(entry: Json) -> Iterator[str]:
-    """Say what a plugin does otherwise inside of a shared netns, as far as that is known."""
+    """Say what a plugin does differently in a shared netns, as far as that is known."""
     kind, ipam = entry.get("type"), entry.get("ipam")
     if kind in ON_INTERFACE:
         name = entry.get(ON_INTERFACE[kind])

@@ -273,7 +273,7 @@ class _Sweep:
 def _problem_of(record: AttachmentRecord) -> str:
     """Say why it is unknown whether an attachment is garbage, or ""."""
     if record.is_of_netavark:
-        return "it is netavark's own, and only who set it up can tear it down"
+        return "it is netavark's own, and only the program that set it up can tear it down"
     try:
         request_of({}, record)
     except ShimError as error:

@@ -84,7 +84,7 @@ class Liveness:
         """
         if self._is_other_boot or host_side(record) or not self._unclaimed:
             return ""
-        return f"nobody knows where the interface {min(self._unclaimed)} leads, maybe to it"
+        return f"the interface {min(self._unclaimed)} leads somewhere unknown, maybe to it"
 
 
 def host_side(record: AttachmentRecord) -> set[str]:

@@ -208,7 +208,7 @@ def destroy_despite(state: State, left: Collection[str]) -> bool:
 def _locked(state: State) -> Lock:
     make_private(state.base)
     what = f"the shared netns {state.name!r} is being made or removed by another process"
-    who = "what makes, mends or removes it"
+    who = "a process that makes, repairs or removes it"
     return locks.making(state.lock, who, what)
 
 

@@ -267,7 +267,7 @@ def _path(base: str) -> str:
 
 def _locked(base: str) -> Lock:
     what = "the user namespace is being made or ended by another process"
-    who = "what makes or ends it"
+    who = "a process that makes or ends it"
     return locks.making(f"{_path(base)}.lock", who, what)
 
 

@@ -168,7 +168,7 @@ def _write_map(pid: int, kind: str, extents: list[Extent]) -> None:
         why = f"/etc/sub{kind} has none for this user"
     warn(
         f"no subordinate {kind}s, as {why}: root is the only {kind} in the user namespace, so "
-        "whatever changes to another one there, or gives it a file, fails"
+        "a program that changes to another one there, or gives it a file, fails"
     )
     if kind == "gid":
         _write(pid, "setgroups", "deny")

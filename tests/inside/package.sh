@@ -79,7 +79,7 @@ zpty -w -n shell $'"'netns-shim vali\t'"'
 zpty -r -m shell answer "*validate*"'
 }
 
-# The state of somebody without a session is in /tmp, and everything old there is removed.
+# The state of a user without a session is in /tmp, and everything old there is removed.
 keeps_state() {
     rm -rf /tmp/netns-shim-1000 /tmp/other
     mkdir -p /tmp/netns-shim-1000/default/refs /tmp/other/refs

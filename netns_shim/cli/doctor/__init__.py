@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`netns-shim doctor`: what is wrong here, most likely causes first, and what to do about it.
 
-Nothing is changed. Each check runs in a process of its own and for a limited time, so that none
-hides what the others would find.
+Nothing is changed. Each check runs in a process of its own and for a limited time, so that one
+which hangs does not hide what the others find.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Do the checks and say what they find; the exit status is 1 where there is a problem."""
-    # Here, as only this command needs them: jsonschema, 100 ms, and more.
+    """Do the checks and say what they find; the exit status is 1 if there is a problem."""
+    # Imported here, because only this command needs them.
     from .check import context
     from .examination import CHECKS, OF_CONFIGURATION, diagnose
 
@@ -38,4 +38,4 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         return diagnose(checks, told, is_json=arguments.json)
     except KeyboardInterrupt:
-        return 130  # as a shell says it
+        return 130  # as in a shell

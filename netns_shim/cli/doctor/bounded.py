@@ -23,11 +23,11 @@ GRACE = 2.0
 
 
 class OutOfTime(BaseException):
-    """The time of a check is over; no `except Exception` is to swallow that."""
+    """The time of a check is over; `except Exception` must not catch that."""
 
 
 def look(check: Check, context: Context) -> Result:
-    """Do a check and give what it found, whatever happens to it."""
+    """Do a check and give its result, even if it hangs or crashes."""
     hear, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -57,7 +57,7 @@ def _child(check: Check, context: Context, tell: int) -> NoReturn:
         for fd in range(3):
             os.dup2(null, fd)
         sys.stdout = sys.stderr = io.StringIO()
-        signal.signal(signal.SIGINT, lambda *_: None)  # the terminal's is for our parent
+        signal.signal(signal.SIGINT, lambda *_: None)  # our parent handles the terminal's
         signal.signal(signal.SIGALRM, _raise)
         signal.setitimer(signal.ITIMER_REAL, check.seconds)
         errors.warnings.clear()
@@ -98,9 +98,9 @@ def _read(fd: int, seconds: float) -> bytes:
 
 
 def _end(pid: int, seconds: float) -> str:
-    """End a process that has some time left to do so by itself; say how it ended.
+    """End a process, with some time to end by itself; say how it ended.
 
-    What not even SIGKILL ends, as it hangs in the kernel, is not waited for.
+    A process that hangs in the kernel, and that not even SIGKILL ends, is not waited for.
     """
     pidfd = os.pidfd_open(pid)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a check is, what it finds, and what it is told."""
+"""A check, its result, and its context."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WARNING = "warning"
 PROBLEM = "problem"
 SKIPPED = "skipped"
 
-# In characters: programs may print their whole usage for an error.
+# The longest text, in characters: some programs print their whole usage for an error.
 MAXIMUM_LINE = 400
 
 IN_PLACE = "plugins work in place here: nothing has to be made for them"
@@ -36,7 +36,7 @@ OTHER_SESSION = (
 
 @dataclass(frozen=True)
 class Result:
-    """What a check has found: one of the four results, in words, and what to do about it."""
+    """The result of a check: one of four kinds, a message, and what to do about it."""
 
     status: str
     message: str
@@ -56,10 +56,10 @@ class File:
 
 @dataclass(frozen=True)
 class Context:
-    """What every check is told. `plugin_path` is CNI_PATH, `base` where all state is.
+    """The context of every check. `plugin_path` is CNI_PATH, `base` the state directory.
 
-    `is_in_place` tells that no shared namespace has to be made for plugins that are run from
-    here; `is_privileged` that this process has a user namespace of its own, or is root.
+    `is_in_place` tells that plugins called from here need no shared netns; `is_privileged` that
+    this process has a user namespace of its own, or is root.
     """
 
     environ: Mapping[str, str]
@@ -81,16 +81,16 @@ class Context:
 
 @dataclass(frozen=True)
 class Check:
-    """One check: what it is called and what does it."""
+    """One check: its name and its function."""
 
     name: str
     look: Callable[[Context], Result]
-    # How long it may take, in seconds.
+    # How long the check may take, in seconds.
     seconds: float = 10.0
 
 
 def context(environ: Mapping[str, str], state_dir: str, path: str) -> Context:
-    """Find out what the checks are told. `path` is that of a network's file, or empty."""
+    """Make the context of the checks. `path` is that of a network's file, or empty."""
     file = read(path) if path else None
     entries = file.entries if file else ()
     given = [state_dir, *(entry["stateDir"] for entry in entries if _is_path(entry))]
@@ -118,9 +118,9 @@ def _is_in_place(mode: object) -> bool:
 
 
 def default_path() -> str:
-    """List where plugins are looked for without CNI_PATH: the usual places, and ours."""
+    """Give the search path for plugins without CNI_PATH: the usual directories, and ours."""
     own = os.path.dirname(os.path.realpath(sys.argv[0]))
-    # The script that pip makes lies among other programs, which are not to be run.
+    # pip puts its script among other programs, which we must not run.
     is_plugins = is_launcher(sys.argv[0]) and own not in conflist.PLUGIN_DIRS
     return ":".join([*conflist.PLUGIN_DIRS, *([own] if is_plugins else [])])
 
@@ -149,13 +149,13 @@ def read(path: str) -> File:
 
 
 def worst(results: list[Result]) -> Result | None:
-    """Give the worst of some results, None where there are none."""
+    """Give the worst of some results, None for an empty list."""
     order = (SKIPPED, OK, WARNING, PROBLEM)
     return max(results, key=lambda result: order.index(result.status), default=None)
 
 
 def as_json(name: str, result: Result) -> Json:
-    """Write a result for programs; whatever is quoted in it is made to fit into one line."""
+    """Write a result for programs; quoted texts in it are made to fit into one line."""
     return {
         "check": name,
         "result": result.status,

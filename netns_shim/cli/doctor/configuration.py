@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checks of one configuration: is it valid, and is there what it names?"""
+"""The checks of one configuration: is it valid, and does everything that it names exist?"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _problems(entry: Json) -> list[str]:
 
 
 def validity(context: Context) -> Result:
-    """Check that the configuration is one."""
+    """Check that the configuration is valid."""
     file = _file(context)
     if file.problem:
         advice = "netns-shim goes around a plugin: see the README"
@@ -40,7 +40,7 @@ def validity(context: Context) -> Result:
 
 
 def plugins(context: Context) -> Result:
-    """Check that the plugins that are named are there, and speak a version that will do."""
+    """Check that the named plugins exist, and speak a suitable version."""
     wanted = list(_wanted_plugins(context))
     if not wanted:
         return Result(SKIPPED, "none is named")
@@ -66,7 +66,7 @@ def plugins(context: Context) -> Result:
 
 
 def drivers(context: Context) -> Result:
-    """Check that the drivers that are named are there and run."""
+    """Check that the named drivers exist and run."""
     problems, found = [], []
     for entry, read in _entries(context):
         if "driver" not in entry:
@@ -89,7 +89,7 @@ def drivers(context: Context) -> Result:
 
 
 def uplinks(context: Context) -> Result:
-    """Check that the uplinks that are named can be started, and their programs run."""
+    """Check that the named uplinks can be started, and that their programs run."""
     if context.is_in_place:
         return Result(SKIPPED, IN_PLACE)
     results = []
@@ -120,7 +120,7 @@ def _file(context: Context) -> File:
 
 
 def _read(context: Context) -> Iterator[conf.Configuration]:
-    """Read the entries that can be used; what is wrong with others is said elsewhere."""
+    """Read the usable entries; another check reports the others."""
     for entry in _file(context).entries:
         if not _problems(entry):
             yield conf.read(entry)
@@ -133,7 +133,7 @@ def _entries(context: Context) -> Iterator[tuple[Json, conf.Configuration]]:
 
 
 def _wanted_plugins(context: Context) -> Iterator[tuple[str, str]]:
-    """List the types that are named, each with the version of its configuration."""
+    """List the named types, each with the version of its configuration."""
     file = _file(context)
     version = _version(file)
     entries = [entry for entry, _ in _entries(context)]

@@ -14,7 +14,7 @@ NOT_INSTALLED = "netavark is not installed; only `driver` needs it"
 
 
 def netavark(context: Context) -> Result:
-    """Check that netavark runs, if it is there."""
+    """Check that netavark runs, if it is installed."""
     path = programs.binary(context.environ)
     if not path:
         return Result(SKIPPED, NOT_INSTALLED)
@@ -25,7 +25,7 @@ def netavark(context: Context) -> Result:
 
 
 def aardvark(context: Context) -> Result:
-    """Check netavark's name server, without which names of containers are none."""
+    """Check netavark's name server, without which names of containers do not resolve."""
     binary = programs.binary(context.environ)
     if not binary:
         return Result(SKIPPED, NOT_INSTALLED)
@@ -43,7 +43,7 @@ def aardvark(context: Context) -> Result:
 
 
 def plugins(context: Context) -> Result:
-    """Check the plugins of netavark; those that are this program are asked who they are."""
+    """Check the plugins of netavark; ask those that are this program what they are."""
     found, odd = [], []
     for directory in driver.PLUGIN_DIRS:
         try:

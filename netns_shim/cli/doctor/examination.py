@@ -31,7 +31,7 @@ CHECKS = [
     Check("aardvark-dns", drivers.aardvark),
     Check("netavark plugins", drivers.plugins),
 ]
-# Of what is named, first: it is what the user wants to know.
+# The checks of a named configuration come first: you want to know about it most.
 OF_CONFIGURATION = [
     Check("configuration", configuration.validity),
     Check("its plugins", configuration.plugins),
@@ -53,7 +53,7 @@ def diagnose(checks: list[Check], told: Context, *, is_json: bool) -> int:
         for check in checks:
             one(check)
     else:
-        from .report import Report  # rich, which JSON does without
+        from .report import Report  # rich, which JSON does not need
 
         Report(checks).run(checks, one)
     is_well = all(result.status != PROBLEM for _, result in found)

@@ -13,7 +13,7 @@ from ...userns import subids
 from .. import programs
 from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, Result
 
-# What an image may use, and what distributions give to each user.
+# How many IDs an image may use, which is also what distributions give to each user.
 ENOUGH = 65536
 CAP_SETGID = 6
 CAP_SETUID = 7
@@ -38,7 +38,7 @@ def subordinate_ids(context: Context) -> Result:
 
 
 def user_name() -> str:
-    """Name the user as those outside of this user namespace do; by the number if need be."""
+    """Give the user's name outside of this user namespace, or the number."""
     uid = state.outer_uid()
     try:
         return pwd.getpwuid(int(uid)).pw_name
@@ -73,7 +73,7 @@ def _count(kind: str, user: str, context: Context) -> int:
 
 
 def _is_elsewhere() -> bool:
-    """Tell whether another source than the files is asked, nsswitch.conf(5)."""
+    """Tell whether the IDs come from another source than the files, nsswitch.conf(5)."""
     for line in _lines("/etc/nsswitch.conf"):
         key, _, value = line.partition("#")[0].partition(":")
         if key.strip() == "subid":
@@ -94,7 +94,7 @@ def _number(text: str) -> int:
 
 
 def mappers(context: Context) -> Result:
-    """Check that newuidmap and newgidmap are there and have the power that they need."""
+    """Check that newuidmap and newgidmap exist and have the privileges that they need."""
     if context.is_privileged:
         why = IN_PLACE if context.is_in_place else "the IDs are mapped already"
         return Result(SKIPPED, why)

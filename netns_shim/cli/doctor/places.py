@@ -17,7 +17,7 @@ LINGER = "/var/lib/systemd/linger"
 
 
 def runtime_directory(context: Context) -> Result:
-    """Check the directory below which all state is: whose it is, its mode, its file system."""
+    """Check the state directory: its owner, its mode, its file system."""
     try:
         state.is_private(context.base)
     except (ShimError, OSError) as error:
@@ -77,7 +77,7 @@ def _why_not(path: str) -> str:
 def file_system(path: str) -> str:
     """Tell the type of the file system that a path is on, see `mounts.Mount`.
 
-    The number of the mount tells, not its place, as another mount may hide one of a longer path.
+    It goes by the number of the mount, not by its path: another mount may hide a longer path.
     """
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CNI plugins: which there are, and which versions of the specification each speaks."""
+"""CNI plugins: which exist, and which versions of the specification each speaks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def plugins(context: Context) -> Result:
 
 
 def _found(context: Context) -> Iterator[tuple[str, str]]:
-    """List what would be run for each type, as libcni finds it."""
+    """List the program that libcni would run for each type."""
     path = invoke.with_path(context.environ)["PATH"]
     programs = {os.path.realpath(directory) for directory in path.split(":")}
     seen = set()
@@ -66,19 +66,19 @@ def _found(context: Context) -> Iterator[tuple[str, str]]:
             path = f"{directory}/{name}"
             if name in seen or not os.path.isfile(path) or not os.access(path, os.X_OK):
                 continue  # archives of plugins have a LICENSE and a README among them
-            # What else is in a directory of programs is not run to see what it does.
+            # Other programs in the directory are not run: we do not know what they do.
             if os.path.realpath(directory) not in programs or driver.is_shim(path):
                 seen.add(name)
                 yield name, path
 
 
 def ask(name: str, path: str, context: Context, known: versions.Versions) -> list[str] | str:
-    """Ask a plugin for the versions that it speaks; a text where it says none that is known."""
+    """Ask a plugin for the versions that it speaks; or give a text that says what is wrong."""
     plugin = invoke.Plugin(name, os.path.dirname(path), ONE)
     try:
         spoken = known.of(plugin, context.environ)
         if not spoken:
-            # Why, is what nobody else wants to know.
+            # Only this check wants to know why, so it asks again.
             environ = {**context.environ, "CNI_NETNS": "dummy", "CNI_IFNAME": "dummy"}
             plugin.call("VERSION", environ, {"cniVersion": cni.CURRENT_VERSION})
             return "does not say which versions it speaks"

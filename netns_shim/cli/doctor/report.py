@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results as people read them: a line each, and below it what to do."""
+"""Results for people: one line each, and below it what to do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATUS_WIDTH = max(map(len, STYLES))
 
 
 class Report:
-    """Prints each result when it is there; on a terminal with a bar of how far it is."""
+    """Prints each result as soon as it is there; on a terminal with a progress bar."""
 
     def __init__(self, checks: list[Check]) -> None:
         self._console = printing.console()
@@ -31,7 +31,7 @@ class Report:
 
     def run(self, checks: list[Check], look: Callable[[Check], Result]) -> None:
         """Do the checks and print what they find."""
-        # Refreshed by hand: a thread would not survive the forks in between.
+        # Refreshed by hand: a thread would not survive the forks.
         progress = Progress(
             TextColumn("{task.description}", style="dim"),
             BarColumn(bar_width=20),
@@ -39,7 +39,7 @@ class Report:
             auto_refresh=False,
             transient=True,
         )
-        # Off, it would still print an empty line at its end: rich before 14 does.
+        # rich before 14 prints an empty line at its end, even when it is off.
         with progress if self._console.is_terminal else nullcontext():
             task = progress.add_task("", total=len(checks))
             for check in checks:
@@ -65,7 +65,7 @@ class Report:
 
     def _row(self, status: Text, name: Text, message: Text) -> None:
         if not self._console.is_terminal:
-            # A reader that is a program wants one line for one thing, however long.
+            # A program as the reader wants one line for one thing, at any length.
             line = f"{status.plain:{STATUS_WIDTH}}  {name.plain:{self._width}}  {message.plain}"
             self._console.print(Text(line), soft_wrap=True)
             return
@@ -86,5 +86,5 @@ class Report:
 
 
 def _text(text: str, style: str) -> Text:
-    """Write what is quoted from others so that the terminal does nothing but show it."""
+    """Write a quoted text so that the terminal shows it and does nothing else."""
     return Text(printing.shown(text), style=style)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether rules for masquerading can be made, by making one where it goes with this process."""
+"""Whether rules for masquerading can be made: make one that goes with this process."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is up and not well: dead uplinks, what killed calls have left, a host that has changed."""
+"""What is up but broken: dead uplinks, ghosts of killed calls, a changed host's network."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ NOTHING = "no shared network namespace is up"
 
 
 def stale_state(context: Context) -> Result:
-    """Check what the state says against what is; nothing is changed."""
+    """Compare the state directory with what exists; nothing is changed."""
     try:
         found = list(_shared(context))
         odd = [line for where in found for line in _odd(where)]
         odd += list(_unfinished(context, found))
     except (ShimError, OSError) as error:
         return Result(PROBLEM, str(error), f"make it yours alone, or remove {context.base}")
-    # Those that are refused have been said by a warning, which is one of the details.
+    # A warning, which is one of the details, has named those that are refused.
     is_refused = bool(errors.warnings)
     if found and context.is_privileged:
         odd += _garbage(context)
@@ -38,8 +38,8 @@ def stale_state(context: Context) -> Result:
         many = len(odd) + len(errors.warnings)
         return Result(
             WARNING,
-            f"{many} thing{'s' if many > 1 else ''} in {context.base} to be mended",
-            "`netns-shim gc` removes what nobody has; the next ADD mends the rest",
+            f"{many} thing{'s' if many > 1 else ''} in {context.base} to repair",
+            "`netns-shim gc` detaches containers that are gone; the next ADD repairs the rest",
             tuple(dict.fromkeys(odd)),
         )
     if not found:
@@ -74,7 +74,7 @@ def _odd(where: state.State) -> Iterator[str]:
 
 
 def _unfinished(context: Context, found: list[state.State]) -> Iterator[str]:
-    """Find what the making or removal of a namespace has left that was cut off."""
+    """Find what making or removing a namespace has left, if it was cut off."""
     names = {where.name for where in found}
     for name in sorted(os.listdir(context.base)) if os.path.isdir(context.base) else []:
         where = state.State(context.base, name)
@@ -102,7 +102,7 @@ def _garbage(context: Context) -> list[str]:
     swept = collect.sweep(context.base, context.environ, dry_run=True)
     words = {
         "deleted": "its container is gone",
-        "released": "an address that nobody has",
+        "released": "an address without a container",
         "dropped": "left by a killed call",
         "failed": "cannot be looked at",
     }
@@ -110,7 +110,7 @@ def _garbage(context: Context) -> list[str]:
     for found_in in swept["netns"]:
         for kind, word in words.items():
             found += [f"{found_in['name']}: {_name(entry)}{word}" for entry in found_in[kind]]
-        # Those with a container are in doubt, which is nothing to be mended.
+        # An attachment with a container is in doubt: there is nothing to repair.
         found += [entry["why"] for entry in found_in["skipped"] if len(entry) == 1]
     return found
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What leads out of the shared network namespace: the TUN device, pasta and slirp4netns."""
+"""The way out of the shared network namespace: the TUN device, pasta and slirp4netns."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, Result
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# See tcp(7). A new netns, and so a container, has that of the host.
+# See tcp(7). A new netns, and so a container, has the host's value.
 CONGESTION_CONTROL = "/proc/sys/net/ipv4/tcp_congestion_control"
-# Groups whose sockets may ping, icmp(7). The kernel's own value is a range of none.
+# Groups whose sockets may ping, icmp(7). The kernel's default is an empty range.
 PING_GROUPS = "net.ipv4.ping_group_range"
 NO_UPLINK = "the configuration wants no uplink"
 DEVICE = os.makedev(10, 200)
 RECREATE = f"remove it, and mknod -m 0666 {uplink.TUN} c 10 200 (as root)"
-# In words of the kernel: there is no driver behind the device.
+# The kernel's error where the device has no driver.
 NO_DRIVER = (errno.ENODEV, errno.ENXIO, errno.ENOENT)
 
 
 def tun(context: Context) -> Result:
-    """Check that /dev/net/tun can be opened, which every uplink does."""
+    """Check that /dev/net/tun can be opened, as every uplink does."""
     if why := _why_not(context):
         return Result(SKIPPED, why)
     try:
@@ -46,7 +46,7 @@ def tun(context: Context) -> Result:
 
 
 def pasta(context: Context) -> Result:
-    """Check pasta: is it there, does it run, does it know all that it will be told?"""
+    """Check pasta: is it installed, does it run, does it know all our options?"""
     if why := _why_not(context):
         return Result(SKIPPED, why)
     path = uplink.program_path("pasta", context.environ)
@@ -58,7 +58,7 @@ def pasta(context: Context) -> Result:
 
 
 def examine_pasta(path: str, environ: Mapping[str, str]) -> Result:
-    """Check the pasta of a path."""
+    """Check the pasta at a path."""
     try:
         version = programs.version(path, environ)
         usage = programs.usage(path, environ)
@@ -74,7 +74,7 @@ def examine_pasta(path: str, environ: Mapping[str, str]) -> Result:
 
 
 def congestion_control(context: Context) -> Result:
-    """Check that TCP in a container slows down when pasta loses what it cannot send on."""
+    """Check that TCP in a container slows down when pasta has to drop packets."""
     if why := _why_not(context):
         return Result(SKIPPED, why)
     if not uplink.program_path("pasta", context.environ):
@@ -94,9 +94,9 @@ def congestion_control(context: Context) -> Result:
 
 
 def ping(context: Context) -> Result:
-    """Check that an uplink can ping for containers, which it does by a socket of the user's.
+    """Check that an uplink can ping for containers, with a socket of the user.
 
-    It is tried: in a user namespace the sysctl shows no group that is not mapped.
+    It tries: in a user namespace, the sysctl does not show groups that are not mapped.
     """
     if why := _why_not(context):
         return Result(SKIPPED, why)
@@ -126,7 +126,7 @@ def slirp4netns(context: Context) -> Result:
 
 
 def examine_slirp4netns(path: str, environ: Mapping[str, str], *, is_needed: bool) -> Result:
-    """Check the slirp4netns of a path."""
+    """Check the slirp4netns at a path."""
     try:
         version = programs.version(path, environ)
     except ShimError as error:

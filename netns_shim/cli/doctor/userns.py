@@ -12,7 +12,7 @@ from ...userns import start
 from .. import programs
 from .check import IN_PLACE, OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
 
-# What allows again what these forbid: of the kernel, of Debian, of AppArmor in Ubuntu.
+# How to allow user namespaces again: sysctls of the kernel, of Debian, of AppArmor in Ubuntu.
 CURES = {
     "user.max_user_namespaces": "sysctl -w user.max_user_namespaces=28633",
     "kernel.unprivileged_userns_clone": "sysctl -w kernel.unprivileged_userns_clone=1",
@@ -31,7 +31,7 @@ def user_namespaces(context: Context) -> Result:
         if netns.is_initial_userns():
             return Result(SKIPPED, "root needs none")
         return Result(OK, "this is one already")
-    # First: inside of a new one, the limit is another one.
+    # First: inside of a new user namespace, the limit is another one.
     forbidding = start.forbidding()
     said = ", ".join(f"{name} is {value}" for name, value in forbidding.items())
     cure = "; ".join(f"{CURES[name]} ({AS_ROOT})" for name in forbidding)
@@ -55,9 +55,10 @@ def _guess(error: OSError) -> str:
 
 
 def enter() -> None:
-    """Move this process, for good, to namespaces in which it may mount and make rules.
+    """Move this process for good into namespaces in which it may mount and make rules.
 
-    As root of a user namespace of one ID, unless it has the power already. OSError if it may not.
+    It becomes root of a user namespace of one ID, unless it has the power already. OSError if it
+    may not.
     """
     uid, gid = os.geteuid(), os.getegid()
     try:
@@ -72,12 +73,12 @@ def enter() -> None:
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)
         libc.unshare(libc.CLONE_NEWNET | libc.CLONE_NEWNS)
-    # AppArmor lets one be made that has no power.
+    # AppArmor allows a user namespace, but gives it no power.
     libc.mount(None, "/", None, libc.MS_SLAVE | libc.MS_REC)
 
 
 def session(context: Context) -> Result:
-    """Check that what the README says to type works, with subordinate IDs and all."""
+    """Check that the command of the README works, with subordinate IDs."""
     if context.is_privileged:
         why = "root needs none" if netns.is_initial_userns() else "this is one already"
         return Result(SKIPPED, IN_PLACE if context.is_in_place else why)
