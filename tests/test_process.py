@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from runtime import until
 
 from netns_shim.records import start_time
 from netns_shim.shared import processes
@@ -112,6 +113,8 @@ def test_an_uplink_that_goes_to_the_background_is_found(
     with open(state.path("uplink.log"), "ab") as log:
         argv = ["sh", "-c", "read x", "sh", "--netns", state.pin]
         child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=log)
+    # Popen returns in the middle of execve(2), when /proc may not show the arguments yet.
+    assert until(Path(f"/proc/{child.pid}/cmdline").read_bytes)
     lists = iter([[parent.pid], [child.pid]])
     monkeypatch.setattr(processes, "ids", lambda: next(lists))
 
