@@ -151,12 +151,12 @@ def play(tell: Narrator, world: bench.World, session: bench.Session) -> None:
 
 def show_the_problem(tell: Narrator, world: bench.World, session: bench.Session) -> None:
     """A plugin alone is refused the machine's network."""
-    tell.title("A user who is nobody on this machine")
+    tell.title("A user without root and without capabilities")
     tell.say(
         """The machine is built for this demonstration out of namespaces, with an internet at the
-        end of its cable. Nothing of the real one is changed. The user has no capabilities. His
-        containers live in a user namespace of his own, as `unshare --user --map-root-user
-        --map-auto --mount` makes it. There he calls a CNI plugin:"""
+        end of its cable. Nothing of the real one is changed. The user has no capabilities. The
+        containers live in a user namespace of the user's own, as `unshare --user --map-root-user
+        --map-auto --mount` makes it. There the user calls a CNI plugin:"""
     )
     bare = {"cniVersion": "1.0.0", "name": "bare", "type": "bridge", "bridge": "cni0", "ipam": {}}
     with session.container() as container:
@@ -263,7 +263,7 @@ def talk(
 
 
 def detach(tell: Narrator, runtime: Runtime, alice: bench.Container, bob: bench.Container) -> None:
-    """DEL for both: the namespace stays as long as somebody is attached."""
+    """DEL for both: the namespace stays as long as a container is attached."""
     tell.title("CHECK and DEL")
     runtime.call("CHECK", "bob", bob)
     tell.promise("CHECK finds bob as ADD left him", True)

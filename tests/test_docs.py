@@ -26,7 +26,6 @@ DOCUMENTS = sorted(
 )
 OF_CNI = {"cniVersion", "name", "type", "capabilities", "runtimeConfig", "prevResult", "args"}
 OF_RUNTIMES = {"disableCheck", "disableGC"}
-NOT_YET_PLAIN = {"cli/compiling.py", "cli/install.py"}
 
 
 def block(text: str, language: str, number: int = 0) -> str:
@@ -189,9 +188,9 @@ def test_troubles_are_of_the_product():
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
 def test_code_is_in_plain_english(file):
     """Comments, docstrings and messages have nouns, where pronouns for anybody could be."""
-    if file.relative_to(PACKAGE).as_posix() not in NOT_YET_PLAIN:
-        words = r"\b(?:whom?ever|nobody|somebody|is none|are none)\b"
-        assert not re.findall(words, file.read_text())
+    words = r"\b(?:whom?ever|nobody|somebody|is none|are none)\b"
+
+    assert not re.findall(words, file.read_text())
 
 
 def test_design_lists_every_module():

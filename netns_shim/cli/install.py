@@ -63,7 +63,7 @@ def main(arguments: argparse.Namespace) -> int:
 def install(directory: str, name: str, *, force: bool) -> str:
     """Write the launcher by temporary file and rename; give its path.
 
-    Raises ShimError where the name is none, or a file is in the way that is not a launcher.
+    Raises ShimError where the name is no plain file name, or another file is in the way.
     """
     check_name(name)
     path = os.path.join(os.path.abspath(directory), name)
@@ -134,7 +134,7 @@ def text(interpreter: str, paths: list[str], mark: str) -> str:
 def _place(library: str) -> str:
     """Find the directory of a library without importing it, which for all takes 200 ms.
 
-    "" where there is none and it can be done without.
+    "" where it is missing and can be done without.
     """
     found = importlib.util.find_spec(library)
     if found is not None and found.origin is not None:
@@ -145,7 +145,7 @@ def _place(library: str) -> str:
 
 
 def is_launcher(path: str) -> bool:
-    """Tell whether a file is one that was written here; the script that pip makes is none."""
+    """Tell whether a file is a launcher that was written here. The script of pip is not."""
     return _is_marked(path, MARK)
 
 
