@@ -66,23 +66,30 @@ class Keeper:
 
         `inherited` is a descriptor that only the command gets.
         """
-        child = _start(command, inside)
+        begin, let_begin = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(let_begin)
+            _start(command, inside, begin)
+        os.close(begin)
         if inherited >= 0:
             os.close(inherited)
+        # First the keeper: else the command would live on if this process is killed now.
         os.write(self._tell, f"{child}\n".encode())
+        os.write(let_begin, b"\n")
+        os.close(let_begin)
         status = _wait_for(child)
         os.close(self._tell)
         os.waitpid(self._pid, 0)
         return status
 
 
-def _start(command: list[str], inside: Inside | Unchanged) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
+def _start(command: list[str], inside: Inside | Unchanged, begin: int) -> NoReturn:
+    """Become the command, once something comes from `begin`; at its end without, end."""
     try:
-        inside.__enter__()
-        execute(command)
+        if os.read(begin, 1):
+            inside.__enter__()
+            execute(command)
     except Exception as error:
         print(f"netns-shim: {error}", file=sys.stderr)
     os._exit(126)
