@@ -43,16 +43,20 @@ def _run(
     path: str, arguments: Sequence[str], environ: Mapping[str, str], stdin: str
 ) -> tuple[int, bytes, bytes]:
     name = os.path.basename(path)
-    inherited = {k: v for k, v in environ.items() if not k.startswith("CNI_")}
     return run(
         path,
-        with_path(inherited),
+        _environment(environ),
         stdin.encode(),
         arguments=arguments,
         name=name,
         what=" ".join([name, *arguments]),
         timeout=SECONDS,
     )
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment of a program that is asked: that of the caller, but for the call."""
+    return with_path({k: v for k, v in environ.items() if not k.startswith("CNI_")})
 
 
 def usage(path: str, environ: Mapping[str, str]) -> str:
@@ -77,7 +81,7 @@ def _on_terminal(path: str, arguments: Sequence[str], environ: Mapping[str, str]
     try:
         subprocess.run(
             [path, *arguments],
-            env=with_path(environ),
+            env=_environment(environ),
             stdin=subprocess.DEVNULL,
             stdout=its,
             stderr=subprocess.DEVNULL,
