@@ -81,7 +81,7 @@ def test_valid_configurations(conf: dict[str, Any]) -> None:
             "$: 'delegate' and 'plugins' exclude each other: keep one of them",
         ),
         (without(delegate="bridge"), '$.delegate: must be an object, is "bridge"'),
-        (without(delegate={}), "$.delegate: key 'type' is missing"),
+        (without(delegate={}), "$.delegate.type: is missing"),
         (without(delegate={"type": 1}), "$.delegate.type: must be a string, is 1"),
         (without("delegate", plugins=[]), "$.plugins: must not be empty"),
         (without("delegate", plugins={}), "$.plugins: must be a list, is an object"),
@@ -119,7 +119,7 @@ def test_valid_configurations(conf: dict[str, Any]) -> None:
             without(uplink="vpn"),
             '$.uplink: must be one of "pasta", "slirp4netns", "none"; is "vpn"',
         ),
-        (without(uplink={}), "$.uplink: key 'driver' is missing"),
+        (without(uplink={}), "$.uplink.driver: is missing"),
         (
             without(uplink={"driver": "none", "foo": 1}),
             "$.uplink.foo: unknown key; known are driver, options, path",
@@ -232,7 +232,7 @@ def test_all_problems_are_told_in_order() -> None:
     assert caught.value.code == errors.INVALID_NETWORK_CONFIG
     assert caught.value.message == "invalid configuration: 4 problems"
     assert [line.partition(":")[0] for line in caught.value.details.split("\n")] == [
-        "$.plugins[2]",
+        "$.plugins[2].type",
         "$.plugins[10].type",
         "$.timeout",
         "$.uplnk",
@@ -277,6 +277,7 @@ def test_the_schema_is_a_schema_and_documented() -> None:
 
 
 DRIVER = {"driver": "bridge", "subnets": [{"subnet": "10.0.0.0/24", "gateway": "10.0.0.1"}]}
+ROUTE = {"destination": "10.1.0.0/16", "gateway": "10.0.0.1"}
 
 
 @pytest.mark.parametrize(
@@ -297,15 +298,21 @@ DRIVER = {"driver": "bridge", "subnets": [{"subnet": "10.0.0.0/24", "gateway": "
             {"subnets": [{"subnet": "10.0.0.0/24", "gateway": "10.9.0.1"}, {"subnet": "x"}]},
             [
                 "$.delegate.subnets[0]: gateway: 10.9.0.1 is not in 10.0.0.0/24",
-                "$.delegate.subnets[1]: is no subnet",
-                '$.delegate.subnets[1].subnet: "x" does not',
+                "$.delegate.subnets[1].subnet: must be a subnet with its prefix length, is ",
             ],
         ),
         (
             {"subnets": [{"subnet": "10.0.0.0/24", "lease_range": {"end_ip": "10.1.0.9"}}]},
             ["$.delegate.subnets[0]: lease_range.end_ip: 10.1.0.9 is not in 10.0.0.0/24"],
         ),
-        ({"subnets": [{"subnet": "300.0.0.0/8"}]}, ["$.delegate.subnets[0]: is no subnet"]),
+        ({"subnets": [{"subnet": "300.0.0.0/8"}]}, ["$.delegate.subnets[0].subnet: must be"]),
+        (
+            {"network_dns_servers": ["::1", ":::"], "routes": [{**ROUTE, "gateway": "1.2.3"}]},
+            [
+                '$.delegate.network_dns_servers[1]: must be an IP address, is ":::"',
+                '$.delegate.routes[0].gateway: must be an IP address, is "1.2.3"',
+            ],
+        ),
         ({"type": "bridge"}, ["$.delegate.type: unknown key"]),
     ],
 )

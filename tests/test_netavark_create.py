@@ -321,7 +321,7 @@ def test_all_options_that_are_wrong(directory: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("value", [1400, True, None, ["1400"], {}])
+@pytest.mark.parametrize("value", [1400, True, ["1400"], {}])
 def test_options_are_texts(directory: Path, value: Any) -> None:
     """An option that is no text is refused, as netavark refuses it."""
     answer = serve(["create"], network(directory, {"type": "bridge", "mtu": value}))

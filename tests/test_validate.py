@@ -81,9 +81,9 @@ def test_all_problems_with_their_lines(tmp_path: Path, capsys: pytest.CaptureFix
         "letter or digit, then letters, digits, '_', '.' and '-', at most 64 in all. Networks "
         "that name the same one reach each other.",
         "7: $.plugins[0].uplnk: unknown key; did you mean 'uplink'?",
-        "8: $.plugins[0].uplink: key 'driver' is missing",
+        "8: $.plugins[0].uplink.driver: is missing",
         "9: $.plugins[0].uplink.options[1]: must be a string, is 8080",
-        "12: $.plugins[0].plugins[1]: key 'type' is missing",
+        "12: $.plugins[0].plugins[1].type: is missing",
         "14: $.plugins[2]: must be an object",
     ]
 

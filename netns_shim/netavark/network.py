@@ -11,7 +11,6 @@ from __future__ import annotations
 from ..errors import INVALID_NETWORK_CONFIG, UNSUPPORTED_FIELD, ShimError, in_few_words
 from ..validate import addressing, conflist
 from . import convert
-from .fields import present
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -228,7 +227,7 @@ class _Translation:
             entry["dns_enabled"] = True  # no other driver resolves names
         for key in ("routes", "subnets"):
             if self._network.get(key):
-                entry[key] = [present(item) for item in self._network[key]]
+                entry[key] = self._network[key]
         return {"plugins": [entry]}
 
     def _refuse(self, keys: list[str], way: str) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request of CNI as one to a driver of netavark, and its answer as a result of CNI. No I/O.
+"""A request of CNI as one to a driver of netavark, and its answer as a result of CNI.
 
 A field that netavark cannot express is an error if the caller asks for it: it is never dropped.
 """
@@ -18,13 +18,11 @@ from ..errors import (
     ShimError,
 )
 from ..validate import addressing
-from . import convert
-from .fields import address, interface_address, list_of, map_of, parsed, port, record, text
-from .fields import subnet as subnet_with_prefix
+from . import convert, document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from ..decoding import Json
@@ -82,33 +80,33 @@ def request(entry: Json, environ: Mapping[str, str], conf: Json, ips: list[Json]
 
     Raises ShimError (code 7) where the addresses do not fit the subnets.
     """
-    problems = list(_OFFERED(conf, ""))
-    if problems:
-        raise ShimError(INVALID_NETWORK_CONFIG, "invalid request: " + "; ".join(problems))
-    offered = conf.get("runtimeConfig") or {}
+    conf = document.check(conf, "call", "invalid request")
+    offered = conf.get("runtimeConfig", {})
     args = dict(
         pair.split("=", 1) for pair in environ.get("CNI_ARGS", "").split(";") if "=" in pair
     )
-    of_cni = (conf.get("args") or {}).get("cni") or {}
-    aliases = offered.get("aliases") or []
+    of_runtime = conf.get("args", {})
+    aliases = offered.get("aliases", [])
     if isinstance(aliases, dict):  # as Podman wrote them for its plugin dnsname
-        aliases = aliases.get(conf["name"]) or []
+        aliases = aliases.get(conf["name"], [])
     subnets, static_ips = _match(entry, ips)
     options = {
         "interface_name": environ["CNI_IFNAME"],
         "static_ips": static_ips or None,
-        "static_mac": offered.get("mac") or of_cni.get("mac") or args.get("MAC"),
+        "static_mac": offered.get("mac")
+        or of_runtime.get("cni", {}).get("mac")
+        or args.get("MAC"),
         "aliases": aliases or None,
-        "options": ((conf.get("args") or {}).get("netavark") or {}).get("options"),
+        "options": of_runtime.get("netavark", {}).get("options"),
     }
     asked = {
         "container_id": environ["CNI_CONTAINERID"],
         "container_name": args.get("K8S_POD_NAME") or environ["CNI_CONTAINERID"],
-        "port_mappings": convert.gather_ports(offered.get("portMappings") or []),
+        "port_mappings": convert.gather_ports(offered.get("portMappings", [])),
         "network": _network(entry, conf["name"], subnets, is_allocated=bool(static_ips)),
         "network_options": {key: value for key, value in options.items() if value},
     }
-    servers = (offered.get("dns") or {}).get("servers")
+    servers = offered.get("dns", {}).get("servers")
     return {**asked, "dns_servers": servers} if servers else asked
 
 
@@ -186,26 +184,24 @@ def network_options(asked: Json) -> Json:
 def ips_of(answer: Json, version: str) -> list[Json]:
     """List the addresses that an IPAM plugin has allocated, in the shape of CNI 1.0.0."""
     converted = result.convert(answer, CURRENT_VERSION, assume=version)
-    problems = list(_IPS(converted.get("ips") or [], "ips"))
-    if problems:
-        raise ShimError(DECODING_FAILURE, "malformed result: " + "; ".join(problems))
-    return list(converted.get("ips") or [])
+    return _checked_ips(converted.get("ips") or [], "malformed result", "ips", DECODING_FAILURE)
 
 
 def ips_of_caller(ipam: Json) -> list[Json]:
     """List the addresses that the caller has allocated, as `ips_of` does; ShimError (code 7)."""
-    problems = list(_OF_CALLER(ipam, "runtimeConfig.ipam"))
-    if problems:
-        raise ShimError(INVALID_NETWORK_CONFIG, "invalid request: " + "; ".join(problems))
-    return list(ipam.get("addresses") or [])
+    ips = ipam.get("addresses") or []
+    within = "runtimeConfig.ipam.addresses"
+    return _checked_ips(ips, "invalid request", within, INVALID_NETWORK_CONFIG)
+
+
+def _checked_ips(ips: Any, what: str, within: str, code: int) -> list[Json]:
+    return list(document.check(ips, "ips", what, within=within, code=code))
 
 
 def checked_result(previous: Json) -> Json:
-    """Give a result as it is, if it has all that CHECK looks at; ShimError (code 6) if not."""
-    problems = list(_RESULT(previous, ""))
-    if problems:
-        raise ShimError(DECODING_FAILURE, "malformed result: " + "; ".join(problems))
-    return previous
+    """Give a result, if it has all that CHECK looks at; ShimError (code 6) if not."""
+    found: Json = document.check(previous, "result", "malformed result", code=DECODING_FAILURE)
+    return found
 
 
 def result_of(asked: Json, status: Json, netns: str) -> Json:
@@ -257,53 +253,3 @@ def _routes(network: Json, gateways: list[str]) -> list[Json]:
 
 def _dishonoured(what: str, details: str) -> ShimError:
     return ShimError(PLUGIN_MISBEHAVED, f"the driver has not honoured {what}", details)
-
-
-def _gateway(value: str) -> None:
-    if value:
-        ipaddress.ip_address(value)
-
-
-def _aliases(value: Any, place: str) -> Iterator[str]:
-    names = list_of(text)
-    yield from (map_of(names) if isinstance(value, dict) else names)(value, place)
-
-
-_PORT = record(
-    {"containerPort": port},
-    {"hostPort": port, "hostIP": text, "protocol": text},
-)
-_IPS = list_of(record({"address": interface_address}, {"gateway": address}))
-_RESULT = record(
-    {},
-    {
-        "interfaces": list_of(record({}, {"name": text, "mac": text, "sandbox": text})),
-        "ips": _IPS,
-        "routes": list_of(
-            record({"dst": subnet_with_prefix}, {"gw": parsed(_gateway, "an IP address")})
-        ),
-    },
-)
-_OF_CALLER = record({}, {"addresses": _IPS})
-# The parts of a runtime's input that we read, and that are not checked elsewhere.
-_OFFERED = record(
-    {},
-    {
-        "runtimeConfig": record(
-            {},
-            {
-                "aliases": _aliases,
-                "dns": record({}, {"servers": list_of(address)}),
-                "mac": text,
-                "portMappings": list_of(_PORT),
-            },
-        ),
-        "args": record(
-            {},
-            {
-                "cni": record({}, {"mac": text}),
-                "netavark": record({}, {"options": map_of(text)}),
-            },
-        ),
-    },
-)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""netavark's JSON without I/O: the input of its plugins and its binary, and their answers.
+"""netavark's JSON: the input of its plugins and its binary, and their answers.
 
 Both directions are here: the shim is called like a plugin of netavark, and calls such plugins
 itself. The types are those of netavark's `plugin-API.md` and `network/types.rs`; a key that is
@@ -8,38 +8,19 @@ absent and one that is null are the same, as older releases write every absent k
 
 from __future__ import annotations
 
-import ipaddress
-import json
-
-from .. import __version__, cni, decoding
-from ..errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError, in_few_words
-from .fields import (
-    MAXIMUM_PORT,
-    address,
-    flag,
-    interface_address,
-    list_of,
-    map_of,
-    number,
-    parsed,
-    port,
-    present,
-    record,
-    subnet,
-    text,
-)
+from .. import __version__, cni, decoding, encoding
+from ..errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
+from . import document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
     from ..decoding import Json
-    from .fields import Kind
 
 # What a plugin says about itself; neither netavark nor Podman looks at it.
 API_VERSION = "1.0.0"
-PROTOCOLS = ("tcp", "udp", "sctp")
+MAXIMUM_PORT = 0xFFFF
 
 
 class Exec:
@@ -54,10 +35,10 @@ class Exec:
     def __init__(self, value: Json) -> None:
         self.container_id: str = value["container_id"]
         self.container_name: str = value["container_name"]
-        self.network: Json = present(value["network"])
-        self.options: Json = present(value["network_options"])
+        self.network: Json = value["network"]
+        self.options: Json = value["network_options"]
         self.ifname: str = self.options["interface_name"]
-        self.ports: list[Json] = value.get("port_mappings") or []
+        self.ports: list[Json] = value.get("port_mappings", [])
 
 
 def decode_exec(data: bytes) -> Exec:
@@ -66,21 +47,21 @@ def decode_exec(data: bytes) -> Exec:
     Raises ShimError: code 6 for text that is not JSON, 7 with all problems of a document, 4 for
     names that are too long.
     """
-    value = _decode(data, "request", _EXEC)
-    found = Exec(value)
+    found = Exec(_decode(data, "exec", "request"))
     problems = [
+        *_port_problems(found.ports),
         *_name_problems("container_id", found.container_id),
         *_name_problems("network.name", found.network["name"]),
         *_ifname_problems("network_options.interface_name", found.ifname),
     ]
-    _raise_all("request", problems)
+    document.refuse("invalid request", problems)
     cni.check_length(found.network["name"], found.container_id, found.ifname)
     return found
 
 
 def decode_asked(data: bytes) -> Json:
     """Read a request to a driver, as we have written it. Raises ShimError (code 6 or 7)."""
-    return _decode(data, "request", _ASKED)
+    return _decode(data, "asked", "request")
 
 
 def decode_options(data: bytes) -> Json:
@@ -89,21 +70,20 @@ def decode_options(data: bytes) -> Json:
     Gives the interface of each network by the network's name. Newer releases accept a list of
     networks as well. Raises ShimError as `decode_exec` does.
     """
-    value = cni.decode(data, what="request")
-    networks = value.get("networks")
+    value = _decode(data, "networkOptions", "request")
+    networks = value["networks"]
     if isinstance(networks, list):
-        _raise_all("request", list(_LISTED(networks, "networks")))
         listed = {network["name"]: network for network in networks}
-        for network in networks:
-            if listed[network["name"]] is not network:
-                _raise_all("request", [f"networks: {network['name'][:60]!r} is there twice"])
+        if len(listed) < len(networks):
+            names = [network["name"] for network in networks]
+            twice = next(name for name in names if names.count(name) > 1)
+            document.refuse("invalid request", [f"networks: {twice[:60]!r} is there twice"])
         networks = listed
-    _raise_all("request", list(_OPTIONS({**value, "networks": networks}, "")))
-    asked = {name: network["interface_name"] for name, network in (networks or {}).items()}
+    asked = {name: network["interface_name"] for name, network in networks.items()}
     problems = _name_problems("container_id", value["container_id"])
     for name, ifname in asked.items():
         problems += _name_problems("networks", name) + _ifname_problems(f"networks.{name}", ifname)
-    _raise_all("request", problems)
+    document.refuse("invalid request", problems)
     for name, ifname in asked.items():
         cni.check_length(name, value["container_id"], ifname)
     return {"container_id": value["container_id"], "networks": asked}
@@ -117,20 +97,19 @@ def addresses(data: bytes) -> dict[str, Json]:
         return {}
     found = {}
     for network, status in statuses.items():
-        subnets = [
-            s for i in (status.get("interfaces") or {}).values() for s in i.get("subnets") or []
-        ]
+        interfaces = status.get("interfaces", {}).values()
+        subnets = [subnet for made in interfaces for subnet in made.get("subnets", [])]
         ips = [{"address": subnet["ipnet"]} for subnet in subnets]
         found[network] = {"cniVersion": "1.0.0", "ips": ips}
     return found
 
 
 def decode_network(data: bytes) -> Json:
-    """Read the input of `create`: a network, kept as it is.
+    """Read the input of `create`: a network, with the keys that we do not know as well.
 
     Raises ShimError: code 6 for text that is not JSON, 7 with all problems of a document.
     """
-    return _decode(data, "network", _NETWORK)
+    return _decode(data, "network", "network")
 
 
 def format_status(result: Json, netns: str, ifname: str) -> str:
@@ -152,28 +131,29 @@ def format_status(result: Json, netns: str, ifname: str) -> str:
         if index is None or index < 0 or index in ours or not ours:
             given = {"ipnet": ip["address"], "gateway": ip.get("gateway")}
             subnets.append({key: value for key, value in given.items() if value})
-    dns = result.get("dns") or {}
-    _raise_all("result", list(_DNS(dns, "dns")), DECODING_FAILURE)
-    domains = [dns.get("domain"), *(dns.get("search") or [])]
+    dns = document.check(
+        result.get("dns") or {}, "dns", "invalid result", within="dns", code=DECODING_FAILURE
+    )
+    domains = [dns.get("domain"), *dns.get("search", [])]
     status = {
         "dns_search_domains": list(dict.fromkeys(domain for domain in domains if domain)),
-        "dns_server_ips": dns.get("nameservers") or [],
+        "dns_server_ips": dns.get("nameservers", []),
         "interfaces": {ifname: {"mac_address": mac, "subnets": subnets}},
     }
-    _raise_all("result", list(_STATUS(status, "")), DECODING_FAILURE)
-    return json.dumps(status)
+    document.check(status, "status", "invalid result", code=DECODING_FAILURE)
+    return encoding.compact(status)
 
 
 def format_info() -> str:
     """Write the answer of `info`."""
     about = "runs any CNI or netavark plugin in a shared rootless network namespace"
     info = {"version": __version__, "api_version": API_VERSION, "description": about}
-    return json.dumps(info) + "\n"
+    return encoding.compact(info) + "\n"
 
 
 def format_error(error: ShimError) -> str:
     """Write an error with all details under one key, because Podman 5 refuses others."""
-    return json.dumps({"error": f"{error} (code {error.code})"})
+    return encoding.compact({"error": f"{error} (code {error.code})"})
 
 
 def parse_error(data: bytes) -> str:
@@ -188,23 +168,17 @@ def parse_error(data: bytes) -> str:
 
 def decode_status(data: bytes, what: str) -> Json:
     """Read a StatusBlock; `what` names the program that wrote it. Raises ShimError (code 6)."""
-    return _decode(data, f"answer of {what}", _STATUS, code=DECODING_FAILURE)
+    return _decode(data, "status", f"answer of {what}", DECODING_FAILURE)
 
 
 def decode_statuses(data: bytes, what: str) -> Json:
     """Read the answer of the binary: a StatusBlock for each network. ShimError (code 6)."""
-    return _decode(data, f"answer of {what}", map_of(_STATUS), code=DECODING_FAILURE)
+    return _decode(data, "statuses", f"answer of {what}", DECODING_FAILURE)
 
 
-def _decode(data: bytes, what: str, kind: Kind, code: int = INVALID_NETWORK_CONFIG) -> Json:
-    value = cni.decode(data, what=what)
-    _raise_all(what, list(kind(value, "")), code)
-    return value
-
-
-def _raise_all(what: str, problems: list[str], code: int = INVALID_NETWORK_CONFIG) -> None:
-    if problems:
-        raise ShimError(code, *in_few_words(f"invalid {what}", problems))
+def _decode(data: bytes, kind: str, what: str, code: int = INVALID_NETWORK_CONFIG) -> Json:
+    found: Json = document.check(cni.decode(data, what=what), kind, f"invalid {what}", code=code)
+    return found
 
 
 def _name_problems(place: str, value: str) -> list[str]:
@@ -217,112 +191,8 @@ def _ifname_problems(place: str, value: str) -> list[str]:
     return [f"{place}: {problem.replace('CNI_IFNAME', repr(value[:60]))}"] if problem else []
 
 
-def _protocols(value: str) -> None:
-    if not all(part.strip().lower() in PROTOCOLS for part in value.split(",")):
-        raise ValueError(value)
-
-
-def _host_ip(value: str) -> None:
-    if value:
-        ipaddress.ip_address(value)
-
-
-def _port(value: Any, place: str) -> Iterator[str]:
-    problems = list(_MAPPING(value, place))
-    yield from problems
-    if not problems:
-        last = max(value["host_port"], value["container_port"]) + max(1, value["range"]) - 1
+def _port_problems(ports: list[Json]) -> Iterator[str]:
+    for index, port in enumerate(ports):
+        last = max(port["host_port"], port["container_port"]) + max(1, port["range"]) - 1
         if last > MAXIMUM_PORT:
-            yield f"{place}: the last port would be {last}"
-
-
-_SUBNET = record(
-    {"subnet": subnet},
-    {"gateway": address, "lease_range": record({}, {"start_ip": address, "end_ip": address})},
-)
-_ROUTE = record(
-    {"destination": subnet},
-    {"gateway": address, "metric": number(0xFFFFFFFF), "route_type": text},
-)
-_MAPPING = record(
-    {
-        "container_port": port,
-        "host_port": port,
-        "host_ip": parsed(_host_ip, "an IP address or empty"),
-        "protocol": parsed(_protocols, "tcp, udp or sctp, or several with commas"),
-        "range": port,
-    },
-    {},
-)
-_NETWORK = record(
-    {
-        "name": text,
-        "id": text,
-        "driver": text,
-        "dns_enabled": flag,
-        "internal": flag,
-        "ipv6_enabled": flag,
-    },
-    {
-        "network_interface": text,
-        "subnets": list_of(_SUBNET),
-        "routes": list_of(_ROUTE),
-        "options": map_of(text),
-        "ipam_options": map_of(text),
-        "network_dns_servers": list_of(address),
-    },
-)
-_EXEC = record(
-    {
-        "container_id": text,
-        "container_name": text,
-        "network": _NETWORK,
-        "network_options": record(
-            {"interface_name": text},
-            {
-                "static_ips": list_of(address),
-                "static_mac": text,
-                "aliases": list_of(text),
-                "options": map_of(text),
-            },
-        ),
-    },
-    {"port_mappings": list_of(_port)},
-)
-# Not as strict as `_EXEC`: a request that was accepted has to be undone.
-_ASKED = record(
-    {
-        "container_id": text,
-        "container_name": text,
-        "network": record({"name": text}, {}),
-        "network_options": record({}, {}),
-        "port_mappings": list_of(record({}, {})),
-    },
-    {},
-)
-_DNS = record({}, {"domain": text, "search": list_of(text), "nameservers": list_of(address)})
-# Only as much as the stand-in for the binary has to understand.
-_LISTED = list_of(record({"name": text}, {}))
-_OPTIONS = record(
-    {"container_id": text, "networks": map_of(record({"interface_name": text}, {}))}, {}
-)
-_STATUS = record(
-    {},
-    {
-        "interfaces": map_of(
-            record(
-                {"mac_address": text},
-                {
-                    "subnets": list_of(
-                        record(
-                            {"ipnet": interface_address},
-                            {"gateway": address},
-                        )
-                    )
-                },
-            )
-        ),
-        "dns_server_ips": list_of(address),
-        "dns_search_domains": list_of(text),
-    },
-)
+            yield f"port_mappings[{index}]: the last port would be {last}"

@@ -16,6 +16,18 @@ def packed(text: str) -> bytes:
         return b""
 
 
+def is_address(text: str) -> bool:
+    """Tell whether a text is an address, without a zone."""
+    return packed(text) != b""
+
+
+def has_prefix(text: str) -> bool:
+    """Tell whether a text is an address with a prefix length, which is a number, not a mask."""
+    address, _, length = text.partition("/")
+    is_number = length.isascii() and length.isdigit() and len(length) <= 3
+    return is_number and int(length) <= 8 * len(packed(address)) and is_address(address)
+
+
 def is_own(address: bytes) -> bool:
     """Tell whether only this machine can use it: loopback or unspecified addresses, ip(7)."""
     if not any(address):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+from ..shared.addresses import packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 def match_subnets(ips: list[str], subnets: list[Json]) -> tuple[dict[str, Json], list[str]]:
     """Find the subnet of each address; give those found, and the addresses without one."""
+    import ipaddress  # few networks have subnets
+
     found: dict[str, Json] = {}
     lost = []
     for ip in ips:
@@ -41,7 +43,5 @@ def subnet_problems(subnet: Json) -> Iterator[str]:
 
 def same_address(one: str, other: str) -> bool:
     """Tell whether two texts are the same address, with or without a prefix length."""
-    try:
-        return ipaddress.ip_interface(one).ip == ipaddress.ip_interface(other).ip
-    except ValueError:
-        return False  # one of them is not an address
+    address = packed(one.partition("/")[0])
+    return address != b"" and address == packed(other.partition("/")[0])

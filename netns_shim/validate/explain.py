@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every problem of a configuration at once, in sentences for people.
+"""Every problem of a document at once, in sentences for people.
 
-The schema is a JSON Schema (2020-12) in `schemas/`, which editors can use as it is; `semantic` has
-the rules that it cannot express. This module is loaded to say what is wrong, once `quick` has said
-that something is.
+The schemas are JSON Schemas (2020-12) in `schemas/`. Editors can use that of the configuration as
+it is; `semantic` has the rules that it cannot express. This module is loaded to say what is wrong,
+once `quick` has said that something is.
 """
 
 from __future__ import annotations
@@ -101,18 +101,23 @@ def located(conf: Json) -> list[Problem]:
 
     Raises RecursionError where the configuration is nested too deeply.
     """
-    document = json.loads(quick.schema_text())
-    found = set() if quick.is_valid(conf, document) else _broken_rules(conf, document)
+    found = broken_rules(conf, json.loads(quick.schema_text()))
     if isinstance(conf, dict):
-        found.update(semantic.beyond_schema(conf))
-    return sorted(found, key=_order)
+        found += semantic.beyond_schema(conf)
+    return sorted(set(found), key=_order)
 
 
-def _broken_rules(conf: Json, document: Json) -> set[Problem]:
-    from jsonschema import Draft202012Validator  # only where something is wrong
+def broken_rules(value: Any, schema: Json) -> list[Problem]:
+    """List what is wrong with a document by a schema, in the order of the places."""
+    if quick.is_valid(value, schema):
+        return []
+    from jsonschema import Draft202012Validator, FormatChecker  # only where something is wrong
 
-    errors = Draft202012Validator(document).iter_errors(conf)
-    return {problem for error in errors for problem in _explain(error)}
+    checker = FormatChecker(formats=())
+    for name, fits in quick.FORMATS.items():
+        checker.checks(name)(lambda text, fits=fits: not isinstance(text, str) or fits(text))
+    errors = Draft202012Validator(schema, format_checker=checker).iter_errors(value)
+    return sorted({problem for error in errors for problem in _explain(error)}, key=_order)
 
 
 def _explain(error: Any) -> Iterator[Problem]:
@@ -129,7 +134,7 @@ def _explain(error: Any) -> Iterator[Problem]:
             # jsonschema makes one error for each key, but names the key only in its prose.
             for key in rule:
                 if key not in value:
-                    yield place, f"key '{key}' is missing"
+                    yield (*place, key), "is missing"
         case "type":
             kinds = [rule] if isinstance(rule, str) else rule
             wanted = " or ".join(_KINDS[kind] for kind in kinds if kind != "null")
@@ -137,6 +142,9 @@ def _explain(error: Any) -> Iterator[Problem]:
         case "enum":
             choices = ", ".join(json.dumps(choice) for choice in rule)
             yield place, f"must be one of {choices}; is {show(value)}"
+        case "pattern" | "format" if "format" in schema:  # either breaks, or both: one sentence
+            noun = schema["description"].rstrip(".")
+            yield place, f"must be {noun[0].lower()}{noun[1:]}, is {show(value)}"
         case "pattern":
             yield place, f"{show(value)} does not fit: {schema['description']}"
         case "minItems":
@@ -145,6 +153,8 @@ def _explain(error: Any) -> Iterator[Problem]:
             yield place, f"must be at most {rule} characters long, is {len(value)}"
         case "exclusiveMinimum":
             yield place, f"must be more than {rule}, is {show(value)}"
+        case "minimum":
+            yield place, f"must be at least {rule}, is {show(value)}"
         case "maximum":
             yield place, f"must be at most {rule}, is {show(value)}"
         case other:
@@ -182,9 +192,9 @@ def _order(problem: Problem) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, p, "") if isinstance(p, int) else (1, 0, p) for p in place], why
 
 
-def show_place(place: Place) -> str:
+def show_place(place: Place, root: str = "$") -> str:
     """Write a place as a path from the root, such as `$.plugins[0].type`."""
-    text = "$"
+    text = root
     for part in place:
         if isinstance(part, str) and _PLAIN_KEY.fullmatch(part):
             text += f".{part}"

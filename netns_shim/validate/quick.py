@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a configuration is valid: yes or no, and nothing about why.
+"""Whether a document is valid: yes or no, and nothing about why.
 
-The first ADD to a network asks, and nearly always the answer is yes. jsonschema takes longer to
-import than pasta takes to start, so it only explains what is wrong. This module reads the
-same schema, and knows only the rules that are used in it (JSON Schema 2020-12).
+The first ADD to a network asks, and so does each call of netavark. Nearly always the answer is
+yes. jsonschema takes longer to import than pasta takes to start, so it only explains what is
+wrong. This module reads the same schemas, and knows only the rules that are used in them (JSON
+Schema 2020-12).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 
 from .. import decoding
 from ..cni import is_name
+from ..shared import addresses
 from . import semantic
 
 TYPE_CHECKING = False
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 
     from ..decoding import Json
 
-_PATH = f"{os.path.dirname(os.path.dirname(__file__))}/schemas/netns-shim.schema.json"
+_DIRECTORY = f"{os.path.dirname(os.path.dirname(__file__))}/schemas"
+_PROTOCOL = "([tT][cC][pP]|[uU][dD][pP]|[sS][cC][tT][pP])"
+_PROTOCOLS = rf"^ *{_PROTOCOL} *(, *{_PROTOCOL} *)*$(?!\n)"
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
@@ -30,7 +34,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "null": (type(None),),
 }
-# The patterns that nearly every configuration is checked with: `re` takes 5 ms.
+# The patterns that nearly every document is checked with: `re` takes 5 ms.
 _PATTERNS: dict[str, Callable[[str], bool]] = {
     r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$(?!\n)": is_name,
     r"^cni\.dev/": lambda text: text.startswith("cni.dev/"),
@@ -41,14 +45,25 @@ _PATTERNS: dict[str, Callable[[str], bool]] = {
     r"^(?!\.{1,2}$)[^/\u0000-\u001f\u007f-\u009f]+$(?!\n)": lambda text: (
         text not in ("", ".", "..") and "/" not in text and not _has_control(text, "\x9f")
     ),
+    r"^[^\u0000\ud800-\udfff]*$": lambda text: (
+        "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+    ),
+    _PROTOCOLS: lambda text: all(
+        part.strip(" ").lower() in ("tcp", "udp", "sctp") for part in text.split(",")
+    ),
+}
+# Formats of ours, which no pattern can express.
+FORMATS: dict[str, Callable[[str], bool]] = {
+    "ip": addresses.is_address,
+    "ip-prefix": addresses.has_prefix,
 }
 # Keywords that only say something to people.
 _NOTES = {"$schema", "$defs", "title", "description", "default"}
 
 
-def schema_text() -> str:
-    """Give the JSON Schema of the configuration as text."""
-    with open(_PATH, encoding="utf-8") as file:
+def schema_text(name: str = "netns-shim") -> str:
+    """Give a JSON Schema of ours as text: that of the configuration, or of another document."""
+    with open(f"{_DIRECTORY}/{name}.schema.json", encoding="utf-8") as file:
         return file.read()
 
 
@@ -90,6 +105,8 @@ def _obeys(value: Any, rule: str, schema: Json, definitions: Json) -> bool:
             return sum(_fits(value, one, definitions) for one in wanted) == 1
         case "pattern":
             return not isinstance(value, str) or _matches(wanted, value)
+        case "format":
+            return not isinstance(value, str) or FORMATS[wanted](value)
         case "maxLength":
             return not isinstance(value, str) or len(value) <= wanted
         case "minimum":
