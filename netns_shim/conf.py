@@ -20,8 +20,6 @@ from .state import write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from .decoding import Json
 
 DEFAULT_NETNS = "default"
@@ -87,24 +85,36 @@ class Configuration:
 def read(conf: Json) -> Configuration:
     """Read the shim's own keys.
 
-    It is safe before `check` too, where its answer is needed to find the stamps: a configuration
-    of a wrong shape is refused as `check` would refuse it, with ShimError (code 7).
+    You need `netns`, `stateDir` and `enter` to find the stamp, so these are right: a configuration
+    in which they are not is refused as `check` would refuse it, with ShimError (code 7). The other
+    keys are as they were written until `check` has looked at them.
     """
-    if not _has_shape(conf):
+    if not _leads_to_stamps(conf):
         _validate(conf)
-        raise ShimError(INVALID_NETWORK_CONFIG, "invalid configuration")
-    uplink = conf.get("uplink", "")
-    if isinstance(uplink, str):
-        uplink = {"driver": uplink}
+    uplink = conf.get("uplink", {})
     return Configuration(
-        plugins=[conf["delegate"]] if "delegate" in conf else conf["plugins"],
+        plugins=[conf["delegate"]] if "delegate" in conf else conf.get("plugins", []),
         netns=conf.get("netns", DEFAULT_NETNS),
-        uplink={**DEFAULT_UPLINK, **uplink},
+        uplink={**DEFAULT_UPLINK, **(uplink if isinstance(uplink, dict) else {"driver": uplink})},
         enter=conf.get("enter", DEFAULT_ENTER),
         state_dir=conf.get("stateDir", ""),
-        timeout=float(conf.get("timeout", DEFAULT_TIMEOUT)),
+        timeout=conf.get("timeout", DEFAULT_TIMEOUT),
         plugin_dirs=conf.get("pluginDirs"),
         parallel=conf.get("parallel"),
+    )
+
+
+def _leads_to_stamps(conf: Json) -> bool:
+    """Tell whether the keys that lead to the stamps are right; False where that is unclear."""
+    netns, state_dir = conf.get("netns", DEFAULT_NETNS), conf.get("stateDir", "/")
+    return (
+        isinstance(netns, str)
+        and is_name(netns)
+        and len(netns) <= MAX_NETNS_LENGTH
+        and isinstance(state_dir, str)
+        and state_dir.startswith("/")
+        and state_dir.isprintable()
+        and conf.get("enter", DEFAULT_ENTER) in ("auto", "always", "never")
     )
 
 
@@ -196,47 +206,3 @@ def _validate(conf: Json) -> None:
         from .validate import explain  # only to say what is wrong
 
         explain.validate(conf)
-
-
-def _has_shape(conf: Json) -> bool:
-    plugins = [conf["delegate"]] if "delegate" in conf else conf.get("plugins")
-    netns = conf.get("netns", DEFAULT_NETNS)
-    state_dir = conf.get("stateDir", "/")
-    timeout = conf.get("timeout", DEFAULT_TIMEOUT)
-    return (
-        isinstance(plugins, list)
-        and plugins != []
-        and all(_is_entry(plugin) for plugin in plugins)
-        and isinstance(netns, str)
-        and is_name(netns)
-        and len(netns) <= MAX_NETNS_LENGTH
-        and _is_uplink(conf.get("uplink", ""))
-        and conf.get("enter", DEFAULT_ENTER) in ("auto", "always", "never")
-        and isinstance(state_dir, str)
-        and state_dir.startswith("/")
-        and "\0" not in state_dir
-        and isinstance(timeout, int | float)
-        and 0 < timeout <= 86400
-        and _are_texts(conf.get("pluginDirs", []))
-        and isinstance(conf.get("parallel", False), bool)
-    )
-
-
-def _is_entry(entry: Any) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("driver") or entry.get("type"), str)
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _is_uplink(uplink: Any) -> bool:
-    if isinstance(uplink, str):
-        return True
-    if not isinstance(uplink, dict):
-        return False
-    return (
-        isinstance(uplink.get("driver"), str)
-        and isinstance(uplink.get("path", ""), str)
-        and _are_texts(uplink.get("options", []))
-    )

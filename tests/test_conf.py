@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from netns_shim import conf, errors
 from netns_shim.errors import ShimError
@@ -23,6 +25,7 @@ CONF: dict[str, Any] = {
     "type": "netns-shim",
     "delegate": BRIDGE,
 }
+KEYS = ("delegate", "plugins", "stateDir", "pluginDirs")
 RUN_TIME: dict[str, Any] = {
     "prevResult": {"cniVersion": "1.0.0"},
     "runtimeConfig": {"portMappings": []},
@@ -75,7 +78,6 @@ def test_every_key_is_read() -> None:
     assert read.plugins == chain
     assert (read.netns, read.enter, read.state_dir, read.timeout) == ("other", "never", "/s", 7.0)
     assert read.uplink == uplink
-    assert isinstance(read.timeout, float)
     assert read.parallel is False
 
 
@@ -90,38 +92,86 @@ def test_an_uplink_is_a_word_or_an_object(uplink: Any) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"delegate": 1},
         {"netns": "../x"},
         {"netns": "a\n"},
         {"netns": "a" * 65},
         {"netns": None},
         {"stateDir": "x"},
         {"stateDir": "/\0"},
+        {"stateDir": "/\ud800"},
         {"stateDir": 1},
+        {"enter": 1},
+        {"enter": "maybe"},
+    ],
+)
+def test_what_leads_to_the_stamps_is_right(change: dict[str, Any]) -> None:
+    """`read` refuses a place for stamps that is none, with the same sentences as `check`."""
+    error = refusal(conf.read, {**CONF, **change, "timeout": "1"})
+
+    assert error.message == "invalid configuration: 2 problems"
+    assert str(error) == str(refusal(conf.check, {**CONF, **change, "timeout": "1"}, None))
+
+
+def test_odd_directories_are_validated() -> None:
+    """A state directory that only may be wrong is no reason to refuse it."""
+    assert conf.read({**CONF, "stateDir": "/a\u00adb"}).state_dir == "/a\u00adb"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"delegate": 1},
         {"timeout": "1"},
         {"timeout": -1},
         {"timeout": 10**400},
         {"uplink": 1},
         {"uplink": {}},
+        {"uplink": []},
         {"uplink": {"driver": "pasta", "options": [1]}},
         {"uplink": {"driver": "pasta", "path": 1}},
-        {"enter": 1},
+        {"pluginDirs": 1},
         {"parallel": "true"},
         {"parallel": 1},
         {"parallel": None},
+        {"plugins": [BRIDGE]},
     ],
 )
-def test_reading_before_checking_is_safe(change: dict[str, Any]) -> None:
-    """`read` refuses what it could not use, with the same sentences as `check`."""
-    error = refusal(conf.read, {**CONF, **change})
+def test_what_leads_nowhere_is_left_to_check(change: dict[str, Any]) -> None:
+    """What `read` does not look at does not stop it; `check` refuses it in one sentence."""
+    conf.read({**CONF, **change})
 
-    assert str(error) == str(refusal(conf.check, {**CONF, **change}, None))
+    error = refusal(conf.check, {**CONF, **change}, None)
+
+    assert error.message.startswith("invalid configuration: $")
 
 
 @pytest.mark.parametrize("plugins", [{}, [], None, [1]])
 def test_a_chain_is_a_list_of_plugins(plugins: Any) -> None:
-    """`read` refuses a chain that is none."""
-    refusal(conf.read, {"plugins": plugins})
+    """A chain that is none does not stop `read`, and `check` refuses it."""
+    conf.read({"plugins": plugins})
+
+    refusal(conf.check, {"plugins": plugins}, None)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from([*conf.Configuration.__slots__, *KEYS]), JSON))
+def test_reading_before_checking_is_safe(changes: dict[str, Any]) -> None:
+    """Whatever stands in a configuration, `read` ends in nothing but a refusal."""
+    try:
+        read = conf.read({**CONF, **changes})
+    except ShimError:
+        return
+
+    # With these, nothing outside of the state directory is looked at.
+    assert read.state_dir == "" or read.state_dir.startswith("/")
+    assert "/" not in read.netns
+    assert read.netns not in ("", ".", "..")
 
 
 def test_the_static_part_is_without_run_time_keys() -> None:
