@@ -17,7 +17,7 @@ from netns_shim.chain import Chain
 from netns_shim.cli import install
 from netns_shim.conf import Configuration
 from netns_shim.errors import ShimError
-from netns_shim.netavark import driver
+from netns_shim.netavark import driver, program
 from netns_shim.request import Request
 from netns_shim.versions import Versions
 
@@ -569,10 +569,10 @@ def test_launchers_are_recognised(tmp_path: Path) -> None:
     """A launcher of netns-shim is told apart from every other program."""
     launcher = install.install(str(tmp_path), "cni", force=False)
 
-    assert driver.is_shim(launcher)
-    assert not driver.is_shim(str(netavark(tmp_path)))
-    assert not driver.is_shim("/bin/sh")
-    assert not driver.is_shim("/no/such/file")
+    assert program.is_shim(launcher)
+    assert not program.is_shim(str(netavark(tmp_path)))
+    assert not program.is_shim("/bin/sh")
+    assert not program.is_shim("/no/such/file")
 
 
 def test_request_that_was_lost(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from conftest import give_up
 import netns_shim
 from netns_shim import state
 from netns_shim.cli import completion, directories, install
-from netns_shim.netavark import driver
+from netns_shim.netavark import program
 from netns_shim.validate import conflist
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,7 +61,7 @@ def test_where_plugins_are() -> None:
         f"{directories.PACKAGED_NETAVARK}/{directories.NAMES['netavark']}",
     ]
     assert "/usr/lib/cni" in conflist.PLUGIN_DIRS
-    assert directories.PACKAGED_NETAVARK in driver.PLUGIN_DIRS
+    assert directories.PACKAGED_NETAVARK in program.PLUGIN_DIRS
 
 
 def test_manual_page() -> None:

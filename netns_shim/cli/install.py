@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..errors import IO_FAILURE, ShimError, warn
-from ..netavark import driver
+from ..netavark import program
 from . import directories
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _is_marked(path: str, mark: str) -> bool:
             is_marked = mark in file.read(4096).splitlines()[:3]
     except (OSError, UnicodeDecodeError):
         return False
-    return is_marked and driver.is_shim(path)
+    return is_marked and program.is_shim(path)
 
 
 def _warn_if_private(path: str) -> None:

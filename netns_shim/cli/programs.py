@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..child import explain, run
 from ..errors import PLUGIN_MISBEHAVED, ShimError
 from ..invoke import ending, with_path
-from ..netavark import driver
+from ..netavark import program
 from ..shared import uplink
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def versions(environ: Mapping[str, str]) -> dict[str, str]:
     """List the programs that work with us: where each is and its version, or why not."""
     paths = {name: uplink.program_path(name, environ) for name in ("pasta", "slirp4netns")}
     netavark = binary(environ)
-    paths |= {"netavark": netavark, "aardvark-dns": driver.aardvark(netavark)}
+    paths |= {"netavark": netavark, "aardvark-dns": program.aardvark(netavark)}
     paths |= {name: find(name, environ) for name in ("podman", "iptables", "nft", "newuidmap")}
     return {name: _say(name, path, environ) for name, path in paths.items()}
 
@@ -121,7 +121,7 @@ def _say(name: str, path: str, environ: Mapping[str, str]) -> str:
 def binary(environ: Mapping[str, str]) -> str:
     """Find the netavark binary, or give ""."""
     try:
-        return driver.find({"driver": "bridge"}, [], environ)
+        return program.find({"driver": "bridge"}, [], environ)
     except ShimError:
         return ""
 

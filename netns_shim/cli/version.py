@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import __version__, netns, state
 from ..errors import ShimError
-from ..netavark import driver
+from ..netavark import program
 from ..validate.conflist import PLUGIN_DIRS
 from . import directories, programs
 from .install import LIBRARIES, OPTIONAL, PACKAGE, is_launcher, is_packaged
@@ -52,7 +52,7 @@ def collect() -> Json:
         "libraries": {name: _library(name) for name in LIBRARIES},
         "programs": programs.versions(os.environ),
         "plugins": {path: _count(path) for path in _plugin_path() if os.path.isdir(path)},
-        "drivers": {path: _count(path) for path in driver.PLUGIN_DIRS if os.path.isdir(path)},
+        "drivers": {path: _count(path) for path in program.PLUGIN_DIRS if os.path.isdir(path)},
         "user": _user(),
         "stateDir": state.base_dir(os.environ),
     }
@@ -75,7 +75,7 @@ def _library(name: str) -> str:
 
 def _installed() -> list[str]:
     """List where this program is as a plugin, of CNI or of netavark."""
-    places = [*_plugin_path(), *driver.PLUGIN_DIRS]
+    places = [*_plugin_path(), *program.PLUGIN_DIRS]
     with contextlib.suppress(ShimError):  # a user without a home
         for kind in directories.NAMES:
             places += directories.candidates(kind, os.environ)
@@ -83,7 +83,7 @@ def _installed() -> list[str]:
     for place in dict.fromkeys(places):
         with contextlib.suppress(OSError):
             found += [f"{place}/{name}" for name in sorted(os.listdir(place))]
-    return [path for path in found if driver.is_shim(path)]
+    return [path for path in found if program.is_shim(path)]
 
 
 def _plugin_path() -> list[str]:

@@ -14,7 +14,7 @@ from .. import child, conf, interrupt, invoke, log, netns, references, skel, sta
 from ..attachment import LIVE, ReferenceName
 from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
 from ..locks import Lock
-from ..netavark import driver, wire
+from ..netavark import program, wire
 from ..operation import begin, end_orphans, give_back, is_gone, mark_deleting
 from ..target import Shared
 
@@ -72,7 +72,7 @@ def main(words: list[str]) -> int:
     arguments = Arguments(words)
     log.begin(arguments.command, environ)
     try:
-        real = driver.find({"driver": "bridge"}, [], environ)
+        real = program.find({"driver": "bridge"}, [], environ)
         is_attaching = arguments.command in ("setup", "teardown") and bool(arguments.argument)
         if not is_attaching:
             os.execve(real, [real, *words], invoke.with_path(environ))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import cni, conf, invoke
 from ..errors import ShimError, warn
-from ..netavark import driver, network, translate, wire
+from ..netavark import driver, network, program, translate, wire
 from ..validate import explain
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def _missing(wanted: Json, configuration: Json, environ: Mapping[str, str]) -> I
     for entry in configuration.get("plugins", []):
         try:
             if "driver" in entry:
-                driver.find(entry, configuration.get("pluginDirs") or [], environ)
-            elif driver.is_shim(invoke.find(str(entry.get("type")), path)):
+                program.find(entry, configuration.get("pluginDirs") or [], environ)
+            elif program.is_shim(invoke.find(str(entry.get("type")), path)):
                 yield f"the plugin {entry['type']!r} is netns-shim itself"
         except ShimError as error:
             yield str(error)
@@ -109,7 +109,7 @@ def _complete_names(made: Json, entry: Json, environ: Mapping[str, str]) -> None
     if kind == "bridge" and "conf" not in made["options"] and not made.get("network_interface"):
         made["network_interface"] = f"cni-{made['id']}"[: cni.IFNAMSIZ - 4]
     has_names = made["dns_enabled"] and entry.get("driver") == "bridge"
-    if has_names and not driver.aardvark(driver.find(entry, [], environ)):
+    if has_names and not program.aardvark(program.find(entry, [], environ)):
         warn("names of containers will not resolve: aardvark-dns is not installed")
         has_names = False
     # netavark itself resolves no names in the networks of its plugins.

@@ -8,14 +8,11 @@ request, and a teardown needs the same request: so we keep it in a file until th
 
 from __future__ import annotations
 
-import json
 import os
-import re
 
-from .. import child, invoke, netns, versions
+from .. import child, encoding, invoke, netns, versions
 from ..attachment import ReferenceName
 from ..errors import (
-    INTERNAL,
     INVALID_NETWORK_CONFIG,
     NOT_AVAILABLE,
     PLUGIN_MISBEHAVED,
@@ -24,7 +21,7 @@ from ..errors import (
 )
 from ..locks import Lock, NoLock
 from ..state import make_below, read_file, write_atomically
-from . import translate, wire
+from . import program, translate, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,14 +29,6 @@ if TYPE_CHECKING:
 
     from ..conf import Configuration
     from ..decoding import Json
-
-# Where Podman looks for plugins of netavark.
-PLUGIN_DIRS = (
-    "/usr/local/libexec/netavark",
-    "/usr/libexec/netavark",
-    "/usr/local/lib/netavark",
-    "/usr/lib/netavark",
-)
 
 
 class Driver:
@@ -73,7 +62,7 @@ class Driver:
         self.timeout = conf.timeout
         self._is_parallel = conf.parallel is True
         self._entry = entry
-        self._path = find(entry, conf.plugin_dirs, environ)
+        self._path = program.find(entry, conf.plugin_dirs, environ)
         kind = translate.ipam_of(entry).get("type")
         self._ipam = invoke.Plugin(kind, search_path, conf.timeout) if kind else None
         self._versions = known
@@ -96,7 +85,7 @@ class Driver:
 
     def _add(self, environ: Mapping[str, str], conf: Json) -> Json:
         translate.check_supported(self._entry, conf.get("runtimeConfig") or {})
-        if self._entry.get("dns_enabled") and not aardvark(self._path):
+        if self._entry.get("dns_enabled") and not program.aardvark(self._path):
             raise ShimError(
                 INVALID_NETWORK_CONFIG,
                 "dns_enabled: aardvark-dns is not installed",
@@ -105,7 +94,7 @@ class Driver:
         asked = translate.request(self._entry, environ, conf, self._allocate(environ, conf))
         path = self._file(environ, conf)
         self._make("attachments")
-        write_atomically(path, json.dumps(asked))
+        write_atomically(path, encoding.compact(asked))
         status = self._setup(environ, asked)
         return translate.result_of(asked, status, environ.get("CNI_NETNS", ""))
 
@@ -162,7 +151,9 @@ class Driver:
         """Ask the program what it is."""
         command = "version" if translate.is_built_in(self._entry) else "info"
         what = f"driver {self.type!r} ({command})"
-        status, stdout, stderr = _start(self._path, environ, [command], b"", what, self.timeout)
+        status, stdout, stderr = program.start(
+            self._path, environ, [command], b"", what, self.timeout
+        )
         # A plugin may not know `info`, which no caller uses; it is enough that it runs.
         if status and command == "version":
             raise ShimError(NOT_AVAILABLE, f"{what} failed", child.explain("", stderr or stdout))
@@ -202,12 +193,12 @@ class Driver:
         who = f"{what} for container {environ['CNI_CONTAINERID']!r}"
         turn = Lock(f"{self._directory}/lock", self.timeout, who)
         with NoLock() if self._is_parallel else turn:
-            return _run(self._path, environ, arguments, given, what, self.timeout)
+            return program.run(self._path, environ, arguments, given, what, self.timeout)
 
     def _global_arguments(self) -> list[str]:
         # Its aardvark-dns serves only the netns in which it was started.
         config = self._make(f"config-{os.stat('/proc/self/ns/net').st_ino}")
-        names = aardvark(self._path)
+        names = program.aardvark(self._path)
         rootless = "false" if netns.is_initial_userns() else "true"
         arguments = ["--config", config, f"--rootless={rootless}"]
         return [*arguments, f"--aardvark-binary={names}"] if names else arguments
@@ -225,97 +216,6 @@ class Driver:
 
 def create(entry: Json, conf: Configuration, environ: Mapping[str, str], network: Json) -> bytes:
     """Let a plugin of netavark complete a network; give its stdout."""
-    path = find(entry, conf.plugin_dirs, environ)
+    path = program.find(entry, conf.plugin_dirs, environ)
     what = f"driver {entry['driver']!r} (create)"
-    return _run(path, environ, ["create"], network, what, conf.timeout)
-
-
-def _run(
-    path: str,
-    environ: Mapping[str, str],
-    arguments: list[str],
-    given: Json,
-    what: str,
-    timeout: float,
-) -> bytes:
-    text = json.dumps(given).encode()
-    status, stdout, stderr = _start(path, environ, arguments, text, what, timeout)
-    if status == 0:
-        invoke.pass_on(stderr)
-        return stdout
-    error = wire.parse_error(stdout)
-    if error:
-        raise ShimError(INTERNAL, f"{what} failed: {error}", child.explain("", stderr))
-    raise ShimError(
-        PLUGIN_MISBEHAVED,
-        f"{what} {invoke.ending(status)}",
-        child.explain(f"it printed {stdout[:500]!r}" if stdout else "", stderr),
-    )
-
-
-def _start(
-    path: str,
-    environ: Mapping[str, str],
-    arguments: list[str],
-    stdin: bytes,
-    what: str,
-    timeout: float,
-) -> tuple[int, bytes, bytes]:
-    inherited = {k: v for k, v in environ.items() if not k.startswith("CNI_")}
-    return child.run(
-        path,
-        invoke.with_path(inherited),
-        stdin,
-        arguments=arguments,
-        name=what,
-        what=what,
-        timeout=timeout,
-    )
-
-
-def find(entry: Json, plugin_dirs: list[str], environ: Mapping[str, str]) -> str:
-    """Find the program of an entry: `path`, the netavark binary, or a plugin of netavark.
-
-    Raises ShimError (code 7) where it is not found.
-    """
-    name = entry["driver"]
-    if entry.get("path"):
-        candidates = [entry["path"]]
-    elif translate.is_built_in(entry):
-        candidates = binaries("netavark", environ)
-    else:
-        candidates = [f"{directory}/{name}" for directory in plugin_dirs or PLUGIN_DIRS]
-    for path in candidates:
-        if os.path.isfile(path) and os.access(path, os.X_OK) and not is_shim(path):
-            return str(path)
-    places = ":".join(os.path.dirname(path) for path in candidates)
-    raise ShimError(
-        INVALID_NETWORK_CONFIG,
-        f"failed to find driver {name!r} in path [{places}]",
-        "install netavark" if translate.is_built_in(entry) else "install it, or set pluginDirs",
-    )
-
-
-def binaries(name: str, environ: Mapping[str, str]) -> list[str]:
-    """List where a binary of netavark may be, the best first."""
-    directories = invoke.with_path(environ)["PATH"].split(":")
-    return [f"{directory}/{name}" for directory in (*directories, *invoke.HELPER_DIRECTORIES)]
-
-
-def aardvark(beside: str) -> str:
-    """Find aardvark-dns: beside the netavark binary, else among Podman's helpers; or ""."""
-    directories = [os.path.dirname(beside), *invoke.HELPER_DIRECTORIES]
-    for path in [f"{directory}/aardvark-dns" for directory in directories]:
-        if os.access(path, os.X_OK):
-            return path
-    return ""
-
-
-def is_shim(path: str) -> bool:
-    """Tell whether a program is our own launcher, which would wait for itself for ever."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(4096)
-    except OSError:
-        return False
-    return re.match(rb"#!.*python", start) is not None and b"netns_shim.main" in start
+    return program.run(path, environ, ["create"], network, what, conf.timeout)

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from ..errors import INVALID_NETWORK_CONFIG, UNSUPPORTED_FIELD, ShimError, in_few_words
 from ..validate import addressing, conflist
-from . import convert
+from . import convert, options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from typing import Any
+    from collections.abc import Iterator, Mapping
 
     from ..decoding import Json
 
@@ -28,93 +27,6 @@ BY_CALLER = ("", "host-local")
 CAPABILITIES = {"aliases": True, "ips": True, "ipam": True, "mac": True, "portMappings": True}
 
 
-def _boolean(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("must be true or false")
-    return text == "true"
-
-
-def _integer(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError("must be a number")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0
-    if not 0 < seconds < float("inf"):  # this refuses nan as well
-        raise ValueError("must be a number of seconds")
-    return seconds
-
-
-def _list(text: str) -> list[str]:
-    return text.split(":")
-
-
-_Table = dict[str, "Callable[[str], Any]"]
-
-# Keys of the shim itself, for all ways.
-OWN: _Table = {
-    "enter": str,
-    "logFile": str,
-    "logLevel": str,
-    "netns": str,
-    "parallel": _boolean,
-    "pluginDirs": _list,
-    "stateDir": str,
-    "timeout": _seconds,
-    "uplink": str,
-}
-# With `type`: the keys of these plugins, as of their release 1.9, and the type of each, as options
-# are always texts. An older plugin ignores what it does not know.
-KEYS: dict[str, _Table] = {
-    "bridge": {
-        "disableContainerInterface": _boolean,
-        "enabledad": _boolean,
-        "forceAddress": _boolean,
-        "hairpinMode": _boolean,
-        "ipMasq": _boolean,
-        "ipMasqBackend": str,
-        "isDefaultGateway": _boolean,
-        "isGateway": _boolean,
-        "macspoofchk": _boolean,
-        "mtu": _integer,
-        "portIsolation": _boolean,
-        "preserveDefaultVlan": _boolean,
-        "promiscMode": _boolean,
-        "vlan": _integer,
-    },
-    "dummy": {},
-    "host-device": {"hwaddr": str, "kernelpath": str, "pciBusID": str},
-    "ipvlan": {"linkInContainer": _boolean, "mode": str, "mtu": _integer},
-    "macvlan": {
-        "bcqueuelen": _integer,
-        "linkInContainer": _boolean,
-        "mode": str,
-        "mtu": _integer,
-    },
-    "ptp": {"ipMasq": _boolean, "ipMasqBackend": str, "mtu": _integer},
-    "tap": {
-        "bridge": str,
-        "group": _integer,
-        "mtu": _integer,
-        "multiQueue": _boolean,
-        "owner": _integer,
-        "selinuxContext": str,
-    },
-    "vlan": {"linkInContainer": _boolean, "mtu": _integer, "vlanId": _integer},
-}
-# The key of each plugin that takes `network_interface`.
-INTERFACE_KEYS = {
-    "bridge": "bridge",
-    "host-device": "device",
-    "ipvlan": "master",
-    "macvlan": "master",
-    "vlan": "master",
-}
 # Plugins after which `portmap` can publish ports.
 WITH_PORTS = ("bridge", "ptp")
 
@@ -147,7 +59,7 @@ class _Translation:
         self._environ = environ
         self._given: dict[str, str] = network.get("options") or {}
         self.problems: list[str] = []
-        own = {*OWN, *WAYS, "cniPath", "ipam"}
+        own = {*options.OWN, *WAYS, "cniPath", "ipam"}
         if "driver" not in self._given:
             own.add("no_default_route")
         # The other options are for the plugin or driver that is wrapped.
@@ -161,8 +73,11 @@ class _Translation:
                 f"of netavark) must say what is wrapped; there is {' and '.join(ways) or 'none'}"
             )
             return {}
-        own = self._convert({k: v for k, v in self._given.items() if k in OWN}, OWN)
-        wrapped: Json = getattr(self, f"_from_{ways[0]}")(self._given[ways[0]])
+        own = self._convert(
+            {k: v for k, v in self._given.items() if k in options.OWN}, options.OWN
+        )
+        make = {"conf": self._from_conf, "type": self._from_type, "driver": self._from_driver}
+        wrapped = make[ways[0]](self._given[ways[0]])
         if not wrapped:
             return {}
         for key in own.keys() & wrapped.keys():
@@ -188,9 +103,10 @@ class _Translation:
         return wrapped
 
     def _from_type(self, kind: str) -> Json:
-        if kind not in KEYS and self._more:
+        if kind not in options.KEYS and self._more:
+            known = ", ".join(options.KEYS)
             self.problems.append(
-                f"options: those of {kind!r} are not known here (of {', '.join(KEYS)} they are); "
+                f"options: those of {kind!r} are not known here (of {known} they are); "
                 "write a CNI network and name it with conf"
             )
         entry: Json = {"type": kind, "capabilities": dict(CAPABILITIES)}
@@ -199,11 +115,11 @@ class _Translation:
             entry |= {"isGateway": is_open, "ipMasq": is_open}
         if kind == "ptp":
             entry |= {"ipMasq": is_open}
-        if kind in KEYS:
-            entry |= self._convert(self._more, KEYS[kind])
+        if kind in options.KEYS:
+            entry |= self._convert(self._more, options.KEYS[kind])
         interface = self._network.get("network_interface")
-        if interface and kind in INTERFACE_KEYS:
-            entry[INTERFACE_KEYS[kind]] = interface
+        if interface and kind in options.INTERFACE_KEYS:
+            entry[options.INTERFACE_KEYS[kind]] = interface
         elif interface:
             self.problems.append(f"network_interface: the plugin {kind!r} has no key for it")
         plugin = self._given.get("ipam") or ipam_driver(self._network)
@@ -233,17 +149,9 @@ class _Translation:
     def _refuse(self, keys: list[str], way: str) -> None:
         self.problems += [f"options.{key}: is not known beside {way}" for key in keys]
 
-    def _convert(self, given: dict[str, str], table: _Table) -> Json:
-        converted = {}
-        for key, text in given.items():
-            if key not in table:
-                known = ", ".join(table) or "none"
-                self.problems.append(f"options.{key}: unknown option; known are {known}")
-                continue
-            try:
-                converted[key] = table[key](text)
-            except ValueError as error:
-                self.problems.append(f"options.{key}: {error}, is {text[:60]!r}")
+    def _convert(self, given: dict[str, str], table: options.Table) -> Json:
+        converted, problems = options.convert(given, table)
+        self.problems += problems
         return converted
 
 
@@ -296,14 +204,14 @@ def routes(network: Json, conf: Json, gateways: list[str]) -> list[Json]:
 
 def _disagreements(network: Json) -> Iterator[str]:
     """Find contradictions about who allocates addresses, and which."""
-    subnets, options = network.get("subnets") or [], network.get("options") or {}
+    subnets, given = network.get("subnets") or [], network.get("options") or {}
     allocator = ipam_driver(network)
     # A wrapped driver may allocate addresses itself.
-    if subnets and not is_by_caller(network) and "driver" not in options:
+    if subnets and not is_by_caller(network) and "driver" not in given:
         yield f"ipam_options.driver: {allocator!r} allocates nothing, but there are subnets"
-    if not subnets and allocator not in ("none", *BY_CALLER) and "type" not in options:
+    if not subnets and allocator not in ("none", *BY_CALLER) and "type" not in given:
         yield f"ipam_options.driver: {allocator!r} is not known beside conf and driver"
-    if network.get("routes") and not is_by_caller(network) and "driver" not in options:
+    if network.get("routes") and not is_by_caller(network) and "driver" not in given:
         yield "routes: cannot be passed on without subnets"
     for index, subnet in enumerate(subnets):
         for problem in addressing.subnet_problems(subnet):

@@ -6,8 +6,6 @@ A field that netavark cannot express is an error if the caller asks for it: it i
 
 from __future__ import annotations
 
-import ipaddress
-
 from .. import result
 from ..cni import CURRENT_VERSION
 from ..errors import (
@@ -142,6 +140,8 @@ def _match(entry: Json, ips: list[Json]) -> tuple[list[Json], list[str]]:
         return subnets, []
     found = {ip["address"].partition("/")[0]: ip for ip in ips}
     if not subnets:
+        import ipaddress  # nearly every network has subnets
+
         for ip in ips:
             subnets.append({"subnet": str(ipaddress.ip_interface(ip["address"]).network)})
     matched, lost = addressing.match_subnets(list(found), subnets)

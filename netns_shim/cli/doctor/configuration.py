@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import cni, conf, invoke, versions
 from ...errors import ShimError
-from ...netavark import driver, translate
+from ...netavark import driver, program, translate
 from ...shared import uplink
 from .check import IN_PLACE, OK, PROBLEM, SKIPPED, Context, File, Result, worst
 from .plugins import ONE
@@ -76,11 +76,11 @@ def drivers(context: Context) -> Result:
             chosen = driver.Driver(entry, read, context.plugin_path, context.environ, known, "")
             chosen.timeout = ONE
             chosen.call("STATUS", context.environ, {})
-            path = driver.find(entry, read.plugin_dirs, context.environ)
+            path = program.find(entry, read.plugin_dirs, context.environ)
         except ShimError as error:
             problems.append(str(error))
             continue
-        if entry.get("dns_enabled") and not driver.aardvark(path):
+        if entry.get("dns_enabled") and not program.aardvark(path):
             problems.append(f"{entry['driver']}: dns_enabled, but there is no aardvark-dns")
         found.append(f"{entry['driver']} ({path})")
     if problems:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from ...errors import ShimError
-from ...netavark import driver
+from ...netavark import program
 from .. import programs
 from .check import OK, SKIPPED, WARNING, Context, Result
 
@@ -29,7 +29,7 @@ def aardvark(context: Context) -> Result:
     binary = programs.binary(context.environ)
     if not binary:
         return Result(SKIPPED, NOT_INSTALLED)
-    path = driver.aardvark(binary)
+    path = program.aardvark(binary)
     if not path:
         return Result(
             WARNING,
@@ -45,7 +45,7 @@ def aardvark(context: Context) -> Result:
 def plugins(context: Context) -> Result:
     """Check the plugins of netavark; ask those that are this program what they are."""
     found, odd = [], []
-    for directory in driver.PLUGIN_DIRS:
+    for directory in program.PLUGIN_DIRS:
         try:
             names = sorted(os.listdir(directory))
         except OSError:
@@ -56,19 +56,19 @@ def plugins(context: Context) -> Result:
                 continue
             if problem := _problem(path, context):
                 odd.append(f"{path}: {problem}")
-            found.append(f"{path} (netns-shim)" if driver.is_shim(path) else path)
+            found.append(f"{path} (netns-shim)" if program.is_shim(path) else path)
     if odd:
         advice = "install them again: netns-shim install --name NAME DIR"
         return Result(WARNING, f"{len(odd)} of {len(found)} do not work", advice, tuple(odd))
     if not found:
-        return Result(SKIPPED, f"none in {', '.join(driver.PLUGIN_DIRS)}")
+        return Result(SKIPPED, f"none in {', '.join(program.PLUGIN_DIRS)}")
     return Result(OK, ", ".join(found))
 
 
 def _problem(path: str, context: Context) -> str:
     if not os.access(path, os.X_OK):
         return "it is not executable"
-    if driver.is_shim(path):
+    if program.is_shim(path):
         try:
             answer = programs.as_json(programs.output(path, ["info"], context.environ))
         except ShimError as error:

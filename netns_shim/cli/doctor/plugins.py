@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ... import cni, invoke, versions
 from ...errors import PLUGIN_TIMED_OUT, ShimError
-from ...netavark import driver
+from ...netavark import program
 from .check import OK, PROBLEM, WARNING, Context, Result
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _found(context: Context) -> Iterator[tuple[str, str]]:
             if name in seen or not os.path.isfile(path) or not os.access(path, os.X_OK):
                 continue  # archives of plugins have a LICENSE and a README among them
             # Other programs in the directory are not run: we do not know what they do.
-            if os.path.realpath(directory) not in programs or driver.is_shim(path):
+            if os.path.realpath(directory) not in programs or program.is_shim(path):
                 seen.add(name)
                 yield name, path
 
