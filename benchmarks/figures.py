@@ -10,8 +10,9 @@ from typing import Any
 import bench
 import runtime
 from counts import memory, resident, work
-from measure import Row, Turn, ratio, rounds_of, times
-from stage import PLUGIN, ByHand, Runner, Stage
+from measure import Row, Turn, over, ratio, rounds_of, times
+from runtime import PLUGIN
+from stage import ByHand, Runner, Stage
 
 Json = dict[str, Any]
 
@@ -119,7 +120,7 @@ def bridge(stage: Stage, rounds: int) -> list[Row]:
                 "bridge",
                 f"{verb} through the shim / directly",
                 found,
-                lambda v, verb=verb: v[f"shim {verb}"] / v[f"bridge {verb}"],
+                over(f"shim {verb}", f"bridge {verb}"),
             )
             for verb in ("ADD", "DEL")
         ),
@@ -179,7 +180,7 @@ def chain_of_four(stage: Stage, rounds: int) -> list[Row]:
                 "chain",
                 f"{verb} in one configuration / {other}",
                 found,
-                lambda v, a=f"in one configuration {verb}", b=f"{other} {verb}": v[a] / v[b],
+                over(f"in one configuration {verb}", f"{other} {verb}"),
                 goal,
             )
             for other, goals in (("wrapped one by one", (0.6, 0.6)), ("directly", (None, None)))
@@ -230,7 +231,7 @@ def at_once(stage: Stage, rounds: int) -> list[Row]:
                 a, b = (f"{many} × {verb}, {kind}" for kind in ("shim", "directly"))
                 what = f"{many} × {verb} at once, through the shim / directly"
                 aim = goal if many == 16 else None
-                rows.append(ratio("at once", what, found, lambda v, a=a, b=b: v[a] / v[b], aim))
+                rows.append(ratio("at once", what, found, over(a, b), aim))
             details += times("at once", found)
     return rows + details
 
@@ -313,7 +314,7 @@ def references(stage: Stage, rounds: int) -> list[Row]:
             "references",
             f"warm {verb} with {many} live / with 1",
             found,
-            lambda v, a=f"{verb}, {many} live", b=f"{verb}, 1 live": v[a] / v[b],
+            over(f"{verb}, {many} live", f"{verb}, 1 live"),
             1.05 if (verb, many) == ("ADD", 5000) else None,
         )
         for verb in VERBS

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import runtime
 from figures import VERBS, crowd, plain, plugin_path, shim, warmed
-from measure import Row, ratio, rounds_of, times
-from stage import PLUGIN, TOOLS, Stage
+from measure import Row, over, ratio, rounds_of, times
+from runtime import PLUGIN
+from stage import TOOLS, Stage
 
 PROGRAM = f"{TOOLS}/seed"
 # How many at once, and the part of the rounds that they have.
@@ -55,6 +56,6 @@ def seed(stage: Stage, rounds: int) -> list[Row]:
                     a, b = (f"{name}, {many} × {verb}, {who}" for who in ("shim", "seed"))
                     what = f"{name}, {many} × {verb} at once, shim / seed"
                     goal = GOALS.get((name, many, verb))
-                    rows.append(ratio("seed", what, found, lambda v, a=a, b=b: v[a] / v[b], goal))
+                    rows.append(ratio("seed", what, found, over(a, b), goal))
                 details += times("seed", found)
     return rows + details
