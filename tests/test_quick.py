@@ -20,10 +20,8 @@ from netns_shim.validate import quick
 
 SCHEMA = json.loads(quick.schema_text())
 NETAVARK = json.loads(quick.schema_text("netavark"))
-FORMATS = FormatChecker(formats=())
 
 
-@FORMATS.checks("ip", raises=ValueError)
 def _is_address(value: Any) -> bool:
     if not isinstance(value, str):
         return True
@@ -31,7 +29,6 @@ def _is_address(value: Any) -> bool:
     return "%" not in value  # a zone, which no other program reads
 
 
-@FORMATS.checks("ip-prefix", raises=ValueError)
 def _has_prefix(value: Any) -> bool:
     if not isinstance(value, str):
         return True
@@ -39,6 +36,11 @@ def _has_prefix(value: Any) -> bool:
     ipaddress.ip_interface(value)
     # `ipaddress` also accepts an address alone, or with a mask; Go and Rust do not.
     return "%" not in address and re.fullmatch("[0-9]{1,3}", length) is not None
+
+
+FORMATS = FormatChecker(formats=())
+FORMATS.checks("ip", raises=ValueError)(_is_address)
+FORMATS.checks("ip-prefix", raises=ValueError)(_has_prefix)
 
 
 def judge(value: Any, schema: dict[str, Any]) -> tuple[bool, bool]:
