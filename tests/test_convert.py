@@ -4,14 +4,21 @@
 from __future__ import annotations
 
 from netns_shim.netavark import convert
+from netns_shim.netavark.shapes import LeaseRange, PortMapping, Subnet
 from netns_shim.validate import addressing
 
 
 def test_ports_are_expanded() -> None:
     """A range, and several protocols, become one mapping each; the order is theirs."""
-    port = {"host_port": 80, "container_port": 90, "protocol": "tcp, UDP", "range": 2}
+    port: PortMapping = {
+        "host_ip": "",
+        "host_port": 80,
+        "container_port": 90,
+        "protocol": "tcp, UDP",
+        "range": 2,
+    }
 
-    found = convert.expand_ports([{**port, "host_ip": ""}, {**port, "range": 0, "host_ip": "::1"}])
+    found = convert.expand_ports([port, {**port, "range": 0, "host_ip": "::1"}])
 
     assert [(p["hostPort"], p["containerPort"], p["protocol"]) for p in found] == [
         *((80, 90, "tcp"), (81, 91, "tcp"), (80, 90, "udp"), (81, 91, "udp")),
@@ -28,8 +35,8 @@ def test_addresses_are_compared_as_such() -> None:
 
 def test_subnets_that_contradict_themselves() -> None:
     """A gateway or a range that is not in its subnet is named with its place."""
-    lease = {"start_ip": "10.0.0.9", "end_ip": "10.1.0.9"}
-    plain = {"subnet": "10.0.0.0/24", "gateway": None, "lease_range": None}
+    lease: LeaseRange = {"start_ip": "10.0.0.9", "end_ip": "10.1.0.9"}
+    plain: Subnet = {"subnet": "10.0.0.0/24"}
 
     assert list(addressing.subnet_problems(plain)) == []
     assert list(

@@ -18,6 +18,7 @@ from netns_shim.cli import install
 from netns_shim.conf import Configuration
 from netns_shim.errors import ShimError
 from netns_shim.netavark import driver, program
+from netns_shim.netavark.shapes import Network
 from netns_shim.request import Request
 from netns_shim.versions import Versions
 
@@ -555,7 +556,14 @@ def test_create(tmp_path: Path) -> None:
     """A plugin of netavark is asked to complete a network, with no variable of CNI."""
     netavark(tmp_path)
     configuration = Configuration(plugins=[ENTRY], plugin_dirs=[str(tmp_path)])
-    network = {"name": "net", "driver": "mock"}
+    network: Network = {
+        "name": "net",
+        "id": "x",
+        "driver": "mock",
+        "dns_enabled": False,
+        "internal": False,
+        "ipv6_enabled": False,
+    }
 
     text = driver.create(ENTRY, configuration, {"CNI_COMMAND": "ADD"}, network)
 

@@ -16,6 +16,7 @@ from netns_shim import errors, invoke
 from netns_shim.cli import install
 from netns_shim.errors import ShimError
 from netns_shim.faces import netavark_create
+from netns_shim.netavark import wire
 
 Json = dict[str, Any]
 
@@ -50,7 +51,7 @@ def complete(wanted: Json, **environ: str) -> Json:
 def failure(wanted: Json, **environ: str) -> ShimError:
     """Return the error that making a network must end in."""
     with pytest.raises(ShimError) as caught:
-        netavark_create.complete(wanted, environ)
+        netavark_create.complete(wire.decode_network(json.dumps(wanted).encode()), environ)
     assert caught.value.code == errors.INVALID_NETWORK_CONFIG
     return caught.value
 

@@ -12,14 +12,16 @@ from podman import NETWORK
 
 from netns_shim import conf, errors
 from netns_shim.errors import ShimError
-from netns_shim.netavark import network
+from netns_shim.netavark import document, network
+from netns_shim.netavark.shapes import Network
 
 SUBNETS = [{"subnet": "10.0.0.0/24", "gateway": "10.0.0.1"}]
 
 
-def net(options: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
-    """Write a network."""
-    return {**NETWORK, "options": options, **changes}
+def net(options: dict[str, str] | None = None, **changes: Any) -> Network:
+    """Write a network, as the wire gives it."""
+    found: Network = document.settled({**NETWORK, "options": options, **changes})
+    return found
 
 
 def made(options: dict[str, str], **changes: Any) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def made(options: dict[str, str], **changes: Any) -> dict[str, Any]:
     return configuration
 
 
-def problems(wanted: dict[str, Any]) -> list[str]:
+def problems(wanted: Network) -> list[str]:
     """List what is wrong with a network."""
     with pytest.raises(ShimError) as caught:
         network.configuration(wanted, {})
@@ -193,7 +195,7 @@ def test_keys_of_the_shim() -> None:
         ),
     ],
 )
-def test_problems(wanted: dict[str, Any], expected: list[str]) -> None:
+def test_problems(wanted: Network, expected: list[str]) -> None:
     """All that is wrong with the options is said at once."""
     found = problems(wanted)
 
@@ -224,7 +226,7 @@ def test_routes(change: dict[str, Any], ipam: Any, expected: list[Any]) -> None:
     plugins = [{"type": "x"}, {"type": "bridge", "ipam": ipam} if ipam else {"type": "y"}]
     gateways = ["10.0.0.1", "fd00::1", "10.0.1.1"]
 
-    assert network.routes({**net(), **change}, {"plugins": plugins}, gateways) == expected
+    assert network.routes(net(**change), {"plugins": plugins}, gateways) == expected
 
 
 def test_routes_that_cni_has_not() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from netns_shim import errors
 from netns_shim.errors import ShimError
-from netns_shim.netavark import translate
+from netns_shim.netavark import document, translate
+from netns_shim.netavark.shapes import Asked, NetInterface, StatusBlock
 
 ENTRY: dict[str, Any] = {
     "driver": "bridge",
@@ -25,19 +26,21 @@ IPS = [
 MAC = "02:00:00:00:00:02"
 
 
-def ask(entry: dict[str, Any] = ENTRY, *, cni_args: str = "", **conf: Any) -> dict[str, Any]:
+def ask(entry: dict[str, Any] = ENTRY, *, cni_args: str = "", **conf: Any) -> Asked:
     """Write what a driver is given."""
     environ = {**ENVIRON, "CNI_ARGS": cni_args} if cni_args else ENVIRON
     return translate.request(entry, environ, {"name": "net", **conf}, conf.pop("ips", IPS))
 
 
-def status(**changes: Any) -> dict[str, Any]:
+def status(**changes: Any) -> StatusBlock:
     """Write what a driver answers."""
     subnets = [
         {"ipnet": "10.0.0.2/24", "gateway": "10.0.0.1"},
         {"ipnet": "fd00::2/64", "gateway": "fd00::1"},
     ]
-    return {"interfaces": {"eth0": {"mac_address": MAC, "subnets": subnets, **changes}}}
+    block = {"mac_address": MAC, "subnets": subnets, **changes}
+    found: StatusBlock = document.settled({"interfaces": {"eth0": block}})
+    return found
 
 
 def test_request() -> None:
@@ -233,7 +236,11 @@ def test_ipam() -> None:
 
 def test_result() -> None:
     """An answer becomes a result, with the routes that netavark makes without a word."""
-    answer = {**status(), "dns_server_ips": ["10.0.0.1"], "dns_search_domains": ["dns.podman"]}
+    answer: StatusBlock = {
+        **status(),
+        "dns_server_ips": ["10.0.0.1"],
+        "dns_search_domains": ["dns.podman"],
+    }
 
     result = translate.result_of(ask(), answer, "/n")
 
@@ -269,7 +276,7 @@ def test_no_default_route(change: dict[str, Any]) -> None:
         (status(mac_address="02:00:00:00:00:99"), "the MAC 02:"),
     ],
 )
-def test_not_honoured(answer: dict[str, Any], problem: str) -> None:
+def test_not_honoured(answer: StatusBlock, problem: str) -> None:
     """An answer without what was asked for is an error that names it."""
     asked = ask(runtimeConfig={"mac": MAC.upper()})
 
@@ -321,7 +328,7 @@ def test_dns_of_a_wrong_kind(dns: Any) -> None:
 
 def test_another_interface_beside() -> None:
     """A driver that makes more than the one interface has not honoured the request."""
-    made = {name: {"mac_address": ""} for name in ("eth0", "eth1")}
+    made: dict[str, NetInterface] = {name: {"mac_address": ""} for name in ("eth0", "eth1")}
 
     with pytest.raises(ShimError, match="interface 'eth0'"):
         translate.result_of(ask(), {"interfaces": made}, "/n")

@@ -14,6 +14,7 @@ from podman import NETWORK
 from netns_shim import __version__, errors
 from netns_shim.errors import ShimError
 from netns_shim.netavark import wire
+from netns_shim.netavark.shapes import StatusBlock
 
 # As netavark up to 1.17 writes what is absent.
 NULLS = ("network_interface", "subnets", "routes", "options", "ipam_options")
@@ -68,7 +69,7 @@ def test_unknown_keys_are_kept() -> None:
     """Keys of later releases are no problem, and a network keeps them."""
     network = wire.decode_network(json.dumps({**NETWORK, "labels": {"a": "b"}}).encode())
 
-    assert network["labels"] == {"a": "b"}
+    assert {**network}["labels"] == {"a": "b"}
 
 
 def test_all_that_is_missing() -> None:
@@ -400,7 +401,7 @@ def test_the_last_port(key: str, first: int, fits: bool) -> None:
         wire.decode_exec(text)
 
 
-def block(**changes: Any) -> dict[str, Any]:
+def block(**changes: Any) -> StatusBlock:
     """Write a result as a StatusBlock, and read it as netavark does."""
     result = {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": "/n"}], **changes}
     text = wire.format_status(result, "/n", "eth0")

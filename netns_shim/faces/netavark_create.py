@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ..decoding import Json
+    from ..netavark.shapes import Network
 
 
-def complete(wanted: Json, environ: Mapping[str, str]) -> str:
+def complete(wanted: Network, environ: Mapping[str, str]) -> str:
     """Give the network as JSON; its name, ID and driver stay the same.
 
     Raises ShimError (code 7) with all problems at once.
@@ -33,7 +34,7 @@ def complete(wanted: Json, environ: Mapping[str, str]) -> str:
         problems += explain.problems(configuration) or _missing(wanted, configuration, environ)
     network.raise_all(wanted, problems)
     entry = configuration["plugins"][0]
-    made = dict(wanted)
+    made = wanted.copy()
     if "driver" in entry and not translate.is_built_in(entry):
         made = _by_driver(made, entry, configuration, environ)
     # A driver that allocates addresses itself has said so by now.
@@ -43,7 +44,7 @@ def complete(wanted: Json, environ: Mapping[str, str]) -> str:
     return json.dumps(made)
 
 
-def _missing(wanted: Json, configuration: Json, environ: Mapping[str, str]) -> Iterator[str]:
+def _missing(wanted: Network, configuration: Json, environ: Mapping[str, str]) -> Iterator[str]:
     """Find plugins, drivers and IPAM plugins that are not installed."""
     path = network.cni_path(wanted, environ)
     for entry in configuration.get("plugins", []):
@@ -71,18 +72,25 @@ def _takes_ipam(entry: Json) -> bool:
     return isinstance(capabilities, dict) and capabilities.get("ipam") is True
 
 
-def _by_driver(made: Json, entry: Json, configuration: Json, environ: Mapping[str, str]) -> Json:
+def _by_driver(
+    made: Network, entry: Json, configuration: Json, environ: Mapping[str, str]
+) -> Network:
     """Let a wrapped plugin of netavark complete the network first."""
     options = entry.get("options") or {}
-    asked = {**made, "driver": entry["driver"], "options": options}
+    asked: Network = {**made, "driver": entry["driver"], "options": options}
     text = driver.create(entry, conf.read(configuration), environ, asked)
     theirs = wire.decode_network(text)
-    kept = {key: made[key] for key in ("name", "id", "driver")}
     ours = {key: text for key, text in made["options"].items() if key not in options}
-    return {**theirs, **kept, "options": {**(theirs.get("options") or {}), **ours}}
+    return {
+        **theirs,
+        "name": made["name"],
+        "id": made["id"],
+        "driver": made["driver"],
+        "options": {**theirs.get("options", {}), **ours},
+    }
 
 
-def _complete_addresses(made: Json) -> None:
+def _complete_addresses(made: Network) -> None:
     """Settle who allocates: the caller if there are subnets, else the wrapped plugin."""
     named = network.ipam_driver(made)
     if made.get("subnets"):
@@ -104,7 +112,7 @@ def _complete_addresses(made: Json) -> None:
     made["ipam_options"] = {**(made.get("ipam_options") or {}), "driver": allocator}
 
 
-def _complete_names(made: Json, entry: Json, environ: Mapping[str, str]) -> None:
+def _complete_names(made: Network, entry: Json, environ: Mapping[str, str]) -> None:
     kind = entry.get("type") or entry["driver"]
     if kind == "bridge" and "conf" not in made["options"] and not made.get("network_interface"):
         made["network_interface"] = f"cni-{made['id']}"[: cni.IFNAMSIZ - 4]

@@ -6,9 +6,10 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..decoding import Json
+    from .shapes import PortMapping, Route
 
 
-def expand_ports(ports: list[Json]) -> list[Json]:
+def expand_ports(ports: list[PortMapping]) -> list[Json]:
     """Write port mappings as the CNI capability has them: one port and one protocol each."""
     expanded = []
     for mapping in ports:
@@ -25,7 +26,7 @@ def expand_ports(ports: list[Json]) -> list[Json]:
     return expanded
 
 
-def gather_ports(mappings: list[Json]) -> list[Json]:
+def gather_ports(mappings: list[Json]) -> list[PortMapping]:
     """Write port mappings of CNI as netavark has them, in which every key is required."""
     return [
         {
@@ -48,7 +49,11 @@ def default_routes(gateways: list[str]) -> list[Json]:
     return list(routes.values())
 
 
-def to_cni_route(route: Json) -> Json:
+def to_cni_route(route: Route) -> Json:
     """Write a route of a network as CNI has it."""
-    keys = {"dst": "destination", "gw": "gateway", "priority": "metric"}
-    return {ours: route[key] for ours, key in keys.items() if route.get(key) is not None}
+    given = {
+        "dst": route["destination"],
+        "gw": route.get("gateway"),
+        "priority": route.get("metric"),
+    }
+    return {key: value for key, value in given.items() if value is not None}

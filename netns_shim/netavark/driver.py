@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..conf import Configuration
     from ..decoding import Json
+    from .shapes import Asked, Network, StatusBlock
 
 
 class Driver:
@@ -98,14 +99,13 @@ class Driver:
         status = self._setup(environ, asked)
         return translate.result_of(asked, status, environ.get("CNI_NETNS", ""))
 
-    def _setup(self, environ: Mapping[str, str], asked: Json) -> Json:
+    def _setup(self, environ: Mapping[str, str], asked: Asked) -> StatusBlock:
         text = self._run("setup", environ["CNI_NETNS"], environ, asked)
         what = f"driver {self.type!r}"
         if not translate.is_built_in(self._entry):
             return wire.decode_status(text, what)
         name = asked["network"]["name"]
-        status: Json = wire.decode_statuses(text, what).get(name, {})
-        return status
+        return wire.decode_statuses(text, what).get(name, {})
 
     def _delete(self, environ: Mapping[str, str], conf: Json) -> None:
         path = self._file(environ, conf)
@@ -121,7 +121,7 @@ class Driver:
         if self._ipam is not None:
             self._call_ipam("DEL", environ, conf)
 
-    def _tear_down(self, environ: Mapping[str, str], asked: Json) -> None:
+    def _tear_down(self, environ: Mapping[str, str], asked: Asked) -> None:
         """Tear down. A missing interface is an error for netavark, but not for us."""
         path = environ.get("CNI_NETNS", "")
         if translate.is_built_in(self._entry) and netns.identity(path) is None:
@@ -135,7 +135,7 @@ class Driver:
         self._tear_down_in(path, environ, asked)
 
     def _tear_down_in(
-        self, path: str, environ: Mapping[str, str], asked: Json, expected: str | None = None
+        self, path: str, environ: Mapping[str, str], asked: Asked, expected: str | None = None
     ) -> None:
         try:
             self._run("teardown", path, environ, asked)
@@ -179,11 +179,11 @@ class Driver:
             )
         return {"cniVersion": asked["cniVersion"], **(answer or {})}
 
-    def _run(self, command: str, path: str, environ: Mapping[str, str], asked: Json) -> bytes:
+    def _run(self, command: str, path: str, environ: Mapping[str, str], asked: Asked) -> bytes:
         """Run the program to its end; give its stdout. ShimError where it fails."""
         # A path may look like an option.
         arguments = [command, f"./{path}" if path.startswith("-") else path]
-        given = asked
+        given: Mapping[str, object] = asked
         if translate.is_built_in(self._entry):
             arguments = [*self._global_arguments(), *arguments]
             given = translate.network_options(asked)
@@ -214,7 +214,9 @@ class Driver:
         return f"{self._directory}/attachments/{name}"
 
 
-def create(entry: Json, conf: Configuration, environ: Mapping[str, str], network: Json) -> bytes:
+def create(
+    entry: Json, conf: Configuration, environ: Mapping[str, str], network: Network
+) -> bytes:
     """Let a plugin of netavark complete a network; give its stdout."""
     path = program.find(entry, conf.plugin_dirs, environ)
     what = f"driver {entry['driver']!r} (create)"

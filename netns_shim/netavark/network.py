@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ..decoding import Json
+    from .shapes import Network
 
 CNI_VERSION = "1.0.0"
 # The options that say what to wrap, one for each way.
@@ -31,7 +32,7 @@ CAPABILITIES = {"aliases": True, "ips": True, "ipam": True, "mac": True, "portMa
 WITH_PORTS = ("bridge", "ptp")
 
 
-def configuration(network: Json, environ: Mapping[str, str]) -> Json:
+def configuration(network: Network, environ: Mapping[str, str]) -> Json:
     """Make the configuration of the shim for a network, as it is for every container.
 
     Reads the file that `conf` names. Raises ShimError (code 7) with all problems at once.
@@ -41,7 +42,7 @@ def configuration(network: Json, environ: Mapping[str, str]) -> Json:
     return made
 
 
-def translate(network: Json, environ: Mapping[str, str]) -> tuple[Json, list[str]]:
+def translate(network: Network, environ: Mapping[str, str]) -> tuple[Json, list[str]]:
     """Make the configuration as far as possible; give it and the problems there are.
 
     It is empty where no option says what to wrap, or the file cannot be read.
@@ -54,7 +55,7 @@ def translate(network: Json, environ: Mapping[str, str]) -> tuple[Json, list[str
 class _Translation:
     """One network during its translation, with the problems found so far."""
 
-    def __init__(self, network: Json, environ: Mapping[str, str]) -> None:
+    def __init__(self, network: Network, environ: Mapping[str, str]) -> None:
         self._network = network
         self._environ = environ
         self._given: dict[str, str] = network.get("options") or {}
@@ -136,14 +137,12 @@ class _Translation:
         entry: Json = {"driver": name, "capabilities": dict(CAPABILITIES), "ipam": {}}
         if self._more:
             entry["options"] = self._more
-        for key in ("internal", "network_dns_servers", "network_interface"):
-            if self._network.get(key):
-                entry[key] = self._network[key]
-        if self._network["dns_enabled"] and name == "bridge":
+        network: Mapping[str, object] = self._network
+        for key in ("internal", "network_dns_servers", "network_interface", "routes", "subnets"):
+            if network.get(key):
+                entry[key] = network[key]
+        if network["dns_enabled"] and name == "bridge":
             entry["dns_enabled"] = True  # no other driver resolves names
-        for key in ("routes", "subnets"):
-            if self._network.get(key):
-                entry[key] = self._network[key]
         return {"plugins": [entry]}
 
     def _refuse(self, keys: list[str], way: str) -> None:
@@ -155,30 +154,30 @@ class _Translation:
         return converted
 
 
-def raise_all(network: Json, problems: list[str]) -> None:
+def raise_all(network: Network, problems: list[str]) -> None:
     """Raise ShimError (code 7) with all of them, if there are any."""
     what = f"invalid network {network['name'][:60]!r}"
     if problems:
         raise ShimError(INVALID_NETWORK_CONFIG, *in_few_words(what, problems))
 
 
-def cni_path(network: Json, environ: Mapping[str, str]) -> str:
+def cni_path(network: Network, environ: Mapping[str, str]) -> str:
     """Give the search path for CNI plugins: the option, the variable, or the default."""
     given: dict[str, str] = network.get("options") or {}
     return given.get("cniPath") or environ.get("CNI_PATH") or ":".join(conflist.PLUGIN_DIRS)
 
 
-def ipam_driver(network: Json) -> str:
+def ipam_driver(network: Network) -> str:
     """Give the driver of netavark that allocates addresses; "" where it is netavark's default."""
     return str((network.get("ipam_options") or {}).get("driver") or "")
 
 
-def is_by_caller(network: Json) -> bool:
+def is_by_caller(network: Network) -> bool:
     """Tell whether the caller allocates addresses, and gives them as `static_ips`."""
     return bool(network.get("subnets")) and ipam_driver(network) in BY_CALLER
 
 
-def routes(network: Json, conf: Json, gateways: list[str]) -> list[Json]:
+def routes(network: Network, conf: Json, gateways: list[str]) -> list[Json]:
     """List the routes of a container whose addresses the caller has allocated.
 
     If the file that `conf` names has routes, those; else a default route for each family that has
@@ -202,7 +201,7 @@ def routes(network: Json, conf: Json, gateways: list[str]) -> list[Json]:
     return found
 
 
-def _disagreements(network: Json) -> Iterator[str]:
+def _disagreements(network: Network) -> Iterator[str]:
     """Find contradictions about who allocates addresses, and which."""
     subnets, given = network.get("subnets") or [], network.get("options") or {}
     allocator = ipam_driver(network)

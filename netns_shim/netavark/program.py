@@ -77,7 +77,7 @@ def run(
     path: str,
     environ: Mapping[str, str],
     arguments: list[str],
-    given: Json,
+    given: Mapping[str, object],
     what: str,
     timeout: float,
 ) -> bytes:

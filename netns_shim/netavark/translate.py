@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..decoding import Json
+    from .shapes import Asked, Network, NetworkOptions, StatusBlock, Subnet
 
 # Drivers that are in the netavark binary; all others are plugins of it.
 BUILT_IN = ("bridge", "macvlan", "ipvlan")
@@ -73,7 +74,7 @@ def check_supported(entry: Json, offered: Json) -> None:
         )
 
 
-def request(entry: Json, environ: Mapping[str, str], conf: Json, ips: list[Json]) -> Json:
+def request(entry: Json, environ: Mapping[str, str], conf: Json, ips: list[Json]) -> Asked:
     """Make the input of a driver (NetworkPluginExec) with the allocated addresses.
 
     Raises ShimError (code 7) where the addresses do not fit the subnets.
@@ -88,28 +89,29 @@ def request(entry: Json, environ: Mapping[str, str], conf: Json, ips: list[Json]
     if isinstance(aliases, dict):  # as Podman wrote them for its plugin dnsname
         aliases = aliases.get(conf["name"], [])
     subnets, static_ips = _match(entry, ips)
-    options = {
-        "interface_name": environ["CNI_IFNAME"],
-        "static_ips": static_ips or None,
-        "static_mac": offered.get("mac")
-        or of_runtime.get("cni", {}).get("mac")
-        or args.get("MAC"),
-        "aliases": aliases or None,
-        "options": of_runtime.get("netavark", {}).get("options"),
-    }
-    asked = {
+    options: NetworkOptions = {"interface_name": environ["CNI_IFNAME"]}
+    if static_ips:
+        options["static_ips"] = static_ips
+    if mac := offered.get("mac") or of_runtime.get("cni", {}).get("mac") or args.get("MAC"):
+        options["static_mac"] = mac
+    if aliases:
+        options["aliases"] = aliases
+    if of_network := of_runtime.get("netavark", {}).get("options"):
+        options["options"] = of_network
+    asked: Asked = {
         "container_id": environ["CNI_CONTAINERID"],
         "container_name": args.get("K8S_POD_NAME") or environ["CNI_CONTAINERID"],
         "port_mappings": convert.gather_ports(offered.get("portMappings", [])),
         "network": _network(entry, conf["name"], subnets, is_allocated=bool(static_ips)),
-        "network_options": {key: value for key, value in options.items() if value},
+        "network_options": options,
     }
-    servers = offered.get("dns", {}).get("servers")
-    return {**asked, "dns_servers": servers} if servers else asked
+    if servers := offered.get("dns", {}).get("servers"):
+        asked["dns_servers"] = servers
+    return asked
 
 
-def _network(entry: Json, name: str, subnets: list[Json], *, is_allocated: bool) -> Json:
-    network = {
+def _network(entry: Json, name: str, subnets: list[Subnet], *, is_allocated: bool) -> Network:
+    network: Network = {
         "name": name,
         "id": _identifier(name),
         "driver": entry["driver"],
@@ -119,11 +121,16 @@ def _network(entry: Json, name: str, subnets: list[Json], *, is_allocated: bool)
         "ipam_options": {"driver": "host-local" if is_allocated else "none"},
         "subnets": subnets,
     }
-    for key in ("network_dns_servers", "network_interface", "options", "routes"):
-        if entry.get(key):
-            network[key] = entry[key]
-    if entry["driver"] == "bridge":
-        network.setdefault("network_interface", f"nv-{network['id'][:10]}")
+    if entry.get("network_dns_servers"):
+        network["network_dns_servers"] = entry["network_dns_servers"]
+    if entry.get("options"):
+        network["options"] = entry["options"]
+    if entry.get("routes"):
+        network["routes"] = entry["routes"]
+    if entry.get("network_interface"):
+        network["network_interface"] = entry["network_interface"]
+    elif entry["driver"] == "bridge":
+        network["network_interface"] = f"nv-{network['id'][:10]}"
     return network
 
 
@@ -133,9 +140,10 @@ def _identifier(name: str) -> str:
     return sha256(name.encode()).hexdigest()
 
 
-def _match(entry: Json, ips: list[Json]) -> tuple[list[Json], list[str]]:
+def _match(entry: Json, ips: list[Json]) -> tuple[list[Subnet], list[str]]:
     """Give the subnets, and an address for each in the same order, as netavark pairs them."""
-    subnets = [dict(subnet) for subnet in entry.get("subnets") or []]
+    given: list[Subnet] = entry.get("subnets") or []
+    subnets = [subnet.copy() for subnet in given]
     if not ips:
         return subnets, []
     found = {ip["address"].partition("/")[0]: ip for ip in ips}
@@ -164,7 +172,7 @@ def _match(entry: Json, ips: list[Json]) -> tuple[list[Json], list[str]]:
     return subnets, addresses
 
 
-def network_options(asked: Json) -> Json:
+def network_options(asked: Asked) -> Json:
     """Make the input of the netavark binary (NetworkOptions), in the form that all releases read.
 
     Networks are a map: a list is possible only since 2.0.
@@ -204,17 +212,17 @@ def checked_result(previous: Json) -> Json:
     return found
 
 
-def result_of(asked: Json, status: Json, netns: str) -> Json:
+def result_of(asked: Asked, status: StatusBlock, netns: str) -> Json:
     """Make a result of CNI from a StatusBlock.
 
     Raises ShimError (code 100) where a requested address or MAC was not honoured.
     """
     network, options = asked["network"], asked["network_options"]
     ifname = options["interface_name"]
-    made = status.get("interfaces") or {}
+    made = status.get("interfaces", {})
     if list(made) != [ifname]:
         raise _dishonoured(f"the interface {ifname!r}", f"it has made {', '.join(made) or 'none'}")
-    mac, subnets = made[ifname]["mac_address"], made[ifname].get("subnets") or []
+    mac, subnets = made[ifname]["mac_address"], made[ifname].get("subnets", [])
     given = [subnet["ipnet"] for subnet in subnets]
     for ip in options.get("static_ips") or []:
         if not any(addressing.same_address(ip, address) for address in given):
@@ -224,12 +232,14 @@ def result_of(asked: Json, status: Json, netns: str) -> Json:
         raise _dishonoured(f"the MAC {wanted}", f"it has given {mac or 'none'}")
     interfaces = [{"name": network["network_interface"]}] if network["driver"] == "bridge" else []
     interfaces.append({"name": ifname, "mac": mac, "sandbox": netns})
-    ips = []
+    ips: list[Json] = []
     for subnet in subnets:
-        ip = {"interface": len(interfaces) - 1, "address": subnet["ipnet"]}
-        ips.append({**ip, "gateway": subnet["gateway"]} if subnet.get("gateway") else ip)
+        ips.append({"interface": len(interfaces) - 1, "address": subnet["ipnet"]})
+        if subnet.get("gateway"):
+            ips[-1]["gateway"] = subnet["gateway"]
     answer: Json = {"cniVersion": CURRENT_VERSION, "interfaces": interfaces, "ips": ips}
-    answer["routes"] = _routes(network, [ip["gateway"] for ip in ips if "gateway" in ip])
+    gateways = [address["gateway"] for address in ips if "gateway" in address]
+    answer["routes"] = _routes(network, gateways)
     dns = {
         "nameservers": status.get("dns_server_ips"),
         "search": status.get("dns_search_domains"),
@@ -238,7 +248,7 @@ def result_of(asked: Json, status: Json, netns: str) -> Json:
     return {key: value for key, value in answer.items() if value}
 
 
-def _routes(network: Json, gateways: list[str]) -> list[Json]:
+def _routes(network: Network, gateways: list[str]) -> list[Json]:
     """List the routes that netavark makes by itself; a StatusBlock cannot hold them."""
     routes = []
     if (

@@ -15,8 +15,10 @@ from . import document
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from ..decoding import Json
+    from .shapes import Asked, Network, PortMapping, StatusBlock
 
 # What a plugin says about itself; neither netavark nor Podman looks at it.
 API_VERSION = "1.0.0"
@@ -32,13 +34,13 @@ class Exec:
 
     __slots__ = ("container_id", "container_name", "ifname", "network", "options", "ports")
 
-    def __init__(self, value: Json) -> None:
-        self.container_id: str = value["container_id"]
-        self.container_name: str = value["container_name"]
-        self.network: Json = value["network"]
-        self.options: Json = value["network_options"]
-        self.ifname: str = self.options["interface_name"]
-        self.ports: list[Json] = value.get("port_mappings", [])
+    def __init__(self, value: Asked) -> None:
+        self.container_id = value["container_id"]
+        self.container_name = value["container_name"]
+        self.network = value["network"]
+        self.options = value["network_options"]
+        self.ifname = self.options["interface_name"]
+        self.ports = value.get("port_mappings", [])
 
 
 def decode_exec(data: bytes) -> Exec:
@@ -59,9 +61,10 @@ def decode_exec(data: bytes) -> Exec:
     return found
 
 
-def decode_asked(data: bytes) -> Json:
+def decode_asked(data: bytes) -> Asked:
     """Read a request to a driver, as we have written it. Raises ShimError (code 6 or 7)."""
-    return _decode(data, "asked", "request")
+    asked: Asked = _decode(data, "asked", "request")
+    return asked
 
 
 def decode_options(data: bytes) -> Json:
@@ -104,12 +107,13 @@ def addresses(data: bytes) -> dict[str, Json]:
     return found
 
 
-def decode_network(data: bytes) -> Json:
+def decode_network(data: bytes) -> Network:
     """Read the input of `create`: a network, with the keys that we do not know as well.
 
     Raises ShimError: code 6 for text that is not JSON, 7 with all problems of a document.
     """
-    return _decode(data, "network", "network")
+    network: Network = _decode(data, "network", "network")
+    return network
 
 
 def format_status(result: Json, netns: str, ifname: str) -> str:
@@ -166,19 +170,21 @@ def parse_error(data: bytes) -> str:
     return error if isinstance(error, str) else ""
 
 
-def decode_status(data: bytes, what: str) -> Json:
+def decode_status(data: bytes, what: str) -> StatusBlock:
     """Read a StatusBlock; `what` names the program that wrote it. Raises ShimError (code 6)."""
-    return _decode(data, "status", f"answer of {what}", DECODING_FAILURE)
+    status: StatusBlock = _decode(data, "status", f"answer of {what}", DECODING_FAILURE)
+    return status
 
 
-def decode_statuses(data: bytes, what: str) -> Json:
+def decode_statuses(data: bytes, what: str) -> dict[str, StatusBlock]:
     """Read the answer of the binary: a StatusBlock for each network. ShimError (code 6)."""
-    return _decode(data, "statuses", f"answer of {what}", DECODING_FAILURE)
-
-
-def _decode(data: bytes, kind: str, what: str, code: int = INVALID_NETWORK_CONFIG) -> Json:
-    found: Json = document.check(cni.decode(data, what=what), kind, f"invalid {what}", code=code)
+    found: dict[str, StatusBlock]
+    found = _decode(data, "statuses", f"answer of {what}", DECODING_FAILURE)
     return found
+
+
+def _decode(data: bytes, kind: str, what: str, code: int = INVALID_NETWORK_CONFIG) -> Any:
+    return document.check(cni.decode(data, what=what), kind, f"invalid {what}", code=code)
 
 
 def _name_problems(place: str, value: str) -> list[str]:
@@ -191,7 +197,7 @@ def _ifname_problems(place: str, value: str) -> list[str]:
     return [f"{place}: {problem.replace('CNI_IFNAME', repr(value[:60]))}"] if problem else []
 
 
-def _port_problems(ports: list[Json]) -> Iterator[str]:
+def _port_problems(ports: list[PortMapping]) -> Iterator[str]:
     for index, port in enumerate(ports):
         last = max(port["host_port"], port["container_port"]) + max(1, port["range"]) - 1
         if last > MAXIMUM_PORT:

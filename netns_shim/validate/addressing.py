@@ -9,14 +9,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..decoding import Json
+    from ..netavark.shapes import Subnet
 
 
-def match_subnets(ips: list[str], subnets: list[Json]) -> tuple[dict[str, Json], list[str]]:
+def match_subnets(ips: list[str], subnets: list[Subnet]) -> tuple[dict[str, Subnet], list[str]]:
     """Find the subnet of each address; give those found, and the addresses without one."""
     import ipaddress  # few networks have subnets
 
-    found: dict[str, Json] = {}
+    found: dict[str, Subnet] = {}
     lost = []
     for ip in ips:
         for candidate in subnets:
@@ -28,7 +28,7 @@ def match_subnets(ips: list[str], subnets: list[Json]) -> tuple[dict[str, Json],
     return found, lost
 
 
-def subnet_problems(subnet: Json) -> Iterator[str]:
+def subnet_problems(subnet: Subnet) -> Iterator[str]:
     """Find addresses of a subnet that are outside of it; all must be well formed."""
     lease = subnet.get("lease_range") or {}
     given = {
