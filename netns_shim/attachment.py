@@ -226,7 +226,7 @@ class AttachmentRecord(Record):
         A reference without a first line belongs to an ADD that was cut off before it did anything,
         and a damaged one cannot be relied on.
         """
-        given: dict[str, Any] = {key: self.fields.get(key) for key in GIVEN}
+        given: Json = {key: self.fields.get(key) for key in GIVEN}
         conf = self.conf
         if conf is None or not all(isinstance(text, str) for text in given.values()):
             return None

@@ -19,6 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    # The exit status of a program (negative: a signal), its stdout and its stderr.
+    Outcome = tuple[int, bytes, bytes]
+
 # How many bytes a plugin may print; one that prints more is taken for broken and killed.
 MAXIMUM_OUTPUT = 16 << 20
 # Python ignores these, and a parent may have ignored others; a plugin starts as from a shell.
@@ -43,7 +46,7 @@ def run(
     name: str,
     what: str,
     timeout: float,
-) -> tuple[int, bytes, bytes]:
+) -> Outcome:
     """Run an executable to its end; give its exit status (negative: a signal), stdout and stderr.
 
     It has a process group of its own, which is killed when the time is over or the output is too

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import state
 from ..errors import IO_FAILURE, ShimError
 
 if TYPE_CHECKING:
     import argparse
+
+    from ..decoding import Json
 
 SUMMARY = "Draw the shared network namespaces and what is attached to them."
 FORMATS = ("dot", "mermaid", "svg")
@@ -49,7 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def render(facts: dict[str, Any], kind: str) -> bytes:
+def render(facts: Json, kind: str) -> bytes:
     """Write the picture in one of FORMATS. Raises ShimError (code 5) where Graphviz is missing."""
     import graphviz
 

@@ -9,11 +9,14 @@ import json
 import re
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from ..decoding import Json
 
 # A container's ID from Docker, Podman or containerd, and how much of it they show.
 LONG_ID = re.compile(r"[0-9a-f]{64}")
@@ -57,7 +60,7 @@ def pretty(value: Any) -> Text:
     return JSONHighlighter()(Text(safe))
 
 
-def port(mapping: dict[str, Any]) -> str:
+def port(mapping: Json) -> str:
     """Write a published port in the usual form: 8080->80/tcp."""
     ip = mapping["hostIP"]
     address = f"[{ip}]:" if ":" in ip else f"{ip}:" if ip else ""

@@ -18,6 +18,8 @@ from ..shared import uplink
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..child import Outcome
+
 # How long a program may take to say its version, in seconds.
 SECONDS = 2.0
 
@@ -39,9 +41,7 @@ def output(
     return stdout.decode(errors="replace")
 
 
-def _run(
-    path: str, arguments: Sequence[str], environ: Mapping[str, str], stdin: str
-) -> tuple[int, bytes, bytes]:
+def _run(path: str, arguments: Sequence[str], environ: Mapping[str, str], stdin: str) -> Outcome:
     name = os.path.basename(path)
     return run(
         path,

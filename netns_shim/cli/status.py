@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import state
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import argparse
 
     from rich.console import Console, Group
+
+    from ..decoding import Json
 
 SUMMARY = "Show the shared network namespaces and what is attached to them."
 
@@ -42,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
     base = state.base_dir(os.environ, arguments.state_dir)
     console = printing.console()
 
-    def write(found: dict[str, Any]) -> None:
+    def write(found: Json) -> None:
         if arguments.json:
             # One line for each change, for programs to follow.
             print(json.dumps(found, indent=None if arguments.watch else 2), flush=True)
@@ -59,7 +61,7 @@ def main(arguments: argparse.Namespace) -> int:
     )
 
 
-def paint(found: dict[str, Any], console: Console) -> Group:
+def paint(found: Json, console: Console) -> Group:
     """Draw the status for people, in a form for this console."""
     from . import tree
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import cni
 from ..errors import IO_FAILURE, ShimError, warn
@@ -14,6 +14,8 @@ from . import validate
 
 if TYPE_CHECKING:
     import argparse
+
+    from ..decoding import Json
 
 SUMMARY = "Print a network of CNI so that it runs through the shim; the file stays as it is."
 
@@ -56,7 +58,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _beside(conf: dict[str, Any], file: str) -> list[str]:
+def _beside(conf: Json, file: str) -> list[str]:
     """Look for plugins of the list in files of their own, which libcni 1.3 reads."""
     directory = os.path.join(os.path.dirname(file), str(conf.get("name")))
     if (

@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..child import Outcome
     from ..references import Reference
 
 NAME = "netavark"
@@ -119,11 +120,11 @@ class _Attaching:
         paths = [*arguments.paths, real, arguments.argument]
         self._keep = [*arguments.paths, *map(os.path.dirname, paths)]
 
-    def run(self) -> tuple[int, bytes, bytes]:
+    def run(self) -> Outcome:
         """Do it; give exit status, stdout and stderr of the real netavark."""
         return self._setup() if self._arguments.command == "setup" else self.tear_down()
 
-    def _start(self, words: list[str]) -> tuple[int, bytes, bytes]:
+    def _start(self, words: list[str]) -> Outcome:
         return child.run(
             self._real,
             self._environ,
@@ -142,7 +143,7 @@ class _Attaching:
     def _name(self, network: str, ifname: str) -> ReferenceName:
         return ReferenceName.of(network, self._asked["container_id"], ifname, [NAME])
 
-    def _setup(self) -> tuple[int, bytes, bytes]:
+    def _setup(self) -> Outcome:
         self._place.join()
         container = self._place.open_container(self._arguments.argument)
         held: list[Reference] = []
@@ -161,9 +162,7 @@ class _Attaching:
             reference.close()
         return answer
 
-    def _attach(
-        self, held: list[Reference], container: netns.ContainerNetns
-    ) -> tuple[int, bytes, bytes]:
+    def _attach(self, held: list[Reference], container: netns.ContainerNetns) -> Outcome:
         fd = self._place.open_mended()
         container.check_is_other(fd)
         is_leftover = end_orphans(held)
@@ -185,7 +184,7 @@ class _Attaching:
                 raise
         return answer
 
-    def _set_up(self, *, can_undo: bool) -> tuple[int, bytes, bytes]:
+    def _set_up(self, *, can_undo: bool) -> Outcome:
         """Run the real netavark; if it fails half way, tear down what it leaves."""
         answer = 1, b"", b""
         try:
@@ -202,7 +201,7 @@ class _Attaching:
         except ShimError as error:
             warn(f"undoing what is half made: {error}")
 
-    def tear_down(self) -> tuple[int, bytes, bytes]:
+    def tear_down(self) -> Outcome:
         """Tear the container down; drop the references of networks that are gone then."""
         self._place.join()
         found = [self._place.find(name) for name in self._names.values()]
@@ -220,7 +219,7 @@ class _Attaching:
         self._place.leave()
         return answer
 
-    def _detach(self, held: list[Reference]) -> tuple[tuple[int, bytes, bytes], str]:
+    def _detach(self, held: list[Reference]) -> tuple[Outcome, str]:
         """Tear down; give the answer and the path of the container, "" where it is gone."""
         end_orphans(held)
         path = self._arguments.argument
@@ -237,7 +236,7 @@ class _Attaching:
             with self._place.inside(fd, self._keep):
                 return self._tear_down(path), path
 
-    def _tear_down(self, path: str) -> tuple[int, bytes, bytes]:
+    def _tear_down(self, path: str) -> Outcome:
         if netns.identity(path) is not None:
             return self._start(self._arguments.with_argument(path, "teardown"))
         # netavark before 2.1 does nothing without a netns, and leaves its rules for ever.

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..child import Outcome
     from ..decoding import Json
 
 # Where Podman looks for plugins of netavark.
@@ -108,7 +109,7 @@ def start(
     stdin: bytes,
     what: str,
     timeout: float,
-) -> tuple[int, bytes, bytes]:
+) -> Outcome:
     """Run a program as `run` does; give its exit status, its stdout and its stderr as they are."""
     inherited = {k: v for k, v in environ.items() if not k.startswith("CNI_")}
     return child.run(

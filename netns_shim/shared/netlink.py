@@ -11,13 +11,16 @@ import ipaddress
 import os
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyroute2 import IPRoute
 
 from ..errors import PLUGIN_MISBEHAVED, ShimError
 from .addresses import is_reachable
 from .nsenter import run_in
+
+if TYPE_CHECKING:
+    from ..decoding import Json
 
 # include/uapi/linux/if_addr.h: no duplicate address detection, which takes a second.
 IFA_F_NODAD = 0x02
@@ -59,18 +62,18 @@ def _kind(link: Any) -> Any:
     return link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND")
 
 
-def links(pin: str, paths: list[str]) -> list[dict[str, Any]]:
+def links(pin: str, paths: list[str]) -> list[Json]:
     """List the links of a netns except its loopback: name, kind, addresses, and how they belong.
 
     `master` is the bridge or other link that it is a port of; `parent` is the link that it was
     made on, as for a macvlan; `leadsTo` is the one of `paths` that is the netns of its other end.
     Raises ShimError (code 102) where the netns cannot be entered.
     """
-    found: list[dict[str, Any]] = run_in(pin, lambda: _links(paths))
+    found: list[Json] = run_in(pin, lambda: _links(paths))
     return found
 
 
-def _links(paths: list[str]) -> list[dict[str, Any]]:
+def _links(paths: list[str]) -> list[Json]:
     with IPRoute() as netlink:
         # To list them is what makes the kernel number the namespaces of their other ends.
         found = [link for link in netlink.get_links() if not link["flags"] & IFF_LOOPBACK]
@@ -134,7 +137,7 @@ def verify(path: str, ifname: str, result: Mapping[str, Any]) -> None:
         )
 
 
-def _interface(ifname: str) -> dict[str, Any]:
+def _interface(ifname: str) -> Json:
     with IPRoute() as netlink:
         links = [link for link in netlink.get_links() if link.get_attr("IFLA_IFNAME") == ifname]
         if not links:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import bisect
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import decoding
+
+if TYPE_CHECKING:
+    from ..decoding import Json
 
 Place = tuple[str | int, ...]
 
@@ -100,8 +103,8 @@ class Positions:
             self.problems.append((self._line_at(at), str(error)))
             return 0, scalar.end()
 
-    def _read_object(self, at: int, place: Place) -> tuple[dict[str, Any], int]:
-        found: dict[str, Any] = {}
+    def _read_object(self, at: int, place: Place) -> tuple[Json, int]:
+        found: Json = {}
         at = _after_space(self._text, at + 1)
         while self._text[at] != "}":
             line = self._line_at(at)
