@@ -44,7 +44,9 @@ def network(directory: Path, options: Json, **changes: Any) -> Json:
 
 def complete(wanted: Json, **environ: str) -> Json:
     """Return a network as it is made."""
-    made: Json = json.loads(netavark_create.complete(json.loads(json.dumps(wanted)), environ))
+    made: Json = json.loads(
+        netavark_create.complete(wire.decode_network(json.dumps(wanted).encode()), environ)
+    )
     return made
 
 

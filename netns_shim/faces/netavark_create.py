@@ -109,7 +109,7 @@ def _complete_addresses(made: Network) -> None:
             made["options"] = {"ipam": named, **made["options"]}
         elif "type" in made["options"] and "ipam" not in made["options"] and named != "none":
             warn("the network has no addresses: give it a subnet, or an IPAM plugin with ipam=")
-    made["ipam_options"] = {**(made.get("ipam_options") or {}), "driver": allocator}
+    made["ipam_options"] = {**made.get("ipam_options", {}), "driver": allocator}
 
 
 def _complete_names(made: Network, entry: Json, environ: Mapping[str, str]) -> None:

@@ -94,7 +94,7 @@ def _teardown(asked: Exec, netns: str, environ: Mapping[str, str]) -> None:
 
 
 def _recall(asked: Exec, environ: Mapping[str, str]) -> Request | None:
-    given: dict[str, str] = asked.network.get("options") or {}
+    given = asked.network.get("options", {})
     for where in state.all_in(state.base_dir(environ, given.get("stateDir", ""))):
         for record in references.of_interface(where, asked.container_id, asked.ifname):
             request = record.request(environ)
@@ -139,7 +139,7 @@ def _args(asked: Exec) -> str:
         "K8S_POD_NAME": asked.container_name,
         "MAC": asked.options.get("static_mac", ""),
     }
-    ips = asked.options.get("static_ips") or []
+    ips = asked.options.get("static_ips", [])
     if len(ips) == 1 and not network.is_by_caller(asked.network):
         pairs["IP"] = ips[0]
     # A plugin fails on an unknown key, unless it is told not to.
@@ -153,7 +153,7 @@ def _args(asked: Exec) -> str:
 
 
 def _runtime_config(asked: Exec, conf: Json, *, is_needed: bool) -> Json:
-    ips = asked.options.get("static_ips") or []
+    ips = asked.options.get("static_ips", [])
     aliases = asked.options.get("aliases")
     offered: Json = {
         "aliases": {conf["name"]: aliases} if aliases else None,
@@ -191,7 +191,7 @@ def _allocated(asked: Exec, conf: Json, ips: list[str], *, is_needed: bool) -> J
 def _check_honoured(asked: Exec, answer: Json) -> None:
     """Refuse a result without the requested address or MAC: the caller relies on it."""
     given = result.addresses(answer)
-    for ip in asked.options.get("static_ips") or []:
+    for ip in asked.options.get("static_ips", []):
         if not any(addressing.same_address(ip, address) for address in given):
             raise ShimError(
                 PLUGIN_MISBEHAVED,

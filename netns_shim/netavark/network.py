@@ -58,7 +58,7 @@ class _Translation:
     def __init__(self, network: Network, environ: Mapping[str, str]) -> None:
         self._network = network
         self._environ = environ
-        self._given: dict[str, str] = network.get("options") or {}
+        self._given = network.get("options", {})
         self.problems: list[str] = []
         own = {*options.OWN, *WAYS, "cniPath", "ipam"}
         if "driver" not in self._given:
@@ -163,13 +163,13 @@ def raise_all(network: Network, problems: list[str]) -> None:
 
 def cni_path(network: Network, environ: Mapping[str, str]) -> str:
     """Give the search path for CNI plugins: the option, the variable, or the default."""
-    given: dict[str, str] = network.get("options") or {}
+    given = network.get("options", {})
     return given.get("cniPath") or environ.get("CNI_PATH") or ":".join(conflist.PLUGIN_DIRS)
 
 
 def ipam_driver(network: Network) -> str:
     """Give the driver of netavark that allocates addresses; "" where it is netavark's default."""
-    return str((network.get("ipam_options") or {}).get("driver") or "")
+    return network.get("ipam_options", {}).get("driver", "")
 
 
 def is_by_caller(network: Network) -> bool:
@@ -187,10 +187,10 @@ def routes(network: Network, conf: Json, gateways: list[str]) -> list[Json]:
     entries = [p["ipam"] for p in conf["plugins"] if isinstance(p.get("ipam"), dict)]
     given = entries[0].get("routes") if entries else None
     found: list[Json] = [*given] if isinstance(given, list) else []
-    wants_default = (network.get("options") or {}).get("no_default_route") != "true"
+    wants_default = network.get("options", {}).get("no_default_route") != "true"
     if not found and wants_default and not network["internal"]:
         found = convert.default_routes(gateways)
-    for route in network.get("routes") or []:
+    for route in network.get("routes", []):
         if route.get("route_type") not in (None, "unicast"):
             raise ShimError(
                 UNSUPPORTED_FIELD,
@@ -203,7 +203,7 @@ def routes(network: Network, conf: Json, gateways: list[str]) -> list[Json]:
 
 def _disagreements(network: Network) -> Iterator[str]:
     """Find contradictions about who allocates addresses, and which."""
-    subnets, given = network.get("subnets") or [], network.get("options") or {}
+    subnets, given = network.get("subnets", []), network.get("options", {})
     allocator = ipam_driver(network)
     # A wrapped driver may allocate addresses itself.
     if subnets and not is_by_caller(network) and "driver" not in given:

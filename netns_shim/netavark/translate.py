@@ -224,7 +224,7 @@ def result_of(asked: Asked, status: StatusBlock, netns: str) -> Json:
         raise _dishonoured(f"the interface {ifname!r}", f"it has made {', '.join(made) or 'none'}")
     mac, subnets = made[ifname]["mac_address"], made[ifname].get("subnets", [])
     given = [subnet["ipnet"] for subnet in subnets]
-    for ip in options.get("static_ips") or []:
+    for ip in options.get("static_ips", []):
         if not any(addressing.same_address(ip, address) for address in given):
             raise _dishonoured(f"the address {ip}", f"it has given {', '.join(given) or 'none'}")
     wanted = options.get("static_mac")
@@ -251,12 +251,9 @@ def result_of(asked: Asked, status: StatusBlock, netns: str) -> Json:
 def _routes(network: Network, gateways: list[str]) -> list[Json]:
     """List the routes that netavark makes by itself; a StatusBlock cannot hold them."""
     routes = []
-    if (
-        not network["internal"]
-        and (network.get("options") or {}).get("no_default_route") != "true"
-    ):
+    if not network["internal"] and network.get("options", {}).get("no_default_route") != "true":
         routes += convert.default_routes(gateways)
-    for route in network.get("routes") or []:
+    for route in network.get("routes", []):
         routes.append(convert.to_cni_route(route))
     return routes
 

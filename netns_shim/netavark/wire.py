@@ -2,8 +2,8 @@
 """netavark's JSON: the input of its plugins and its binary, and their answers.
 
 Both directions are here: the shim is called like a plugin of netavark, and calls such plugins
-itself. The types are those of netavark's `plugin-API.md` and `network/types.rs`; a key that is
-absent and one that is null are the same, as older releases write every absent key as null.
+itself. The types are those of netavark's `plugin-API.md` and `network/types.rs`. What is read has
+no key that is null, because `document` leaves these out.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ MAXIMUM_PORT = 0xFFFF
 class Exec:
     """The input of a plugin for `setup` and `teardown` (NetworkPluginExec).
 
-    Absent keys are filled in: lists and objects are empty, texts are "". `container_id`, `ifname`
-    and the network's name are safe as parts of file names.
+    `container_id`, `ifname` and the network's name are safe as parts of file names.
     """
 
     __slots__ = ("container_id", "container_name", "ifname", "network", "options", "ports")

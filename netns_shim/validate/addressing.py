@@ -30,7 +30,7 @@ def match_subnets(ips: list[str], subnets: list[Subnet]) -> tuple[dict[str, Subn
 
 def subnet_problems(subnet: Subnet) -> Iterator[str]:
     """Find addresses of a subnet that are outside of it; all must be well formed."""
-    lease = subnet.get("lease_range") or {}
+    lease = subnet.get("lease_range", {})
     given = {
         "gateway": subnet.get("gateway"),
         "lease_range.start_ip": lease.get("start_ip"),
