@@ -169,7 +169,10 @@ def test_plugins_in_files_of_their_own(tmp_path: Path, capsys: pytest.CaptureFix
         ("{", "cannot decode the CNI network"),
         ('{"name": "n"}', "neither a plugin ('type') nor a list of them ('plugins')"),
         ('{"name": "n", "plugins": []}', "neither a plugin ('type') nor a list"),
-        ('{"name": "n", "plugins": [{}]}', "cannot be wrapped: plugins[0].plugins[0]: key 'type'"),
+        (
+            '{"name": "n", "plugins": [{}]}',
+            "cannot be wrapped: plugins[0].plugins[0].type: is missing",
+        ),
         (
             '{"name": "n", "plugins": [{"type": "x", "capabilities": {"a": 7}}]}',
             "cannot be wrapped: plugins[0].plugins[0].capabilities.a: must be true or false",
