@@ -82,7 +82,7 @@ def _locked(path: str, *, dry_run: bool) -> Iterator[None]:
     """Hold host-local's lock; a dry run goes on where its file is missing, and makes none.
 
     It is flock(2), as in host-local, and leaves the file as it is. filelock would truncate it.
-    Some versions (3.20.4 to 3.29.6) even remove it when they unlock, and then host-local waits
+    Some versions (3.20.4 to 3.29.4) even remove it when they unlock, and then host-local waits
     for one file while its next call takes another: github.com/tox-dev/filelock/issues/574.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if dry_run else os.O_CREAT)
