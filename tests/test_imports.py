@@ -38,6 +38,7 @@ STANDARD = {
         "_ctypes",
         "_json",
         "_signal",
+        "atexit",
         "binascii",
         "errno",
         "fcntl",
