@@ -114,7 +114,7 @@ def test_shape(base: Path) -> None:
                 ],
                 "commands": [],
                 "links": None,
-                "problem": "the network namespace is lost; the next ADD makes it anew",
+                "problem": "the network namespace is lost; the next ADD makes it again",
             }
         ],
     }

@@ -185,10 +185,10 @@ def test_other_name(tmp_path: Path) -> None:
 def test_interpreter_that_cannot_be_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interpreter: str
 ) -> None:
-    """An interpreter that cannot stand in the first line of a script is an error."""
+    """An interpreter that does not fit into the first line of a script is an error."""
     monkeypatch.setattr(sys, "executable", interpreter)
 
-    with pytest.raises(ShimError, match="cannot stand in a script"):
+    with pytest.raises(ShimError, match="does not fit into the first line of a script"):
         put(tmp_path)
 
     assert os.listdir(tmp_path) == []

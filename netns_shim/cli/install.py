@@ -114,7 +114,9 @@ def launcher() -> str:
     shebang = f"#!{interpreter} -IS"
     if " " in interpreter or len(os.fsencode(shebang)) > MAXIMUM_SHEBANG:
         raise ShimError(
-            IO_FAILURE, "the path of the interpreter cannot stand in a script", interpreter
+            IO_FAILURE,
+            "the path of the interpreter does not fit into the first line of a script",
+            interpreter,
         )
     for path in [interpreter, *paths]:
         _warn_if_private(path)

@@ -237,7 +237,7 @@ def check(wanted: Wanted, environ: Mapping[str, str]) -> Uplink:
     chosen = choose(wanted, environ)
     if not isinstance(chosen, Nothing) and not os.access(TUN, os.R_OK | os.W_OK):
         raise ShimError(
-            UPLINK_FAILED, f"{TUN} cannot be used", "load the module tun; its mode is to be 0666"
+            UPLINK_FAILED, f"{TUN} cannot be used", "load the module tun; its mode must be 0666"
         )
     return chosen
 
