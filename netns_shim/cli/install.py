@@ -99,7 +99,7 @@ def _write(path: str, text: str) -> None:
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no file name that can be shown, ShimError."""
+    """Refuse a name that is not a file name, or cannot be shown; ShimError (code 5)."""
     if "/" in name or name in ("", ".", "..") or not name.isprintable():
         raise ShimError(IO_FAILURE, f"not a name for a plugin: {name!r}")
 
