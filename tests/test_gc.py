@@ -799,7 +799,7 @@ def test_two_at_once(tmp_path, monkeypatch, capsys):
 
 
 def test_a_reference_that_has_changed(tmp_path):
-    """What was attached again after it was judged is left: the judgement was about another one."""
+    """What was attached anew after it was judged is left: the judgement was about another one."""
     where = State(str(tmp_path), "default")
     os.makedirs(where.refs)
     record = {**WHOLE, "containerID": "c", "conf": {"cniVersion": "1.0.0"}, "args": ""}

@@ -102,7 +102,7 @@ def test_a_process_id_that_is_somebody_elses(world, session):
 
 
 def test_a_lost_pin(world, session):
-    """When the netns itself is lost, an ADD makes it again and says that others are cut off."""
+    """When the netns itself is lost, an ADD makes it anew and says that others are cut off."""
     runtime = Runtime(session, delegate=bridge())
     pin = f"{world.state_dir}/default/netns"
     with session.container() as old, session.container() as new:

@@ -731,7 +731,7 @@ def test_nothing_is_mounted_for_all(world, session, runtime):
 
 
 def test_the_user_namespace_has_died(world):
-    """While its uplink lives the netns is not touched from another one; then it is made again."""
+    """While its uplink lives the netns is not touched from another one; then it is made anew."""
     with world.session() as old:
         runtime = Runtime(old, delegate=bridge(), uplink="pasta")
         with old.container() as container:
@@ -756,7 +756,7 @@ def test_the_user_namespace_has_died(world):
 
 
 def test_the_runtime_directory_vanishes(world, session, runtime, state):
-    """After all state has gone, as at a log-out, DEL succeeds and the next ADD starts over.
+    """After all state has gone, as at a log-out, DEL succeeds and the next ADD begins anew.
 
     The old uplink has no record then. Its containers stay connected for as long as it lives.
     """

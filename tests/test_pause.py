@@ -364,7 +364,7 @@ def test_the_holder_is_killed_and_only_the_uplink_is_left(world):
 
 
 def test_the_holder_is_killed_and_nothing_is_left(world):
-    """Without an uplink the netns is lost with its holder: it is made again, and that is said."""
+    """Without an uplink the netns is lost with its holder: it is made anew, and that is said."""
     runtime = Runtime(world, delegate=bridge(), uplink="none")
     with ExitStack() as stack:
         own = stack.enter_context(world.unshared())

@@ -140,7 +140,7 @@ def test_by_force(world, session):
 
 
 def test_it_can_be_made_again(world, session, runtime):
-    """After it was stopped by force, the next ADD makes it again."""
+    """After it was stopped by force, the next ADD makes it anew."""
     with session.container() as container:
         runtime.add("c1", container)
         assert stop(session, "--force").returncode == 0
