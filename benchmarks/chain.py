@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import runtime
-from measure import Rounds, Row, Turn, ratio, rounds_of, times
+from measure import Rounds, Row, Turn, over, ratio, rounds_of, times
 from networks import VERBS, Json, plain, plugin_path, shim, warmed
-from stage import PLUGIN, Runner, Stage
+from runtime import PLUGIN
+from stage import Runner, Stage
 
 PUBLISHED = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 OFFERED = {"capabilities": {"portMappings": True}, "runtimeConfig": PUBLISHED}
@@ -75,7 +76,7 @@ def over_others(found: Rounds) -> list[Row]:
             "chain",
             f"{verb} {ONE} / {other}",
             found,
-            lambda v, a=f"{ONE} {verb}", b=f"{other} {verb}": v[a] / v[b],
+            over(f"{ONE} {verb}", f"{other} {verb}"),
             goal,
         )
         for other, goals in OTHERS.items()

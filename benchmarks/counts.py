@@ -9,7 +9,8 @@ from typing import Any
 
 import bench
 from measure import Row, count
-from stage import PLUGIN, TOOLS, BenchmarkError, Stage
+from runtime import PLUGIN
+from stage import TOOLS, BenchmarkError, Stage
 
 Json = dict[str, Any]
 

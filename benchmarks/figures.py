@@ -9,9 +9,10 @@ import bench
 import runtime
 from chain import chain_of_four
 from counts import memory, resident, work
-from measure import Rounds, Row, Turn, ratio, rounds_of, times
+from measure import Rounds, Row, Turn, over, ratio, rounds_of, times
 from networks import VERBS, Json, call, plain, plugin_path, shim, warmed
-from stage import PLUGIN, ByHand, Runner, Stage
+from runtime import PLUGIN
+from stage import ByHand, Runner, Stage
 
 NOTHING = f"{bench.World.plugin_dir}/nothing"
 AT_ONCE = (1, 4, 16, 64)
@@ -82,7 +83,7 @@ def bridge(stage: Stage, rounds: int) -> list[Row]:
                 "bridge",
                 f"{verb} through the shim / directly",
                 found,
-                lambda v, verb=verb: v[f"shim {verb}"] / v[f"bridge {verb}"],
+                over(f"shim {verb}", f"bridge {verb}"),
             )
             for verb in ("ADD", "DEL")
         ),
@@ -131,7 +132,7 @@ def at_once(stage: Stage, rounds: int) -> list[Row]:
                 a, b = (f"{many} × {verb}, {kind}" for kind in ("shim", "directly"))
                 what = f"{many} × {verb} at once, through the shim / directly"
                 aim = goal if many == 16 else None
-                rows.append(ratio("at once", what, found, lambda v, a=a, b=b: v[a] / v[b], aim))
+                rows.append(ratio("at once", what, found, over(a, b), aim))
             details += times("at once", found)
     return rows + details
 
@@ -223,7 +224,7 @@ def over_one(found: Rounds, listed: Rounds) -> list[Row]:
             "references",
             f"warm {verb} with {many} live / with 1",
             found,
-            lambda v, a=f"{verb}, {many} live", b=f"{verb}, 1 live": v[a] / v[b],
+            over(f"{verb}, {many} live", f"{verb}, 1 live"),
             1.05 if (verb, many) == ("ADD", 5000) else None,
         )
         for verb in VERBS

@@ -16,6 +16,7 @@ from stage import Sample
 
 Turn = Callable[[], Mapping[str, Sample]]
 Rounds = list[dict[str, Sample]]
+Quotient = Callable[[dict[str, float]], float]
 
 
 class Spread(NamedTuple):
@@ -72,7 +73,7 @@ def rounds_of(count: int, turns: Sequence[Turn]) -> Rounds:
 def spread(values: Sequence[float]) -> Spread:
     """Give the quartiles; a single value is all three."""
     if len(values) == 1:
-        return Spread(*values * 3)
+        return Spread(values[0], values[0], values[0])
     return Spread(*statistics.quantiles(values, n=4, method="inclusive"))
 
 
@@ -90,11 +91,16 @@ def times(figure: str, rounds: Rounds) -> list[Row]:
     ]
 
 
+def over(one: str, other: str) -> Quotient:
+    """Make the quotient of two that had their turn, by their names."""
+    return lambda values: values[one] / values[other]
+
+
 def ratio(
     figure: str,
     what: str,
     rounds: Rounds,
-    quotient: Callable[[dict[str, float]], float],
+    quotient: Quotient,
     goal: float | None = None,
 ) -> Row:
     """Make a row of a ratio, which `quotient` gives for the values of one round."""

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import runtime
 from figures import crowd
-from measure import Row, ratio, rounds_of, times
+from measure import Row, over, ratio, rounds_of, times
 from networks import VERBS, plain, plugin_path, shim, warmed
-from stage import PLUGIN, TOOLS, Stage
+from runtime import PLUGIN
+from stage import TOOLS, Stage
 
 PROGRAM = f"{TOOLS}/seed"
 # How many at once, and the part of the rounds that they have.
@@ -56,6 +57,6 @@ def seed(stage: Stage, rounds: int) -> list[Row]:
                     a, b = (f"{name}, {many} × {verb}, {who}" for who in ("shim", "seed"))
                     what = f"{name}, {many} × {verb} at once, shim / seed"
                     goal = GOALS.get((name, many, verb))
-                    rows.append(ratio("seed", what, found, lambda v, a=a, b=b: v[a] / v[b], goal))
+                    rows.append(ratio("seed", what, found, over(a, b), goal))
                 details += times("seed", found)
     return rows + details

@@ -14,9 +14,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import bench
 import kinder
@@ -32,6 +33,10 @@ RUNNER = f"{TOOLS}/runner.py"
 PASTA = "/usr/bin/pasta"
 
 
+# What a runner does for one call: see inside/runner.py.
+Step = dict[str, Any]
+
+
 class BenchmarkError(Exception):
     """Something that is measured does not work."""
 
@@ -42,21 +47,22 @@ class Sample(NamedTuple):
     wall: float
     cpu: float
 
-    def __add__(self, other: tuple[float, float]) -> Sample:
+    # A sum, where two tuples would make a longer one.
+    def __add__(self, other: tuple[float, float]) -> Sample:  # type: ignore[override]
         return Sample(self.wall + other[0], self.cpu + other[1])
 
 
 class Runner:
     """A process that starts plugins where it is, and takes the time."""
 
-    def __init__(self, place, before=(), *, python):
+    def __init__(self, place: bench.Place, before: Sequence[str] = (), *, python: str) -> None:
         argv = [*before, python, "-IS", RUNNER]
         pipe = subprocess.PIPE
         self._process = place.popen(argv, stdin=pipe, stdout=pipe, text=True)
         if self._process.stdout.readline() != "ready\n":
             raise BenchmarkError(f"does not start: {argv}")
 
-    def run(self, *jobs):
+    def run(self, *jobs: list[Step]) -> tuple[Sample, list[Any]]:
         """Run jobs at once, each a list of steps; give the sample and the last answers."""
         self._process.stdin.write(json.dumps(jobs) + "\n")
         self._process.stdin.flush()
@@ -65,7 +71,7 @@ class Runner:
             raise BenchmarkError(done["problem"])
         return Sample(done["wall"], done["cpu"]), done["answers"]
 
-    def close(self):
+    def close(self) -> None:
         """End it, and wait for what it was started by."""
         self._process.stdin.close()
         self._process.wait()
@@ -98,7 +104,7 @@ class Stage:
             self.inside = undo.enter_context(inside)
             self._undo = undo.pop_all()
 
-    def _provide(self):
+    def _provide(self) -> None:
         """Put into the machine what is needed there, the do-nothing plugin among the others."""
         with tempfile.TemporaryDirectory() as directory:
             for name in ("nothing", "peak"):
@@ -109,7 +115,15 @@ class Stage:
                 shutil.copy(program, self.world.path(where))
         shutil.copy(INSIDE / "runner.py", self.world.path(RUNNER))
 
-    def step(self, verb, conf, number=0, *, argv=(PLUGIN,), **more):
+    def step(
+        self,
+        verb: str,
+        conf: dict[str, Any] | None,
+        number: int = 0,
+        *,
+        argv: Sequence[str] = (PLUGIN,),
+        **more: str,
+    ) -> Step:
         """Give the step of a call for a container, by its number."""
         env = {
             "CNI_COMMAND": verb,
@@ -124,11 +138,11 @@ class Stage:
         }
         return {"argv": list(argv), "env": env, "conf": conf}
 
-    def state_dir(self, name):
+    def state_dir(self, name: str) -> str:
         """Give the path of a state directory of its own."""
         return f"{self.world.runtime_dir}/{name}"
 
-    def close(self):
+    def close(self) -> None:
         """Remove everything."""
         self._undo.close()
 
@@ -161,7 +175,7 @@ class ByHand:
         enter = [f"--net={self._state.pin}", "unshare", "--mount", "sh", "-euc", mounts, "sh"]
         self._runner = Runner(stage.session, ["nsenter", *enter], python=stage.python)
 
-    def run(self, *jobs):
+    def run(self, *jobs: list[Step]) -> tuple[Sample, list[Any]]:
         """Run jobs in its netns."""
         return self._runner.run(*jobs)
 

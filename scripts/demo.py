@@ -8,6 +8,7 @@ place and makes the exit status 1.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import bench
 
@@ -88,11 +90,11 @@ def variables(verb: str, name: str, container: bench.Container) -> dict[str, str
 class Runtime:
     """Does what a container runtime does for one network: environment and stdin in, JSON out."""
 
-    def __init__(self, session: bench.Session, network: dict) -> None:
+    def __init__(self, session: bench.Session, network: dict[str, Any]) -> None:
         self.session = session
         (entry,) = network["plugins"]
         self.conf = {"cniVersion": network["cniVersion"], "name": network["name"], **entry}
-        self.results: dict[str, dict] = {}
+        self.results: dict[str, dict[str, Any]] = {}
 
     def call(self, verb: str, name: str, container: bench.Container, **keys: object) -> str:
         """Call the plugin; give what it printed. Raises Broken where it failed."""
@@ -113,7 +115,8 @@ class Runtime:
 
 def main() -> int:
     """Run the demonstration; give its exit status."""
-    sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     if why := bench.unusable():
         print(f"scripts/demo: {why}", file=sys.stderr)
         return 1
@@ -172,12 +175,12 @@ def show_the_problem(tell: Narrator, world: bench.World, session: bench.Session)
 
 def _message(answer: str) -> str:
     try:
-        return json.loads(answer)["msg"]
+        return str(json.loads(answer)["msg"])
     except (ValueError, LookupError):
         return answer
 
 
-def show_the_network(tell: Narrator) -> dict:
+def show_the_network(tell: Narrator) -> dict[str, Any]:
     """The configuration in which plugins are wrapped."""
     tell.title("One word in a network configuration")
     tell.say(
@@ -186,7 +189,8 @@ def show_the_network(tell: Narrator) -> dict:
     )
     text = NETWORK.read_text()
     tell.show(text)
-    return json.loads(text)
+    network: dict[str, Any] = json.loads(text)
+    return network
 
 
 def attach(

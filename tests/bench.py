@@ -24,10 +24,10 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from places import HOLD, BenchError, Container, Place, Session, Unshared
+from places import HOLD, BenchError, Child, Container, Place, Session, Unshared
 from userids import UserIds
 
-__all__ = ["BenchError", "Container", "Place", "Session", "Unshared", "World"]
+__all__ = ["BenchError", "Child", "Container", "Place", "Session", "Unshared", "World"]
 
 PAGE = "198.51.100.1"  # next door: in the subnet of the machine
 PAGE_BEYOND = "203.0.113.7"  # a few ms away, to be reached over the default route only

@@ -51,7 +51,9 @@ def ask(place: bench.Place, *arguments: str, **env: str) -> Found:
     return results(place.run(command(*arguments), env={**place.env, **env}))
 
 
-def ask_in(world: bench.World, script: str, *arguments: str, as_root=False, **env: str) -> Found:
+def ask_in(
+    world: bench.World, script: str, *arguments: str, as_root: bool = False, **env: str
+) -> Found:
     """Ask it as the user where root has run a script in a mount namespace that goes with it."""
     become = ["setpriv", f"--reuid={world.uid}", f"--regid={world.uid}", "--init-groups"]
     words = [*([] if as_root else become), *command(*arguments)]

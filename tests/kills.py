@@ -11,7 +11,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import bench
 from runtime import PLUGIN, Runtime, bridge, ips, kill, page, reaches
@@ -37,8 +37,8 @@ class Scenario(NamedTuple):
     attached: bool = False
     dead: bool = False
     forgotten: bool = False
-    keys: dict = {}  # noqa: RUF012 (a default that is never changed)
-    conf: dict = {}  # noqa: RUF012
+    keys: dict[str, Any] = {}  # noqa: RUF012 (a default that is never changed)
+    conf: dict[str, Any] = {}  # noqa: RUF012
 
 
 class Point(NamedTuple):

@@ -4,14 +4,23 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from bench import World
 
 HOLD = "echo ready; exec cat"
 NSENTER = "/usr/bin/nsenter"
+
+
+class Child(subprocess.Popen[str]):
+    """A command that `Place.popen` has started; what is no pipe is None, and no test reads it."""
+
+    stdin: IO[str]
+    stdout: IO[str]
+    stderr: IO[str]
 
 
 class BenchError(Exception):
@@ -26,10 +35,17 @@ class Place:
     `env` is the environment of the commands where they are not given one.
     """
 
-    def __init__(self, argv, *, flags, then=(), env):
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        flags: Sequence[str],
+        then: Sequence[str] = (),
+        env: dict[str, str],
+    ) -> None:
         self.env, self._flags = env, flags
         pipe = subprocess.PIPE
-        holder = subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe, text=True)
+        holder = Child(argv, env=env, stdin=pipe, stdout=pipe, text=True)
         self.pid = holder.pid
         self._children = [holder]
         self._enter = [NSENTER, f"--target={self.pid}", *flags, *then]
@@ -37,7 +53,15 @@ class Place:
             self.close()
             raise BenchError(f"does not start: {' '.join(argv)}")
 
-    def run(self, argv, *, env=None, input="", timeout=60.0, check=False):
+    def run(
+        self,
+        argv: Iterable[object],
+        *,
+        env: Mapping[str, str] | None = None,
+        input: str = "",
+        timeout: float = 60.0,
+        check: bool = False,
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command here to its end; `env`, if given, is its whole environment."""
         done = subprocess.run(
             [*self._enter, *map(str, argv)],
@@ -51,11 +75,16 @@ class Place:
             raise BenchError(f"{argv}: exit status {done.returncode}: {done.stdout}{done.stderr}")
         return done
 
-    def popen(self, argv, *, env=None, **options):
+    def popen(
+        self,
+        argv: Iterable[object],
+        *,
+        env: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Child:
         """Start a command here, with the options of subprocess.Popen; `close` ends it."""
         env = self.env if env is None else env
-        argv = [*self._enter, *map(str, argv)]
-        child = subprocess.Popen(argv, env=env, **options)
+        child = Child([*self._enter, *map(str, argv)], env=env, **{"text": True, **options})
         self._children.append(child)
         return child
 

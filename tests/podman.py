@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +60,8 @@ class Answer(NamedTuple):
     def value(self) -> dict[str, Any]:
         """What is on stdout, after a success."""
         assert self.status == 0, self.stdout
-        return json.loads(self.stdout)
+        value: dict[str, Any] = json.loads(self.stdout)
+        return value
 
     @property
     def error(self) -> str:
@@ -67,7 +69,7 @@ class Answer(NamedTuple):
         answer = json.loads(self.stdout)
         assert self.status == 1
         assert list(answer) == ["error"]
-        return answer["error"]
+        return str(answer["error"])
 
 
 def serve(words: list[str], given: Any = None, environ: dict[str, str] | None = None) -> Answer:
@@ -100,7 +102,7 @@ class Netavark:
         self.plugin = plugin
         self.env = place.env
 
-    def call(self, *arguments: str, **given: Any):
+    def call(self, *arguments: str, **given: Any) -> subprocess.CompletedProcess[str]:
         """Call it with anything."""
         return self.place.run([self.plugin, *arguments], env=self.env, input=json.dumps(given))
 
@@ -116,7 +118,7 @@ class Netavark:
         assert done.returncode == 1, done.stdout + done.stderr
         answer = json.loads(done.stdout)
         assert list(answer) == ["error"]
-        return answer["error"]
+        return str(answer["error"])
 
     def setup(self, container: bench.Container, **given: Any) -> list[str]:
         """Attach a container; give its addresses, without their prefix length."""

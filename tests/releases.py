@@ -105,8 +105,8 @@ def _mirror(configuration: Path) -> str:
     return found[0]
 
 
-def _run(command: list[str], **options: object) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+def _run(command: list[str], cwd: Path | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
     if done.returncode:
         raise OSError(f"{' '.join(command)}: {done.stderr}")
     return done.stdout

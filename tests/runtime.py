@@ -39,7 +39,9 @@ DUAL = ("10.89.0.0/24", "fd00:89::/64")
 class Runtime:
     """Calls the shim with one network configuration, and with nothing but CNI_* around it."""
 
-    def __init__(self, place: bench.Place, *, path: str = bench.World.plugin_dir, **keys: Any):
+    def __init__(
+        self, place: bench.Place, *, path: str = bench.World.plugin_dir, **keys: Any
+    ) -> None:
         self.place = place
         self.path = path
         self.conf = {"cniVersion": "1.0.0", "name": "rootless", "type": "netns-shim", **keys}
@@ -57,7 +59,13 @@ class Runtime:
         }
 
     def call(
-        self, verb: str, container_id: str = "", netns: str = "", *, conf=None, **more: str
+        self,
+        verb: str,
+        container_id: str = "",
+        netns: str = "",
+        *,
+        conf: dict[str, Any] | None = None,
+        **more: str,
     ) -> subprocess.CompletedProcess[str]:
         """Make a call; `more` are further variables, `conf` keys to replace."""
         text = json.dumps({**self.conf, **(conf or {})})
@@ -74,7 +82,7 @@ class Runtime:
         """Make a call that fails; give its error object."""
         done = self.call(verb, *arguments, **more)
         assert done.returncode == 1, done.stdout + done.stderr
-        error = json.loads(done.stdout)
+        error: dict[str, Any] = json.loads(done.stdout)
         assert isinstance(error["code"], int)
         assert error["msg"]
         return error
@@ -90,7 +98,8 @@ class Runtime:
     def status(self) -> list[dict[str, Any]]:
         """List the shared netns's as `status --json` shows them."""
         done = self.place.run([PLUGIN, "status", "--json"], check=True)
-        return json.loads(done.stdout)["netns"]
+        found: list[dict[str, Any]] = json.loads(done.stdout)["netns"]
+        return found
 
 
 def kill(pid: int) -> None:
@@ -101,7 +110,7 @@ def kill(pid: int) -> None:
     os.close(pidfd)
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> bool:
+def until(condition: Callable[[], object], seconds: float = 20) -> bool:
     """Wait for what happens in processes that cannot be waited for; tell whether it did."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -7,7 +7,7 @@ import difflib
 import os
 import queue
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
@@ -44,7 +44,7 @@ class Sweep:
         assert one == other, "\n".join(difflib.ndiff(one, other))
         return [max(names) for names in zip(*found, strict=True)]
 
-    def run(self, series: list[Iterable[Point]], judge: Judge) -> tuple[list[str], list[str]]:
+    def run(self, series: Sequence[Iterable[Point]], judge: Judge) -> tuple[list[str], list[str]]:
         """Harm the call at each point; list these, and all that is not well afterwards.
 
         A series goes on until a point of it does no harm any more.
@@ -80,7 +80,8 @@ class Sweep:
         return reached, [text for _, text in sorted(problems, key=lambda problem: problem[0])]
 
     def _point(self, scene: Scene, point: Point, judge: Judge) -> tuple[list[str], bool]:
-        found, is_harmed = [], True
+        found: list[str] = []
+        is_harmed = True
         try:
             scene.prepare()
             done = scene.call(point.environ)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 import bench
 import pytest
@@ -17,11 +18,13 @@ CHAIN = [
     {"type": "firewall"},
     {"type": "tuning", "sysctl": {"net.core.somaxconn": "500"}},
 ]
-WRAPPED = {"plugins": CHAIN, "capabilities": {"portMappings": True}}
+WRAPPED: dict[str, Any] = {"plugins": CHAIN, "capabilities": {"portMappings": True}}
 
 
 @pytest.mark.parametrize("uplink", ["pasta", "slirp4netns"])
-def test_containers_reach_each_other_and_the_outside(world, session, uplink):
+def test_containers_reach_each_other_and_the_outside(
+    world: bench.World, session: bench.Session, uplink: str
+) -> None:
     """Two containers reach each other and the internet over both families; nothing is left."""
     runtime = Runtime(session, delegate=bridge(*DUAL), uplink=uplink)
     with session.container() as first, session.container() as second:
@@ -38,7 +41,9 @@ def test_containers_reach_each_other_and_the_outside(world, session, uplink):
     assert world.leftovers() == []
 
 
-def test_without_an_uplink_containers_reach_each_other_only(world, session):
+def test_without_an_uplink_containers_reach_each_other_only(
+    world: bench.World, session: bench.Session
+) -> None:
     """With `uplink: none` there is no process, and no way out."""
     runtime = Runtime(session, delegate=bridge(*DUAL), uplink="none")
     with session.container() as first, session.container() as second:
@@ -55,7 +60,7 @@ def test_without_an_uplink_containers_reach_each_other_only(world, session):
     assert world.leftovers() == []
 
 
-def test_the_first_after_the_last_works_again(world, session):
+def test_the_first_after_the_last_works_again(world: bench.World, session: bench.Session) -> None:
     """A netns that was destroyed is made again by the next ADD."""
     runtime = Runtime(session, delegate=bridge())
     with session.container() as container:
@@ -67,7 +72,7 @@ def test_the_first_after_the_last_works_again(world, session):
 
 
 @pytest.mark.parametrize("at_once", [1, 20], ids=["in sequence", "at once"])
-def test_twenty_containers(world, session, at_once):
+def test_twenty_containers(world: bench.World, session: bench.Session, at_once: int) -> None:
     """Twenty containers with a chain of four plugins reach each other and the outside.
 
     Added in sequence or all at once, deleted in random order: in the end nothing is left.
@@ -100,7 +105,9 @@ def test_twenty_containers(world, session, at_once):
 MAPPINGS = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 
 
-def check_published_port(runtime, server, client):
+def check_published_port(
+    runtime: Runtime, server: bench.Container, client: bench.Container
+) -> None:
     """Attach two containers, have one ask the other by its published port, and detach them."""
     conf = {"runtimeConfig": MAPPINGS}
     runtime.add("server", server, conf=conf)
@@ -119,7 +126,7 @@ def check_published_port(runtime, server, client):
     runtime.delete("client", client)
 
 
-def test_published_port(world, session):
+def test_published_port(world: bench.World, session: bench.Session) -> None:
     """A capability given to the shim reaches the plugin of the chain that has it: portmap."""
     with session.container() as server, session.container() as client:
         check_published_port(Runtime(session, **WRAPPED), server, client)
@@ -127,7 +134,7 @@ def test_published_port(world, session):
 
 
 @pytest.mark.parametrize("is_told", [True, False])
-def test_nftables_only(world, session, is_told):
+def test_nftables_only(world: bench.World, session: bench.Session, is_told: bool) -> None:
     """Plugins that can make rules with nft do so: told by their keys, or where iptables lacks."""
     versions = session.run(["/opt/cni/bin/bridge"], env={"CNI_COMMAND": "VERSION"}, input="{}")
     if "1.1.0" not in versions.stdout:
@@ -145,7 +152,7 @@ def test_nftables_only(world, session, is_told):
 
 
 @pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0", "1.1.0"])
-def test_every_version(world, session, version):
+def test_every_version(world: bench.World, session: bench.Session, version: str) -> None:
     """ADD, CHECK and DEL in each version, also the one that Debian's plugins do not speak."""
     runtime = Runtime(session, delegate=bridge(*DUAL), cniVersion=version, uplink="none")
     with session.container() as container:
@@ -163,7 +170,7 @@ def test_every_version(world, session, version):
 
 
 @pytest.mark.parametrize("version", ["0.1.0", "0.2.0"])
-def test_the_oldest_versions(world, session, version):
+def test_the_oldest_versions(world: bench.World, session: bench.Session, version: str) -> None:
     """A runtime of the first versions gets a result as they had it."""
     runtime = Runtime(session, delegate=bridge(), cniVersion=version, uplink="none")
     with session.container() as container:
@@ -176,7 +183,7 @@ def test_the_oldest_versions(world, session, version):
 
 
 @pytest.mark.parametrize("way", ["below /proc", "pinned under /run", "through a link"])
-def test_where_the_container_is(world, session, way):
+def test_where_the_container_is(world: bench.World, session: bench.Session, way: str) -> None:
     """A CNI_NETNS keeps its path inside, wherever it is: the /run of plugins is another one."""
     runtime = Runtime(session, delegate=bridge(), uplink="none")
     pinned = "" if way == "below /proc" else "/run/netns/pinned"
@@ -195,7 +202,7 @@ def test_where_the_container_is(world, session, way):
     assert world.leftovers() == []
 
 
-def test_networks_side_by_side(world, session):
+def test_networks_side_by_side(world: bench.World, session: bench.Session) -> None:
     """Networks with netns's of their own do not meet; one container can be in several."""
     one = Runtime(session, delegate=bridge("10.1.0.0/24"), netns="one", name="one")
     two = Runtime(session, delegate=bridge("10.2.0.0/24"), netns="two", name="two", uplink="none")

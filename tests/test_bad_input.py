@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import bench
 import pytest
 from runtime import PLUGIN, Runtime, bridge
 
@@ -17,12 +19,12 @@ VERSION = errors.INCOMPATIBLE_VERSION
 
 
 @pytest.fixture
-def runtime(session) -> Runtime:
+def runtime(session: bench.Session) -> Runtime:
     """A runtime whose configuration is good."""
     return Runtime(session, delegate=bridge(), uplink="none")
 
 
-def check_nothing_happened(world, session) -> None:
+def check_nothing_happened(world: bench.World, session: bench.Session) -> None:
     """Assert that there is no trace of the call."""
     assert not session.path(world.state_dir).exists()
     assert world.leftovers() == []
@@ -46,7 +48,13 @@ def check_nothing_happened(world, session) -> None:
         ({"CNI_COMMAND": "add"}, "unknown CNI_COMMAND: add"),
     ],
 )
-def test_environment(world, session, runtime, variables, text):
+def test_environment(
+    world: bench.World,
+    session: bench.Session,
+    runtime: Runtime,
+    variables: dict[str, str],
+    text: str,
+) -> None:
     """A variable that is missing or malformed is named in an error with the code 4."""
     env = {**runtime.environment("ADD", "c", "/proc/1/ns/net"), **variables}
     done = session.run([PLUGIN], env=env, input=json.dumps(runtime.conf))
@@ -75,7 +83,9 @@ def test_environment(world, session, runtime, variables, text):
         ('{"cniVersion": "1.0.0", "name": "n\\n"}', CONFIG),
     ],
 )
-def test_stdin(world, session, runtime, stdin, code):
+def test_stdin(
+    world: bench.World, session: bench.Session, runtime: Runtime, stdin: str, code: int
+) -> None:
     """What is no network configuration is refused with the code of what is wrong."""
     env = runtime.environment("ADD", "c", "/proc/1/ns/net")
     done = session.run([PLUGIN], env=env, input=stdin)
@@ -109,7 +119,13 @@ def test_stdin(world, session, runtime, stdin, code):
         ({"uplink": {"driver": "pasta", "options": ["--foreground"]}}, "--foreground"),
     ],
 )
-def test_configuration(world, session, runtime, keys, text):
+def test_configuration(
+    world: bench.World,
+    session: bench.Session,
+    runtime: Runtime,
+    keys: dict[str, Any],
+    text: str,
+) -> None:
     """A wrong configuration is refused with the code 7 and the path of what is wrong."""
     with session.container() as container:
         error = runtime.fail("ADD", "c", container.netns, conf=keys)
@@ -119,7 +135,9 @@ def test_configuration(world, session, runtime, keys, text):
     check_nothing_happened(world, session)
 
 
-def test_all_problems_at_once(world, session, runtime):
+def test_all_problems_at_once(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """Every problem of a configuration is in the one answer."""
     keys = {"netns": "..", "timeout": -1, "uplink": "no", "delegate": {"type": ""}}
     error = runtime.fail("ADD", "c", "/proc/1/ns/net", conf=keys)
@@ -133,13 +151,15 @@ def test_all_problems_at_once(world, session, runtime):
     "netns",
     ["/nowhere", "/etc/passwd", "/etc", "relative", "/dev/null", "/proc/self/ns/mnt", "a\nb"],
 )
-def test_what_is_no_netns(world, session, runtime, netns):
+def test_what_is_no_netns(
+    world: bench.World, session: bench.Session, runtime: Runtime, netns: str
+) -> None:
     """An ADD whose CNI_NETNS is none is refused with the code 8 before anything is made."""
     assert runtime.fail("ADD", "c", netns)["code"] == errors.INVALID_NETNS
     check_nothing_happened(world, session)
 
 
-def test_a_pipe_as_netns(world, session, runtime):
+def test_a_pipe_as_netns(world: bench.World, session: bench.Session, runtime: Runtime) -> None:
     """A CNI_NETNS that is a pipe does not keep the runtime waiting."""
     pipe = f"{world.env['HOME']}/pipe"
     session.run(["mkfifo", pipe], check=True)
@@ -158,7 +178,7 @@ FAKES = {
 
 
 @pytest.mark.parametrize("name", FAKES)
-def test_a_plugin_that_misbehaves(world, session, name):
+def test_a_plugin_that_misbehaves(world: bench.World, session: bench.Session, name: str) -> None:
     """The error names the plugin and what it did; what its ADD left is undone."""
     script, code, text = FAKES[name]
     directory = f"{world.env['HOME']}/plugins"
@@ -180,7 +200,7 @@ def test_a_plugin_that_misbehaves(world, session, name):
     assert world.leftovers() == []
 
 
-def test_a_plugin_that_cannot_be_executed(world, session):
+def test_a_plugin_that_cannot_be_executed(world: bench.World, session: bench.Session) -> None:
     """A file without the executable bit is named, with what the kernel said."""
     directory = f"{world.env['HOME']}/plugins"
     session.run(["sh", "-euc", 'mkdir "$0"; echo >"$0/fake"', directory], check=True)
@@ -194,7 +214,7 @@ def test_a_plugin_that_cannot_be_executed(world, session):
     assert world.leftovers() == []
 
 
-def test_the_error_of_a_real_plugin(world, session):
+def test_the_error_of_a_real_plugin(world: bench.World, session: bench.Session) -> None:
     """What the plugin says is wrong reaches the runtime as the plugin said it."""
     plain = {"type": "bridge", "bridge": "cni0", "vlan": 99999}
     runtime = Runtime(session, delegate=plain, uplink="none")

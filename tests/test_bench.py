@@ -34,30 +34,30 @@ NETWORK = {
 }
 
 
-def start_uplink(session, container):
+def start_uplink(session: bench.Session, container: bench.Container) -> bench.Child:
     """Join a container to the machine as a shim that never cleans up would."""
     uplink = session.popen(
         ["slirp4netns", "--configure", "--ready-fd=1", container.pid, "tap0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    assert uplink.stdout.read(1) == b"1"
+    assert uplink.stdout.read(1) == "1"
     return uplink
 
 
-def inode(place, kind):
+def inode(place: bench.Place, kind: str) -> str:
     """The identity of the namespace that commands run in."""
     return place.run(["readlink", f"/proc/self/ns/{kind}"], check=True).stdout
 
 
-def test_user_is_unprivileged(world):
+def test_user_is_unprivileged(world: bench.World) -> None:
     """Outside a session the user has no capabilities and cannot touch the machine's network."""
     assert world.run(["id", "-un"]).stdout == f"{world.user}\n"
     assert "CapEff:\t0000000000000000" in world.run(["cat", "/proc/self/status"]).stdout
     assert "not permitted" in world.run(["ip", "link", "add", "x0", "type", "bridge"]).stderr
 
 
-def test_session_is_root_without_the_network(world, session):
+def test_session_is_root_without_the_network(world: bench.World, session: bench.Session) -> None:
     """In a session the user is root of every mapped id, but not of the machine's network."""
     assert session.run(["id", "-u"]).stdout == "0\n"
     assert len(session.run(["cat", "/proc/self/uid_map"]).stdout.splitlines()) == 2
@@ -66,7 +66,7 @@ def test_session_is_root_without_the_network(world, session):
     assert inode(session, "net") == inode(world, "net")
 
 
-def test_environment_is_clean(session, world):
+def test_environment_is_clean(session: bench.Session, world: bench.World) -> None:
     """Nothing of the caller's environment reaches a command."""
     names = {line.partition("=")[0] for line in session.run(["env"]).stdout.splitlines()}
 
@@ -74,7 +74,7 @@ def test_environment_is_clean(session, world):
     assert session.run(["/usr/bin/env"], env={"CNI_COMMAND": "ADD"}).stdout == "CNI_COMMAND=ADD\n"
 
 
-def test_machine_is_a_stock_one(world):
+def test_machine_is_a_stock_one(world: bench.World) -> None:
     """What no test has asked for is as Debian has it: the user owns nothing but a home."""
     script = """
         for place in /var/lib /run /run/user /etc; do [ ! -w $place ]; done
@@ -90,7 +90,7 @@ def test_machine_is_a_stock_one(world):
     assert world.run(["sh", "-c", "command -v iptables"]).returncode == 127
 
 
-def test_log_in(world):
+def test_log_in(world: bench.World) -> None:
     """A log-in brings a runtime directory and the variable, and both go with it."""
     before = world.state_dir
     with kinder.log_in(world):
@@ -101,7 +101,7 @@ def test_log_in(world):
     assert "XDG_RUNTIME_DIR" not in world.env
 
 
-def test_network_has_just_come_up(world):
+def test_network_has_just_come_up(world: bench.World) -> None:
     """The IPv6 addresses of a link that has come up are tentative, and in the end none is."""
     tentative = ["ip", "-6", "-oneline", "address", "show", "dev", "eth0", "tentative"]
     assert world.run(tentative).stdout == ""
@@ -112,7 +112,7 @@ def test_network_has_just_come_up(world):
     assert world.run(["fetch", bench.PAGE_BEYOND]).stdout.endswith(f"you are {bench.HOST}\n")
 
 
-def test_package_is_installed(world, session):
+def test_package_is_installed(world: bench.World, session: bench.Session) -> None:
     """The package under test is a plugin for the user, and knows its libraries without a path."""
     env = {"CNI_COMMAND": "VERSION"}
     version = session.run([f"{world.plugin_dir}/netns-shim"], env=env, check=True).stdout
@@ -131,12 +131,12 @@ def test_package_is_installed(world, session):
         (bench.PAGE6, bench.HOST6),
     ],
 )
-def test_internet_answers(session, page, client):
+def test_internet_answers(session: bench.Session, page: str, client: str) -> None:
     """Every page is reached from the machine, and knows who asked."""
     assert session.run(["fetch", page]).stdout == f"hello from the internet, you are {client}\n"
 
 
-def test_names_resolve(session):
+def test_names_resolve(session: bench.Session) -> None:
     """The machine's resolver asks the bench's name server."""
     v4 = session.run(["getent", "ahostsv4", "www"]).stdout
     v6 = session.run(["getent", "ahostsv6", "www.example.test"]).stdout
@@ -146,7 +146,7 @@ def test_names_resolve(session):
     assert session.run(["getent", "hosts", "nobody.example.test"]).returncode == 2
 
 
-def test_container_is_cut_off(session):
+def test_container_is_cut_off(session: bench.Session) -> None:
     """A container is owned by the session and has nothing but its loopback interface."""
     with session.container() as container:
         assert inode(container, "net") != inode(session, "net")
@@ -155,7 +155,7 @@ def test_container_is_cut_off(session):
         assert container.run(["fetch", bench.PAGE]).returncode == 1
 
 
-def test_container_is_pinned(session):
+def test_container_is_pinned(session: bench.Session) -> None:
     """A pinned container is the same namespace by its path, which goes with it."""
     with session.container(pinned="/run/netns/pinned") as container:
         by_path = ["nsenter", f"--net={container.netns}", "readlink", "/proc/self/ns/net"]
@@ -166,7 +166,7 @@ def test_container_is_pinned(session):
 
 @pytest.mark.parametrize("state", ["/run/user/{}/netns-shim", "/tmp/netns-shim-{}"])
 @pytest.mark.usefixtures("log_in")
-def test_leftovers_are_seen(world, session, state):
+def test_leftovers_are_seen(world: bench.World, session: bench.Session, state: str) -> None:
     """Uplinks, files, mounts and interfaces that a shim would leave are reported, in both places.
 
     What a log-in has let go out of sight is still there.
@@ -189,7 +189,7 @@ def test_leftovers_are_seen(world, session, state):
     assert "interface veth1" in found
 
 
-def test_reset_ends_daemons(world, session):
+def test_reset_ends_daemons(world: bench.World, session: bench.Session) -> None:
     """An uplink that made itself a daemon is ended by its user id."""
     with session.container(pinned="/run/netns/pinned") as container:
         pasta = ["pasta", "--config-net", "--quiet", "--netns", container.netns]
@@ -203,7 +203,9 @@ def test_reset_ends_daemons(world, session):
 
 
 @pytest.mark.usefixtures("libcni_cache")
-def test_libcni_attaches_a_container(world, session, cnidrive):
+def test_libcni_attaches_a_container(
+    world: bench.World, session: bench.Session, cnidrive: str
+) -> None:
     """The Go driver runs Debian's plain plugins in a network namespace of the session."""
     world.path("/etc/cni/net.d").mkdir(parents=True, exist_ok=True)
     world.path("/etc/cni/net.d/plain.conflist").write_text(json.dumps(NETWORK))
@@ -238,11 +240,12 @@ with bench.World() as world, world.session() as session:
 
 
 @pytest.mark.parametrize("how", ["closed", "killed"])
-def test_nothing_remains(how):
+def test_nothing_remains(how: str) -> None:
     """Namespaces and processes go with the bench, even with one that could not clean up."""
     pipe = subprocess.PIPE
     argv = [sys.executable, "-c", DOOMED]
     with subprocess.Popen(argv, cwd=bench.TESTS, stdin=pipe, stdout=pipe) as doomed:
+        assert doomed.stdout
         uid, *holders = map(int, doomed.stdout.readline().split())
         watched = [os.pidfd_open(pid) for pid in holders]
         if how == "killed":

@@ -9,6 +9,7 @@ import stat
 import subprocess
 from pathlib import Path
 
+import bench
 import fakes
 import pytest
 from fake_netavark import NETNS
@@ -235,7 +236,9 @@ def test_a_link_to_a_directory(installed: Path, tmp_path: Path, end: str) -> Non
 
 
 @pytest.mark.parametrize("path", ["", ":/usr/bin", ".:/usr/bin", "bin", "/usr/bin::"])
-def test_a_program_in_the_working_directory(world, session, path):
+def test_a_program_in_the_working_directory(
+    world: bench.World, session: bench.Session, path: str
+) -> None:
     """No uplink is started from where the caller happens to be."""
     runtime = Runtime(session, delegate=bridge())
     home = world.env["HOME"]
@@ -260,7 +263,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_planted_link(world, session, name):
+def test_a_planted_link(world: bench.World, session: bench.Session, name: str) -> None:
     """A link in the place of a file is replaced or left out; what it leads to stays as it is."""
     runtime = Runtime(session, delegate=bridge())
     where = f"{world.state_dir}/default"
@@ -285,7 +288,7 @@ def test_a_planted_link(world, session, name):
     assert world.leftovers() == []
 
 
-def test_a_link_in_the_place_of_the_pin(world, session):
+def test_a_link_in_the_place_of_the_pin(world: bench.World, session: bench.Session) -> None:
     """A pin that is a link is none: another is made, and what it led to stays mounted."""
     runtime = Runtime(session, delegate=bridge())
     pin = f"{world.state_dir}/default/netns"
@@ -310,7 +313,7 @@ def test_a_link_in_the_place_of_the_pin(world, session):
     assert world.leftovers() == []
 
 
-def test_a_link_in_the_place_of_the_references(world, session):
+def test_a_link_in_the_place_of_the_references(world: bench.World, session: bench.Session) -> None:
     """A directory of references that is a link is refused, and what is in there stays."""
     runtime = Runtime(session, delegate=bridge())
     where = f"{world.state_dir}/default"
@@ -330,7 +333,7 @@ def test_a_link_in_the_place_of_the_references(world, session):
     assert world.leftovers() == []
 
 
-def test_a_link_to_a_container(world, session):
+def test_a_link_to_a_container(world: bench.World, session: bench.Session) -> None:
     """A CNI_NETNS that is a link is as good as what it leads to."""
     runtime = Runtime(session, delegate=bridge())
     link = f"{world.env['HOME']}/link"
@@ -343,7 +346,7 @@ def test_a_link_to_a_container(world, session):
     assert world.leftovers() == []
 
 
-def test_the_shared_netns_is_no_container(world, session):
+def test_the_shared_netns_is_no_container(world: bench.World, session: bench.Session) -> None:
     """A CNI_NETNS that is the shared netns is refused by every path to it."""
     runtime = Runtime(session, delegate=bridge())
     pin = f"{world.state_dir}/default/netns"
@@ -362,7 +365,7 @@ def test_the_shared_netns_is_no_container(world, session):
 
 
 @pytest.mark.parametrize("mode", ["auto", "always"])
-def test_the_netns_of_the_caller_is_no_container(world, mode):
+def test_the_netns_of_the_caller_is_no_container(world: bench.World, mode: str) -> None:
     """As root too a CNI_NETNS that is the caller's own is refused, and a DEL leaves it alone."""
     runtime = Runtime(
         world.root, delegate=bridge(), enter=mode, uplink="none", stateDir="/run/careless"
@@ -386,7 +389,9 @@ def test_the_netns_of_the_caller_is_no_container(world, mode):
     assert world.leftovers() == []
 
 
-def test_what_is_mounted_in_the_state_is_not_removed(world, session):
+def test_what_is_mounted_in_the_state_is_not_removed(
+    world: bench.World, session: bench.Session
+) -> None:
     """A foreign file system that is mounted in there is neither emptied nor forgotten."""
     runtime = Runtime(session, delegate=bridge())
     where = f"{world.state_dir}/default/var/lib/cni"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ def test_environment_is_that_of_the_call(tmp_path: Path) -> None:
 def test_capabilities_of_a_list_are_strict(tmp_path: Path, verb: str) -> None:
     """Of runtimeConfig a plugin in a list gets what it says itself that it can use."""
     fakes.strict_plugin(tmp_path, "one")
-    plugins = [
+    plugins: list[dict[str, Any]] = [
         {"type": "one", "capabilities": {"mac": True, "ips": False, "dns": "true", "none": True}},
         {"type": "one"},
         {"type": "one", "capabilities": {}},
@@ -131,9 +131,12 @@ def test_capabilities_of_a_list_are_strict(tmp_path: Path, verb: str) -> None:
     offered = {"mac": "02::", "ips": ["1"], "dns": {}, "portMappings": []}
     bound = chain(tmp_path, plugins, runtimeConfig=offered, capabilities={"portMappings": True})
 
-    {"ADD": bound.add, "DEL": lambda: bound.delete(None), "CHECK": lambda: bound.forward("CHECK")}[
-        verb
-    ]()
+    act: dict[str, Callable[[], object]] = {
+        "ADD": bound.add,
+        "DEL": lambda: bound.delete(None),
+        "CHECK": lambda: bound.forward("CHECK"),
+    }
+    act[verb]()
 
     given = [conf.get("runtimeConfig") for conf in confs(tmp_path, verb)]
     assert (given if verb != "DEL" else given[::-1]) == [{"mac": "02::"}, None, None]
@@ -142,7 +145,10 @@ def test_capabilities_of_a_list_are_strict(tmp_path: Path, verb: str) -> None:
 def test_single_delegate_inherits_capabilities(tmp_path: Path) -> None:
     """The capabilities beside a single delegate are its own, unless it has some."""
     fakes.strict_plugin(tmp_path, "one")
-    outer = {"capabilities": {"mac": True, "ips": True}, "runtimeConfig": {"mac": "02::"}}
+    outer: dict[str, Any] = {
+        "capabilities": {"mac": True, "ips": True},
+        "runtimeConfig": {"mac": "02::"},
+    }
 
     chain(tmp_path, {"type": "one"}, **outer).add()
     chain(tmp_path, {"type": "one", "capabilities": {"ips": True}}, **outer).add()
@@ -155,9 +161,10 @@ def test_single_delegate_inherits_capabilities(tmp_path: Path) -> None:
 def test_arguments_are_handed_on(tmp_path: Path) -> None:
     """`args` of the request reaches each plugin that has none of its own; the rest does not."""
     fakes.strict_plugin(tmp_path, "one")
-    plugins = [{"type": "one"}, {"type": "one", "args": {"own": 1}}]
+    plugins: list[dict[str, Any]] = [{"type": "one"}, {"type": "one", "args": {"own": 1}}]
+    outer: dict[str, Any] = {"args": {"cni": {}}, "cni.dev/x": 1}
 
-    chain(tmp_path, plugins, args={"cni": {}}, **{"cni.dev/x": 1}).add()
+    chain(tmp_path, plugins, **outer).add()
 
     given = confs(tmp_path, "ADD")
     assert [conf["args"] for conf in given] == [{"cni": {}}, {"own": 1}]
@@ -366,8 +373,9 @@ def test_valid_attachments_are_passed_on(tmp_path: Path) -> None:
     """GC carries the reserved keys of the request, and no result."""
     fakes.strict_plugin(tmp_path, "one")
     valid = [{"containerID": "c", "ifname": "eth0"}]
+    given: dict[str, Any] = {"cni.dev/valid-attachments": valid}
 
-    chain(tmp_path, [{"type": "one"}], **{"cni.dev/valid-attachments": valid}).forward("GC")
+    chain(tmp_path, [{"type": "one"}], **given).forward("GC")
 
     (conf,) = confs(tmp_path, "GC")
     assert conf["cni.dev/valid-attachments"] == valid

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ class Typing:
 
 
 @pytest.fixture(params=["bash", "zsh"])
-def typing(request: pytest.FixtureRequest, env: dict[str, str]):
+def typing(request: pytest.FixtureRequest, env: dict[str, str]) -> Iterator[Typing]:
     """An interactive shell that has read the code of the command."""
     shell = need(request.param)
     argv = {"bash": [shell, "--norc", "--noprofile", "-i"], "zsh": [shell, "-f", "-i"]}
@@ -174,7 +175,8 @@ def test_containers(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Non
 
     completers.attach(parser, {"container": completers.Containers()})
 
-    assert action.completer(parsed_args=argparse.Namespace()) == ["c123"]
+    completer: Callable[..., list[str]] = vars(action)["completer"]
+    assert completer(parsed_args=argparse.Namespace()) == ["c123"]
 
 
 def test_a_plugin_is_not_asked(env: dict[str, str]) -> None:

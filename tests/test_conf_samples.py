@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import bench
 import podman
@@ -18,8 +19,12 @@ from runtime import PLUGIN, ips, page, reaches
 from netns_shim.validate import explain
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
-SAMPLES = {path.stem: json.loads(path.read_text()) for path in sorted(CONF.glob("*.conflist"))}
-NETWORKS = {path.stem: json.loads(path.read_text()) for path in sorted(CONF.glob("podman/*"))}
+SAMPLES: dict[str, dict[str, Any]] = {
+    path.stem: json.loads(path.read_text()) for path in sorted(CONF.glob("*.conflist"))
+}
+NETWORKS: dict[str, dict[str, Any]] = {
+    path.stem: json.loads(path.read_text()) for path in sorted(CONF.glob("podman/*"))
+}
 MAPPINGS = '{"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}'
 SERVER = (
     "import socket; s = socket.create_server(('', 80)); print(flush=True); "
@@ -43,7 +48,9 @@ class Libcni:
             "CNI_PATH": bench.World.plugin_dir,
         }
 
-    def run(self, verb: str, sample: str, container: bench.Container, **env: str):
+    def run(
+        self, verb: str, sample: str, container: bench.Container, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         """Call a verb with further variables in the environment."""
         argv = [self.cnidrive, verb, SAMPLES[sample]["name"], container.netns]
         return self.session.run(argv, env={**self.env, **env})
@@ -58,21 +65,23 @@ class Libcni:
         """Attach a container; give its addresses, without their prefix length."""
         return ips(json.loads(self.call("add", sample, container, **env)))
 
-    def status(self):
+    def status(self) -> list[dict[str, Any]]:
         """List the shared netns's as `netns-shim status --json` shows them."""
         done = self.session.run([PLUGIN, "status", "--json"], check=True)
-        return json.loads(done.stdout)["netns"]
+        found: list[dict[str, Any]] = json.loads(done.stdout)["netns"]
+        return found
 
 
 @pytest.fixture
-def libcni(session, libcni_cache, cnidrive):
+def libcni(session: bench.Session, libcni_cache: None, cnidrive: str) -> Libcni:
     """A runtime with the samples."""
     return Libcni(session, cnidrive)
 
 
-def entries(sample: str):
+def entries(sample: str) -> list[dict[str, Any]]:
     """List the entries of the shim in a sample."""
-    return SAMPLES[sample]["plugins"]
+    plugins: list[dict[str, Any]] = SAMPLES[sample]["plugins"]
+    return plugins
 
 
 def publishes(sample: str) -> bool:
@@ -93,13 +102,13 @@ def serve(container: bench.Container) -> None:
 
 
 @each
-def test_sample_is_valid(sample):
+def test_sample_is_valid(sample: str) -> None:
     """A sample is free of everything that the schema or the shim complains about."""
     for entry in entries(sample):
         explain.validate({**entry, "cniVersion": "1.0.0", "name": SAMPLES[sample]["name"]})
 
 
-def test_samples_share_nothing():
+def test_samples_share_nothing() -> None:
     """No two samples have a network name, a bridge or a subnet in common."""
     bridges, subnets = [], []
     for sample in SAMPLES:
@@ -120,7 +129,7 @@ def test_samples_share_nothing():
 
 
 @each
-def test_sample_attaches(world, libcni, sample):
+def test_sample_attaches(world: bench.World, libcni: Libcni, sample: str) -> None:
     """ADD, CHECK and DEL through libcni; two containers meet; the way out is the uplink's."""
     with libcni.session.container() as first, libcni.session.container() as second:
         addresses = libcni.add(sample, first)
@@ -142,8 +151,8 @@ def test_sample_attaches(world, libcni, sample):
     assert world.leftovers() == []
 
 
-@pytest.mark.parametrize("sample", list(filter(publishes, SAMPLES)))
-def test_sample_publishes_a_port(world, libcni, sample):
+@pytest.mark.parametrize("sample", [sample for sample in SAMPLES if publishes(sample)])
+def test_sample_publishes_a_port(world: bench.World, libcni: Libcni, sample: str) -> None:
     """What listens in the container is reached at the published port of the shared netns."""
     with libcni.session.container() as container:
         libcni.add(sample, container, CAP_ARGS=MAPPINGS)
@@ -161,7 +170,7 @@ def test_sample_publishes_a_port(world, libcni, sample):
     assert world.leftovers() == []
 
 
-def test_published_port_is_reached_from_outside(world, libcni):
+def test_published_port_is_reached_from_outside(world: bench.World, libcni: Libcni) -> None:
     """The uplink of 70-published passes the port on: the machine's neighbours reach it."""
     with libcni.session.container() as container:
         libcni.add("70-published", container, CAP_ARGS=MAPPINGS)
@@ -174,7 +183,7 @@ def test_published_port_is_reached_from_outside(world, libcni):
     assert world.leftovers() == []
 
 
-def test_slirp4netns_takes_its_options(world, libcni):
+def test_slirp4netns_takes_its_options(world: bench.World, libcni: Libcni) -> None:
     """The shared netns of 30-slirp4netns has an address of the network in its options."""
     with libcni.session.container() as container:
         libcni.add("30-slirp4netns", container)
@@ -186,7 +195,7 @@ def test_slirp4netns_takes_its_options(world, libcni):
     assert world.leftovers() == []
 
 
-def test_samples_live_side_by_side(world, libcni):
+def test_samples_live_side_by_side(world: bench.World, libcni: Libcni) -> None:
     """A container on each network at once: addresses differ, CHECK and DEL find their own."""
     containers = {sample: libcni.session.container() for sample in SAMPLES}
     addresses = [a for sample in SAMPLES for a in libcni.add(sample, containers[sample])]
@@ -207,7 +216,7 @@ def test_samples_live_side_by_side(world, libcni):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_network_of_podman(world, session, name):
+def test_network_of_podman(world: bench.World, session: bench.Session, name: str) -> None:
     """`create` has nothing to add to a sample, and a container is attached by it and detached."""
     directory = world.path("/etc/cni/net.d")
     directory.mkdir(parents=True, exist_ok=True)
@@ -226,7 +235,7 @@ def test_network_of_podman(world, session, name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_network_is_made_as_described(name):
+def test_network_is_made_as_described(name: str) -> None:
     """The command in conf/README.md has the options and addresses of the sample."""
     text = (CONF / "README.md").read_text()
     (command,) = re.findall(rf"`(podman network create [^`]* {name})`", text)

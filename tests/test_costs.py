@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 
+import bench
 import pytest
 from runtime import PLUGIN, Runtime
 
@@ -46,7 +48,7 @@ def _count(runtime: Runtime, verb: str, netns: str, argv: list[str]) -> int:
 
 
 @pytest.fixture
-def nothing(world):
+def nothing(world: bench.World) -> Iterator[str]:
     """The directory of a plugin that does nothing."""
     directory = "/opt/bench/nothing"
     world.path(directory).mkdir()
@@ -57,7 +59,7 @@ def nothing(world):
     shutil.rmtree(world.path(directory))
 
 
-def test_system_calls_of_a_warm_call(session, nothing):
+def test_system_calls_of_a_warm_call(session: bench.Session, nothing: str) -> None:
     """A warm ADD and DEL make no more system calls than they did, but for a tenth."""
     runtime = Runtime(session, path=nothing, delegate={"type": "nothing"}, uplink="pasta")
     with session.container() as container, session.container() as other:

@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import bench
 import pytest
 from runtime import until
 
@@ -30,7 +31,8 @@ OF_RUNTIMES = {"disableCheck", "disableGC"}
 
 def block(text: str, language: str, number: int = 0) -> str:
     """Give the content of a fenced block."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)[number]
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+    return found[number]
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -49,7 +51,7 @@ def anchors(document: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_somewhere(document):
+def test_links_lead_somewhere(document: Path) -> None:
     """Every link to a file of the repository, or a heading in it, is to one that exists."""
     for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", document.read_text()):
         if "://" not in target:
@@ -59,7 +61,7 @@ def test_links_lead_somewhere(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_named_in_documents_exist(document):
+def test_files_named_in_documents_exist(document: Path) -> None:
     """Samples, scripts, tests and pages that a document speaks of are there."""
     named = r"(?<![\w./~-])(?:conf|scripts|docs|tests)/[\w./\-]+\b"
     for path in re.findall(named, document.read_text()):
@@ -67,7 +69,7 @@ def test_files_named_in_documents_exist(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_lines_are_short(document):
+def test_lines_are_short(document: Path) -> None:
     """Lines of a document end before column 100; tables and blocks of code may be wider."""
     text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.M | re.S)
 
@@ -75,14 +77,14 @@ def test_lines_are_short(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_words_are_plain(document):
+def test_words_are_plain(document: Path) -> None:
     """A document says who does what, in words that its reader need not translate."""
     odd = r"\b(?:whom?ever|nobody|(?:is|are) none|he|him|his|netns's|anew|(?:dis)?honou?red)\b"
 
     assert re.findall(odd, document.read_text(), re.I) == []
 
 
-def test_every_page_is_in_the_index():
+def test_every_page_is_in_the_index() -> None:
     """docs/README.md leads to each document in docs/, and the README to that."""
     linked = re.findall(r"\]\(([^)#]+)", (ROOT / "docs/README.md").read_text())
 
@@ -91,7 +93,7 @@ def test_every_page_is_in_the_index():
     assert "](docs/README.md)" in README
 
 
-def test_every_variable_is_explained():
+def test_every_variable_is_explained() -> None:
     """docs/reference.md names each variable of the environment that the package reads."""
     source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     read = set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', source))
@@ -103,7 +105,7 @@ def test_every_variable_is_explained():
 RELIABILITY = (ROOT / "docs/reliability.md").read_text()
 
 
-def test_tests_named_for_reliability_exist():
+def test_tests_named_for_reliability_exist() -> None:
     """Every test that docs/reliability.md names is there, and is named with its file."""
     named = set(re.findall(r"`(test_\w+)\.py::(test_\w+)`", RELIABILITY))
 
@@ -113,7 +115,7 @@ def test_tests_named_for_reliability_exist():
     assert {name for _, name in named} == set(re.findall(r"(?<!\w)test_\w+(?=`)", RELIABILITY))
 
 
-def test_every_pain_has_its_test():
+def test_every_pain_has_its_test() -> None:
     """Each row of docs/reliability.md names a test that shows it, and has each test of pains."""
     of_pains = re.findall(r"^def (test_\w+)", (ROOT / "tests/test_pains.py").read_text(), re.M)
     tables = RELIABILITY.partition("\n## One namespace")[2].partition("\n## Not covered")[0]
@@ -123,14 +125,14 @@ def test_every_pain_has_its_test():
     assert [name for name in of_pains if f"::{name}`" not in tables] == []
 
 
-def test_readme_shows_a_sample():
+def test_readme_shows_a_sample() -> None:
     """The configuration to copy is one of the tested samples."""
     sample = json.loads((ROOT / "conf/10-bridge.conflist").read_text())
 
     assert json.loads(block(README, "json")) == sample
 
 
-def test_samples_are_described():
+def test_samples_are_described() -> None:
     """conf/README.md has a line in its table, and a paragraph, for each sample."""
     text = (ROOT / "conf/README.md").read_text()
 
@@ -140,14 +142,14 @@ def test_samples_are_described():
         assert f"\n**{sample.stem}.** " in text
 
 
-def test_every_key_is_explained():
+def test_every_key_is_explained() -> None:
     """The table of keys has those of the schema that are the shim's own."""
     known = set(json.loads(quick.schema_text())["properties"])
 
     assert {row[0].strip("`") for row in rows("Configuration")} == known - OF_CNI - OF_RUNTIMES
 
 
-def test_every_code_is_explained():
+def test_every_code_is_explained() -> None:
     """The table of errors has every code that the package uses, and messages that it has."""
     source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     used = {
@@ -169,7 +171,7 @@ def is_said(message: str, source: str) -> bool:
     return all(part in texts for part in filter(None, map(str.strip, message.split("…"))))
 
 
-def test_troubles_are_of_the_product():
+def test_troubles_are_of_the_product() -> None:
     """The messages in docs/troubleshooting.md are the package's, with codes of the reference."""
     source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     text = (ROOT / "docs/troubleshooting.md").read_text()
@@ -186,14 +188,14 @@ def test_troubles_are_of_the_product():
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
-def test_code_is_in_plain_english(file):
+def test_code_is_in_plain_english(file: Path) -> None:
     """Comments, docstrings and messages have nouns, where pronouns for anybody could be."""
     words = r"\b(?:whom?ever|nobody|somebody|(?:is|are) none|anew|(?:dis)?honou?red)\b"
 
     assert not re.findall(words, file.read_text())
 
 
-def test_design_lists_every_module():
+def test_design_lists_every_module() -> None:
     """docs/design.md has each module under its folder, once; of the commands it has the folder."""
     listed, folder = [], ""
     for line in block((ROOT / "docs/design.md").read_text(), "modules").splitlines():
@@ -210,7 +212,7 @@ def test_design_lists_every_module():
 
 
 @pytest.mark.usefixtures("session")  # which removes what is left if this fails
-def test_by_hand(world):
+def test_by_hand(world: bench.World) -> None:
     """What the README says to type works, and leaves nothing."""
     home = world.env["HOME"]
     env = {**world.env, "PATH": f"/opt/netns-shim/bin:{world.env['PATH']}"}

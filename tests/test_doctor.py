@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import bench
@@ -85,7 +86,7 @@ def test_a_check_that_fails_hides_no_other(
     assert message in failed["message"]
 
 
-def test_what_a_check_has_started_ends_with_it(tmp_path) -> None:
+def test_what_a_check_has_started_ends_with_it(tmp_path: Path) -> None:
     """A program for which a check has no time left is ended."""
     script = tmp_path / "hanging"
     script.write_text(
@@ -153,7 +154,11 @@ def test_exit_status(
     kinds: list[str], status: int, summary: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The exit status is 1 for problems alone; the last line says how many there are."""
-    checks = [Check(kind, lambda _, kind=kind: Result(kind, "it", "do")) for kind in kinds]
+
+    def finding(kind: str) -> Check:
+        return Check(kind, lambda _: Result(kind, "it", "do"))
+
+    checks = [finding(kind) for kind in kinds]
 
     assert examination.diagnose(checks, TOLD, is_json=False) == status
     assert capsys.readouterr().out.splitlines()[-1] == summary

@@ -225,7 +225,8 @@ def amiss(world: bench.World, place: bench.Place) -> list[str]:
     assert found["result"] == "warning"
     assert "netns-shim gc" in found["advice"]
     assert f" in {world.state_dir} to repair" in found["message"]
-    return found["details"]
+    details: list[str] = found["details"]
+    return details
 
 
 @pytest.mark.usefixtures("container")

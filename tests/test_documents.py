@@ -159,7 +159,7 @@ def matches(shown: list[str], printed: list[str]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def checkout(world) -> Iterator[str]:
+def checkout(world: bench.World) -> Iterator[str]:
     """Make the machine fit for container engines; give the place for a checkout."""
     # crun wants the new cgroups, and engines keep locks in /dev/shm, which is not the World's.
     mount = "mount -t cgroup2 cgroup2 /sys/fs/cgroup; mount -t tmpfs -o mode=1777 tmpfs /dev/shm"
@@ -169,7 +169,7 @@ def checkout(world) -> Iterator[str]:
 
 
 @pytest.fixture
-def typist(world, checkout) -> Iterator[dict[str, str]]:
+def typist(world: bench.World, checkout: str) -> Iterator[dict[str, str]]:
     """Give the environment of a user with a checkout and the command; let nothing of it stay."""
     yield new_user(world, checkout)
     world.reset()
@@ -204,7 +204,9 @@ rm -r image
 
 
 @pytest.fixture
-def client(request, world, typist, checkout) -> None:
+def client(
+    request: pytest.FixtureRequest, world: bench.World, typist: dict[str, str], checkout: str
+) -> None:
     """Give the user what the page under test begins with: the plugin, and its client's image."""
     page = request.getfixturevalue("page")
     missing = [name for name in CLIENTS.get(page.name, []) if not shutil.which(name)]
@@ -227,14 +229,18 @@ def equip(world: bench.World, typist: dict[str, str], checkout: str, page: Path)
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 @pytest.mark.usefixtures("client")
-def test_what_a_page_says_works(world, typist, checkout, page):
+def test_what_a_page_says_works(
+    world: bench.World, typist: dict[str, str], checkout: str, page: Path
+) -> None:
     """What a page says to type succeeds, prints what the page shows, and leaves nothing."""
     type_page(world, typist, checkout, page)
 
 
 @pytest.mark.parametrize("page", AFTER_LOG_IN, ids=lambda path: path.stem)
 @pytest.mark.usefixtures("log_in", "client")
-def test_what_a_page_says_works_after_a_log_in(world, typist, checkout, page):
+def test_what_a_page_says_works_after_a_log_in(
+    world: bench.World, typist: dict[str, str], checkout: str, page: Path
+) -> None:
     """So it does where systemd has made a runtime directory, in which the state is then."""
     type_page(world, typist, checkout, page)
 
@@ -270,7 +276,7 @@ def left(world: bench.World, page: Path) -> list[str]:
     return [line for line in found if not (is_podmans and "slirp4netns" in line)]
 
 
-def test_what_is_not_tried_is_known():
+def test_what_is_not_tried_is_known() -> None:
     """Blocks are left out for the programs of the list only, and their pages say so."""
     marked = {(page, block.untested) for page in PAGES for block in blocks(page) if block.untested}
 
@@ -280,7 +286,7 @@ def test_what_is_not_tried_is_known():
         assert is_tried or "has not been tried" in page.read_text(), page
 
 
-def test_every_page_is_typed():
+def test_every_page_is_typed() -> None:
     """Each document for users is among the pages, or has nothing to type."""
     others = {*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("conf/*.md")} - {*PAGES}
 
@@ -299,6 +305,6 @@ def test_every_page_is_typed():
         ("eth0@if4 UP", "eth0@if12       UP ", True),
     ],
 )
-def test_comparison(shown, printed, is_so):
+def test_comparison(shown: str, printed: str, is_so: bool) -> None:
     """What varies is no difference, and anything else is one."""
     assert matches(shown.splitlines(), printed.splitlines()) is is_so

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 import bench
 import podman
@@ -28,7 +29,7 @@ print(socket.inet_ntoa(asker.recv(512)[-4:]))
 PORT = {"host_port": 8080, "container_port": 80, "protocol": "tcp", "host_ip": "", "range": 1}
 
 
-def driver(netavark: dict[str, str], release: str, **more) -> dict:
+def driver(netavark: dict[str, str], release: str, **more: object) -> dict[str, Any]:
     """Configure netavark's bridge for a CNI runtime."""
     subnets = [{"subnet": subnet} for subnet in SUBNETS]
     path = f"{netavark[release]}/netavark"
@@ -50,18 +51,18 @@ def references(place: bench.Place) -> list[str]:
 class CniFront:
     """A CNI runtime."""
 
-    def __init__(self, session, back, netavark):
+    def __init__(self, session: bench.Session, back: str, netavark: dict[str, str]) -> None:
         delegates = {"plugin": bridge(*SUBNETS)}
         delegates |= {release: driver(netavark, release) for release in RELEASES}
         self.runtime = Runtime(session, delegate=delegates[back])
 
-    def attach(self, name, container, *_):
+    def attach(self, name: str, container: bench.Container, *_: str) -> list[str]:
         """Attach a container; give its addresses."""
         result = self.runtime.add(name, container)
         self.runtime.succeed("CHECK", name, container.netns, conf={"prevResult": result})
         return ips(result)
 
-    def detach(self, name, container):
+    def detach(self, name: str, container: bench.Container) -> None:
         """Detach it."""
         self.runtime.delete(name, container)
 
@@ -69,7 +70,7 @@ class CniFront:
 class NetavarkFront:
     """netavark, or Podman by it, in the host's netns."""
 
-    def __init__(self, session, back, netavark):
+    def __init__(self, session: bench.Session, back: str, netavark: dict[str, str]) -> None:
         options = {"type": "bridge"} if back == "plugin" else {"driver": "bridge"}
         self.caller = Netavark(session)
         if back != "plugin":
@@ -77,21 +78,27 @@ class NetavarkFront:
             path = f"{netavark[back]}:{session.env['PATH']}"
             self.caller.env = {**session.env, "PATH": path}
         self.made = self.caller.succeed("create", **podman.network(*SUBNETS, **options))
-        self.given = {}
+        self.given: dict[str, dict[str, Any]] = {}
 
-    def attach(self, name, container, *addresses):
+    def attach(self, name: str, container: bench.Container, *addresses: str) -> list[str]:
         """Attach a container with these addresses; give those that it has."""
         self.given[name] = podman.request(self.made, name, *addresses, ports=[PORT])
         return self.caller.setup(container, **self.given[name])
 
-    def detach(self, name, container):
+    def detach(self, name: str, container: bench.Container) -> None:
         """Detach it."""
         self.caller.teardown(container, **self.given[name])
 
 
 @pytest.mark.parametrize("back", ["plugin", *RELEASES])
 @pytest.mark.parametrize("front", [CniFront, NetavarkFront])
-def test_any_front_with_any_back(world, session, netavark, front, back):
+def test_any_front_with_any_back(
+    world: bench.World,
+    session: bench.Session,
+    netavark: dict[str, str],
+    front: type[CniFront | NetavarkFront],
+    back: str,
+) -> None:
     """Containers are attached, reach each other and the internet, and are detached, even twice."""
     caller = front(session, back, netavark)
     with session.container() as first, session.container() as second:
@@ -110,14 +117,16 @@ def test_any_front_with_any_back(world, session, netavark, front, back):
     assert world.leftovers() == []
 
 
-def test_network_keeps_what_it_is(session):
+def test_network_keeps_what_it_is(session: bench.Session) -> None:
     """`create` changes neither name, nor ID, nor driver."""
     made = Netavark(session).succeed("create", **podman.network(*SUBNETS, type="bridge"))
 
     assert (made["name"], made["id"], made["driver"]) == ("theirs", podman.ID, "cni")
 
 
-def test_addresses_of_podman_in_a_network_of_cni(world, session):
+def test_addresses_of_podman_in_a_network_of_cni(
+    world: bench.World, session: bench.Session
+) -> None:
     """Where the network has subnets, Podman's addresses take the place of the file's IPAM."""
     path = f"{world.env['HOME']}/ours.conflist"
     conf = {"cniVersion": "1.0.0", "name": "ours", "plugins": [bridge()]}
@@ -135,7 +144,7 @@ def test_addresses_of_podman_in_a_network_of_cni(world, session):
     assert world.leftovers() == []
 
 
-def test_network_with_its_own_addresses(world, session):
+def test_network_with_its_own_addresses(world: bench.World, session: bench.Session) -> None:
     """Where the network has no subnets the CNI plugin allocates, and Podman is told not to."""
     conf = {"cniVersion": "0.4.0", "name": "ours", "plugins": [bridge()]}
     path = f"{world.env['HOME']}/ours.conflist"
@@ -154,7 +163,7 @@ def test_network_with_its_own_addresses(world, session):
     assert world.leftovers() == []
 
 
-def test_setup_that_fails(world, session):
+def test_setup_that_fails(world: bench.World, session: bench.Session) -> None:
     """A setup that fails half-way has undone what it did, and says why."""
     caller = Netavark(session)
     made = podman.network("10.89.0.0/24", type="bridge")
@@ -167,7 +176,7 @@ def test_setup_that_fails(world, session):
     assert world.leftovers() == []
 
 
-def test_container_that_is_gone(world, session):
+def test_container_that_is_gone(world: bench.World, session: bench.Session) -> None:
     """A teardown after the end of the container succeeds, and the others stay."""
     caller = Netavark(session)
     made = caller.succeed("create", **podman.network("10.89.0.0/24", type="bridge"))
@@ -186,7 +195,9 @@ def test_container_that_is_gone(world, session):
 
 
 @pytest.mark.parametrize("kind", ["bridge", "macvlan"])
-def test_real_netavark_calls_it(world, session, netavark, kind):
+def test_real_netavark_calls_it(
+    world: bench.World, session: bench.Session, netavark: dict[str, str], kind: str
+) -> None:
     """netavark 1.14 takes the shim for a driver, which then runs in the netns that both are in."""
     made = podman.network("10.89.0.0/24", type=kind)
     if kind == "macvlan":
@@ -218,7 +229,13 @@ def test_real_netavark_calls_it(world, session, netavark, kind):
 
 @pytest.mark.usefixtures("libcni_cache")
 @pytest.mark.parametrize("release", RELEASES)
-def test_names(world, session, netavark, cnidrive, release):
+def test_names(
+    world: bench.World,
+    session: bench.Session,
+    netavark: dict[str, str],
+    cnidrive: str,
+    release: str,
+) -> None:
     """Through libcni, containers of netavark's bridge find each other by name and by alias."""
     delegate = driver(netavark, release, dns_enabled=True)
     capabilities = {"aliases": True}
@@ -232,7 +249,7 @@ def test_names(world, session, netavark, cnidrive, release):
     session.path(f"{directory}/named.conflist").write_text(json.dumps(conf))
     env = {**session.env, "NETCONFPATH": directory, "CNI_PATH": world.plugin_dir}
 
-    def drive(verb, container, **more):
+    def drive(verb: str, container: bench.Container, **more: str) -> str:
         argv = [cnidrive, verb, "named", container.netns]
         return session.run(argv, env={**env, **more}, check=True).stdout
 
@@ -249,7 +266,9 @@ def test_names(world, session, netavark, cnidrive, release):
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_driver_and_a_container_that_is_gone(world, session, netavark, release):
+def test_driver_and_a_container_that_is_gone(
+    world: bench.World, session: bench.Session, netavark: dict[str, str], release: str
+) -> None:
     """DEL of a container that is gone takes its published port and its lease away, others stay."""
     delegate = driver(netavark, release, capabilities={"portMappings": True})
     runtime = Runtime(session, delegate=delegate, capabilities={"portMappings": True})
@@ -278,7 +297,9 @@ def test_driver_and_a_container_that_is_gone(world, session, netavark, release):
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_driver_that_fails(world, session, netavark, release):
+def test_driver_that_fails(
+    world: bench.World, session: bench.Session, netavark: dict[str, str], release: str
+) -> None:
     """A bridge of netavark that cannot be made leaves neither a lease nor an interface."""
     bad = [{"subnet": "10.89.0.0/24", "gateway": "10.89.0.1"}]
     routes = [{"destination": "10.5.0.0/16", "gateway": "10.77.0.1"}]
@@ -301,7 +322,9 @@ def test_driver_that_fails(world, session, netavark, release):
     assert world.leftovers() == []
 
 
-def test_garbage_of_a_driver(world, session, netavark):
+def test_garbage_of_a_driver(
+    world: bench.World, session: bench.Session, netavark: dict[str, str]
+) -> None:
     """GC detaches who is not valid any more by what was remembered, and releases the lease."""
     runtime = Runtime(session, delegate=driver(netavark, "1.14.0"), uplink="none")
     current = {"cniVersion": "1.1.0"}
@@ -322,7 +345,9 @@ def test_garbage_of_a_driver(world, session, netavark):
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_dead_container_of_a_driver(world, session, netavark, release):
+def test_dead_container_of_a_driver(
+    world: bench.World, session: bench.Session, netavark: dict[str, str], release: str
+) -> None:
     """`netns-shim gc` tears down who is gone; the links of the others have no names in results."""
     runtime = Runtime(session, delegate=driver(netavark, release), uplink="none")
     with session.container() as first, session.container() as second:
@@ -344,7 +369,9 @@ def test_dead_container_of_a_driver(world, session, netavark, release):
     assert world.leftovers() == []
 
 
-def test_macvlan_without_its_parent(world, session, netavark):
+def test_macvlan_without_its_parent(
+    world: bench.World, session: bench.Session, netavark: dict[str, str]
+) -> None:
     """A driver that cannot do what it is asked is an error with its own words."""
     delegate = {"driver": "macvlan", "subnets": [{"subnet": "10.89.0.0/24"}]}
     runtime = Runtime(session, delegate={**delegate, "network_interface": "nowhere"})
@@ -357,7 +384,7 @@ def test_macvlan_without_its_parent(world, session, netavark):
 
 
 @pytest.mark.usefixtures("netavark")
-def test_status_of_a_driver(session):
+def test_status_of_a_driver(session: bench.Session) -> None:
     """STATUS asks the binary, and says which one is missing."""
     delegate = {"driver": "bridge", "subnets": [{"subnet": "10.89.0.0/24"}]}
     runtime = Runtime(session, delegate=delegate)
@@ -371,7 +398,9 @@ def test_status_of_a_driver(session):
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_many_at_once(world, session, netavark, release):
+def test_many_at_once(
+    world: bench.World, session: bench.Session, netavark: dict[str, str], release: str
+) -> None:
     """Twelve containers at once on netavark's bridge, and away again, do not clash."""
     delegate = driver(netavark, release, dns_enabled=True)
     runtime = Runtime(session, delegate=delegate)
@@ -389,7 +418,9 @@ def test_many_at_once(world, session, netavark, release):
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_bridge_that_comes_and_goes(world, session, netavark, release):
+def test_bridge_that_comes_and_goes(
+    world: bench.World, session: bench.Session, netavark: dict[str, str], release: str
+) -> None:
     """Containers come while the last one's teardown removes the bridge, and none is harmed.
 
     Run at once, netavark 1.4.0 failed in 6 of 96 calls: it finds a bridge and then none.
@@ -397,7 +428,7 @@ def test_bridge_that_comes_and_goes(world, session, netavark, release):
     runtime = Runtime(session, delegate=driver(netavark, release), uplink="none")
     guard = {"name": "guard", "delegate": bridge("10.90.0.0/24")}
 
-    def come_and_go(name, container):
+    def come_and_go(name: str, container: bench.Container) -> None:
         for _ in range(3):
             runtime.add(name, container)
             done = runtime.call("DEL", name, container.netns)

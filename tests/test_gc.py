@@ -8,9 +8,13 @@ import json
 import os
 import select
 import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
 
+import bench
 import fakes
 import pytest
 from runtime import PLUGIN, Runtime, bridge, reaches, until
@@ -19,7 +23,9 @@ from netns_shim import errors
 from netns_shim.attachment import AttachmentRecord, ReferenceName
 from netns_shim.cli import gc as command
 from netns_shim.gc import collect
+from netns_shim.gc.liveness import Liveness
 from netns_shim.main import main
+from netns_shim.request import Request
 from netns_shim.state import State
 from netns_shim.target import Shared
 
@@ -44,44 +50,47 @@ VALID, MISSPELLED = "cni.dev/valid-attachments", "cni.dev/attachments"
 
 
 @pytest.fixture
-def runtime(session) -> Runtime:
+def runtime(session: bench.Session) -> Runtime:
     """A runtime with a bridge and no uplink, which knows GC."""
     return Runtime(session, delegate=bridge(), uplink="none", cniVersion="1.1.0")
 
 
 @pytest.fixture
-def plugins(world, session):
+def plugins(world: bench.World, session: bench.Session) -> Path:
     """A directory for fake plugins, in which these can write."""
     directory = f"{world.env['HOME']}/plugins"
     session.run(["mkdir", directory], check=True)
     return session.path(directory)
 
 
-def gc(place, *arguments: str, status: int = 0, then=()) -> dict:
+def gc(
+    place: bench.Place, *arguments: str, status: int = 0, then: Sequence[str] = ()
+) -> dict[str, Any]:
     """Run `netns-shim gc --json`, behind another command if one is given; give what it says."""
     done = place.run([*then, PLUGIN, "gc", "--json", *arguments])
     assert done.returncode == status, done.stdout + done.stderr
     assert status or done.stderr == ""
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
-def only(found: dict) -> dict:
+def only(found: dict[str, Any]) -> dict[str, Any]:
     """Give what was found in the only netns, without the kinds of which there is nothing."""
     (netns,) = found["netns"]
     return {key: value for key, value in netns.items() if value and key != "name"}
 
 
-def ids(entries: list[dict]) -> list[str]:
+def ids(entries: list[dict[str, Any]]) -> list[str]:
     """List the containers of some entries."""
     return [entry["containerID"] for entry in entries]
 
 
-def state(world, *parts: str):
+def state(world: bench.World, *parts: str) -> Path:
     """Give a path in the state of the default netns."""
     return world.path("/".join([world.state_dir, "default", *parts]))
 
 
-def leases(world, network: str = "rootless") -> dict[str, str]:
+def leases(world: bench.World, network: str = "rootless") -> dict[str, str]:
     """Read the leases of host-local."""
     directory = state(world, "var/lib/cni/networks", network)
     return {p.name: p.read_bytes().decode() for p in sorted(directory.glob("10.*"))}
@@ -92,7 +101,7 @@ def attached(runtime: Runtime) -> list[str]:
     return [r["containerID"] for netns in runtime.status() for r in netns["references"]]
 
 
-def end(runtime: Runtime, container) -> None:
+def end(runtime: Runtime, container: bench.Container) -> None:
     """End a container without a DEL, and wait until the kernel has taken its links away."""
     (netns,) = runtime.status()
     enter = ["nsenter", f"--net={netns['path']}", "ip", "-json", "link", "show", "type", "veth"]
@@ -105,7 +114,7 @@ def end(runtime: Runtime, container) -> None:
     assert until(lambda: count() < before)
 
 
-def test_a_container_that_is_gone(world, session):
+def test_a_container_that_is_gone(world: bench.World, session: bench.Session) -> None:
     """Who is gone without a DEL gets one; the other stays, and after it nothing is left."""
     runtime = Runtime(session, delegate=bridge())
     with session.container() as one, session.container() as two:
@@ -134,7 +143,7 @@ def test_a_container_that_is_gone(world, session):
     assert world.leftovers() == []
 
 
-def test_the_rest_of_a_chain_goes_as_well(world, session):
+def test_the_rest_of_a_chain_goes_as_well(world: bench.World, session: bench.Session) -> None:
     """The DEL is that of the recorded configuration: published ports leave no rule."""
     chain = [bridge(), {"type": "portmap", "capabilities": {"portMappings": True}}]
     runtime = Runtime(session, plugins=chain, capabilities={"portMappings": True}, uplink="none")
@@ -164,7 +173,9 @@ def test_the_rest_of_a_chain_goes_as_well(world, session):
     ],
     ids=["by a process", "by its link"],
 )
-def test_a_container_whose_path_is_not_visible(world, session, runtime, unshare, why):
+def test_a_container_whose_path_is_not_visible(
+    world: bench.World, session: bench.Session, runtime: Runtime, unshare: list[str], why: str
+) -> None:
     """A path that leads nowhere from here proves nothing: it may lead somewhere elsewhere."""
     path = "/run/netns/c"
     script = ["sh", "-euc", 'umount "$0"; exec "$@"', path]
@@ -186,7 +197,9 @@ def test_a_container_whose_path_is_not_visible(world, session, runtime, unshare,
 
 
 @pytest.mark.parametrize("is_other_there", [False, True])
-def test_a_result_without_interfaces(world, session, is_other_there):
+def test_a_result_without_interfaces(
+    world: bench.World, session: bench.Session, is_other_there: bool
+) -> None:
     """A result of CNI 0.2.0 names no link: where any link may be its, nothing is deleted."""
     runtime = Runtime(session, delegate=bridge(), uplink="none", cniVersion="0.2.0")
     blind = ["unshare", "--mount", "--pid", "--fork", "--mount-proc"]
@@ -210,7 +223,9 @@ def test_a_result_without_interfaces(world, session, is_other_there):
     assert world.leftovers() == []
 
 
-def test_a_number_that_is_given_again(world, session, runtime):
+def test_a_number_that_is_given_again(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """The number of a namespace that is gone is no sign of life where another container has it."""
     with session.container() as one, session.container() as two:
         runtime.add("one", one)
@@ -229,7 +244,9 @@ def test_a_number_that_is_given_again(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_a_netns_that_is_elsewhere(world, session, runtime):
+def test_a_netns_that_is_elsewhere(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """From another session, in whose mounts the shared netns is not pinned, nothing is judged."""
     with world.session() as sibling, session.container() as container:
         runtime.add("c", container)
@@ -243,7 +260,7 @@ def test_a_netns_that_is_elsewhere(world, session, runtime):
 
 
 @pytest.mark.parametrize("uplink", ["pasta", "none"])
-def test_a_netns_that_is_lost(world, session, uplink):
+def test_a_netns_that_is_lost(world: bench.World, session: bench.Session, uplink: str) -> None:
     """Where the shared netns is lost, what was attached to it is deleted, and the rest of it."""
     runtime = Runtime(session, delegate=bridge(), uplink=uplink)
     with world.session() as gone, gone.container() as container:
@@ -263,7 +280,7 @@ def test_a_netns_that_is_lost(world, session, uplink):
     assert world.leftovers() == []
 
 
-def test_leases_of_nobody(world, session, runtime):
+def test_leases_of_nobody(world: bench.World, session: bench.Session, runtime: Runtime) -> None:
     """Leases without an attachment are released, cut off or not; other files are none of them."""
     networks = state(world, "var/lib/cni/networks")
     with session.container() as one, session.container() as two:
@@ -311,7 +328,9 @@ def test_leases_of_nobody(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_lease_of_a_call_in_place(world, session, runtime):
+def test_lease_of_a_call_in_place(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """What runs in place may do so inside of the shared netns, and have a lease there."""
     top = world.state_dir
     script = (
@@ -331,7 +350,7 @@ def test_lease_of_a_call_in_place(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_leases_of_a_command(world, session, runtime):
+def test_leases_of_a_command(world: bench.World, session: bench.Session, runtime: Runtime) -> None:
     """While a command runs in the netns its leases are left, as it may be a runtime itself."""
     argv = [PLUGIN, "run", "--uplink", "none", "--", "sh", "-c"]
     script = (
@@ -355,7 +374,9 @@ def test_leases_of_a_command(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_host_local_waits_for_the_same_lock(world, session, runtime):
+def test_host_local_waits_for_the_same_lock(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """The lock under which leases are released is the one that host-local takes."""
     lock = state(world, "var/lib/cni/networks/rootless/lock")
     with session.container() as one, session.container() as two, ThreadPoolExecutor() as pool:
@@ -387,7 +408,7 @@ def test_host_local_waits_for_the_same_lock(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_dry_run(world, session, runtime):
+def test_dry_run(world: bench.World, session: bench.Session, runtime: Runtime) -> None:
     """A dry run says the same and changes nothing."""
     with session.container() as one, session.container() as two:
         runtime.add("one", one)
@@ -414,7 +435,7 @@ def test_dry_run(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_nothing_to_do(world, session, runtime):
+def test_nothing_to_do(world: bench.World, session: bench.Session, runtime: Runtime) -> None:
     """With nothing up, and with no container gone, there is nothing to do."""
     where = world.state_dir
     nothing = f"nothing to do ({where})\n"
@@ -431,7 +452,9 @@ def test_nothing_to_do(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_a_failing_plugin(world, session, runtime, plugins):
+def test_a_failing_plugin(
+    world: bench.World, session: bench.Session, runtime: Runtime, plugins: Path
+) -> None:
     """A DEL that fails is reported and kept; the others are deleted all the same."""
     fakes.strict_plugin(plugins, "failing", failing=["DEL"])
     path = f"{world.plugin_dir}:{world.env['HOME']}/plugins"
@@ -458,7 +481,9 @@ def test_a_failing_plugin(world, session, runtime, plugins):
     assert world.leftovers() == []
 
 
-def test_what_killed_processes_left(world, session, runtime):
+def test_what_killed_processes_left(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """References of calls that were killed before they began are dropped; locked ones are not."""
     refs = f"{world.state_dir}/default/refs"
     names = [
@@ -501,7 +526,7 @@ def test_what_killed_processes_left(world, session, runtime):
 
 RECORD = {"network": "rootless", "ifname": "eth0", "netns": "/proc/0/ns/net", "netnsID": [4, 9]}
 WHOLE = {**RECORD, "conf": {}, "args": "", "path": "/"}
-DAMAGED = [
+DAMAGED: list[str | dict[str, Any]] = [
     "x",
     "{}\n",
     "[]\n7\n",
@@ -520,10 +545,10 @@ DAMAGED = [
 ]
 
 
-def test_damaged_references(world, session, runtime):
+def test_damaged_references(world: bench.World, session: bench.Session, runtime: Runtime) -> None:
     """What cannot be judged is reported by the name of its file, and left; GC survives it too."""
     refs = f"{world.state_dir}/default/refs"
-    contents = {}
+    contents: dict[str, str] = {}
     for number, content in enumerate(DAMAGED):
         if isinstance(content, dict):
             content = json.dumps({"containerID": f"x{number}", **content}) + "\n"
@@ -547,7 +572,9 @@ def test_damaged_references(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_a_damaged_reference_is_a_failure_of_gc(world, session, runtime):
+def test_a_damaged_reference_is_a_failure_of_gc(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """GC says what it could not delete, and goes on."""
     refs = f"{world.state_dir}/default/refs"
     with session.container() as container, session.container() as other:
@@ -584,7 +611,7 @@ def test_a_damaged_reference_is_a_failure_of_gc(world, session, runtime):
     ],
     ids=str,
 )
-def test_forms_of_valid_attachments(keys, valid):
+def test_forms_of_valid_attachments(keys: dict[str, Any], valid: str | None) -> None:
     """A list names who stays, in either spelling; null is Go's empty list; no key says nothing."""
     expected = None if valid is None else {(name, "eth0") for name in valid}
 
@@ -600,7 +627,7 @@ def test_forms_of_valid_attachments(keys, valid):
     ],
     ids=str,
 )
-def test_what_is_no_list_of_attachments(key, value):
+def test_what_is_no_list_of_attachments(key: str, value: object) -> None:
     """What is malformed says nothing of who is valid: it is an error, even beside a good list."""
     with pytest.raises(errors.ShimError) as caught:
         collect.valid_attachments({VALID: [A], MISSPELLED: [A], key: value})
@@ -609,7 +636,7 @@ def test_what_is_no_list_of_attachments(key, value):
     assert caught.value.message.startswith(f"$['{key}']: must be a list")
 
 
-def test_gc_where_nothing_is_up(world, runtime):
+def test_gc_where_nothing_is_up(world: bench.World, runtime: Runtime) -> None:
     """GC of nothing succeeds and makes nothing; what is malformed is an error there too."""
     runtime.succeed("GC", conf={VALID: [A]})
     error = runtime.fail("GC", conf={VALID: {}})
@@ -629,7 +656,9 @@ def test_gc_where_nothing_is_up(world, runtime):
     ],
     ids=str,
 )
-def test_gc(world, session, runtime, keys, left):
+def test_gc(
+    world: bench.World, session: bench.Session, runtime: Runtime, keys: dict[str, Any], left: str
+) -> None:
     """GC detaches containers that a valid list does not name; a malformed list detaches none."""
     with ExitStack() as stack:
         containers = {name: stack.enter_context(session.container()) for name in "abc"}
@@ -646,7 +675,9 @@ def test_gc(world, session, runtime, keys, left):
     assert world.leftovers() == []
 
 
-def test_gc_releases_leases_of_nobody(world, session, runtime):
+def test_gc_releases_leases_of_nobody(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """GC releases the leases of its network that neither we nor the runtime can explain."""
     networks = f"{world.state_dir}/default/var/lib/cni/networks"
     script = (
@@ -668,7 +699,9 @@ def test_gc_releases_leases_of_nobody(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_gc_reports_all_failures(world, session, runtime, plugins):
+def test_gc_reports_all_failures(
+    world: bench.World, session: bench.Session, runtime: Runtime, plugins: Path
+) -> None:
     """Two DELs that fail are in one answer, and what can be deleted is."""
     path = f"{world.plugin_dir}:{world.env['HOME']}/plugins"
     fakes.strict_plugin(plugins, "failing", failing=["DEL"])
@@ -695,7 +728,9 @@ def test_gc_reports_all_failures(world, session, runtime, plugins):
 
 
 @contextmanager
-def pauses(session, plugins, directory: str):
+def pauses(
+    session: bench.Session, plugins: Path, directory: str
+) -> Iterator[tuple[Callable[[], None], Callable[[], int]]]:
     """Give functions that wait until the waiting plugin has begun, and that let it go on."""
     session.run(["mkfifo", f"{directory}/reached", f"{directory}/go"], check=True)
     fakes.fake_plugin(plugins, "waiting", WAITING)
@@ -713,7 +748,9 @@ def pauses(session, plugins, directory: str):
 
 
 @pytest.mark.parametrize("by", ["GC", "command"])
-def test_gc_beside_an_add(world, session, plugins, by):
+def test_gc_beside_an_add(
+    world: bench.World, session: bench.Session, plugins: Path, by: str
+) -> None:
     """An ADD of the same network that is going on keeps its reference and its lease."""
     directory = f"{world.env['HOME']}/plugins"
     path = f"{world.plugin_dir}:{directory}"
@@ -742,7 +779,9 @@ def test_gc_beside_an_add(world, session, plugins, by):
     assert world.leftovers() == []
 
 
-def test_gc_knows_nothing_of_what_came_later(world, session, runtime, plugins):
+def test_gc_knows_nothing_of_what_came_later(
+    world: bench.World, session: bench.Session, runtime: Runtime, plugins: Path
+) -> None:
     """An ADD that ends between the start of GC and its look at the references is left alone."""
     directory = f"{world.env['HOME']}/plugins"
     path = f"{world.plugin_dir}:{directory}"
@@ -771,17 +810,22 @@ def test_gc_knows_nothing_of_what_came_later(world, session, runtime, plugins):
     assert world.leftovers() == []
 
 
-class NoSigns:
+class NoSigns(Liveness):
     """Sees no container alive."""
 
-    def of(self, record: dict) -> str:
+    def __init__(self) -> None:
+        """Look at no process and no link."""
+
+    def of(self, record: AttachmentRecord) -> str:
         """See nothing."""
         return ""
 
     doubt = of
 
 
-def test_two_at_once(tmp_path, monkeypatch, capsys):
+def test_two_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One `netns-shim gc` waits for another, a dry run for none; the lock leaves no file."""
     monkeypatch.setattr(command, "LOCK_SECONDS", 0.05)
     words = ["netns-shim", "gc", "--state-dir", str(tmp_path)]
@@ -798,14 +842,18 @@ def test_two_at_once(tmp_path, monkeypatch, capsys):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_reference_that_has_changed(tmp_path):
-    """What was attached anew after it was judged is left: the judgement was about another one."""
+def _is_not_called(request: Request) -> NoReturn:
+    pytest.fail(f"{request.container_id} is detached")
+
+
+def test_a_reference_that_has_changed(tmp_path: Path) -> None:
+    """What was attached again after it was judged is left: the judgement was about another one."""
     where = State(str(tmp_path), "default")
     os.makedirs(where.refs)
     record = {**WHOLE, "containerID": "c", "conf": {"cniVersion": "1.0.0"}, "args": ""}
     path = tmp_path / "default/refs/rootless:c:eth0:bridge"
     path.write_text(json.dumps({**record, "netnsID": [4, 10]}) + "\n")
-    sweep = collect._Sweep(Shared(where, {}, {}), {}, dry_run=False, tell=pytest.fail)
+    sweep = collect._Sweep(Shared(where, {}, {}), {}, dry_run=False, tell=_is_not_called)
 
     sweep._judge(AttachmentRecord(ReferenceName(path.name), record), NoSigns())
 
@@ -814,7 +862,7 @@ def test_a_reference_that_has_changed(tmp_path):
     assert path.exists()
 
 
-def test_gc_of_netavarks_own(world, session, runtime):
+def test_gc_of_netavarks_own(world: bench.World, session: bench.Session, runtime: Runtime) -> None:
     """GC leaves attachments of the stand-in for netavark, because only that can undo them."""
     record = {**RECORD, "phase": "live", "containerID": "x", "since": "then", "result": None}
     refs = f"{world.state_dir}/default/refs"
@@ -834,7 +882,9 @@ def test_gc_of_netavarks_own(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_outside_of_the_user_namespace(world, session, runtime):
+def test_outside_of_the_user_namespace(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """What is pinned in a user namespace made by hand cannot be judged from another one."""
     with session.container() as container:
         runtime.add("c", container)

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -374,7 +374,7 @@ def test_special_files(directory: Path, name: str, kind: str) -> None:
     path.unlink(missing_ok=True)
     outside = directory / "outside"
     outside.write_text("kept")
-    make = {
+    make: dict[str, Callable[[], object]] = {
         "pipe": lambda: os.mkfifo(path),
         "directory": path.mkdir,
         "device": lambda: path.symlink_to("/dev/zero"),

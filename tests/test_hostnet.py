@@ -28,7 +28,9 @@ def files(monkeypatch: pytest.MonkeyPatch) -> Files:
     `looks` is what if_inet6 has at each look, the last one for ever. A look at the clock moves it.
     """
 
-    def have(*looks: list[bytes], mode: bytes = b"0\n", routes: tuple[bytes, ...] = (ROUTE,)):
+    def have(
+        *looks: list[bytes], mode: bytes = b"0\n", routes: tuple[bytes, ...] = (ROUTE,)
+    ) -> list[str]:
         read: list[str] = []
         addresses = itertools.chain(looks, itertools.repeat(looks[-1]))
         clock = itertools.count(step=hostnet.LINK_LOCAL_SECONDS / 10)
@@ -92,7 +94,7 @@ def test_lacks_ipv6(files: Files, addresses: list[str], lacks: bool) -> None:
 
 
 @pytest.fixture
-def without_link_local(world) -> Iterator[Callable[[], None]]:
+def without_link_local(world: bench.World) -> Iterator[Callable[[], None]]:
     """A machine whose interface has no link-local address, and what gives it one again."""
 
     def set_mode(mode: str) -> None:
@@ -106,7 +108,9 @@ def without_link_local(world) -> Iterator[Callable[[], None]]:
     set_mode("0")
 
 
-def test_missing_ipv6_is_said_and_mended(world, session, without_link_local):
+def test_missing_ipv6_is_said_and_mended(
+    world: bench.World, session: bench.Session, without_link_local: Callable[[], None]
+) -> None:
     """An uplink that gives no IPv6 though the host has it is no secret, and `refresh` mends that.
 
     Which pasta needs a link-local address of the host for that differs between releases.
@@ -127,7 +131,7 @@ def test_missing_ipv6_is_said_and_mended(world, session, without_link_local):
 
 
 @pytest.mark.usefixtures("just_up")
-def test_a_network_that_has_just_come_up(world, session):
+def test_a_network_that_has_just_come_up(world: bench.World, session: bench.Session) -> None:
     """An ADD right after the network of the host came up gives IPv6 all the same."""
     runtime = Runtime(session, delegate=bridge(*DUAL))
     with session.container() as container:

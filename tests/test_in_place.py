@@ -21,7 +21,7 @@ esac
 """
 
 
-def test_real_root_works_in_place(world):
+def test_real_root_works_in_place(world: bench.World) -> None:
     """As root of the machine the bridge is made in the machine's netns; nothing is counted."""
     runtime = Runtime(world.root, delegate=bridge(), stateDir="/run/in-place")
     try:
@@ -38,7 +38,7 @@ def test_real_root_works_in_place(world):
     assert world.leftovers() == []
 
 
-def test_a_netns_of_ones_own_is_used_as_it_is(world, session):
+def test_a_netns_of_ones_own_is_used_as_it_is(world: bench.World, session: bench.Session) -> None:
     """In a netns that belongs to the caller's userns no second one is made."""
     runtime = Runtime(session, delegate=bridge(), stateDir="/run/netns/state")
     with session.container() as outer, session.container() as container:
@@ -50,7 +50,7 @@ def test_a_netns_of_ones_own_is_used_as_it_is(world, session):
         assert world.leftovers() == []
 
 
-def test_enter_always(world, session):
+def test_enter_always(world: bench.World, session: bench.Session) -> None:
     """`enter: always` makes a shared netns even there."""
     runtime = Runtime(session, delegate=bridge(), enter="always", uplink="none")
     with session.container() as outer, session.container() as container:
@@ -63,7 +63,7 @@ def test_enter_always(world, session):
     assert world.leftovers() == []
 
 
-def test_enter_never_without_power(world, session):
+def test_enter_never_without_power(world: bench.World, session: bench.Session) -> None:
     """A plugin that needs no power over the host's netns runs in it, with a /var/lib/cni."""
     directory = f"{world.env['HOME']}/plugins"
     script = 'mkdir "$0"; cat >"$0/careful"; chmod +x "$0/careful"'
@@ -78,7 +78,7 @@ def test_enter_never_without_power(world, session):
     assert not world.path("/var/lib/cni").exists()
 
 
-def test_enter_never(world, session):
+def test_enter_never(world: bench.World, session: bench.Session) -> None:
     """`enter: never` runs the plugin in the host's netns, where it fails by itself."""
     runtime = Runtime(session, delegate=bridge(), enter="never")
     with session.container() as container:
@@ -89,7 +89,7 @@ def test_enter_never(world, session):
     assert [line for line in world.leftovers() if "/.in-place/var/lib/cni/" not in line] == []
 
 
-def test_no_mount_namespace_of_ones_own(world):
+def test_no_mount_namespace_of_ones_own(world: bench.World) -> None:
     """A userns in the host's mount namespace cannot pin a netns; the error says so."""
     runtime = Runtime(world, delegate=bridge())
     # A container of that userns, then the plugin.
@@ -109,7 +109,7 @@ def test_no_mount_namespace_of_ones_own(world):
     assert world.leftovers() == []
 
 
-def test_a_container_of_a_sibling(world, session):
+def test_a_container_of_a_sibling(world: bench.World, session: bench.Session) -> None:
     """A container that belongs to another userns cannot be attached; nothing is made for it."""
     runtime = Runtime(session, delegate=bridge())
     with world.session() as sibling, sibling.container() as container:

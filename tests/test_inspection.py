@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import bench
 import pytest
 from looks import LIVE, NOW, SINCE, make, plain
 from runtime import DUAL, PLUGIN, Runtime, bridge, kill, until
@@ -33,6 +34,7 @@ def base(tmp_path: Path) -> Path:
 
 def only(base: Path) -> dict[str, Any]:
     """Return the facts of the only netns."""
+    netns: dict[str, Any]
     (netns,) = inspection.collect(str(base))["netns"]
     return netns
 
@@ -326,7 +328,7 @@ PORTMAP = {"type": "portmap", "snat": True, "capabilities": {"portMappings": Tru
 WAIT = ["sh", "-c", "echo ready; exec cat"]
 
 
-def chain(session, **keys: Any) -> Runtime:
+def chain(session: bench.Session, **keys: Any) -> Runtime:
     """Configure a bridge with published ports."""
     capabilities = {"portMappings": True}
     return Runtime(session, capabilities=capabilities, plugins=[bridge(*DUAL), PORTMAP], **keys)
@@ -337,7 +339,7 @@ def by_name(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {entry["containerID"]: entry for entry in found["references"]}
 
 
-def test_the_real_thing(world, session):
+def test_the_real_thing(world: bench.World, session: bench.Session) -> None:
     """Two netns's, at a bridge and at none, a published port, a dead container and a command."""
     runtime = chain(session)
     wire = {
@@ -389,7 +391,7 @@ def test_the_real_thing(world, session):
     assert world.leftovers() == []
 
 
-def test_from_elsewhere(world, session):
+def test_from_elsewhere(world: bench.World, session: bench.Session) -> None:
     """A user without capabilities and another session see what the files say, and why no more."""
     runtime = Runtime(session, delegate=bridge())
     with session.container() as container:
@@ -412,7 +414,7 @@ def test_from_elsewhere(world, session):
     assert world.leftovers() == []
 
 
-def test_without_power_where_the_pin_is_seen(world, session):
+def test_without_power_where_the_pin_is_seen(world: bench.World, session: bench.Session) -> None:
     """Who sees the pin and has no capabilities cannot enter the netns, and is told so."""
     runtime = Runtime(session, delegate=bridge())
     with session.container() as container:
@@ -429,7 +431,7 @@ def test_without_power_where_the_pin_is_seen(world, session):
     assert world.leftovers() == []
 
 
-def test_a_dead_uplink(world, session):
+def test_a_dead_uplink(world: bench.World, session: bench.Session) -> None:
     """An uplink that was killed is shown as gone, and all else as it is."""
     runtime = Runtime(session, delegate=bridge())
     with session.container() as container:
@@ -447,7 +449,7 @@ def test_a_dead_uplink(world, session):
     assert world.leftovers() == []
 
 
-def test_the_host_has_moved(world, session):
+def test_the_host_has_moved(world: bench.World, session: bench.Session) -> None:
     """What of the host's network has changed is seen in the host's netns, and nowhere else."""
     runtime = Runtime(session, delegate=bridge())
     before = world.path("/etc/resolv.conf").read_text()
@@ -469,7 +471,7 @@ def test_the_host_has_moved(world, session):
     assert world.leftovers() == []
 
 
-def test_bridge_by_address(world, session):
+def test_bridge_by_address(world: bench.World, session: bench.Session) -> None:
     """A driver of netavark names no veth: its bridge is told by the address."""
     sample = json.loads((CONF / "80-netavark.conflist").read_text())
     delegate = sample["plugins"][0]["delegate"]

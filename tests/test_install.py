@@ -9,8 +9,10 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import bench
 import fakes
 import pytest
 from runtime import Runtime, bridge
@@ -257,17 +259,19 @@ def test_plugin_without_libraries(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def home(session, world) -> str:
+def home(session: bench.Session, world: bench.World) -> str:
     """The directory of a user, in which nothing is installed."""
     return world.env["HOME"]
 
 
-def command(place, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def command(
+    place: bench.Place, *arguments: str, **environ: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command of the package under test."""
     return place.run(["/opt/netns-shim/bin/netns-shim", *arguments], env={**place.env, **environ})
 
 
-def test_of_a_user(world, session, home) -> None:
+def test_of_a_user(world: bench.World, session: bench.Session, home: str) -> None:
     """A user's plugin goes into the home, and the line to copy makes a runtime find it."""
     done = command(world, "install")
 
@@ -289,7 +293,7 @@ def test_of_a_user(world, session, home) -> None:
     assert (again.returncode, again.stdout) == (0, nothing)
 
 
-def test_of_a_user_for_netavark(world, home) -> None:
+def test_of_a_user_for_netavark(world: bench.World, home: str) -> None:
     """For netavark it has the name of a driver, and Podman's own words to be told of it."""
     done = command(world, "install", "--for", "netavark")
 
@@ -303,7 +307,7 @@ def test_of_a_user_for_netavark(world, home) -> None:
     assert command(world, "uninstall", "--for", "netavark").stdout == f"removed {path}\n"
 
 
-def test_of_root(world) -> None:
+def test_of_root(world: bench.World) -> None:
     """Root's goes where the machine's plugins are, and nobody has to be told of that."""
     script = """
         n=/opt/netns-shim/bin/netns-shim
@@ -329,7 +333,7 @@ def test_of_root(world) -> None:
     ]
 
 
-def test_uninstall_of_what_is_up(world, session) -> None:
+def test_uninstall_of_what_is_up(world: bench.World, session: bench.Session) -> None:
     """While a shared netns is up, that is said, as its containers need the plugin."""
     directory = f"{world.env['HOME']}/plugins"
     command(session, "install", directory)
@@ -365,7 +369,9 @@ def script_of_pip(path: Path) -> None:
         lambda path: path.symlink_to(put(path.parent, "launcher")),
     ],
 )
-def test_what_is_not_uninstalled(tmp_path: Path, capsys, make) -> None:
+def test_what_is_not_uninstalled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], object]
+) -> None:
     """Whatever else has the name is left: other files, pip's script, directories, links."""
     make(tmp_path / "netns-shim")
     before = sorted(os.listdir(tmp_path))
@@ -376,7 +382,7 @@ def test_what_is_not_uninstalled(tmp_path: Path, capsys, make) -> None:
     assert sorted(os.listdir(tmp_path)) == before
 
 
-def test_uninstall(tmp_path: Path, capsys) -> None:
+def test_uninstall(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Only the file of the name is removed, of whichever release it is; there may be none."""
     put(tmp_path)
     other = put(tmp_path, "other")
@@ -412,7 +418,9 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_the_package_need_not_be_installed(packaged, monkeypatch, capsys) -> None:
+def test_the_package_need_not_be_installed(
+    packaged: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The command of the distribution's package says where its plugins are, and writes nothing."""
     monkeypatch.setattr(install, "PACKAGE", f"{install.DIST_PACKAGES}/netns_shim")
     before = packaged.read_bytes()
@@ -426,7 +434,7 @@ def test_the_package_need_not_be_installed(packaged, monkeypatch, capsys) -> Non
     assert packaged.read_bytes() == before
 
 
-def test_the_package_is_left_alone(packaged, capsys) -> None:
+def test_the_package_is_left_alone(packaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Another installation neither replaces nor removes what the distribution has brought."""
     before = packaged.read_bytes()
 

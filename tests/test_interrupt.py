@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import bench
 import pytest
@@ -24,20 +25,20 @@ from netns_shim.shared import processes
 
 
 @pytest.fixture
-def gate(session) -> Iterator[Gate]:
+def gate(session: bench.Session) -> Iterator[Gate]:
     """A plugin that stops where it is told to."""
     with closing(Gate(session)) as gate:
         yield gate
 
 
 @pytest.fixture
-def runtime(session, gate) -> Runtime:
+def runtime(session: bench.Session, gate: Gate) -> Runtime:
     """A runtime whose network has a bridge and the gate."""
     plugins = [bridge(), CONF]
     return Runtime(session, path=gate.path, plugins=plugins, uplink="none", cniVersion="1.1.0")
 
 
-def start(runtime: Runtime, verb: str, container: bench.Container, **options):
+def start(runtime: Runtime, verb: str, container: bench.Container, **options: Any) -> bench.Child:
     """Start a call and leave it running."""
     env = runtime.environment(verb, "c", container.netns)
     pipe = subprocess.PIPE
@@ -46,18 +47,20 @@ def start(runtime: Runtime, verb: str, container: bench.Container, **options):
     child = runtime.place.popen(argv, env=env, **options)
     child.stdin.write(json.dumps(runtime.conf))
     child.stdin.close()
-    child.stdin = None
+    child.stdin = None  # type: ignore[assignment]  # which `communicate` would flush
     return child
 
 
-def leases(world, session) -> list[str]:
+def leases(world: bench.World, session: bench.Session) -> list[str]:
     """List the addresses that host-local has given away."""
     top = session.path(f"{world.state_dir}/default/var/lib/cni/networks/rootless")
     return sorted(path.name for path in top.glob("10.*"))
 
 
 @pytest.mark.parametrize("number", interrupt.SIGNALS)
-def test_a_signal_in_the_middle_of_add(world, session, runtime, gate, number):
+def test_a_signal_in_the_middle_of_add(
+    world: bench.World, session: bench.Session, runtime: Runtime, gate: Gate, number: int
+) -> None:
     """What was begun is undone, the plugin's process group ends, and the error says why."""
     gate.shut("ADD", child="same")
     with session.container() as container:
@@ -81,13 +84,15 @@ def test_a_signal_in_the_middle_of_add(world, session, runtime, gate, number):
     assert world.leftovers() == []
 
 
-def running(world, session, name: str) -> list[str]:
+def running(world: bench.World, session: bench.Session, name: str) -> list[str]:
     """List the user's processes by what is in their command lines."""
     done = session.run(["pgrep", "-u", "0", "-f", f"/{name}/{name}"])
     return done.stdout.split()
 
 
-def test_a_signal_beside_others(world, session, runtime, gate):
+def test_a_signal_beside_others(
+    world: bench.World, session: bench.Session, runtime: Runtime, gate: Gate
+) -> None:
     """An ADD that is stopped takes nothing from those who are attached."""
     with session.container() as container, session.container() as other:
         address = runtime.add("other", other)["ips"][0]["address"]
@@ -104,7 +109,9 @@ def test_a_signal_beside_others(world, session, runtime, gate):
     assert world.leftovers() == []
 
 
-def test_undoing_is_not_stopped(world, session, runtime, gate):
+def test_undoing_is_not_stopped(
+    world: bench.World, session: bench.Session, runtime: Runtime, gate: Gate
+) -> None:
     """A second signal does not cut off the undoing of what the first one has stopped."""
     gate.shut("ADD")
     gate.shut("DEL")
@@ -123,7 +130,9 @@ def test_undoing_is_not_stopped(world, session, runtime, gate):
     assert world.leftovers() == []
 
 
-def test_a_signal_in_the_middle_of_delete(world, session, runtime, gate):
+def test_a_signal_in_the_middle_of_delete(
+    world: bench.World, session: bench.Session, runtime: Runtime, gate: Gate
+) -> None:
     """A DEL that is stopped says so, and the next one does all of it."""
     with session.container() as container:
         runtime.add("c", container)
@@ -141,7 +150,9 @@ def test_a_signal_in_the_middle_of_delete(world, session, runtime, gate):
     assert world.leftovers() == []
 
 
-def test_ignored_signals_stay_ignored(world, session, runtime, gate):
+def test_ignored_signals_stay_ignored(
+    world: bench.World, session: bench.Session, runtime: Runtime, gate: Gate
+) -> None:
     """What the caller ignores, as netavark does in a teardown, does not stop the call.
 
     The plugin has the signal as from a shell all the same.
@@ -161,7 +172,7 @@ def test_ignored_signals_stay_ignored(world, session, runtime, gate):
     assert world.leftovers() == []
 
 
-def test_stopped_while_waiting_for_a_lock(world, session):
+def test_stopped_while_waiting_for_a_lock(world: bench.World, session: bench.Session) -> None:
     """No call has to wait for the one that makes the netns, however long that takes."""
     runtime = Runtime(session, delegate=bridge(), uplink="none")
     base = session.path(world.state_dir)
@@ -183,7 +194,9 @@ def test_stopped_while_waiting_for_a_lock(world, session):
 
 
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
-def test_stopped_while_the_uplink_starts(world, session, driver):
+def test_stopped_while_the_uplink_starts(
+    world: bench.World, session: bench.Session, driver: str
+) -> None:
     """An uplink that does not get ready is ended, and nothing is left of the netns."""
     directory = f"{world.env['HOME']}/uplink"
     # Says that it runs, in a FIFO, and hangs.
@@ -214,7 +227,9 @@ STDOUTS = {
 
 
 @pytest.mark.parametrize("name", STDOUTS)
-def test_a_result_that_cannot_be_written(world, session, runtime, name):
+def test_a_result_that_cannot_be_written(
+    world: bench.World, session: bench.Session, runtime: Runtime, name: str
+) -> None:
     """If the caller cannot get the result, the attachment is undone; stderr says why."""
     with session.container() as container, session.container() as other:
         runtime.add("other", other)
@@ -231,14 +246,16 @@ def test_a_result_that_cannot_be_written(world, session, runtime, name):
     assert world.leftovers() == []
 
 
-def test_a_result_that_nobody_reads(world, session, runtime, gate):
+def test_a_result_that_nobody_reads(
+    world: bench.World, session: bench.Session, runtime: Runtime, gate: Gate
+) -> None:
     """A runtime that is gone before it gets the result leaves nothing attached."""
     gate.shut("ADD")
     with session.container() as container:
         call = start(runtime, "ADD", container)
         gate.wait()
         call.stdout.close()
-        call.stdout = None
+        call.stdout = None  # type: ignore[assignment]  # which `communicate` would read
         gate.open()
         _, stderr = call.communicate(timeout=30)
 
@@ -248,7 +265,9 @@ def test_a_result_that_nobody_reads(world, session, runtime, gate):
 
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
-def test_the_plugin_of_a_killed_call_is_waited_for(world, session, runtime, gate, verb):
+def test_the_plugin_of_a_killed_call_is_waited_for(
+    world: bench.World, session: bench.Session, runtime: Runtime, gate: Gate, verb: str
+) -> None:
     """After kill -9 of the shim its plugin goes on; the next DEL waits, and finds all it did."""
     with session.container() as container:
         if verb == "DEL":
@@ -283,7 +302,9 @@ def descriptors(pid: int) -> list[str]:
     return found
 
 
-def test_the_plugin_of_a_killed_call_that_does_not_end(world, session, runtime, gate):
+def test_the_plugin_of_a_killed_call_that_does_not_end(
+    world: bench.World, session: bench.Session, runtime: Runtime, gate: Gate
+) -> None:
     """A plugin of a killed call that goes on and on is ended, and what it began undone by ADD.
 
     What it has started for good, in a session of its own, stays.
@@ -307,7 +328,9 @@ def test_the_plugin_of_a_killed_call_that_does_not_end(world, session, runtime, 
     assert world.leftovers() == []
 
 
-def test_ghosts_do_not_keep_the_netns(world, session, runtime, gate):
+def test_ghosts_do_not_keep_the_netns(
+    world: bench.World, session: bench.Session, runtime: Runtime, gate: Gate
+) -> None:
     """A DEL too many that was killed has left a reference; the netns goes without it."""
     with session.container() as container, session.container() as other:
         runtime.add("other", other)
@@ -323,7 +346,9 @@ def test_ghosts_do_not_keep_the_netns(world, session, runtime, gate):
     assert world.leftovers() == []
 
 
-def test_gc_that_is_stopped(world, session, runtime, gate):
+def test_gc_that_is_stopped(
+    world: bench.World, session: bench.Session, runtime: Runtime, gate: Gate
+) -> None:
     """A signal ends the whole of a garbage collection, in one line; the next one does the rest."""
     for container_id in ("a", "b", "c"):
         with session.container() as container:
@@ -343,7 +368,9 @@ def test_gc_that_is_stopped(world, session, runtime, gate):
     assert world.leftovers() == []
 
 
-def test_a_destruction_that_was_cut_off(world, session, runtime):
+def test_a_destruction_that_was_cut_off(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """A DEL too many goes on with a removal that was killed after its first step."""
     state = f"{world.state_dir}/default"
     with session.container() as container:
@@ -357,7 +384,9 @@ def test_a_destruction_that_was_cut_off(world, session, runtime):
     assert not list(session.path(world.state_dir).iterdir())
 
 
-def test_a_lock_that_nobody_holds(world, session, runtime):
+def test_a_lock_that_nobody_holds(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """The file of a lock whose holder was killed blocks no call, and goes with the netns."""
     with session.container() as container:
         runtime.add("c", container)
@@ -387,7 +416,7 @@ def test_a_wait_ends_with_the_signal() -> None:
     os.close(tell)
 
 
-def test_a_turn_ends_with_the_signal(tmp_path) -> None:
+def test_a_turn_ends_with_the_signal(tmp_path: Path) -> None:
     """A signal stops a process that waits for a lock."""
     fd = locks.take(str(tmp_path / "lock"), "another")
     interrupt.heed()
@@ -416,6 +445,7 @@ def test_orphans_are_those_with_the_mark() -> None:
         ) as other,
     ):
         for child in (orphan, daemon, other):
+            assert child.stdout
             assert child.stdout.readline() == b"\n"
         found = processes._marked("/some/reference")
         for pidfd in found.values():
@@ -423,4 +453,5 @@ def test_orphans_are_those_with_the_mark() -> None:
 
         assert list(found) == [orphan.pid]
         for child in (orphan, daemon, other):
+            assert child.stdin
             child.stdin.close()

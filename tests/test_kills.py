@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import itertools
 import signal
+import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import bench
 import conftest
 import pytest
 import sweep
-from kills import Point, Scenario, text_of
+from kills import Point, Scenario, Scene, text_of
 from runtime import bridge
 from sweep import Sweep
 
@@ -21,14 +22,14 @@ from netns_shim import errors
 
 
 @pytest.fixture(scope="module")
-def worlds(world):
+def worlds(world: bench.World) -> Iterator[list[bench.World]]:
     """A machine for each processor."""
     with ExitStack() as stack:
         yield sweep.worlds(world, stack)
 
 
 @pytest.fixture
-def tell(record_property):
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Say how much was done: a sweep that shrinks is to be seen, at the end of the run."""
     return lambda text: record_property(conftest.TOLD, text)
 
@@ -74,7 +75,9 @@ def at_steps(names: list[str], act: str) -> list[Point]:
     ]
 
 
-def was_killed(scene, point, done) -> Iterator[str]:
+def was_killed(
+    scene: Scene, point: Point, done: subprocess.CompletedProcess[str]
+) -> Iterator[str]:
     """Say it where the call was not killed, or at another step than it was counted to be."""
     if done.returncode != -signal.SIGKILL:
         yield f"was not killed: {text_of(done)}"
@@ -83,7 +86,9 @@ def was_killed(scene, point, done) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("what", SHIM)
-def test_the_shim_is_killed(worlds, tell, what):
+def test_the_shim_is_killed(
+    worlds: list[bench.World], tell: Callable[[str], None], what: str
+) -> None:
     """Wherever it is killed, the next ADD works, and after the DEL nothing is left."""
     sweep.install(worlds, EXTRA, collector=COLLECTOR)
     swept = Sweep(worlds, SHIM[what])
@@ -109,7 +114,7 @@ UPLINK = {
 }
 
 
-def is_honest(scene, point, done) -> Iterator[str]:
+def is_honest(scene: Scene, point: Point, done: subprocess.CompletedProcess[str]) -> Iterator[str]:
     """Say it where the call crashed, or an ADD failed for another reason, or a DEL at all."""
     if done.returncode < 0:
         yield f"has ended by a signal: {text_of(done)}"
@@ -118,7 +123,9 @@ def is_honest(scene, point, done) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("what", UPLINK)
-def test_the_uplink_is_killed(worlds, tell, what):
+def test_the_uplink_is_killed(
+    worlds: list[bench.World], tell: Callable[[str], None], what: str
+) -> None:
     """Wherever it dies, the call succeeds or says so, and the next ADD connects everybody."""
     swept = Sweep(worlds, UPLINK[what])
     names = swept.count("watch")
@@ -175,13 +182,17 @@ PLUGIN = {
 }
 
 
-def is_an_answer(scene, point, done) -> Iterator[str]:
+def is_an_answer(
+    scene: Scene, point: Point, done: subprocess.CompletedProcess[str]
+) -> Iterator[str]:
     """Say it where a call crashed, or has failed without saying why."""
     if done.returncode not in (0, 1) or (done.returncode and '"code"' not in done.stdout):
         yield f"gives no answer: {text_of(done)}"
 
 
-def died_with_it(scene, point, done) -> Iterator[str]:
+def died_with_it(
+    scene: Scene, point: Point, done: subprocess.CompletedProcess[str]
+) -> Iterator[str]:
     """Say it where the shim has survived what was to kill it."""
     if scene.was_traced_to_death() and done.returncode != -signal.SIGKILL:
         yield f"was not killed: {text_of(done)}"
@@ -189,7 +200,9 @@ def died_with_it(scene, point, done) -> Iterator[str]:
 
 @pytest.mark.parametrize("who", ["plugin", "plugin and shim"])
 @pytest.mark.parametrize("verb", PLUGIN)
-def test_a_plugin_is_killed(worlds, tell, verb, who):
+def test_a_plugin_is_killed(
+    worlds: list[bench.World], tell: Callable[[str], None], verb: str, who: str
+) -> None:
     """Wherever a plugin, or a program that it runs, is killed, alone or with the shim."""
     text = (bench.INSIDE / "killable").read_text()
     sweep.install(worlds, KILLABLE, bridge=text, host_local=text, iptables=text)

@@ -16,7 +16,7 @@ from runtime import PLUGIN, Runtime, bridge, kill, page
 from netns_shim import errors
 
 
-def uplinks(world) -> list[str]:
+def uplinks(world: bench.World) -> list[str]:
     """List the processes of uplinks."""
     return [line for line in world.leftovers() if line.startswith("process ")]
 
@@ -26,7 +26,7 @@ def given(addresses: list[str]) -> list[str]:
     return [address for address in addresses if "ff:fe" not in address]
 
 
-def test_many_in_and_out_at_once(world, session):
+def test_many_in_and_out_at_once(world: bench.World, session: bench.Session) -> None:
     """While the count crosses zero all the time, an ADD that succeeds is one that works."""
     runtime = Runtime(session, delegate=bridge())
 
@@ -44,7 +44,9 @@ def test_many_in_and_out_at_once(world, session):
 
 
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
-def test_a_dead_uplink_is_started_again(world, session, driver):
+def test_a_dead_uplink_is_started_again(
+    world: bench.World, session: bench.Session, driver: str
+) -> None:
     """The next ADD starts a new uplink in the same netns; who was attached is connected again."""
     runtime = Runtime(session, delegate=bridge("10.89.0.0/24", "fd00:89::/64"), uplink=driver)
     with session.container() as old, session.container() as new:
@@ -67,7 +69,7 @@ def test_a_dead_uplink_is_started_again(world, session, driver):
     assert world.leftovers() == []
 
 
-def test_a_forgotten_uplink_is_found(world, session):
+def test_a_forgotten_uplink_is_found(world: bench.World, session: bench.Session) -> None:
     """A live uplink whose record is lost is ended before a second one is started."""
     runtime = Runtime(session, delegate=bridge())
     with session.container() as old, session.container() as new:
@@ -83,7 +85,7 @@ def test_a_forgotten_uplink_is_found(world, session):
     assert world.leftovers() == []
 
 
-def test_a_process_id_that_is_somebody_elses(world, session):
+def test_a_process_id_that_is_somebody_elses(world: bench.World, session: bench.Session) -> None:
     """A process that has the recorded ID, but another start time, is not touched."""
     runtime = Runtime(session, delegate=bridge())
     record = session.path(f"{world.state_dir}/default/uplink.json")
@@ -101,8 +103,8 @@ def test_a_process_id_that_is_somebody_elses(world, session):
     assert world.leftovers() == []
 
 
-def test_a_lost_pin(world, session):
-    """When the netns itself is lost, an ADD makes it anew and says that others are cut off."""
+def test_a_lost_pin(world: bench.World, session: bench.Session) -> None:
+    """When the netns itself is lost, an ADD makes it again and says that others are cut off."""
     runtime = Runtime(session, delegate=bridge())
     pin = f"{world.state_dir}/default/netns"
     with session.container() as old, session.container() as new:
@@ -121,7 +123,7 @@ def test_a_lost_pin(world, session):
     assert world.leftovers() == []
 
 
-def test_delete_after_the_pin_is_lost(world, session):
+def test_delete_after_the_pin_is_lost(world: bench.World, session: bench.Session) -> None:
     """A DEL makes no netns: it releases what there is, and the last one removes the rest."""
     runtime = Runtime(session, delegate=bridge())
     pin = f"{world.state_dir}/default/netns"
@@ -135,7 +137,7 @@ def test_delete_after_the_pin_is_lost(world, session):
     assert world.leftovers() == []
 
 
-def test_pinned_in_another_mount_namespace(world, session):
+def test_pinned_in_another_mount_namespace(world: bench.World, session: bench.Session) -> None:
     """A netns that lives elsewhere is left alone, and the error says where it is."""
     runtime = Runtime(session, delegate=bridge())
     with session.container() as container, world.session() as sibling:
@@ -153,7 +155,9 @@ def test_pinned_in_another_mount_namespace(world, session):
     assert world.leftovers() == []
 
 
-def test_what_a_killed_creation_left_is_cleared(world, session):
+def test_what_a_killed_creation_left_is_cleared(
+    world: bench.World, session: bench.Session
+) -> None:
     """Files and a live uplink without `refs/` are removed by the next ADD, and it succeeds."""
     runtime = Runtime(session, delegate=bridge())
     state = f"{world.state_dir}/default"
@@ -169,7 +173,7 @@ def test_what_a_killed_creation_left_is_cleared(world, session):
     assert world.leftovers() == []
 
 
-def test_an_uplink_that_fails(world, session):
+def test_an_uplink_that_fails(world: bench.World, session: bench.Session) -> None:
     """Its own words are in the error, and nothing is left."""
     uplink = {"driver": "pasta", "options": ["--no-such-option"]}
     runtime = Runtime(session, delegate=bridge(), uplink=uplink)
@@ -182,7 +186,9 @@ def test_an_uplink_that_fails(world, session):
 
 
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
-def test_an_uplink_holds_no_pipe_of_the_runtime(world, session, driver):
+def test_an_uplink_holds_no_pipe_of_the_runtime(
+    world: bench.World, session: bench.Session, driver: str
+) -> None:
     """The uplink does not keep a caller waiting for the end of the plugin's output."""
     runtime = Runtime(session, delegate=bridge(), uplink=driver)
     with session.container() as container:
@@ -199,7 +205,7 @@ def test_an_uplink_holds_no_pipe_of_the_runtime(world, session, driver):
     assert world.leftovers() == []
 
 
-def test_options_of_pasta(world, session):
+def test_options_of_pasta(world: bench.World, session: bench.Session) -> None:
     """Options are pasta's own; they replace the defaults that they contradict."""
     options = ["-4", "--dns-forward", "10.9.8.7", "--ns-ifname", "out0"]
     runtime = Runtime(session, delegate=bridge(), uplink={"driver": "pasta", "options": options})
@@ -224,7 +230,9 @@ def test_options_of_pasta(world, session):
         ("touch $0", "it is not a directory"),
     ],
 )
-def test_an_odd_state_directory_is_refused(world, session, script, problem):
+def test_an_odd_state_directory_is_refused(
+    world: bench.World, session: bench.Session, script: str, problem: str
+) -> None:
     """A directory that others can write to, or that is none, is refused with the reason."""
     base = world.state_dir
     runtime = Runtime(session, delegate=bridge())
@@ -237,7 +245,7 @@ def test_an_odd_state_directory_is_refused(world, session, script, problem):
     assert uplinks(world) == []
 
 
-def test_state_elsewhere(world, session):
+def test_state_elsewhere(world: bench.World, session: bench.Session) -> None:
     """`stateDir` and a missing XDG_RUNTIME_DIR move the state, and nothing is left there."""
     base = f"{world.env['HOME']}/state"
     runtime = Runtime(session, delegate=bridge(), stateDir=base)

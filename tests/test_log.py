@@ -9,9 +9,11 @@ import re
 import shlex
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench
 import fakes
 import podman
 import pytest
@@ -31,7 +33,7 @@ class Caller:
         self.log = directory / "calls.log"
 
     def call(
-        self, verb: str = "ADD", *, env=None, **keys: Any
+        self, verb: str = "ADD", *, env: dict[str, str] | None = None, **keys: Any
     ) -> subprocess.CompletedProcess[str]:
         """Make a call with further keys in the configuration, and variables."""
         conf = {
@@ -153,7 +155,7 @@ def test_warning(caller: Caller) -> None:
 )
 def test_levels(caller: Caller, level: str, logged: int) -> None:
     """A level leaves out the calls that are below it."""
-    keys = {"logFile": str(caller.log), "logLevel": level}
+    keys: dict[str, Any] = {"logFile": str(caller.log), "logLevel": level}
     caller.call(**keys)
     caller.call(**keys, delegate={"type": "missing"})
 
@@ -253,7 +255,9 @@ def test_long_texts_are_cut(caller: Caller) -> None:
         (lambda path: os.mknod(path, stat.S_IFSOCK | 0o600), "No such device or address"),
     ],
 )
-def test_what_is_in_the_place_of_the_log(caller: Caller, make, why: str) -> None:
+def test_what_is_in_the_place_of_the_log(
+    caller: Caller, make: Callable[[Path], object], why: str
+) -> None:
     """A log that cannot be written is a warning; nothing is waited for, no link followed."""
     make(caller.log)
 
@@ -303,10 +307,13 @@ def test_log_in_a_bad_place(caller: Caller, path: str) -> None:
     assert not os.path.exists("/none")
 
 
+NO_LEVELS: list[Any] = ["verbose", "INFO", 3, None, []]
+
+
 @pytest.mark.parametrize(
     "keys",
     [{"logFile": "calls.log"}, {"logFile": 7}, {"logFile": "/a\nb"}, {"logFile": "/\0"}]
-    + [{"logLevel": level} for level in ("verbose", "INFO", 3, None, [])],
+    + [{"logLevel": level} for level in NO_LEVELS],
 )
 def test_bad_keys(caller: Caller, keys: dict[str, Any]) -> None:
     """Keys that make no sense are errors of the configuration, each named by its place."""
@@ -406,7 +413,7 @@ def test_options_of_netavark(caller: Caller) -> None:
     assert fields(line)["netns"] == "/none"
 
 
-def test_real_calls(world, session):
+def test_real_calls(world: bench.World, session: bench.Session) -> None:
     """In the shared netns, too, the log is that of the caller's own files; a full disk is none."""
     directory = f"{world.env['HOME']}/logs"
     session.run(["mkdir", directory], check=True)

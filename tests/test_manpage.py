@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from conftest import give_up
 
@@ -17,9 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "netns-shim.1"
 
 
-def script():
+def script() -> ModuleType:
     """Load the program that writes it."""
     spec = importlib.util.spec_from_file_location("manpage", ROOT / "scripts" / "manpage.py")
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -18,7 +18,7 @@ SERVERS = f"nameserver 169.254.1.1\nnameserver {bench.PAGE}\n"
 
 
 @pytest.fixture
-def etc(world) -> Iterator[bench.Place]:
+def etc(world: bench.World) -> Iterator[bench.Place]:
     """The machine's root, whose /etc/resolv.conf and /run are put back afterwards."""
     text = world.path("/etc/resolv.conf").read_text()
     yield world.root
@@ -55,7 +55,9 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_resolv_conf_through_links(world, session, etc, layout):
+def test_resolv_conf_through_links(
+    world: bench.World, session: bench.Session, etc: bench.Place, layout: str
+) -> None:
     """Whatever leads to /etc/resolv.conf, inside it is that of the netns, outside none."""
     etc.run(["sh", "-euc", LAYOUTS[layout]], check=True)
     before = etc.run(["cat", "/etc/resolv.conf"], check=True).stdout
@@ -68,7 +70,7 @@ def test_resolv_conf_through_links(world, session, etc, layout):
     assert world.leftovers() == []
 
 
-def test_without_resolv_conf(world, session, etc):
+def test_without_resolv_conf(world: bench.World, session: bench.Session, etc: bench.Place) -> None:
     """A machine that has no /etc/resolv.conf gets a warning, and the plugins run."""
     etc.run(["rm", "/etc/resolv.conf"], check=True)
     runtime = Runtime(session, delegate=bridge())
@@ -82,7 +84,7 @@ def test_without_resolv_conf(world, session, etc):
     assert world.leftovers() == []
 
 
-def test_the_host_sees_no_mount(world, session):
+def test_the_host_sees_no_mount(world: bench.World, session: bench.Session) -> None:
     """After an ADD the caller has one mount more, the pin; after the DEL it is gone again."""
 
     def mounts() -> list[str]:
@@ -99,7 +101,7 @@ def test_the_host_sees_no_mount(world, session):
     assert mounts() == before
 
 
-def test_an_unmount_outside_is_one_inside(world, session):
+def test_an_unmount_outside_is_one_inside(world: bench.World, session: bench.Session) -> None:
     """The mounts inside are slaves: what the host unmounts is not kept busy by those inside."""
     target = f"{world.env['HOME']}/mounted"
     session.run(["mkdir", target], check=True)
@@ -118,7 +120,9 @@ def test_an_unmount_outside_is_one_inside(world, session):
 
 
 @pytest.mark.parametrize("has_cni", [True, False])
-def test_state_of_plugins_stays_inside(world, session, has_cni):
+def test_state_of_plugins_stays_inside(
+    world: bench.World, session: bench.Session, has_cni: bool
+) -> None:
     """/run and /var/lib/cni of plugins are private, also where the host has no /var/lib/cni."""
     if has_cni:
         world.root.run(["mkdir", "/var/lib/cni"], check=True)
@@ -137,7 +141,9 @@ def test_state_of_plugins_stays_inside(world, session, has_cni):
 
 
 @pytest.mark.parametrize("place", ["/run/plugins", "/var/lib/plugins"])
-def test_plugins_that_lie_under_a_mount(world, session, etc, place):
+def test_plugins_that_lie_under_a_mount(
+    world: bench.World, session: bench.Session, etc: bench.Place, place: str
+) -> None:
     """A directory of CNI_PATH stays visible where the mounts inside would hide it."""
     etc.run(["mkdir", place], check=True)
     etc.run(

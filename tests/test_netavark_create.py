@@ -43,7 +43,8 @@ def network(directory: Path, options: Json, **changes: Any) -> Json:
 
 def complete(wanted: Json, **environ: str) -> Json:
     """Return a network as it is made."""
-    return json.loads(netavark_create.complete(json.loads(json.dumps(wanted)), environ))
+    made: Json = json.loads(netavark_create.complete(json.loads(json.dumps(wanted)), environ))
+    return made
 
 
 def failure(wanted: Json, **environ: str) -> ShimError:

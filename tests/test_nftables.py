@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import bench
 import pytest
 
 from netns_shim.errors import ShimError
@@ -20,7 +21,7 @@ table inet netns-shim {
 """
 
 
-def test_rule(session):
+def test_rule(session: bench.Session) -> None:
     """It is what is meant, is there once however often it is asked for, and touches no other."""
     with session.container() as container, session.container() as expected:
         rules = RULES % nftables.COMMENT.rstrip(b"\0").decode()
@@ -34,7 +35,7 @@ def test_rule(session):
     assert found == wanted
 
 
-def test_the_kernel_refuses(session, monkeypatch):
+def test_the_kernel_refuses(session: bench.Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the kernel does not take is an error with its reason, and nothing is left of it."""
     monkeypatch.setattr(nftables, "CHAIN", b"x" * 300 + b"\0")  # longer than a name can be
     with session.container() as container:

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
+import bench
 import pytest
 
 from netns_shim.errors import UPLINK_FAILED, ShimError
@@ -16,7 +19,7 @@ def place() -> str:
     return os.readlink("/proc/self/ns/net")
 
 
-def test_look(session):
+def test_look(session: bench.Session) -> None:
     """What the function gives comes back; it has been there, and we have not."""
     here = place()
     with session.container() as container:
@@ -26,7 +29,7 @@ def test_look(session):
     assert place() == here != there
 
 
-def fail():
+def fail() -> None:
     """Fail."""
     raise OSError("it does not work")
 
@@ -34,7 +37,7 @@ def fail():
 @pytest.mark.parametrize(
     ("function", "why"), [(fail, "it does not work"), (lambda: os._exit(0), "was killed")]
 )
-def test_failure(session, function, why):
+def test_failure(session: bench.Session, function: Callable[[], object], why: str) -> None:
     """A function that fails, or ends without an answer, is an error that says so."""
     with session.container() as container, pytest.raises(ShimError) as caught:
         run_in(container.netns, function)
@@ -42,7 +45,7 @@ def test_failure(session, function, why):
     assert why in caught.value.details
 
 
-def test_no_netns(tmp_path):
+def test_no_netns(tmp_path: Path) -> None:
     """What is no netns is an error with its path."""
     with pytest.raises(ShimError, match=str(tmp_path)) as caught:
         run_in(str(tmp_path), place)

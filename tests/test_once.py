@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import bench
 import pytest
 from runtime import Runtime
 
@@ -29,7 +30,7 @@ CONTAINERS = 8
 
 
 @pytest.fixture
-def runtime(world, session) -> Runtime:
+def runtime(world: bench.World, session: bench.Session) -> Runtime:
     """A runtime with a plugin that clashes with itself."""
     directory = f"{world.env['HOME']}/plugins"
     script = 'mkdir "$0"; cat >"$0/clashing"; chmod +x "$0/clashing"'
@@ -37,7 +38,7 @@ def runtime(world, session) -> Runtime:
     return Runtime(session, path=directory, delegate={"type": "clashing"}, uplink="none")
 
 
-def test_plugins_that_clash(world, session, runtime):
+def test_plugins_that_clash(world: bench.World, session: bench.Session, runtime: Runtime) -> None:
     """Eight ADDs at once of a plugin that clashes with itself in the beginning all succeed."""
     with session.container() as container, ThreadPoolExecutor(CONTAINERS) as pool:
         list(pool.map(lambda i: runtime.add(f"c{i}", container), range(CONTAINERS)))
@@ -45,7 +46,7 @@ def test_plugins_that_clash(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_the_first_may_fail(world, session, runtime):
+def test_the_first_may_fail(world: bench.World, session: bench.Session, runtime: Runtime) -> None:
     """Where the first one fails, another one is the first."""
     with session.container() as container, ThreadPoolExecutor(CONTAINERS) as pool:
         keep = {"delegate": {"type": "clashing"}, "name": "other"}
@@ -72,7 +73,9 @@ def test_the_first_may_fail(world, session, runtime):
 
 
 @pytest.fixture
-def busy(world, session, runtime) -> Iterator[Callable[[], None]]:
+def busy(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> Iterator[Callable[[], object]]:
     """A shared netns in which another call has the lock; calling it ends that."""
     keep = {"name": "other"}
     lock = f"{world.state_dir}/default/turn.lock"
@@ -92,7 +95,7 @@ def busy(world, session, runtime) -> Iterator[Callable[[], None]]:
 
 
 @pytest.mark.usefixtures("busy")
-def test_waiting_ends(session, runtime):
+def test_waiting_ends(session: bench.Session, runtime: Runtime) -> None:
     """Who waits for the first one does so no longer than `timeout`, and says for whom."""
     with session.container() as container:
         error = runtime.fail("ADD", "c", container.netns, conf={"timeout": 2})
@@ -102,7 +105,9 @@ def test_waiting_ends(session, runtime):
     assert "turn.lock, held by ADD of another" in error["details"]
 
 
-def test_waiting_for_a_turn_ends(session, runtime, busy):
+def test_waiting_for_a_turn_ends(
+    session: bench.Session, runtime: Runtime, busy: Callable[[], None]
+) -> None:
     """One at a time, an ADD and a DEL wait no longer than `timeout`, and nothing is lost by it."""
     conf = {"timeout": 2, "parallel": False}
     with session.container() as container:
@@ -122,7 +127,7 @@ def test_waiting_for_a_turn_ends(session, runtime, busy):
 
 
 @pytest.mark.usefixtures("busy")
-def test_parallel(session, runtime):
+def test_parallel(session: bench.Session, runtime: Runtime) -> None:
     """Told so, an ADD waits for no other call, not even the first one; neither does a DEL."""
     conf = {"parallel": True, "timeout": 20}
     with session.container() as container:
@@ -143,7 +148,9 @@ esac
 
 
 @pytest.mark.parametrize("enter", ["always", "never"])
-def test_one_at_a_time(world, session, runtime, enter):
+def test_one_at_a_time(
+    world: bench.World, session: bench.Session, runtime: Runtime, enter: str
+) -> None:
     """Told so, ADDs and DELs of several networks never meet, in a shared netns or in place."""
     script = 'cat >"$0/alone"; chmod +x "$0/alone"'
     session.run(["sh", "-euc", script, runtime.path], input=ALONE, check=True)
@@ -160,7 +167,9 @@ def test_one_at_a_time(world, session, runtime, enter):
         assert world.leftovers() == []
 
 
-def test_another_plugin_is_another_first(world, session, runtime):
+def test_another_plugin_is_another_first(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """A network that has got another plugin meanwhile has a first ADD again."""
     bare = {"delegate": {"type": "bare"}}
     script = 'echo "$1" >"$0/bare"; chmod +x "$0/bare"'

@@ -7,8 +7,10 @@ import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from typing import Any
 
 import bench
 import kills
@@ -22,19 +24,19 @@ from netns_shim.records import start_time
 
 
 @pytest.fixture
-def state(world) -> str:
+def state(world: bench.World) -> str:
     """The directory of the default netns, as it is called in the machine."""
     return f"{world.state_dir}/default"
 
 
 @pytest.fixture
-def runtime(session) -> Runtime:
+def runtime(session: bench.Session) -> Runtime:
     """A runtime with a bridge and pasta."""
     return Runtime(session, delegate=bridge(), uplink="pasta")
 
 
 @pytest.fixture
-def gate(session) -> Iterator[Gate]:
+def gate(session: bench.Session) -> Iterator[Gate]:
     """A plugin that stops where it is told to."""
     with closing(Gate(session)) as gate:
         yield gate
@@ -47,13 +49,13 @@ def references(runtime: Runtime) -> list[str]:
 
 def uplink(runtime: Runtime) -> int:
     """Give the process ID of the uplink."""
-    return runtime.status()[0]["uplink"]["pid"]
+    return int(runtime.status()[0]["uplink"]["pid"])
 
 
 # What becomes of others
 
 
-def test_add_spares_who_has_the_path_now(world, session):
+def test_add_spares_who_has_the_path_now(world: bench.World, session: bench.Session) -> None:
     """An ADD that removes what is left of its container leaves the one alone that has its path."""
     runtime = Runtime(session, delegate={**bridge(), "ipMasq": False}, uplink="none")
     path, new = "/run/netns/reused", "/run/netns/new"
@@ -76,7 +78,7 @@ def test_add_spares_who_has_the_path_now(world, session):
     assert world.leftovers() == []
 
 
-def test_a_number_that_the_next_container_has(world, session):
+def test_a_number_that_the_next_container_has(world: bench.World, session: bench.Session) -> None:
     """A new netns of the same container that has got the number of the old one is attached."""
     runtime = Runtime(session, delegate={**bridge(), "ipMasq": False}, uplink="none")
     with session.container() as container:
@@ -93,7 +95,9 @@ def test_a_number_that_the_next_container_has(world, session):
 
 
 @pytest.mark.parametrize("where", ["default", ".in-place"])
-def test_the_same_container_after_a_restart_of_the_machine(world, session, where):
+def test_the_same_container_after_a_restart_of_the_machine(
+    world: bench.World, session: bench.Session, where: str
+) -> None:
     """A container with the ID of before, and even the number of its netns, is attached again."""
     top = world.state_dir
     with session.container() as outer, session.container() as container:
@@ -123,7 +127,7 @@ BROKEN = """#!/bin/sh
 
 
 @pytest.fixture
-def broken(world, session) -> str:
+def broken(world: bench.World, session: bench.Session) -> str:
     """A directory with a plugin that fails in the verbs for which there is a file."""
     directory = f"{world.env['HOME']}/broken"
     script = 'mkdir "$0"; cat >"$0/broken"; chmod +x "$0/broken"'
@@ -131,13 +135,15 @@ def broken(world, session) -> str:
     return directory
 
 
-def chain(session, directory: str, uplink: str) -> Runtime:
+def chain(session: bench.Session, directory: str, uplink: str) -> Runtime:
     """Make a runtime whose chain ends with the plugin of `broken`."""
     path = f"{directory}:{bench.World.plugin_dir}"
     return Runtime(session, path=path, plugins=[bridge(), {"type": "broken"}], uplink=uplink)
 
 
-def test_a_cleanup_that_fails_and_is_tried_again(world, session, broken):
+def test_a_cleanup_that_fails_and_is_tried_again(
+    world: bench.World, session: bench.Session, broken: str
+) -> None:
     """However often a DEL fails, no other container loses the netns; in the end it succeeds."""
     runtime = chain(session, broken, "none")
     with session.container() as container, session.container() as other:
@@ -159,7 +165,9 @@ def test_a_cleanup_that_fails_and_is_tried_again(world, session, broken):
     assert world.leftovers() == []
 
 
-def test_a_reload_whose_teardown_fails(world, session, broken):
+def test_a_reload_whose_teardown_fails(
+    world: bench.World, session: bench.Session, broken: str
+) -> None:
     """An ADD after a DEL that failed makes one attachment of it, which one DEL ends."""
     runtime = chain(session, broken, "none")
     with session.container() as container:
@@ -177,7 +185,9 @@ def test_a_reload_whose_teardown_fails(world, session, broken):
     assert world.leftovers() == []
 
 
-def test_the_cleanup_of_a_start_that_failed(world, session, broken):
+def test_the_cleanup_of_a_start_that_failed(
+    world: bench.World, session: bench.Session, broken: str
+) -> None:
     """DELs for a container whose ADD has failed take nothing from those who are attached."""
     runtime = chain(session, broken, "none")
     with session.container() as container, session.container() as other:
@@ -194,7 +204,9 @@ def test_the_cleanup_of_a_start_that_failed(world, session, broken):
     assert world.leftovers() == []
 
 
-def test_an_add_that_repairs_and_then_fails(world, session, broken):
+def test_an_add_that_repairs_and_then_fails(
+    world: bench.World, session: bench.Session, broken: str
+) -> None:
     """A call that started the uplink again does not take it from others when it fails."""
     runtime = chain(session, broken, "pasta")
     with session.container() as container, session.container() as other:
@@ -211,13 +223,13 @@ def test_an_add_that_repairs_and_then_fails(world, session, broken):
 
 
 @pytest.fixture
-def routes(world) -> Iterator[list[list[str]]]:
+def routes(world: bench.World) -> Iterator[list[list[str]]]:
     """What takes the machine's default routes away; they are put back afterwards."""
     yield [["ip", "route", "del", "default"], ["ip", "-6", "route", "del", "default"]]
     give_routes(world)
 
 
-def give_routes(world) -> None:
+def give_routes(world: bench.World) -> None:
     """Give the machine its default routes, as they were."""
     for family, gateway in (("-4", bench.PAGE), ("-6", bench.PAGE6)):
         argv = ["ip", family, "route", "replace", "default", "via", gateway]
@@ -231,7 +243,7 @@ exec pasta "$@"
 """
 
 
-def test_a_repair_that_fails(world, session):
+def test_a_repair_that_fails(world: bench.World, session: bench.Session) -> None:
     """Where the uplink cannot be started again, who is attached stays so, for the next ADD."""
     program = f"{world.env['HOME']}/moody"
     executable(session.path(program), MOODY)
@@ -256,7 +268,9 @@ def test_a_repair_that_fails(world, session):
     assert world.leftovers() == []
 
 
-def test_a_hung_plugin_holds_up_nobody(world, session, gate):
+def test_a_hung_plugin_holds_up_nobody(
+    world: bench.World, session: bench.Session, gate: Gate
+) -> None:
     """While a plugin hangs, others come and go, and `status` answers."""
     hung = Runtime(session, path=gate.path, plugins=[bridge(), CONF], uplink="none", parallel=True)
     other = Runtime(session, delegate=bridge("10.90.0.0/24", name="cni1"), uplink="none", name="o")
@@ -278,7 +292,9 @@ def test_a_hung_plugin_holds_up_nobody(world, session, gate):
     assert world.leftovers() == []
 
 
-def test_undoing_has_time_of_its_own(world, session, gate):
+def test_undoing_has_time_of_its_own(
+    world: bench.World, session: bench.Session, gate: Gate
+) -> None:
     """A plugin that hangs until its time is over is undone all the same, its address released."""
     plugins = [bridge(), CONF]
     runtime = Runtime(session, path=gate.path, plugins=plugins, uplink="none", timeout=2)
@@ -295,7 +311,9 @@ def test_undoing_has_time_of_its_own(world, session, gate):
 # The uplink
 
 
-def test_a_start_before_there_is_a_network(world, session, runtime, routes):
+def test_a_start_before_there_is_a_network(
+    world: bench.World, session: bench.Session, runtime: Runtime, routes: list[list[str]]
+) -> None:
     """Nothing is half made then, and as soon as there is a network the next ADD leads there.
 
     A pasta of before 2024 fails without a default route; a newer one starts, and leads nowhere.
@@ -333,7 +351,9 @@ exit 1
 """
 
 
-def test_a_failed_uplink_that_leaves_an_empty_pid_file(world, session, runtime):
+def test_a_failed_uplink_that_leaves_an_empty_pid_file(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """The error is what the uplink said, not that its file is empty; nor is that in the way."""
     program = f"{world.env['HOME']}/pasta"
     session.run(["sh", "-c", 'cat >"$0"; chmod +x "$0"', program], input=FAILING, check=True)
@@ -351,7 +371,9 @@ def test_a_failed_uplink_that_leaves_an_empty_pid_file(world, session, runtime):
 
 
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
-def test_a_hung_uplink_holds_up_nobody(world, session, driver):
+def test_a_hung_uplink_holds_up_nobody(
+    world: bench.World, session: bench.Session, driver: str
+) -> None:
     """One that is stopped is not seen; but calls go on, `refresh` replaces it, and DEL ends it."""
     runtime = Runtime(session, delegate=bridge(), uplink=driver)
     with session.container() as old, session.container() as new:
@@ -372,7 +394,9 @@ def test_a_hung_uplink_holds_up_nobody(world, session, driver):
 
 
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
-def test_a_route_that_somebody_has_removed_inside(world, session, driver):
+def test_a_route_that_somebody_has_removed_inside(
+    world: bench.World, session: bench.Session, driver: str
+) -> None:
     """A container that has lost its way out has it again after `refresh`."""
     runtime = Runtime(session, delegate=bridge(), uplink=driver)
     with session.container() as container:
@@ -394,7 +418,14 @@ exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
 """
 
 
-def call_pretending(world, runtime, change, verb, container, **keys):
+def call_pretending(
+    world: bench.World,
+    runtime: Runtime,
+    change: str,
+    verb: str,
+    container: bench.Container,
+    **keys: object,
+) -> subprocess.CompletedProcess[str]:
     """Make a call for `c` in whose process the text of a program has changed something before."""
     program = f"{world.env['HOME']}/pretending"
     world.path(program).write_text(change + LAUNCH)
@@ -412,7 +443,9 @@ _signal.pidfd_send_signal = refuse
 """
 
 
-def test_an_uplink_that_must_not_be_ended(world, session, runtime):
+def test_an_uplink_that_must_not_be_ended(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """Where the signal to the uplink is refused the netns is removed all the same, with a line."""
     with session.container() as container:
         runtime.add("c", container)
@@ -430,7 +463,9 @@ def test_an_uplink_that_must_not_be_ended(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_segments_without_acknowledgement(world, session, runtime):
+def test_segments_without_acknowledgement(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """Every page of far away comes behind NAT, also by a pasta that sends what is no TCP."""
     is_old = "--map-guest-addr" not in session.run(["pasta", "--help"]).stdout
     rules = [PLUGIN, "run", "--", "nft", "list", "ruleset"]
@@ -469,7 +504,9 @@ _socket.socket = refuse
 """
 
 
-def test_an_old_pasta_without_nftables(world, session, runtime):
+def test_an_old_pasta_without_nftables(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """Where its segments cannot be dropped it is said what will happen, and what the remedy is."""
     old = f"{world.env['HOME']}/old/pasta"
     session.run(["mkdir", os.path.dirname(old)], check=True)
@@ -496,7 +533,9 @@ SERVER = (
 )
 
 
-def test_a_port_of_the_host_is_free_again_at_once(world, session):
+def test_a_port_of_the_host_is_free_again_at_once(
+    world: bench.World, session: bench.Session
+) -> None:
     """A restart gets the port that it had, for which the old uplink must have ended; the server
     in the container sees who asks."""
     uplink = {"driver": "pasta", "options": ["-t", "8080"]}
@@ -516,7 +555,9 @@ def test_a_port_of_the_host_is_free_again_at_once(world, session):
 
 
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
-def test_an_uplink_heeds_signals_that_the_caller_ignores(world, session, driver):
+def test_an_uplink_heeds_signals_that_the_caller_ignores(
+    world: bench.World, session: bench.Session, driver: str
+) -> None:
     """netavark ignores SIGTERM in a teardown; an uplink does not inherit that."""
     runtime = Runtime(session, delegate=bridge(), uplink=driver)
     with session.container() as container:
@@ -526,7 +567,7 @@ def test_an_uplink_heeds_signals_that_the_caller_ignores(world, session, driver)
         assert done.returncode == 0, done.stdout
 
         status = session.path(f"/proc/{uplink(runtime)}/status").read_text()
-        ignored = int(re.search(r"^SigIgn:\s+(\w+)", status, re.M)[1], 16)
+        (ignored,) = (int(found, 16) for found in re.findall(r"^SigIgn:\s+(\w+)", status, re.M))
         assert not ignored & (1 << signal.SIGTERM - 1 | 1 << signal.SIGINT - 1)
         runtime.delete("c", container)
     assert world.leftovers() == []
@@ -536,7 +577,9 @@ SMALL = {"/25": "", "/26": "prefix length needs to be 1-25"}
 
 
 @pytest.mark.parametrize("length", SMALL)
-def test_slirp4netns_with_a_small_network(world, session, length):
+def test_slirp4netns_with_a_small_network(
+    world: bench.World, session: bench.Session, length: str
+) -> None:
     """Its own least size is the limit: one below is its own error, and leaks no process."""
     uplink = {"driver": "slirp4netns", "options": [f"--cidr=10.9.8.0{length}"]}
     runtime = Runtime(session, delegate=bridge(), uplink=uplink)
@@ -554,7 +597,9 @@ def test_slirp4netns_with_a_small_network(world, session, length):
 
 
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
-def test_a_failure_after_the_uplink_was_started(world, session, state, driver):
+def test_a_failure_after_the_uplink_was_started(
+    world: bench.World, session: bench.Session, state: str, driver: str
+) -> None:
     """An uplink that was started and never written down does not become two, nor stay."""
     runtime = Runtime(session, delegate=bridge(), uplink=driver)
     with session.container() as old, session.container() as new:
@@ -588,7 +633,7 @@ while True:
 
 
 @pytest.fixture
-def resolver(world) -> Iterator[None]:
+def resolver(world: bench.World) -> Iterator[None]:
     """A name server on the machine's loopback, the only one that its resolv.conf names."""
     path = world.path("/etc/resolv.conf")
     before = path.read_text()
@@ -602,7 +647,9 @@ def resolver(world) -> Iterator[None]:
 
 @pytest.mark.usefixtures("resolver")
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
-def test_a_resolver_on_the_loopback_of_the_host(world, session, driver):
+def test_a_resolver_on_the_loopback_of_the_host(
+    world: bench.World, session: bench.Session, driver: str
+) -> None:
     """Names resolve through the uplink where the host asks a resolver of its own."""
     runtime = Runtime(session, delegate=bridge(), uplink=driver)
     with session.container() as container:
@@ -632,7 +679,9 @@ OPEN = {"driver": "pasta", "options": ["--map-gw"]}
 
 
 @pytest.mark.parametrize("asked", ["pasta", "slirp4netns", OPEN], ids=str)
-def test_the_loopback_of_the_host_is_out_of_reach(world, session, asked):
+def test_the_loopback_of_the_host_is_out_of_reach(
+    world: bench.World, session: bench.Session, asked: dict[str, Any] | str
+) -> None:
     """Nothing on the host's loopback is reached, from inside or from a container, by default."""
     runtime = Runtime(session, delegate=bridge(), uplink=asked)
     script = SERVER.replace("('', 80)", "('127.0.0.1', 8000)")
@@ -658,7 +707,7 @@ def test_the_loopback_of_the_host_is_out_of_reach(world, session, asked):
 
 
 @pytest.fixture
-def etc(world) -> Iterator[bench.Place]:
+def etc(world: bench.World) -> Iterator[bench.Place]:
     """The machine's root, whose /etc/resolv.conf and /run/systemd are put back afterwards."""
     text = world.path("/etc/resolv.conf").read_text()
     yield world.root
@@ -679,7 +728,9 @@ REPLACE = """
 """
 
 
-def test_systemd_resolved_replaces_its_file(world, session, etc):
+def test_systemd_resolved_replaces_its_file(
+    world: bench.World, session: bench.Session, etc: bench.Place
+) -> None:
     """Who lives inside for long goes on seeing the netns's servers, not the host's stub."""
     etc.run(["sh", "-euc", RESOLVED], check=True)
     script = "echo; read line; cat /etc/resolv.conf"
@@ -695,7 +746,9 @@ def test_systemd_resolved_replaces_its_file(world, session, etc):
     assert world.leftovers() == []
 
 
-def test_a_regular_resolv_conf_is_replaced(world, session, etc):
+def test_a_regular_resolv_conf_is_replaced(
+    world: bench.World, session: bench.Session, etc: bench.Place
+) -> None:
     """The next call has the netns's servers again, though the mount on the old file is gone."""
     cat = ["cat", "/etc/resolv.conf"]
     argv = [PLUGIN, "run", "--", "sh", "-c", "echo; read line"]
@@ -708,10 +761,12 @@ def test_a_regular_resolv_conf_is_replaced(world, session, etc):
     assert world.leftovers() == []
 
 
-def test_nothing_is_mounted_for_all(world, session, runtime):
+def test_nothing_is_mounted_for_all(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """Where mounts are shared with others, these see the pin alone, and it goes with the DEL."""
 
-    def mounts(place) -> list[str]:
+    def mounts(place: bench.Place) -> list[str]:
         return place.run(["cat", "/proc/self/mountinfo"], check=True).stdout.splitlines()
 
     session.run(["mount", "--make-rshared", "/"], check=True)
@@ -730,8 +785,8 @@ def test_nothing_is_mounted_for_all(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_the_user_namespace_has_died(world):
-    """While its uplink lives the netns is not touched from another one; then it is made anew."""
+def test_the_user_namespace_has_died(world: bench.World) -> None:
+    """While its uplink lives the netns is not touched from another one; then it is made again."""
     with world.session() as old:
         runtime = Runtime(old, delegate=bridge(), uplink="pasta")
         with old.container() as container:
@@ -755,8 +810,10 @@ def test_the_user_namespace_has_died(world):
     world.reset()
 
 
-def test_the_runtime_directory_vanishes(world, session, runtime, state):
-    """After all state has gone, as at a log-out, DEL succeeds and the next ADD begins anew.
+def test_the_runtime_directory_vanishes(
+    world: bench.World, session: bench.Session, runtime: Runtime, state: str
+) -> None:
+    """After all state has gone, as at a log-out, DEL succeeds and the next ADD starts over.
 
     The old uplink has no record then. Its containers stay connected for as long as it lives.
     """
@@ -778,7 +835,9 @@ def test_the_runtime_directory_vanishes(world, session, runtime, state):
     assert world.leftovers() == []
 
 
-def test_iptables_may_lock_its_file(world, session, runtime, state):
+def test_iptables_may_lock_its_file(
+    world: bench.World, session: bench.Session, runtime: Runtime, state: str
+) -> None:
     """Where SELinux is, the /run of plugins has the label of files that iptables may write."""
     script = "mount -t tmpfs tmpfs /sys/fs; mkdir /sys/fs/selinux; echo 1 >/sys/fs/selinux/enforce"
     session.run(["sh", "-euc", script], check=True)
@@ -803,7 +862,9 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
 """
 
 
-def test_a_name_server_in_the_netns_of_before(world, session, netavark, state):
+def test_a_name_server_in_the_netns_of_before(
+    world: bench.World, session: bench.Session, netavark: dict[str, str], state: str
+) -> None:
     """An aardvark-dns that is left in a netns that is lost is ended; the new one answers."""
     delegate = {
         "driver": "bridge",
@@ -813,7 +874,7 @@ def test_a_name_server_in_the_netns_of_before(world, session, netavark, state):
         "subnets": [{"subnet": "10.89.0.0/24"}],
     }
     runtime = Runtime(session, delegate=delegate, uplink="pasta")
-    name = {"CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAME=alpha"}
+    name: dict[str, Any] = {"CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAME=alpha"}
 
     def servers() -> list[str]:
         return session.run(["pgrep", "-u", "0", "-f", "aardvark-dns.*run"]).stdout.split()
@@ -840,7 +901,9 @@ def test_a_name_server_in_the_netns_of_before(world, session, netavark, state):
     assert world.leftovers() == []
 
 
-def test_proc_sys_is_read_only(world, session, runtime):
+def test_proc_sys_is_read_only(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """As in many containers: the plugin cannot forward, and says so; nothing is left."""
     script = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys"
     with session.container() as container:
@@ -858,7 +921,7 @@ def test_proc_sys_is_read_only(world, session, runtime):
 
 
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
-def test_without_a_tun_device(world, session, driver):
+def test_without_a_tun_device(world: bench.World, session: bench.Session, driver: str) -> None:
     """ADD says that the device is missing, STATUS too; without an uplink none is needed."""
     session.run(["mount", "-t", "tmpfs", "tmpfs", "/dev/net"], check=True)
     runtime = Runtime(session, delegate=bridge(), uplink=driver, cniVersion="1.1.0")

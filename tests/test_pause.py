@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 import bench
 import pytest
@@ -22,33 +23,34 @@ from sweep import install
 from netns_shim import errors
 
 WAIT = ["sh", "-c", "echo ready; exec cat"]
-PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
 
 
 @pytest.fixture(autouse=True)
-def clean(world) -> Iterator[None]:
+def clean(world: bench.World) -> Iterator[None]:
     """Leave nothing of the user's to the next test."""
     yield
     world.reset()
 
 
-def base(world) -> str:
+def base(world: bench.World) -> str:
     """Name the state directory."""
     return world.state_dir
 
 
-def record(world) -> dict:
+def record(world: bench.World) -> dict[str, Any]:
     """Read who holds the user namespace."""
-    return json.loads(world.path(f"{base(world)}/.holder").read_text())
+    found: dict[str, Any] = json.loads(world.path(f"{base(world)}/.holder").read_text())
+    return found
 
 
-def is_empty(world) -> bool:
+def is_empty(world: bench.World) -> bool:
     """Tell whether all that is left is an empty directory, if that."""
     path = world.path(base(world))
     return world.leftovers() == [] and (not path.exists() or os.listdir(path) == [])
 
 
-def test_from_add_to_del(world):
+def test_from_add_to_del(world: bench.World) -> None:
     """ADD, CHECK and DEL with real plugins work without capabilities, and leave nothing."""
     runtime = Runtime(world, delegate=bridge())
     with world.unshared() as own, own.container() as container:
@@ -61,7 +63,7 @@ def test_from_add_to_del(world):
     assert until(lambda: is_empty(world))
 
 
-def test_a_pinned_container(world):
+def test_a_pinned_container(world: bench.World) -> None:
     """A netns that is a mount in there, and an empty file out here, can be attached."""
     runtime = Runtime(world, delegate=bridge(), uplink="none")
     with world.unshared() as own:
@@ -75,7 +77,7 @@ def test_a_pinned_container(world):
     assert until(lambda: is_empty(world))
 
 
-def test_what_is_attached_keeps_it(world):
+def test_what_is_attached_keeps_it(world: bench.World) -> None:
     """It stays after the command in it has ended, for as long as something is attached."""
     runtime = Runtime(world, delegate=bridge())
     with ExitStack() as stack:
@@ -93,7 +95,7 @@ def test_what_is_attached_keeps_it(world):
         assert is_empty(world)
 
 
-def test_who_is_inside_may_end_it(world):
+def test_who_is_inside_may_end_it(world: bench.World) -> None:
     """The last DEL ends it, whether it comes from the outside or from the inside."""
     runtime = Runtime(world, delegate=bridge(), uplink="none")
     with ExitStack() as stack:
@@ -119,7 +121,12 @@ def test_who_is_inside_may_end_it(world):
         ("ADD", {}, False),
     ],
 )
-def test_a_call_that_attaches_nothing_leaves_nothing(world, verb, keys, is_well):
+def test_a_call_that_attaches_nothing_leaves_nothing(
+    world: bench.World,
+    verb: str,
+    keys: dict[str, Any],
+    is_well: bool,
+) -> None:
     """Whatever is asked for, and however it ends: what was made for it goes with it."""
     done = Runtime(world, delegate=bridge()).call(verb, "c", "/nowhere", conf=keys)
 
@@ -138,7 +145,11 @@ def test_a_call_that_attaches_nothing_leaves_nothing(world, verb, keys, is_well)
         {"delegate": {"type": "no-such-plugin"}},
     ],
 )
-def test_a_wrong_configuration_costs_nothing(world, verb, keys):
+def test_a_wrong_configuration_costs_nothing(
+    world: bench.World,
+    verb: str,
+    keys: dict[str, Any],
+) -> None:
     """What can be refused is refused before a user namespace is made, or anything is written."""
     error = Runtime(world, delegate=bridge(), cniVersion="1.1.0").fail(
         verb, "c", "/nowhere", conf=keys
@@ -149,7 +160,7 @@ def test_a_wrong_configuration_costs_nothing(world, verb, keys):
     assert world.leftovers() == []
 
 
-def test_it_is_small(world):
+def test_it_is_small(world: bench.World) -> None:
     """What is left running has less than 400 kB of memory of its own."""
     with world.unshared():
         with open(f"/proc/{record(world)['pid']}/smaps_rollup", encoding="ascii") as file:
@@ -159,7 +170,7 @@ def test_it_is_small(world):
         assert int(sizes["Rss"]) < 4000
 
 
-def test_it_holds_nothing_of_its_caller(world):
+def test_it_holds_nothing_of_its_caller(world: bench.World) -> None:
     """Descriptors, environment and session are its own: no caller waits for it."""
     read, write = os.pipe()
     with world.unshared():
@@ -181,7 +192,7 @@ def test_it_holds_nothing_of_its_caller(world):
     os.close(read)
 
 
-def test_ids_are_mapped(world):
+def test_ids_are_mapped(world: bench.World) -> None:
     """Inside the user is root, and has all their subordinate IDs."""
     script = "cat /proc/self/uid_map /proc/self/gid_map; id -u; id -g"
     done = world.run([PLUGIN, "unshare", "--", "sh", "-c", script], check=True)
@@ -194,7 +205,7 @@ def test_ids_are_mapped(world):
 
 
 @pytest.fixture
-def etc(world) -> Iterator[None]:
+def etc(world: bench.World) -> Iterator[None]:
     """Let a test change the files of subordinate IDs."""
     paths = [world.path("/etc/subuid"), world.path("/etc/subgid")]
     before = [path.read_text() for path in paths]
@@ -204,7 +215,7 @@ def etc(world) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("etc")
-def test_without_subordinate_ids(world):
+def test_without_subordinate_ids(world: bench.World) -> None:
     """There is one user then, a warning says what fails, and plugins work all the same."""
     for name in ("subuid", "subgid"):
         world.path(f"/etc/{name}").write_text("somebody:100000:65536\n")
@@ -222,7 +233,7 @@ def test_without_subordinate_ids(world):
     assert until(lambda: is_empty(world))
 
 
-def test_without_newuidmap(world):
+def test_without_newuidmap(world: bench.World) -> None:
     """Where a program is missing, or refuses, it is the same, and the warning says so."""
     programs = {"/usr/bin/newuidmap": "/etc/passwd", "/usr/bin/newgidmap": "/bin/false"}
     for program, instead in programs.items():
@@ -239,7 +250,7 @@ def test_without_newuidmap(world):
 
 
 @pytest.mark.usefixtures("etc")
-def test_other_subordinate_ids(world):
+def test_other_subordinate_ids(world: bench.World) -> None:
     """Changed ranges are reported, and count from the next time on."""
     first = world.subid
     with world.unshared():
@@ -255,7 +266,7 @@ def test_other_subordinate_ids(world):
     assert done.stderr == ""
 
 
-def test_none_can_be_made(world):
+def test_none_can_be_made(world: bench.World) -> None:
     """Where the kernel refuses, here because of chroot(2), the error says what it was."""
     runtime = Runtime(world, delegate=bridge())
     become = f"setpriv --reuid={world.uid} --regid={world.uid} --init-groups"
@@ -273,7 +284,7 @@ def test_none_can_be_made(world):
     assert is_empty(world)
 
 
-def test_many_at_once(world):
+def test_many_at_once(world: bench.World) -> None:
     """While it is made and ended all the time, no process loses the mounts that it is in."""
 
     def come_and_go(_: int) -> None:
@@ -291,7 +302,7 @@ def test_many_at_once(world):
     assert is_empty(world)
 
 
-def test_killed_at_every_step(world):
+def test_killed_at_every_step(world: bench.World) -> None:
     """Wherever a call is killed that makes it and ends it, the next one leaves nothing."""
     text = (bench.INSIDE / "stepwise").read_text()
     install([world], os.path.dirname(STEPWISE), stepwise=text)
@@ -315,7 +326,7 @@ def test_killed_at_every_step(world):
         assert until(lambda: is_empty(world)), name
 
 
-def test_the_holder_is_killed_beside_a_command(world):
+def test_the_holder_is_killed_beside_a_command(world: bench.World) -> None:
     """Another one takes its place in the same namespaces, and no container is cut off."""
     runtime = Runtime(world, delegate=bridge())
     with world.unshared() as own, own.container() as old, own.container() as new:
@@ -338,7 +349,7 @@ def test_the_holder_is_killed_beside_a_command(world):
     assert until(lambda: is_empty(world))
 
 
-def test_the_holder_is_killed_and_only_the_uplink_is_left(world):
+def test_the_holder_is_killed_and_only_the_uplink_is_left(world: bench.World) -> None:
     """The netns is found through its uplink and pinned again; no container is cut off."""
     runtime = Runtime(world, delegate=bridge(), uplink="pasta")
     with ExitStack() as stack:
@@ -363,8 +374,8 @@ def test_the_holder_is_killed_and_only_the_uplink_is_left(world):
         assert is_empty(world)
 
 
-def test_the_holder_is_killed_and_nothing_is_left(world):
-    """Without an uplink the netns is lost with its holder: it is made anew, and that is said."""
+def test_the_holder_is_killed_and_nothing_is_left(world: bench.World) -> None:
+    """Without an uplink the netns is lost with its holder: it is made again, and that is said."""
     runtime = Runtime(world, delegate=bridge(), uplink="none")
     with ExitStack() as stack:
         own = stack.enter_context(world.unshared())
@@ -385,7 +396,7 @@ def test_the_holder_is_killed_and_nothing_is_left(world):
     assert until(lambda: is_empty(world))
 
 
-def test_a_dead_holder_is_cleared_away(world):
+def test_a_dead_holder_is_cleared_away(world: bench.World) -> None:
     """What is left of one that was killed is removed by the next command, even `status`."""
     with world.unshared():
         holder = record(world)["pid"]
@@ -397,7 +408,7 @@ def test_a_dead_holder_is_cleared_away(world):
     assert is_empty(world)
 
 
-def test_a_lost_record(world):
+def test_a_lost_record(world: bench.World) -> None:
     """A pause process whose record was removed is found, and no second one is made."""
     runtime = Runtime(world, delegate=bridge())
     with ExitStack() as stack:
@@ -419,7 +430,7 @@ def test_a_lost_record(world):
     "text",
     ["", "[]", '{"pid": 1}', '{"pid": -1, "startTime": 1}', "\0" * 100, '{"pid": "x"}', "VICTIM"],
 )
-def test_a_record_that_lies(world, text):
+def test_a_record_that_lies(world: bench.World, text: str) -> None:
     """A damaged record is none, and no process is signalled that is not the one that is meant."""
     victim = world.popen(WAIT, **PIPES)
     victim.stdout.readline()
@@ -440,7 +451,7 @@ def test_a_record_that_lies(world, text):
     assert is_empty(world)
 
 
-def test_waiting_is_bounded_by_signals(world):
+def test_waiting_is_bounded_by_signals(world: bench.World) -> None:
     """Who waits for another one that makes it can be stopped, and leaves nothing."""
     runtime = Runtime(world, delegate=bridge())
     world.run(["mkdir", "-m", "0700", base(world)], check=True)
@@ -452,7 +463,7 @@ def test_waiting_is_bounded_by_signals(world):
         child = world.popen([PLUGIN], env=env, stderr=subprocess.PIPE, **PIPES)
         child.stdin.write(json.dumps(runtime.conf))
         child.stdin.close()
-        child.stdin = None
+        child.stdin = None  # type: ignore[assignment]  # which `communicate` would flush
         # It sleeps between two looks at this lock, and waits for nothing else in that way.
         assert until(lambda: is_sleeping(child.pid))
         os.kill(child.pid, signal.SIGTERM)
@@ -471,7 +482,7 @@ def is_sleeping(pid: int) -> bool:
         return "nanosleep" in file.read()
 
 
-def test_commands_from_the_outside(world):
+def test_commands_from_the_outside(world: bench.World) -> None:
     """`status`, `run`, `refresh` and `gc` find what a call from the outside has made."""
     runtime = Runtime(world, delegate=bridge())
     with world.unshared() as own, own.container() as container:
@@ -493,7 +504,7 @@ def test_commands_from_the_outside(world):
     assert is_empty(world)
 
 
-def test_a_container_from_elsewhere(world, session):
+def test_a_container_from_elsewhere(world: bench.World, session: bench.Session) -> None:
     """One that belongs to another user namespace is refused, with the command that helps."""
     runtime = Runtime(world, delegate=bridge())
     with session.container() as container:
@@ -505,7 +516,7 @@ def test_a_container_from_elsewhere(world, session):
     assert is_empty(world)
 
 
-def test_a_netns_that_is_pinned_elsewhere(world, session):
+def test_a_netns_that_is_pinned_elsewhere(world: bench.World, session: bench.Session) -> None:
     """A shared netns in a session that was made by hand is left alone, and not kept company."""
     by_hand = Runtime(session, delegate=bridge())
     runtime = Runtime(world, delegate=bridge())

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import bench
 import pytest
 from looks import attachment, command, facts, link, make, netns, port, uplink
 from runtime import PLUGIN, Runtime, bridge
 
-from netns_shim.cli import graph, picture
+from netns_shim.cli import graph, picture, printing
 from netns_shim.errors import ShimError
 from netns_shim.main import main
 
@@ -145,7 +146,7 @@ def test_labels_that_graphviz_draws(name: str) -> None:
     space = "{http://www.w3.org/2000/svg}"
     texts = [node.text for node in root.iter(f"{space}text")]
     kinds = [node.get("class") for node in root.iter(f"{space}g")]
-    shown = picture.shown(name)
+    shown = printing.shown(name)
     # Graphviz writes spaces of its own kind.
     assert [(text or "").replace("\xa0", " ") for text in texts].count(
         shown
@@ -231,7 +232,7 @@ def test_graphviz_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         graph.render(facts(NETNS), "svg")
 
 
-def test_the_real_thing(world, session):
+def test_the_real_thing(world: bench.World, session: bench.Session) -> None:
     """A picture of what is up is written through the installed launcher."""
     runtime = Runtime(session, delegate=bridge())
     with session.container() as container:

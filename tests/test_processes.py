@@ -113,6 +113,7 @@ def test_an_uplink_that_goes_to_the_background_is_found(
     with open(state.path("uplink.log"), "ab") as log:
         argv = ["sh", "-c", "echo ready >&2; read x", "sh", "--netns", state.pin]
         child = subprocess.Popen(argv, stdin=pipe, stdout=log, stderr=pipe, text=True)
+    assert child.stderr
     assert child.stderr.readline() == "ready\n"  # before, it may have no arguments to be seen
     lists = iter([[parent.pid], [child.pid]])
     monkeypatch.setattr(processes, "ids", lambda: next(lists))

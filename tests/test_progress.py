@@ -9,6 +9,7 @@ import select
 from collections.abc import Iterator
 from contextlib import closing
 
+import bench
 import pytest
 from gate import CONF, Gate
 from runtime import PLUGIN, Runtime, bridge
@@ -17,14 +18,14 @@ ERASE = b"\r\x1b[K"
 
 
 @pytest.fixture
-def gate(session) -> Iterator[Gate]:
+def gate(session: bench.Session) -> Iterator[Gate]:
     """A plugin that stops where it is told to."""
     with closing(Gate(session)) as gate:
         yield gate
 
 
 @pytest.fixture
-def runtime(session, gate) -> Runtime:
+def runtime(session: bench.Session, gate: Gate) -> Runtime:
     """A runtime whose network has a bridge and the gate, with a container that is gone."""
     runtime = Runtime(session, path=gate.path, plugins=[bridge(), CONF], uplink="none")
     with session.container() as container:
@@ -50,7 +51,13 @@ def shown(terminal: int, text: bytes, seconds: float = 30) -> bytes:
     return found
 
 
-def test_a_garbage_collection_says_whom_it_detaches(world, session, runtime, gate, terminal):
+def test_a_garbage_collection_says_whom_it_detaches(
+    world: bench.World,
+    session: bench.Session,
+    runtime: Runtime,
+    gate: Gate,
+    terminal: tuple[int, int],
+) -> None:
     """While a DEL takes its time its container is named; afterwards the line is empty again."""
     gate.shut("DEL")
     ours, theirs = terminal
@@ -66,7 +73,9 @@ def test_a_garbage_collection_says_whom_it_detaches(world, session, runtime, gat
     assert world.leftovers() == []
 
 
-def test_waiting_is_said(world, session, runtime, terminal):
+def test_waiting_is_said(
+    world: bench.World, session: bench.Session, runtime: Runtime, terminal: tuple[int, int]
+) -> None:
     """Who waits for a lock says for what."""
     ours, theirs = terminal
     path = session.path(f"{world.state_dir}/.lock-default")
@@ -84,7 +93,7 @@ def test_waiting_is_said(world, session, runtime, terminal):
     assert world.leftovers() == []
 
 
-def test_silence_in_a_pipe(session, runtime):
+def test_silence_in_a_pipe(session: bench.Session, runtime: Runtime) -> None:
     """What goes into a pipe is the result alone."""
     done = session.run([PLUGIN, "gc"], check=True)
 

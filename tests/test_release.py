@@ -90,7 +90,9 @@ def age(place: bench.Place, path: str, old: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["DEL", "gc", "stop"])
-def test_attachments_of_0_1_0_are_deleted(world, session, how):
+def test_attachments_of_0_1_0_are_deleted(
+    world: bench.World, session: bench.Session, how: str
+) -> None:
     """A DEL, and what deletes by the files alone, leave nothing of what 0.1.0 has attached."""
     base = world.state_dir
     runtime = Runtime(session, delegate=bridge())
@@ -110,7 +112,7 @@ def test_attachments_of_0_1_0_are_deleted(world, session, how):
     assert world.leftovers() == []
 
 
-def test_holder_of_0_1_0(world):
+def test_holder_of_0_1_0(world: bench.World) -> None:
     """A user namespace that 0.1.0 has made is joined, and is ended with the last DEL."""
     base = world.state_dir
     runtime = Runtime(world, delegate=bridge())

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import bench
 import pytest
@@ -30,7 +32,14 @@ cat >"${{0%/*}}/$1.json"
 """
 
 
-def call(directory, outer, verb, container, *options, **changes):
+def call(
+    directory: str,
+    outer: bench.Place,
+    verb: str,
+    container: bench.Container,
+    *options: str,
+    **changes: object,
+) -> Any:
     """Have a netavark in a netns attach or detach a container; give its answer, if it has one."""
     network = {**NETWORK, **changes}
     name = network["name"]
@@ -52,7 +61,9 @@ def call(directory, outer, verb, container, *options, **changes):
 
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("program", releases.PROGRAMS)
-def test_release_is_what_it_says(world, netavark, release, program):
+def test_release_is_what_it_says(
+    world: bench.World, netavark: dict[str, str], release: str, program: str
+) -> None:
     """Both programs run for the unprivileged user, and are of the release they are kept under."""
     done = world.run([f"{netavark[release]}/{program}", "version"], check=True)
 
@@ -61,7 +72,9 @@ def test_release_is_what_it_says(world, netavark, release, program):
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_bridge(world, session, netavark, release):
+def test_bridge(
+    world: bench.World, session: bench.Session, netavark: dict[str, str], release: str
+) -> None:
     """The user attaches a container to a bridge in a netns of their own, and detaches it."""
     with session.container() as outer, session.container() as container:
         status = call(netavark[release], outer, "setup", container)
@@ -77,7 +90,9 @@ def test_bridge(world, session, netavark, release):
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_aardvark_dns(world, session, netavark, release):
+def test_aardvark_dns(
+    world: bench.World, session: bench.Session, netavark: dict[str, str], release: str
+) -> None:
     """The name server is started from beside netavark, is seen as a leftover, and is ended."""
     with session.container() as outer, session.container() as container:
         call(netavark[release], outer, "setup", container, dns_enabled=True)
@@ -89,7 +104,7 @@ def test_aardvark_dns(world, session, netavark, release):
 
 
 @pytest.mark.parametrize("release", [v for v in RELEASES if v != "1.4.0"])  # it has no drivers
-def test_driver(session, netavark, release):
+def test_driver(session: bench.Session, netavark: dict[str, str], release: str) -> None:
     """netavark runs a driver of a plugin directory, with the netns and the network it is for."""
     drivers = f"{session.env['HOME']}/drivers"
     session.run(["mkdir", drivers], check=True)
@@ -110,7 +125,7 @@ def test_driver(session, netavark, release):
     assert setup["network_options"]["static_ips"] == [ADDRESS]
 
 
-def test_fetch_is_not_repeated(tmp_path, monkeypatch):
+def test_fetch_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has been unpacked is used without any program."""
     monkeypatch.setattr(releases, "TREES", tmp_path)
     monkeypatch.setenv("PATH", "")
@@ -119,7 +134,7 @@ def test_fetch_is_not_repeated(tmp_path, monkeypatch):
     assert releases.fetch("trixie") == tmp_path / "trixie"
 
 
-def test_failed_fetch_leaves_nothing(tmp_path, monkeypatch):
+def test_failed_fetch_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without apt there is an error, and no half of a tree that the next fetch would take."""
     monkeypatch.setattr(releases, "TREES", tmp_path)
     monkeypatch.setenv("PATH", "")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import bench
 import pytest
@@ -18,13 +19,13 @@ BEYOND = "203.0.113.8"  # a name server that the machine may have one day
 
 
 @pytest.fixture
-def runtime(session) -> Runtime:
+def runtime(session: bench.Session) -> Runtime:
     """A runtime with a bridge and pasta."""
     return Runtime(session, delegate=bridge(), uplink="pasta")
 
 
 @pytest.fixture
-def state(world) -> str:
+def state(world: bench.World) -> str:
     """The directory of the default netns, as it is called in the machine."""
     return f"{world.state_dir}/default"
 
@@ -34,7 +35,9 @@ def lines(stderr: str) -> list[str]:
     return [line for line in stderr.splitlines() if line.startswith("netns-shim: ")]
 
 
-def add_with_a_line(runtime, container_id, container, text) -> None:
+def add_with_a_line(
+    runtime: Runtime, container_id: str, container: bench.Container, text: str
+) -> None:
     """Attach; what is said on stderr is one line with a text in it."""
     done = runtime.call("ADD", container_id, container.netns)
     assert done.returncode == 0, done.stdout
@@ -59,15 +62,17 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_a_damaged_record_of_the_uplink(world, session, runtime, state, name):
+def test_a_damaged_record_of_the_uplink(
+    world: bench.World, session: bench.Session, runtime: Runtime, state: str, name: str
+) -> None:
     """An uplink without a record is found and replaced; attached containers stay connected."""
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
         pid = runtime.status()[0]["uplink"]["pid"]
         record = session.path(f"{state}/uplink.json")
         record.unlink()
-        if RECORDS[name] is not None:
-            record.write_text(RECORDS[name], encoding="latin-1")
+        if (text := RECORDS[name]) is not None:
+            record.write_text(text, encoding="latin-1")
             os.chown(record, world.uid, world.uid)
 
         add_with_a_line(runtime, "new", new, "is started again")
@@ -81,14 +86,16 @@ def test_a_damaged_record_of_the_uplink(world, session, runtime, state, name):
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_delete_with_a_damaged_record(world, session, runtime, state, name):
+def test_delete_with_a_damaged_record(
+    world: bench.World, session: bench.Session, runtime: Runtime, state: str, name: str
+) -> None:
     """A DEL needs no record of the uplink, and the last one leaves none of it."""
     with session.container() as container:
         runtime.add("c", container)
         record = session.path(f"{state}/uplink.json")
         record.unlink()
-        if RECORDS[name] is not None:
-            record.write_text(RECORDS[name], encoding="latin-1")
+        if (text := RECORDS[name]) is not None:
+            record.write_text(text, encoding="latin-1")
             os.chown(record, world.uid, world.uid)
 
         runtime.delete("c", container)
@@ -96,7 +103,9 @@ def test_delete_with_a_damaged_record(world, session, runtime, state, name):
 
 
 @pytest.mark.parametrize("part", ["resolv.conf", "run", "started", "var"])
-def test_a_part_of_the_state_is_gone(world, session, runtime, state, part):
+def test_a_part_of_the_state_is_gone(
+    world: bench.World, session: bench.Session, runtime: Runtime, state: str, part: str
+) -> None:
     """What a cleaner has removed is made again; who was attached stays connected."""
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
@@ -117,7 +126,9 @@ def test_a_part_of_the_state_is_gone(world, session, runtime, state, part):
     assert world.leftovers() == []
 
 
-def test_a_pin_that_is_gone(world, session, runtime, state):
+def test_a_pin_that_is_gone(
+    world: bench.World, session: bench.Session, runtime: Runtime, state: str
+) -> None:
     """While pasta holds on to the netns it is pinned again, and no container is cut off."""
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
@@ -139,7 +150,9 @@ def test_a_pin_that_is_gone(world, session, runtime, state):
 
 
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
-def test_an_interface_that_is_gone(world, session, driver):
+def test_an_interface_that_is_gone(
+    world: bench.World, session: bench.Session, driver: str
+) -> None:
     """An uplink that lives on without its interface is no uplink; it is started again."""
     runtime = Runtime(session, delegate=bridge(), uplink=driver)
     tap = {"pasta": "eth0", "slirp4netns": "tap0"}[driver]
@@ -157,7 +170,9 @@ def test_an_interface_that_is_gone(world, session, driver):
     assert world.leftovers() == []
 
 
-def test_state_of_another_boot(world, session, runtime, state):
+def test_state_of_another_boot(
+    world: bench.World, session: bench.Session, runtime: Runtime, state: str
+) -> None:
     """After a restart of the machine nothing of before counts, and no process is touched."""
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
@@ -181,7 +196,7 @@ def test_state_of_another_boot(world, session, runtime, state):
     assert world.leftovers() == []
 
 
-def test_elsewhere_without_an_uplink(world, session):
+def test_elsewhere_without_an_uplink(world: bench.World, session: bench.Session) -> None:
     """A netns without uplink that is pinned elsewhere is left alone while anybody lives there."""
     runtime = Runtime(session, delegate=bridge(), uplink="none")
     private = ["unshare", "--mount", "--propagation", "private"]
@@ -201,7 +216,7 @@ def test_elsewhere_without_an_uplink(world, session):
     assert world.leftovers() == []
 
 
-def test_elsewhere_in_another_user_namespace(world, session):
+def test_elsewhere_in_another_user_namespace(world: bench.World, session: bench.Session) -> None:
     """So it is if the other mount namespace belongs to another user namespace."""
     runtime = Runtime(session, delegate=bridge(), uplink="none")
     with session.container() as container, world.session() as sibling:
@@ -219,7 +234,7 @@ def test_elsewhere_in_another_user_namespace(world, session):
 
 
 @pytest.fixture
-def small(world, session) -> Iterator[str]:
+def small(world: bench.World, session: bench.Session) -> Iterator[str]:
     """A state directory on a file system with room for nothing, which can be given some."""
     directory = f"{world.env['HOME']}/small"
     mount = 'mkdir -p "$0"; mount -t tmpfs -o size=64k,nr_inodes=2,mode=0700 tmpfs "$0"'
@@ -228,7 +243,7 @@ def small(world, session) -> Iterator[str]:
     session.run(["umount", "-l", directory])
 
 
-def test_no_room(world, session, small):
+def test_no_room(world: bench.World, session: bench.Session, small: str) -> None:
     """Wherever the file system is full, an ADD fails with that error and leaves nothing.
 
     With one more file each time it fails at every place at which one is made.
@@ -257,7 +272,9 @@ def test_no_room(world, session, small):
     assert done.returncode == 0
 
 
-def test_a_read_only_state_directory(world, session, small):
+def test_a_read_only_state_directory(
+    world: bench.World, session: bench.Session, small: str
+) -> None:
     """A state directory that cannot be written is one clear error, and who is attached stays."""
     runtime = Runtime(session, delegate=bridge(), uplink="none", stateDir=f"{small}/state")
     session.run(["mount", "-o", "remount,nr_inodes=200,size=4m", small], check=True)
@@ -277,7 +294,7 @@ def test_a_read_only_state_directory(world, session, small):
 
 
 @pytest.fixture
-def resolv_conf(world):
+def resolv_conf(world: bench.World) -> Iterator[Path]:
     """The machine's resolv.conf, to be written to."""
     path = world.path("/etc/resolv.conf")
     before = path.read_text()
@@ -285,7 +302,9 @@ def resolv_conf(world):
     path.write_text(before)
 
 
-def test_new_name_servers(world, session, runtime, resolv_conf):
+def test_new_name_servers(
+    world: bench.World, session: bench.Session, runtime: Runtime, resolv_conf: Path
+) -> None:
     """New name servers of the host are in the netns after the next ADD, also for who has the file.
 
     pasta goes on asking the old ones until it is refreshed, and that is said.
@@ -308,7 +327,7 @@ def test_new_name_servers(world, session, runtime, resolv_conf):
 
 
 @pytest.fixture
-def routes(world) -> Iterator[None]:
+def routes(world: bench.World) -> Iterator[None]:
     """The machine's default routes and address, to be changed."""
     yield
     world.root.run(["ip", "address", "del", "198.51.100.9/24", "dev", "eth0"])
@@ -320,7 +339,7 @@ def routes(world) -> Iterator[None]:
         world.root.run(command, check=True)
 
 
-def move(world) -> None:
+def move(world: bench.World) -> None:
     """Give the machine another address, as when a laptop has been carried elsewhere."""
     for command in (
         ["ip", "address", "del", "198.51.100.2/24", "dev", "eth0"],
@@ -330,7 +349,9 @@ def move(world) -> None:
         world.root.run(command, check=True)
 
 
-def test_the_host_has_moved(world, session, runtime, routes):
+def test_the_host_has_moved(
+    world: bench.World, session: bench.Session, runtime: Runtime, routes: None
+) -> None:
     """Each ADD reports a new address of the host until `refresh`, which cuts no container off."""
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
@@ -357,7 +378,9 @@ def test_the_host_has_moved(world, session, runtime, routes):
     assert world.leftovers() == []
 
 
-def test_refresh_without_a_network(world, session, runtime, routes):
+def test_refresh_without_a_network(
+    world: bench.World, session: bench.Session, runtime: Runtime, routes: None
+) -> None:
     """Without a way out there is no new uplink to be had: the old one stays, and that is said."""
     with session.container() as container:
         runtime.add("c", container)
@@ -376,7 +399,9 @@ def test_refresh_without_a_network(world, session, runtime, routes):
     assert world.leftovers() == []
 
 
-def test_a_network_that_comes_late(world, session, runtime, state):
+def test_a_network_that_comes_late(
+    world: bench.World, session: bench.Session, runtime: Runtime, state: str
+) -> None:
     """An uplink from before there was a network is started again by the first ADD after that."""
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
@@ -394,7 +419,7 @@ def test_a_network_that_comes_late(world, session, runtime, state):
     assert world.leftovers() == []
 
 
-def test_refresh_of_nothing(session):
+def test_refresh_of_nothing(session: bench.Session) -> None:
     """Where nothing is up, that is said."""
     done = session.run([PLUGIN, "refresh", "--netns", "none"])
 
@@ -403,7 +428,9 @@ def test_refresh_of_nothing(session):
     assert session.run([PLUGIN, "refresh", "--netns", "../x"]).returncode == 1
 
 
-def test_refresh_from_another_user_namespace(world, session, runtime):
+def test_refresh_from_another_user_namespace(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """What is pinned in a user namespace made by hand is not renewed from another one."""
     with session.container() as container:
         runtime.add("c", container)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import bench
+
 from netns_shim.shared import rtnetlink
 from netns_shim.shared.nsenter import run_in
 
@@ -20,7 +22,7 @@ ip link add br1 type bridge
 """
 
 
-def test_tap_among_others(session):
+def test_tap_among_others(session: bench.Session) -> None:
     """Its name and its addresses are what `ip` has given it, those of its link alone left out."""
     with session.container() as container:
         container.run(["sh", "-euc", DEVICES.format(name="eth-x")], check=True)
@@ -32,7 +34,7 @@ def test_tap_among_others(session):
     assert (found[0], sorted(found[1])) == ("eth-x", addresses)
 
 
-def test_many_links(session):
+def test_many_links(session: bench.Session) -> None:
     """A list that takes the kernel more than one answer is read to its end."""
     script = 'for i in $(seq 80); do ip link add "b$i" type bridge; done\n'
     with session.container() as container:
@@ -46,7 +48,7 @@ def test_many_links(session):
     assert len(addresses) == 204
 
 
-def test_no_tap(session):
+def test_no_tap(session: bench.Session) -> None:
     """Without an uplink there is none."""
     with session.container() as container:
         assert run_in(container.netns, rtnetlink.uplink_interface) == ["", []]

@@ -14,7 +14,7 @@ from runtime import PLUGIN, Runtime, bridge, kill, until
 WAIT = ["sh", "-c", "echo ready; exec cat"]
 
 
-def test_a_command_sees_the_shared_netns(world, session):
+def test_a_command_sees_the_shared_netns(world: bench.World, session: bench.Session) -> None:
     """Without any attachment the netns is made for the command and goes with it."""
     done = session.run([PLUGIN, "run", "--", "fetch", bench.PAGE_BEYOND])
 
@@ -23,7 +23,7 @@ def test_a_command_sees_the_shared_netns(world, session):
     assert world.leftovers() == []
 
 
-def test_programs_of_root_are_found(world, session):
+def test_programs_of_root_are_found(world: bench.World, session: bench.Session) -> None:
     """iptables and nft are found though a user's PATH has no sbin; what it has comes first."""
     script = "nft list ruleset; iptables -t nat -S; echo $PATH"
     env = {**session.env, "PATH": "/usr/bin:/bin:/opt"}
@@ -38,7 +38,7 @@ def test_programs_of_root_are_found(world, session):
 
 
 @pytest.mark.usefixtures("log_in")  # /run/user stays visible there
-def test_a_command_sees_the_mounts(world, session):
+def test_a_command_sees_the_mounts(world: bench.World, session: bench.Session) -> None:
     """The command has the /run and /var/lib/cni of the plugins and the netns's resolv.conf."""
     script = (
         "cat /etc/resolv.conf; touch /run/here /var/lib/cni/here; ls /run; echo $XDG_RUNTIME_DIR/*"
@@ -57,7 +57,7 @@ def test_a_command_sees_the_mounts(world, session):
     assert world.leftovers() == []
 
 
-def test_names_resolve(world, session):
+def test_names_resolve(world: bench.World, session: bench.Session) -> None:
     """pasta forwards the queries of the netns to the host's name server."""
     script = f"import socket; print(socket.gethostbyname('{bench.NAME}'))"
     done = session.run([PLUGIN, "run", "--", "python3", "-c", script], check=True)
@@ -74,13 +74,15 @@ def test_names_resolve(world, session):
         (["/etc/passwd"], 126),
     ],
 )
-def test_exit_status(world, session, command, status):
+def test_exit_status(
+    world: bench.World, session: bench.Session, command: list[str], status: int
+) -> None:
     """The exit status is the command's, as a shell gives it."""
     assert session.run([PLUGIN, "run", "--", *command]).returncode == status
     assert world.leftovers() == []
 
 
-def test_signals_are_forwarded(world, session):
+def test_signals_are_forwarded(world: bench.World, session: bench.Session) -> None:
     """A signal sent to netns-shim ends the command, which may have something to say first."""
     script = "trap 'echo caught; exit 3' TERM; echo $$; while :; do read -t 1 line || :; done"
     argv = [PLUGIN, "run", "--uplink", "none", "--", "bash", "-c", script]
@@ -96,7 +98,9 @@ def test_signals_are_forwarded(world, session):
     assert world.leftovers() == []
 
 
-def test_the_reference_is_gone_even_when_it_is_killed(world, session):
+def test_the_reference_is_gone_even_when_it_is_killed(
+    world: bench.World, session: bench.Session
+) -> None:
     """Killed with SIGKILL, it leaves neither the command nor the reference nor the netns."""
     argv = [PLUGIN, "run", "--", *WAIT]
     child = session.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -110,7 +114,9 @@ def test_the_reference_is_gone_even_when_it_is_killed(world, session):
     assert Runtime(session).status() == []
 
 
-def test_an_attachment_and_a_command_share_the_netns(world, session):
+def test_an_attachment_and_a_command_share_the_netns(
+    world: bench.World, session: bench.Session
+) -> None:
     """Each of them keeps the netns for itself when the other one goes."""
     runtime = Runtime(session, delegate=bridge())
     argv = [PLUGIN, "run", "--", *WAIT]
@@ -131,7 +137,7 @@ def test_an_attachment_and_a_command_share_the_netns(world, session):
     assert world.leftovers() == []
 
 
-def test_explain_makes_nothing(world, session):
+def test_explain_makes_nothing(world: bench.World, session: bench.Session) -> None:
     """--explain lists the mounts and does nothing."""
     done = session.run([PLUGIN, "run", "--explain"], check=True)
 
@@ -140,7 +146,7 @@ def test_explain_makes_nothing(world, session):
     assert not session.path(world.state_dir).exists()
 
 
-def test_without_a_command(session):
+def test_without_a_command(session: bench.Session) -> None:
     """Without a command it says so."""
     done = session.run([PLUGIN, "run"])
 

@@ -8,8 +8,11 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import bench
 import pytest
 from runtime import PLUGIN, Runtime, bridge, page, until
 
@@ -19,7 +22,7 @@ BUSCTL = """#!/bin/sh
 
 
 @pytest.fixture
-def fake(world) -> str:
+def fake(world: bench.World) -> str:
     """Put a `busctl` into a directory that comes first in PATH; give its path."""
     path = "/opt/bench/systemd/busctl"
     world.path(path).parent.mkdir(exist_ok=True)
@@ -33,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("log_in")
 
 
 @pytest.fixture
-def booted(world, session) -> Iterator[None]:
+def booted(world: bench.World, session: bench.Session) -> Iterator[None]:
     """Have a machine on which systemd runs, and a bus for the user."""
     directory = world.path("/run/systemd/system")
     directory.mkdir(parents=True)
@@ -42,12 +45,12 @@ def booted(world, session) -> Iterator[None]:
     directory.rmdir()
 
 
-def environment(world) -> dict[str, str]:
+def environment(world: bench.World) -> dict[str, Any]:
     """Say what a runtime passes on in these tests."""
     return {"PATH": f"/opt/bench/systemd:{world.env['PATH']}", "HOME": world.env["HOME"]}
 
 
-def calls(world) -> list[list[str]]:
+def calls(world: bench.World) -> list[list[str]]:
     """List the arguments of the calls, the address of the bus first."""
     try:
         text = world.path(f"{world.env['HOME']}/calls").read_text()
@@ -57,7 +60,7 @@ def calls(world) -> list[list[str]]:
 
 
 @pytest.mark.usefixtures("fake", "booted")
-def test_an_uplink_is_moved(world, session):
+def test_an_uplink_is_moved(world: bench.World, session: bench.Session) -> None:
     """A cold ADD asks the user's systemd once to move the uplink; a warm one does not."""
     runtime = Runtime(session, delegate=bridge(), netns="mine")
     with session.container() as container, session.container() as other:
@@ -85,7 +88,7 @@ def test_an_uplink_is_moved(world, session):
 
 
 @pytest.mark.usefixtures("fake", "booted")
-def test_the_holder_is_moved(world):
+def test_the_holder_is_moved(world: bench.World) -> None:
     """So does the pause process of a user without capabilities."""
     env = {**world.env, **environment(world)}
     path = f"{world.state_dir}/.holder"
@@ -103,7 +106,9 @@ def test_the_holder_is_moved(world):
     ],
 )
 @pytest.mark.usefixtures("booted")
-def test_a_failure_is_a_warning(world, session, fake, script, why):
+def test_a_failure_is_a_warning(
+    world: bench.World, session: bench.Session, fake: str, script: str, why: str
+) -> None:
     """Where systemd does not do it, or does not answer, the ADD succeeds all the same."""
     world.path(fake).write_text(f"#!/bin/sh\n{script}\n")
     runtime = Runtime(session, delegate=bridge())
@@ -120,7 +125,9 @@ def test_a_failure_is_a_warning(world, session, fake, script, why):
 
 @pytest.mark.usefixtures("fake")
 @pytest.mark.parametrize("there", ["systemd", "bus", "neither"])
-def test_without_it_nothing_is_said(world, session, there):
+def test_without_it_nothing_is_said(
+    world: bench.World, session: bench.Session, there: str
+) -> None:
     """Without systemd, or without a bus, nothing is called and nothing is said."""
     directory = world.path("/run/systemd/system")
     if there == "systemd":
@@ -148,7 +155,7 @@ class Manager:
     `caller` is the cgroup in which calls are made, `env` the environment of such calls.
     """
 
-    def __init__(self, world, stack: ExitStack) -> None:
+    def __init__(self, world: bench.World, stack: ExitStack) -> None:
         self.world = world
         self.env = {**world.env, "DBUS_SESSION_BUS_ADDRESS": f"unix:path={world.runtime_dir}/bus"}
         self.tops = [Path(top) / f"netns-shim-{world.uid}" for top in hierarchies()]
@@ -169,7 +176,7 @@ class Manager:
         assert until(lambda: private.exists() and self.units() is not None)
         stack.callback(world._ids.kill)
 
-    def start(self, cgroup: str, argv: list[str], **options):
+    def start(self, cgroup: str, argv: list[str], **options: Any) -> bench.Child:
         """Start a program of the user's in a cgroup."""
         moves = [f"echo $$ >{top}/{cgroup}/cgroup.procs;" for top in self.tops]
         become = ["setpriv", f"--reuid={self.world.uid}", f"--regid={self.world.uid}"]
@@ -188,7 +195,7 @@ class Manager:
         """Remove the cgroups once nothing is in them any more."""
         for top in self.tops:
             for directory, _, _ in os.walk(top, topdown=False):
-                assert until(lambda path=directory: _is_removed(path)), directory
+                assert until(partial(_is_removed, directory)), directory
 
 
 def _is_removed(path: str) -> bool:
@@ -207,7 +214,7 @@ def hierarchies() -> list[str]:
 
 
 @pytest.fixture
-def manager(world) -> Iterator[Manager]:
+def manager(world: bench.World) -> Iterator[Manager]:
     """Start a service manager of the user's; skip where this machine cannot have one."""
     needed = ("/usr/lib/systemd/systemd", "/usr/bin/busctl", "/usr/bin/dbus-daemon")
     writable = all(os.access(place, os.W_OK) for place in hierarchies())
@@ -226,7 +233,7 @@ def cgroup(pid: int) -> str:
     return Path(f"/proc/{pid}/cgroup").read_text().splitlines()[-1].rpartition("/")[2]
 
 
-def test_with_systemd(world, manager):
+def test_with_systemd(world: bench.World, manager: Manager) -> None:
     """Uplink and holder are in scopes of their own, and outlive the cgroup of the call."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     argv = [PLUGIN, "run", "--", "sh", "-c", "echo ready; exec cat"]

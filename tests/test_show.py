@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import bench
 import pytest
 from looks import LIVE, NOW, SINCE, attachment, make, port
 from runtime import PLUGIN, Runtime, bridge
@@ -202,7 +203,7 @@ def test_nothing_harms_a_terminal() -> None:
     assert all(line.isprintable() for line in shown)
 
 
-def test_the_real_thing(world, session):
+def test_the_real_thing(world: bench.World, session: bench.Session) -> None:
     """What made an attachment is shown with the configuration and result that it had."""
     runtime = Runtime(session, delegate=bridge())
     with session.container() as container:

@@ -45,7 +45,7 @@ def call(
 
 def error_of(answer: Completed) -> dict[str, Any]:
     """Return the error that is the only document on stdout."""
-    error = json.loads(answer.stdout)
+    error: dict[str, Any] = json.loads(answer.stdout)
     assert answer.returncode == 1
     assert error["cniVersion"] in cni.SUPPORTED_VERSIONS
     assert type(error["code"]) is int

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Callable
+from typing import Any
 
 import bench
 import pytest
@@ -12,9 +15,11 @@ from runtime import PLUGIN, kill, page, reaches, until
 
 STAND_IN = "/opt/bench/netavark"
 RELEASES = releases.versions()
+# Gives the environment in which the stand-in finds one release.
+Installed = Callable[[str], dict[str, str]]
 
 
-def network(name: str, number: int) -> dict:
+def network(name: str, number: int) -> dict[str, Any]:
     """Write a network of netavark."""
     return {
         "name": name,
@@ -28,7 +33,7 @@ def network(name: str, number: int) -> dict:
     }
 
 
-def request(container_id: str, host: int, *names: str) -> dict:
+def request(container_id: str, host: int, *names: str) -> dict[str, Any]:
     """Write what netavark is given for a container in one or several networks."""
     networks = {
         name: {"interface_name": f"eth{i}", "static_ips": [f"10.89.{i}.{host}"]}
@@ -44,7 +49,7 @@ def request(container_id: str, host: int, *names: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def installed(world, netavark):
+def installed(world: bench.World, netavark: dict[str, str]) -> Installed:
     """Install the stand-in; give a function that lets it find one release or the other."""
     command = ["/opt/netns-shim/bin/netns-shim", "install", "--name", "netavark", "/opt/bench"]
     world.root.run(command, check=True)
@@ -59,28 +64,28 @@ def installed(world, netavark):
 class Caller:
     """Calls `netavark` and does not know that it is another one."""
 
-    def __init__(self, session: bench.Session, env: dict[str, str]) -> None:
+    def __init__(self, session: bench.Place, env: dict[str, str]) -> None:
         self.session = session
         self.env = env
         self.options = ["--config", f"{env['HOME']}/networks", "--rootless=true"]
         session.run(["mkdir", "-p", self.options[1]], check=True)
 
-    def call(self, verb: str, netns: str, text: str):
+    def call(self, verb: str, netns: str, text: str) -> subprocess.CompletedProcess[str]:
         """Call it with any standard input."""
         argv = [STAND_IN, *self.options, verb, netns]
         return self.session.run(argv, env=self.env, input=text)
 
-    def succeed(self, verb: str, container: bench.Container, **given):
+    def succeed(self, verb: str, container: bench.Container, **given: Any) -> Any:
         """Make a call that succeeds; give its answer."""
         done = self.call(verb, container.netns, json.dumps(given))
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout) if done.stdout else None
 
-    def fail(self, verb: str, container: bench.Container, **given) -> str:
+    def fail(self, verb: str, container: bench.Container, **given: Any) -> str:
         """Make a call that fails; give its error."""
         done = self.call(verb, container.netns, json.dumps(given))
         assert done.returncode == 1, done.stdout + done.stderr
-        return json.loads(done.stdout)["error"]
+        return str(json.loads(done.stdout)["error"])
 
     def references(self) -> list[tuple[str, str]]:
         """List containers and interfaces."""
@@ -90,12 +95,16 @@ class Caller:
 
 
 @pytest.fixture(params=RELEASES)
-def caller(session, installed, request):
+def caller(
+    session: bench.Session,
+    installed: Installed,
+    request: pytest.FixtureRequest,
+) -> Caller:
     """A caller for each release."""
     return Caller(session, installed(request.param))
 
 
-def test_it_attaches(world, session, caller):
+def test_it_attaches(world: bench.World, session: bench.Session, caller: Caller) -> None:
     """Containers in one network and in two are attached, and detached, as netavark does it."""
     with session.container() as first, session.container() as second:
         answer = caller.succeed("setup", first, **request("a", 5, "one", "two"))
@@ -112,7 +121,7 @@ def test_it_attaches(world, session, caller):
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_for_a_user_who_is_nobody(world, installed, release):
+def test_for_a_user_who_is_nobody(world: bench.World, installed: Installed, release: str) -> None:
     """It is the same outside of any user namespace, where it joins one first."""
     caller = Caller(world, installed(release))
     with world.unshared() as own, own.container() as container:
@@ -125,7 +134,9 @@ def test_for_a_user_who_is_nobody(world, installed, release):
     world.reset()
 
 
-def test_what_the_real_one_says(world, session, caller):
+def test_what_the_real_one_says(
+    world: bench.World, session: bench.Session, caller: Caller
+) -> None:
     """Errors are the real one's: of a second setup, which harms nothing, and a second teardown."""
     given = request("a", 5, "one")
     with session.container() as container:
@@ -138,7 +149,9 @@ def test_what_the_real_one_says(world, session, caller):
     assert world.leftovers() == []
 
 
-def test_container_that_is_gone(world, session, caller):
+def test_container_that_is_gone(
+    world: bench.World, session: bench.Session, caller: Caller
+) -> None:
     """A teardown after the end of the container gives its reference back, whatever is said."""
     container = session.container()
     caller.succeed("setup", container, **request("a", 5, "one"))
@@ -149,7 +162,7 @@ def test_container_that_is_gone(world, session, caller):
     assert world.leftovers() == []
 
 
-def test_setup_that_fails(world, session, caller):
+def test_setup_that_fails(world: bench.World, session: bench.Session, caller: Caller) -> None:
     """A setup that fails leaves nothing, and its error is the real one's."""
     given = request("a", 5, "one")
     given["networks"]["one"]["static_ips"] = None
@@ -160,7 +173,9 @@ def test_setup_that_fails(world, session, caller):
     assert world.leftovers() == []
 
 
-def test_setup_that_was_cut_off(world, session, caller):
+def test_setup_that_was_cut_off(
+    world: bench.World, session: bench.Session, caller: Caller
+) -> None:
     """What a killed setup has left is torn down by the next one, which then succeeds."""
     given = request("a", 5, "one", "two")
     refs = session.path(f"{world.state_dir}/default/refs")
@@ -178,7 +193,7 @@ def test_setup_that_was_cut_off(world, session, caller):
     assert world.leftovers() == []
 
 
-def test_setup_of_0_1_0(world, session, caller):
+def test_setup_of_0_1_0(world: bench.World, session: bench.Session, caller: Caller) -> None:
     """A container of that release, which did not write down its boot, is torn down."""
     refs = session.path(f"{world.state_dir}/default/refs")
     with session.container() as container:
@@ -195,7 +210,9 @@ def test_setup_of_0_1_0(world, session, caller):
     assert world.leftovers() == []
 
 
-def test_teardown_spares_who_has_the_path_now(world, session, caller):
+def test_teardown_spares_who_has_the_path_now(
+    world: bench.World, session: bench.Session, caller: Caller
+) -> None:
     """Where the path leads to another container by now, that one keeps its interface."""
     path = "/run/netns/a"
     with session.container(pinned=path) as first, session.container() as second:
@@ -212,7 +229,9 @@ def test_teardown_spares_who_has_the_path_now(world, session, caller):
     assert world.leftovers() == []
 
 
-def test_answer_that_cannot_be_written(world, session, caller):
+def test_answer_that_cannot_be_written(
+    world: bench.World, session: bench.Session, caller: Caller
+) -> None:
     """If the caller cannot get the answer of a setup, the container is torn down again."""
     given = request("a", 5, "one", "two")
     with session.container() as container:
@@ -227,7 +246,7 @@ def test_answer_that_cannot_be_written(world, session, caller):
     assert world.leftovers() == []
 
 
-def test_list_of_networks(session, caller):
+def test_list_of_networks(session: bench.Session, caller: Caller) -> None:
     """Networks as a list, as Podman 6 sends them, are understood; the real one may refuse them."""
     given = request("a", 5, "one")
     given["networks"] = [{"name": "one", **given["networks"]["one"]}]
@@ -246,7 +265,9 @@ def test_list_of_networks(session, caller):
         ('{"container_id": "../x", "networks": {"a/b": {"interface_name": ""}}}', "3 problems"),
     ],
 )
-def test_bad_input(world, session, caller, text, problem):
+def test_bad_input(
+    world: bench.World, session: bench.Session, caller: Caller, text: str, problem: str
+) -> None:
     """What cannot be understood is refused before anything is made for it."""
     done = caller.call("setup", "/proc/self/ns/net", text)
 
@@ -255,7 +276,9 @@ def test_bad_input(world, session, caller, text, problem):
     assert world.leftovers() == []
 
 
-def test_plugin_of_netavark(world, session, installed):
+def test_plugin_of_netavark(
+    world: bench.World, session: bench.Session, installed: Installed
+) -> None:
     """A bare netavark in the host's netns gets as far as its plugins, of which the shim is one."""
     caller = Caller(session, installed("1.14.0"))
     caller.options += ["--plugin-directory", world.plugin_dir]
@@ -272,7 +295,9 @@ def test_plugin_of_netavark(world, session, installed):
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_all_else_is_the_real_ones(session, installed, release):
+def test_all_else_is_the_real_ones(
+    session: bench.Session, installed: Installed, release: str
+) -> None:
     """`version`, `update`, wrong usage: the real one is run in the place of the shim."""
     env = installed(release)
 
@@ -287,7 +312,7 @@ def test_all_else_is_the_real_ones(session, installed, release):
     assert (updated.returncode, updated.stdout) == (real.returncode, real.stdout)
 
 
-def test_in_place(world, session, caller):
+def test_in_place(world: bench.World, session: bench.Session, caller: Caller) -> None:
     """In a netns of the caller's own the real one works by itself, and nothing is remembered."""
     with session.container() as outer, session.container() as container:
         caller.session = outer
@@ -298,7 +323,7 @@ def test_in_place(world, session, caller):
     assert not world.path(world.state_dir).exists()
 
 
-def test_uplink_that_died(world, session, caller):
+def test_uplink_that_died(world: bench.World, session: bench.Session, caller: Caller) -> None:
     """The next setup starts a lost uplink again."""
     with session.container() as first, session.container() as second:
         caller.succeed("setup", first, **request("a", 5, "one"))
@@ -313,7 +338,7 @@ def test_uplink_that_died(world, session, caller):
     assert world.leftovers() == []
 
 
-def test_log(world, session, installed):
+def test_log(world: bench.World, session: bench.Session, installed: Installed) -> None:
     """Its calls are in the log that the variable names, with how long the real one took."""
     log = f"{world.env['HOME']}/calls.log"
     caller = Caller(session, {**installed("1.4.0"), "NETNS_SHIM_LOG": log})

@@ -6,9 +6,12 @@ from __future__ import annotations
 import os
 import select
 import subprocess
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
+import bench
 import fakes
 import pytest
 from runtime import PLUGIN, Runtime, bridge, reaches, until
@@ -30,35 +33,35 @@ elif verb == "ADD":
 
 
 @pytest.fixture
-def runtime(session) -> Runtime:
+def runtime(session: bench.Session) -> Runtime:
     """A runtime with a bridge and no uplink."""
     return Runtime(session, delegate=bridge(), uplink="none")
 
 
 @pytest.fixture
-def plugins(world, session):
+def plugins(world: bench.World, session: bench.Session) -> Path:
     """A directory for fake plugins, in which these can write."""
     directory = f"{world.env['HOME']}/plugins"
     session.run(["mkdir", directory], check=True)
     return session.path(directory)
 
 
-def stop(place, *arguments: str) -> subprocess.CompletedProcess[str]:
+def stop(place: bench.Place, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `netns-shim stop`."""
     return place.run([PLUGIN, "stop", *arguments])
 
 
-def refs(world) -> str:
+def refs(world: bench.World) -> str:
     """Give the path of the references of the default netns."""
     return f"{world.state_dir}/default/refs"
 
 
-def has_eth0(container) -> bool:
+def has_eth0(container: bench.Container) -> bool:
     """Tell whether a container has its interface."""
     return container.run(["ip", "link", "show", "eth0"]).returncode == 0
 
 
-def test_nothing_is_up(world, session):
+def test_nothing_is_up(world: bench.World, session: bench.Session) -> None:
     """Where nothing is up that is said, nothing is made, and it is no failure."""
     done = stop(session)
 
@@ -68,7 +71,9 @@ def test_nothing_is_up(world, session):
     assert not session.path(where).exists()
 
 
-def test_what_is_in_use_stays(world, session, runtime):
+def test_what_is_in_use_stays(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """While a container or a command is in it, it stays, and who that is is listed."""
     with session.container() as container:
         runtime.add("c1", container)
@@ -97,7 +102,7 @@ def test_what_is_in_use_stays(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_ghosts_are_nobody(world, session, runtime):
+def test_ghosts_are_nobody(world: bench.World, session: bench.Session, runtime: Runtime) -> None:
     """What killed calls have left does not keep it."""
     with session.container() as container:
         runtime.add("c1", container)
@@ -110,7 +115,7 @@ def test_ghosts_are_nobody(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_by_force(world, session):
+def test_by_force(world: bench.World, session: bench.Session) -> None:
     """By force each container gets its DEL, then all is removed, the uplink included."""
     runtime = Runtime(session, delegate=bridge())
     other = Runtime(
@@ -139,8 +144,10 @@ def test_by_force(world, session):
     assert world.leftovers() == []
 
 
-def test_it_can_be_made_again(world, session, runtime):
-    """After it was stopped by force, the next ADD makes it anew."""
+def test_it_can_be_made_again(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
+    """After it was stopped by force, the next ADD makes it again."""
     with session.container() as container:
         runtime.add("c1", container)
         assert stop(session, "--force").returncode == 0
@@ -152,7 +159,9 @@ def test_it_can_be_made_again(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_what_fails_does_not_keep_it(world, session, runtime, plugins):
+def test_what_fails_does_not_keep_it(
+    world: bench.World, session: bench.Session, runtime: Runtime, plugins: Path
+) -> None:
     """By force it is removed whatever fails; each failure is told, and the exit status is 1."""
     fakes.strict_plugin(plugins, "failing", failing=["DEL"])
     path = f"{world.plugin_dir}:{world.env['HOME']}/plugins"
@@ -175,7 +184,7 @@ def test_what_fails_does_not_keep_it(world, session, runtime, plugins):
     assert world.leftovers() == []
 
 
-def test_a_command_runs_on(world, session):
+def test_a_command_runs_on(world: bench.World, session: bench.Session) -> None:
     """By force a command loses the netns around it; it is told of, and ends as it would have."""
     command = session.popen(
         [PLUGIN, "run", "--uplink", "none", "--", "sh", "-c", "echo ready; cat; ip link show lo"],
@@ -197,7 +206,7 @@ def test_a_command_runs_on(world, session):
     assert until(lambda: world.leftovers() == [])
 
 
-def test_beside_an_add(world, session, plugins):
+def test_beside_an_add(world: bench.World, session: bench.Session, plugins: Path) -> None:
     """An ADD that does not end is waited for in vain; nothing of it comes back afterwards."""
     directory = f"{world.env['HOME']}/plugins"
     path = f"{world.plugin_dir}:{directory}"
@@ -226,7 +235,9 @@ def test_beside_an_add(world, session, plugins):
 
 
 @contextmanager
-def pauses(session, plugins, directory: str):
+def pauses(
+    session: bench.Session, plugins: Path, directory: str
+) -> Iterator[tuple[Callable[[], None], Callable[[], int]]]:
     """Give functions that wait until the waiting plugin has begun, and that let it go on."""
     session.run(["mkfifo", f"{directory}/reached", f"{directory}/go"], check=True)
     fakes.fake_plugin(plugins, "waiting", WAITING)
@@ -244,7 +255,9 @@ def pauses(session, plugins, directory: str):
 
 
 @pytest.mark.parametrize("force", [[], ["--force"]])
-def test_from_elsewhere(world, session, runtime, force):
+def test_from_elsewhere(
+    world: bench.World, session: bench.Session, runtime: Runtime, force: list[str]
+) -> None:
     """From another mount namespace it is not touched, and where it is is told."""
     with world.session() as sibling, session.container() as container:
         runtime.add("c", container)
@@ -258,7 +271,9 @@ def test_from_elsewhere(world, session, runtime, force):
     assert world.leftovers() == []
 
 
-def test_without_capabilities(world, session, runtime):
+def test_without_capabilities(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """Outside of the user namespace nothing can be detached, and what to do is said."""
     with session.container() as container:
         runtime.add("c", container)
@@ -272,7 +287,9 @@ def test_without_capabilities(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_what_a_removal_has_left(world, session, runtime):
+def test_what_a_removal_has_left(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """A removal that was cut off is finished."""
     with session.container() as container:
         runtime.add("c", container)
@@ -285,7 +302,9 @@ def test_what_a_removal_has_left(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_a_netns_that_is_lost(world, session, runtime):
+def test_a_netns_that_is_lost(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """One whose pin and uplink are gone is removed as well."""
     with session.container() as container:
         runtime.add("c", container)
@@ -299,7 +318,7 @@ def test_a_netns_that_is_lost(world, session, runtime):
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".in-place"])
-def test_bad_names(world, session, name):
+def test_bad_names(world: bench.World, session: bench.Session, name: str) -> None:
     """What is no name of a shared netns is refused."""
     done = stop(session, "--force", "--netns", name)
 
@@ -307,7 +326,7 @@ def test_bad_names(world, session, name):
     assert "not a name for a netns" in done.stderr
 
 
-def test_newcomers_are_not_removed(tmp_path):
+def test_newcomers_are_not_removed(tmp_path: Path) -> None:
     """A reference that was not there when the others were looked at keeps everything."""
     where = State(str(tmp_path / "base"), "default")
     os.makedirs(where.refs, 0o700)

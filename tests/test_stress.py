@@ -65,7 +65,7 @@ class Step(NamedTuple):
 class Handover(NamedTuple):
     """A container that comes when the one before it has gone through this part of its DEL."""
 
-    index: int
+    container: int
     network: str
     moment: float
 
@@ -332,12 +332,12 @@ def run(world: bench.World, session: bench.Session, rounds: int) -> None:
     assert world.leftovers() == []
 
 
-def test_coming_and_going(world, session):
+def test_coming_and_going(world: bench.World, session: bench.Session) -> None:
     """Whatever comes and goes beside it, an attachment is whole, or it is not there at all."""
     run(world, session, ROUNDS)
 
 
 @pytest.mark.long
-def test_coming_and_going_for_long(world, session):
+def test_coming_and_going_for_long(world: bench.World, session: bench.Session) -> None:
     """The same for more rounds, as many as NETNS_SHIM_ROUNDS says."""
     run(world, session, int(os.environ.get("NETNS_SHIM_ROUNDS", MANY_ROUNDS)))

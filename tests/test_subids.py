@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,9 @@ NAME = pwd.getpwuid(os.geteuid()).pw_name
         (f"{NAME}:٣:1\n\udcff\n", []),
     ],
 )
-def test_ranges(tmp_path, monkeypatch, text, extents):
+def test_ranges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, extents: list[list[int]]
+) -> None:
     """Lines with the name or the ID of the user count, in their order; odd ones do not."""
     path = tmp_path / "subid"
     path.write_text(text, errors="surrogateescape")

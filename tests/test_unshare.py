@@ -8,25 +8,27 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
+import bench
 import pytest
 from runtime import PLUGIN, Runtime, bridge, kill, reaches, until
 
 WAIT = ["sh", "-c", "echo ready; exec cat"]
-PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
 
 
 @pytest.fixture(autouse=True)
-def clean(world) -> Iterator[None]:
+def clean(world: bench.World) -> Iterator[None]:
     """Leave nothing of the user's to the next test."""
     yield
     world.reset()
 
 
-def holder(world) -> int:
+def holder(world: bench.World) -> int:
     """Read which process holds the user namespace."""
     path = world.path(f"{world.state_dir}/.holder")
-    return json.loads(path.read_text())["pid"]
+    return int(json.loads(path.read_text())["pid"])
 
 
 @pytest.mark.parametrize(
@@ -38,20 +40,20 @@ def holder(world) -> int:
         (["/etc/passwd"], 126),
     ],
 )
-def test_exit_status(world, command, status):
+def test_exit_status(world: bench.World, command: list[str], status: int) -> None:
     """The exit status is the command's, as a shell gives it."""
     assert world.run([PLUGIN, "unshare", "--", *command]).returncode == status
     assert world.leftovers() == []
 
 
-def test_the_shell_is_the_default(world):
+def test_the_shell_is_the_default(world: bench.World) -> None:
     """Without a command it is the user's shell, and without that /bin/sh."""
     env = {**world.env, "SHELL": "/usr/bin/id"}
     assert world.run([PLUGIN, "unshare"], env=env).stdout.startswith("uid=0(root)")
     assert world.run([PLUGIN, "unshare"], input="id -u; echo $0\n").stdout == "0\n/bin/sh\n"
 
 
-def test_programs_of_root_are_found(world):
+def test_programs_of_root_are_found(world: bench.World) -> None:
     """What a user's PATH lacks is found, for the command and for what it runs; `.` stays in it."""
     env = {**world.env, "PATH": "/usr/local/bin:/usr/bin:/bin:."}
     done = world.run([PLUGIN, "unshare", "--", "nft", "--version"], env=env)
@@ -61,7 +63,7 @@ def test_programs_of_root_are_found(world):
     assert path == f"{env['PATH']}:/usr/local/sbin:/usr/sbin:/sbin\n"
 
 
-def test_where_the_command_is(world):
+def test_where_the_command_is(world: bench.World) -> None:
     """It is in the directory and the network namespace of its caller, with mounts of its own."""
     script = "cd /etc; readlink /proc/self/ns/net; exec $0 unshare -- sh -c 'pwd; {}'".format(
         "readlink /proc/self/ns/net; mount -t tmpfs tmpfs /mnt && touch /mnt/here; echo $?"
@@ -72,7 +74,7 @@ def test_where_the_command_is(world):
     assert not world.path("/mnt/here").exists()
 
 
-def test_signals_are_forwarded(world):
+def test_signals_are_forwarded(world: bench.World) -> None:
     """A signal sent to netns-shim ends the command, which may have something to say first."""
     script = "trap 'echo caught; exit 3' TERM; echo ready; while :; do read -t 1 line || :; done"
     child = world.popen([PLUGIN, "unshare", "--", "bash", "-c", script], **PIPES)
@@ -85,7 +87,7 @@ def test_signals_are_forwarded(world):
     assert world.leftovers() == []
 
 
-def test_killed_it_leaves_nothing(world):
+def test_killed_it_leaves_nothing(world: bench.World) -> None:
     """Killed with SIGKILL, it leaves neither the command nor the holder."""
     child = world.popen([PLUGIN, "unshare", "--", *WAIT], **PIPES)
     child.stdout.readline()
@@ -96,7 +98,7 @@ def test_killed_it_leaves_nothing(world):
     assert world.leftovers() == []
 
 
-def test_all_commands_share_it(world):
+def test_all_commands_share_it(world: bench.World) -> None:
     """A second command is in the same namespaces, and the first may end before it."""
     script = ["readlink", "/proc/self/ns/user", "/proc/self/ns/mnt"]
     first = world.popen([PLUGIN, "unshare", "--", *WAIT], **PIPES)
@@ -112,7 +114,7 @@ def test_all_commands_share_it(world):
     assert world.leftovers() == []
 
 
-def test_what_the_command_leaves_running_keeps_it(world):
+def test_what_the_command_leaves_running_keeps_it(world: bench.World) -> None:
     """A daemon that it has started is in the same namespaces as those who come later."""
     daemon = "readlink /proc/self/ns/mnt; exec cat $HOME/stop"
     script = f"mkfifo $HOME/stop; sh -c '{daemon}' >$HOME/ns 2>&1 &"
@@ -130,7 +132,7 @@ def test_what_the_command_leaves_running_keeps_it(world):
     assert world.leftovers() == []
 
 
-def test_inside_of_one_it_is_nothing_new(world, session):
+def test_inside_of_one_it_is_nothing_new(world: bench.World, session: bench.Session) -> None:
     """Root of a user namespace, or of the machine, stays there."""
     for place in (session, world.root):
         here = place.run(["readlink", "/proc/self/ns/user"]).stdout
@@ -139,7 +141,7 @@ def test_inside_of_one_it_is_nothing_new(world, session):
     assert world.leftovers() == []
 
 
-def test_in_a_shared_netns(world):
+def test_in_a_shared_netns(world: bench.World) -> None:
     """With --netns it is inside that, with an uplink, as by `run`; the netns goes with it."""
     script = "ip -br address show eth0; cat /etc/resolv.conf; id -u"
     done = world.run([PLUGIN, "unshare", "--netns", "other", "--", "sh", "-c", script], check=True)
@@ -151,7 +153,7 @@ def test_in_a_shared_netns(world):
     assert world.leftovers() == []
 
 
-def test_a_runtime_in_it(world):
+def test_a_runtime_in_it(world: bench.World) -> None:
     """What is started in it calls the plugin with all it needs, and a call from outside agrees."""
     runtime = Runtime(world, delegate=bridge(), uplink="none")
     with world.unshared() as own, own.container() as inner:
@@ -165,7 +167,7 @@ def test_a_runtime_in_it(world):
     assert until(lambda: world.leftovers() == [])
 
 
-def test_not_a_name(world):
+def test_not_a_name(world: bench.World) -> None:
     """A name that would lead out of the state directory is refused."""
     done = world.run([PLUGIN, "unshare", "--netns", "../x", "--", "true"])
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 
+import bench
 import pytest
 from runtime import PLUGIN, Runtime, bridge, kill, reaches, until
 
@@ -15,7 +16,7 @@ from netns_shim.records import start_time
 
 
 @pytest.fixture
-def runtime(session) -> Runtime:
+def runtime(session: bench.Session) -> Runtime:
     """A runtime with a bridge and no uplink."""
     return Runtime(session, delegate=bridge(), uplink="none")
 
@@ -25,14 +26,14 @@ def references(runtime: Runtime) -> list[str]:
     return [r["containerID"] for netns in runtime.status() for r in netns["references"]]
 
 
-def leases(runtime: Runtime, world) -> list[str]:
+def leases(runtime: Runtime, world: bench.World) -> list[str]:
     """List the addresses that host-local has given away in the default netns."""
     state = f"{world.state_dir}/default"
     networks = runtime.place.path(f"{state}/var/lib/cni/networks/rootless")
     return sorted(p.name for p in networks.glob("10.*"))
 
 
-def test_a_second_add_is_refused(world, runtime):
+def test_a_second_add_is_refused(world: bench.World, runtime: Runtime) -> None:
     """The same attachment cannot be added twice; the first stays as it was."""
     with runtime.place.container() as container:
         runtime.add("c", container)
@@ -48,7 +49,7 @@ def test_a_second_add_is_refused(world, runtime):
     assert world.leftovers() == []
 
 
-def test_delete_twice_and_without_add(world, runtime):
+def test_delete_twice_and_without_add(world: bench.World, runtime: Runtime) -> None:
     """A DEL too many succeeds and takes nothing away from others."""
     with runtime.place.container() as container, runtime.place.container() as other:
         runtime.delete("c", container)
@@ -67,7 +68,7 @@ def test_delete_twice_and_without_add(world, runtime):
 
 
 @pytest.mark.parametrize("netns", ["", "/proc/0/ns/net", "/run/netns/gone", "/etc/passwd"])
-def test_delete_without_the_container(world, runtime, netns):
+def test_delete_without_the_container(world: bench.World, runtime: Runtime, netns: str) -> None:
     """DEL with CNI_NETNS empty, dead or something else releases what was given."""
     with runtime.place.container() as container, runtime.place.container() as other:
         runtime.add("c", container)
@@ -82,7 +83,9 @@ def test_delete_without_the_container(world, runtime, netns):
     assert world.leftovers() == []
 
 
-def test_delete_of_a_container_that_is_not_reaped(world, session, runtime):
+def test_delete_of_a_container_that_is_not_reaped(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
     """Where the container's process has ended, and its parent does not look, DEL is as ever."""
     # What becomes of the shell, `cat`, never waits for its child.
     script = "unshare --net sh -c 'echo ready; read line' <&3 & echo $!; exec cat"
@@ -101,7 +104,7 @@ def test_delete_of_a_container_that_is_not_reaped(world, session, runtime):
     assert world.leftovers() == []
 
 
-def test_delete_spares_who_has_the_path_now(world, runtime):
+def test_delete_spares_who_has_the_path_now(world: bench.World, runtime: Runtime) -> None:
     """Where CNI_NETNS leads to another container by now, that one keeps its interface."""
     path = "/run/netns/reused"
     with runtime.place.container(pinned=path) as container:
@@ -120,7 +123,9 @@ def test_delete_spares_who_has_the_path_now(world, runtime):
     assert world.leftovers() == []
 
 
-def test_delete_when_the_netns_is_gone(world, runtime, session):
+def test_delete_when_the_netns_is_gone(
+    world: bench.World, runtime: Runtime, session: bench.Session
+) -> None:
     """DEL with no shared netns releases a lease kept elsewhere, succeeds and makes nothing."""
     delegate = bridge()
     delegate["ipam"]["dataDir"] = f"{world.env['HOME']}/leases"
@@ -140,7 +145,9 @@ def test_delete_when_the_netns_is_gone(world, runtime, session):
     assert world.leftovers() == []
 
 
-def test_an_add_after_the_container_died_takes_its_place(world, session):
+def test_an_add_after_the_container_died_takes_its_place(
+    world: bench.World, session: bench.Session
+) -> None:
     """A container ID whose container is gone without DEL can be attached again at once."""
     # Without ipMasq: the bridge plugin forgets the rules of a container whose netns is gone, and
     # then fails to remove the chain that it named after the same container ID.
@@ -157,7 +164,7 @@ def test_an_add_after_the_container_died_takes_its_place(world, session):
     assert world.leftovers() == []
 
 
-def test_a_failed_add_leaves_nothing(world, runtime):
+def test_a_failed_add_leaves_nothing(world: bench.World, runtime: Runtime) -> None:
     """When a real plugin fails in the middle of a chain, all is undone, the netns too."""
     # This kernel or that: a sysctl that does not exist fails on every one.
     tuning = {"type": "tuning", "sysctl": {"net.core.no_such_thing": "1"}}
@@ -175,14 +182,13 @@ def test_a_failed_add_leaves_nothing(world, runtime):
     assert world.leftovers() == []
 
 
-def test_a_failed_add_beside_others(world, runtime):
+def test_a_failed_add_beside_others(world: bench.World, runtime: Runtime) -> None:
     """A failed ADD gives back its own reference and address, and no others."""
     tuning = {"type": "tuning", "sysctl": {"net.core.no_such_thing": "1"}}
     with runtime.place.container() as container, runtime.place.container() as other:
         runtime.add("other", other)
 
-        conf = {"plugins": [bridge(), tuning]}
-        failing = Runtime(runtime.place, uplink="none", **conf)
+        failing = Runtime(runtime.place, uplink="none", plugins=[bridge(), tuning])
         failing.fail("ADD", "c", container.netns)
 
         assert references(runtime) == ["other"]
@@ -192,7 +198,7 @@ def test_a_failed_add_beside_others(world, runtime):
     assert world.leftovers() == []
 
 
-def test_check(world, runtime):
+def test_check(world: bench.World, runtime: Runtime) -> None:
     """CHECK wants the attachment, then asks the plugin; it makes nothing."""
     with runtime.place.container() as container:
         error = runtime.fail("CHECK", "c", container.netns)
@@ -209,7 +215,7 @@ def test_check(world, runtime):
     assert world.leftovers() == []
 
 
-def test_check_wants_a_live_uplink(world, session):
+def test_check_wants_a_live_uplink(world: bench.World, session: bench.Session) -> None:
     """CHECK says that the uplink is gone, and does not start it; the next ADD does."""
     runtime = Runtime(session, delegate=bridge())
     with session.container() as container, session.container() as other:
@@ -228,7 +234,7 @@ def test_check_wants_a_live_uplink(world, session):
     assert world.leftovers() == []
 
 
-def test_gc_deletes_what_is_not_valid(world, session):
+def test_gc_deletes_what_is_not_valid(world: bench.World, session: bench.Session) -> None:
     """GC detaches, with a real DEL, what the runtime does not name; others and networks stay."""
     runtime = Runtime(session, delegate=bridge(), uplink="none", cniVersion="1.1.0")
     other = Runtime(session, delegate=bridge(), uplink="none", cniVersion="1.1.0", name="other")
@@ -250,7 +256,7 @@ def test_gc_deletes_what_is_not_valid(world, session):
     assert world.leftovers() == []
 
 
-def test_status_verb(world, session):
+def test_status_verb(world: bench.World, session: bench.Session) -> None:
     """STATUS makes nothing; it succeeds where an ADD would, else it has the code 50."""
     runtime = Runtime(session, delegate=bridge(), cniVersion="1.1.0")
     runtime.succeed("STATUS")
@@ -263,7 +269,7 @@ def test_status_verb(world, session):
     assert not session.path(world.state_dir).exists()
 
 
-def test_status_of_a_lost_uplink(world, session):
+def test_status_of_a_lost_uplink(world: bench.World, session: bench.Session) -> None:
     """STATUS gives the code 51 where what is attached has lost its uplink."""
     runtime = Runtime(session, delegate=bridge(), cniVersion="1.1.0")
     with session.container() as container:
@@ -276,7 +282,7 @@ def test_status_of_a_lost_uplink(world, session):
     assert world.leftovers() == []
 
 
-def test_version_makes_nothing(world, session):
+def test_version_makes_nothing(world: bench.World, session: bench.Session) -> None:
     """VERSION with a runtime's dummy values answers before there is anything."""
     env = {"CNI_COMMAND": "VERSION", "CNI_NETNS": "dummy", "CNI_PATH": "dummy"}
     done = session.run([PLUGIN], env=env, input='{"cniVersion":"1.0.0"}')
@@ -286,7 +292,7 @@ def test_version_makes_nothing(world, session):
     assert not session.path(world.state_dir).exists()
 
 
-def test_the_shared_netns_is_no_container(world, runtime):
+def test_the_shared_netns_is_no_container(world: bench.World, runtime: Runtime) -> None:
     """A CNI_NETNS that is the shared netns itself is refused before a plugin runs."""
     with runtime.place.container() as container:
         runtime.add("c", container)
@@ -301,7 +307,7 @@ def test_the_shared_netns_is_no_container(world, runtime):
     assert world.leftovers() == []
 
 
-def test_plugins_wrapped_one_by_one(world, session):
+def test_plugins_wrapped_one_by_one(world: bench.World, session: bench.Session) -> None:
     """Entries of one list that are wrapped each for themselves share the attachment."""
     first = Runtime(session, delegate=bridge(), uplink="none")
     second = Runtime(session, delegate={"type": "tuning", "mtu": 1400}, uplink="none")

@@ -33,7 +33,8 @@ def version(place: bench.Place, **env: str) -> dict[str, Any]:
     """Ask for it."""
     done = place.run([PLUGIN, "version", "--json"], env={**place.env, **env}, check=True)
     assert done.stderr == ""
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def test_all_of_it(world: bench.World) -> None:

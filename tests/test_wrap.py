@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ class Wrapped:
     def __init__(self, capsys: pytest.CaptureFixture[str], path: Path, *arguments: str) -> None:
         self.status = main(["netns-shim", "wrap", str(path), *arguments])
         self.out, self.err = capsys.readouterr()
-        self.conf = json.loads(self.out) if self.out else None
+        self.conf: Any = json.loads(self.out) if self.out else None
 
 
 @pytest.fixture
-def wrap(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def wrap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Wrapped]:
     """A function that wraps a network; what comes of it is valid."""
 
     def do(network: dict[str, Any], *arguments: str) -> Wrapped:
@@ -44,7 +45,7 @@ def wrap(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     return do
 
 
-def test_list(wrap) -> None:
+def test_list(wrap: Callable[..., Wrapped]) -> None:
     """A list gets one entry with all plugins as they were; the network's keys stay in place."""
     keys = {"cniVersion": "1.0.0", "cniVersions": ["1.0.0"], "name": "n", "disableCheck": True}
 
@@ -65,7 +66,7 @@ def test_list(wrap) -> None:
     ]
 
 
-def test_single(wrap) -> None:
+def test_single(wrap: Callable[..., Wrapped]) -> None:
     """A single plugin stays one, so the name of its file stays right."""
     wrapped = wrap({"cniVersion": "0.4.0", "name": "n", "dns": {"domain": "x"}, **BRIDGE})
 
@@ -78,7 +79,7 @@ def test_single(wrap) -> None:
     }
 
 
-def test_options(wrap) -> None:
+def test_options(wrap: Callable[..., Wrapped]) -> None:
     """The options are keys of the entry; again they replace what is there."""
     network = {"name": "n", "plugins": [BRIDGE]}
 
@@ -101,14 +102,14 @@ def test_what_is_wrapped_stays(capsys: pytest.CaptureFixture[str], sample: Path)
     assert wrapped.err == "netns-shim: it runs through netns-shim already\n"
 
 
-def test_single_that_is_wrapped(wrap) -> None:
+def test_single_that_is_wrapped(wrap: Callable[..., Wrapped]) -> None:
     """So does a single plugin."""
     network = {"name": "n", "type": "netns-shim", "delegate": BRIDGE}
 
     assert wrap(network).conf == network
 
 
-def test_what_is_wrapped_in_part(wrap) -> None:
+def test_what_is_wrapped_in_part(wrap: Callable[..., Wrapped]) -> None:
     """Entries of the shim among others become one with them, in the same order."""
     ours = {"type": "netns-shim", "netns": "blue", "capabilities": {"ips": True}}
     plugins = [BRIDGE, {**ours, "delegate": {"type": "tuning"}}, {**ours, "plugins": [PORTS]}]
@@ -121,7 +122,7 @@ def test_what_is_wrapped_in_part(wrap) -> None:
     assert entry["plugins"] == [BRIDGE, {"type": "tuning", "capabilities": {"ips": True}}, PORTS]
 
 
-def test_delegates_of_others_are_theirs(wrap) -> None:
+def test_delegates_of_others_are_theirs(wrap: Callable[..., Wrapped]) -> None:
     """A meta plugin that has a `delegate` of its own is wrapped like any other."""
     flannel = {"type": "flannel", "delegate": {"isDefaultGateway": True}}
 
@@ -137,19 +138,19 @@ def test_delegates_of_others_are_theirs(wrap) -> None:
         ({**BRIDGE, "ipam": {"type": "dhcp"}}, "bridge: the daemon of dhcp has to run inside"),
     ],
 )
-def test_cautions(wrap, plugin: dict[str, Any], said: str) -> None:
+def test_cautions(wrap: Callable[..., Wrapped], plugin: dict[str, Any], said: str) -> None:
     """What works otherwise inside is said."""
     assert f"netns-shim: {said}" in wrap({"name": "n", "plugins": [plugin]}).err
 
 
-def test_nothing_to_say(wrap) -> None:
+def test_nothing_to_say(wrap: Callable[..., Wrapped]) -> None:
     """Where nothing is special, one line is all."""
     quiet = {k: v for k, v in BRIDGE.items() if k != "capabilities"}
 
     assert len(wrap({"name": "n", "plugins": [quiet]}).err.splitlines()) == 1
 
 
-def test_plugins_in_files_of_their_own(tmp_path: Path, capsys) -> None:
+def test_plugins_in_files_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """libcni 1.3 adds plugins from a directory beside the list, which are not seen here."""
     (tmp_path / "n").mkdir()
     path = tmp_path / "n.conflist"
@@ -182,7 +183,9 @@ def test_plugins_in_files_of_their_own(tmp_path: Path, capsys) -> None:
         ('{"name": "n", "plugins": [{"type": "x"}, {"type": "netns-shim"}]}', "must be"),
     ],
 )
-def test_what_cannot_be_wrapped(tmp_path: Path, capsys, text: str, said: str) -> None:
+def test_what_cannot_be_wrapped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
     """Where nothing valid would come of it, nothing is printed, and one line says why."""
     path = tmp_path / "network"
     path.write_text(text)
@@ -195,14 +198,14 @@ def test_what_cannot_be_wrapped(tmp_path: Path, capsys, text: str, said: str) ->
     assert "Traceback" not in wrapped.err
 
 
-def test_no_file(tmp_path: Path, capsys) -> None:
+def test_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file that is not there is one line."""
     wrapped = Wrapped(capsys, tmp_path / "none")
 
     assert wrapped.err == f"netns-shim: No such file or directory: {tmp_path}/none\n"
 
 
-def test_texts_stay(wrap) -> None:
+def test_texts_stay(wrap: Callable[..., Wrapped]) -> None:
     """Letters are not escaped, and half a character is what it was."""
     wrapped = wrap({"name": "n", "plugins": [{"type": "x", "text": "é\ud800\n"}]})
 
@@ -211,7 +214,9 @@ def test_texts_stay(wrap) -> None:
 
 
 @pytest.mark.usefixtures("libcni_cache")
-def test_what_is_printed_attaches(world, session, cnidrive):
+def test_what_is_printed_attaches(
+    world: bench.World, session: bench.Session, cnidrive: str
+) -> None:
     """A network of a bridge and portmap, wrapped, is attached, checked and detached by libcni."""
     directory = f"{session.env['HOME']}/net.d"
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}

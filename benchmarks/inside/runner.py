@@ -14,18 +14,19 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 
 class Job:
     """Steps that are run one after the other."""
 
-    def __init__(self, steps):
+    def __init__(self, steps: list[dict[str, Any]]) -> None:
         self.steps = steps
         self.answer = None
         self.stdin = os.memfd_create("stdin")
         self.stdout = os.memfd_create("stdout")
 
-    def start(self):
+    def start(self) -> int:
         """Start the next step; give its process ID."""
         step = self.steps.pop(0)
         conf = step["conf"]
@@ -41,10 +42,12 @@ class Job:
             (os.POSIX_SPAWN_OPEN, 1, f"/proc/self/fd/{self.stdout}", os.O_WRONLY, 0),
         ]
         # Python ignores SIGPIPE; pasta takes it for a failure where it is ignored.
-        more = {"file_actions": actions, "setsigdef": [signal.SIGPIPE, signal.SIGXFSZ]}
-        return os.posix_spawn(self.argv[0], self.argv, step["env"], **more)
+        signals = [signal.SIGPIPE, signal.SIGXFSZ]
+        return os.posix_spawn(
+            self.argv[0], self.argv, step["env"], file_actions=actions, setsigdef=signals
+        )
 
-    def end(self, status):
+    def end(self, status: int) -> str:
         """Read the answer of a step; tell what is wrong."""
         text = os.pread(self.stdout, 1 << 20, 0).decode()
         if status:
@@ -52,13 +55,13 @@ class Job:
         self.answer = json.loads(text) if text.startswith("{") else self.answer
         return ""
 
-    def close(self):
+    def close(self) -> None:
         """Let its files go."""
         os.close(self.stdin)
         os.close(self.stdout)
 
 
-def run(jobs):
+def run(jobs: list[Job]) -> dict[str, Any]:
     """Run jobs at once, to their end."""
     cpu, problem = 0.0, ""
     began = time.perf_counter()

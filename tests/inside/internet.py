@@ -36,7 +36,7 @@ NAMES = {name for name, _ in ZONE}
 class Page(socketserver.StreamRequestHandler):
     """Greets every request with the address it came from."""
 
-    def handle(self):
+    def handle(self) -> None:
         """Answer one request, whatever it asks for."""
         while self.rfile.readline().strip():
             pass
@@ -62,7 +62,7 @@ class Web6(Web):
 class Name(socketserver.DatagramRequestHandler):
     """Answers one question of a DNS message (RFC 1035, section 4)."""
 
-    def handle(self):
+    def handle(self) -> None:
         """Answer from ZONE; NXDOMAIN for a name that is not there."""
         query = self.rfile.read()
         labels, at = [], 12
@@ -86,7 +86,7 @@ CLONE_NEWNET = 0x40000000
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 
 
-def tun(commands):
+def tun(commands: str) -> int:
     """Make the device `way` in this thread's netns, and set it up with commands of ip(8)."""
     fd = os.open(sys.argv[1], os.O_RDWR | os.O_CLOEXEC)
     fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", b"way", IFF_TUN | IFF_NO_PI))
@@ -94,10 +94,10 @@ def tun(commands):
     return fd
 
 
-def carry(one, other):
+def carry(one: int, other: int) -> None:
     """Write what is read from each of two devices to the other, `DELAY` later."""
     to = {one: other, other: one}
-    queue = deque()
+    queue: deque[tuple[float, int, bytes]] = deque()
     while True:
         wait = max(queue[0][0] - time.monotonic(), 0) if queue else None
         for end in select.select([one, other], [], [], wait)[0]:
@@ -107,7 +107,7 @@ def carry(one, other):
             os.write(end, packet)
 
 
-def far_away():
+def far_away() -> Web:
     """Serve the page beyond in a new netns, and lead there. Only this thread is taken into it."""
     here = tun(f"link set way up\nroute add {PAGE_BEYOND} dev way\n")
     if ctypes.CDLL(None).unshare(CLONE_NEWNET):
@@ -118,8 +118,10 @@ def far_away():
     return Web((PAGE_BEYOND, 80), Page)
 
 
-servers = [Web((PAGE, 80), Page), Web((PAGE_OF_DOCUMENTS, 80), Page), Web6((PAGE6, 80), Page)]
-servers.append(socketserver.ThreadingUDPServer((NAME_SERVER, 53), Name))
+servers: list[socketserver.BaseServer] = [
+    Web((page, 80), Page) for page in (PAGE, PAGE_OF_DOCUMENTS)
+]
+servers += [Web6((PAGE6, 80), Page), socketserver.ThreadingUDPServer((NAME_SERVER, 53), Name)]
 with ThreadPoolExecutor(1) as traveller:
     servers.append(traveller.submit(far_away).result())
 for server in servers:
