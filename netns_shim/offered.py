@@ -6,9 +6,14 @@ Only a call with something in there imports this.
 
 from __future__ import annotations
 
+from .errors import UNSUPPORTED_FIELD, ShimError, warn
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from typing import Any
+
+    from .decoding import Json
 
 # The names of the conventions of CNI. An object has the names that it may hold; a list is of
 # values of one kind; None is a value that is not looked into, such as the map of `aliases`, whose
@@ -35,6 +40,11 @@ _NAMES: dict[str, Any] = {
         {"hostPort": None, "containerPort": None, "protocol": None, "hostIP": None},
     ],
 }
+# What is about addresses, and so for the plugin that has them allocated.
+_OF_IPAM = ("ipRanges", "ips")
+# What netavark's callers send for every network. Whether addresses and MAC were given is checked
+# in the answer, as plugins may have them from CNI_ARGS.
+_ALWAYS_SENT = ("aliases", "ips", "mac")
 
 
 def canonical(offered: Any) -> Any:
@@ -58,3 +68,35 @@ def _renamed(value: Any, names: Any) -> Any:
         name = folded.get(key.lower(), key)
         renamed[name] = _renamed(item, names.get(name))
     return renamed
+
+
+def adopt(entries: Iterable[Json], left: Json) -> tuple[Json, Json]:
+    """Find a plugin for what no plugin has the capability for.
+
+    Give its entry, and what it takes: addresses, if it has them allocated. Podman 4 counts on that
+    with `--ip`: it gives the capability `ips` to the first entry that it sees, which is ours.
+    """
+    for entry in entries:
+        if entry.get("ipam") or entry.get("subnets"):
+            refused = [k for k, v in (entry.get("capabilities") or {}).items() if v is not True]
+            return entry, {k: v for k, v in left.items() if k in _OF_IPAM and k not in refused}
+    return {}, {}
+
+
+def check(left: Json, declared: Mapping[str, Any] | None) -> None:
+    """Say what an ADD is asked for in vain; `declared` are the capabilities of the shim's entry.
+
+    A runtime sends what the entry declares, and its user counts on that: ShimError (code 2). What
+    comes undeclared, as from netavark, is a warning.
+    """
+    for key, value in left.items():
+        if (declared or {}).get(key) is True:
+            raise ShimError(
+                UNSUPPORTED_FIELD,
+                f"unsupported field runtimeConfig.{key}: no plugin in the entry of netns-shim has "
+                "the capability",
+                f"its value is {value!r}"[:500] + "; name the capability in the plugin that takes "
+                "it as well, or take it out of those of netns-shim",
+            )
+        if key not in _ALWAYS_SENT:
+            warn(f"no plugin takes runtimeConfig.{key}: it has no effect")
