@@ -155,6 +155,10 @@ def parse(environ: Mapping[str, str], text: bytes) -> Request:
     conf = decode(text)
     version = config_version(conf)
     network = network_name(conf)
+    if conf.get("runtimeConfig"):
+        from . import offered  # only where a runtime has something to offer
+
+        conf["runtimeConfig"] = offered.canonical(conf["runtimeConfig"])
     since = SINCE.get(verb, OLDEST_VERSION)
     if SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
         raise ShimError(

@@ -286,6 +286,19 @@ def test_a_command_that_has_ended(base: Path) -> None:
     assert (gone["alive"], there["alive"]) == (False, True)
 
 
+def test_ports_of_go_cni(base: Path) -> None:
+    """Ports that containerd or nerdctl has asked for are shown, also of an earlier version."""
+    port = {"HostPort": 8080, "ContainerPort": 80, "Protocol": "udp", "HostIP": ""}
+    conf = {"runtimeConfig": {"portMappings": [port]}}
+    make(base, "default", **{"net:c:eth0:bridge+portmap": {**LIVE, "conf": conf}})
+
+    (entry,) = only(base)["references"]
+
+    assert entry["ports"] == [
+        {"hostPort": 8080, "containerPort": 80, "protocol": "udp", "hostIP": ""}
+    ]
+
+
 def test_what_made_an_attachment(base: Path) -> None:
     """Each reference of an attachment tells its configuration and result, and of no other."""
     conf = {"type": "netns-shim", "delegate": {"type": "a"}}
