@@ -3,57 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import bench
 import runtime
+from chain import chain_of_four
 from counts import memory, resident, work
-from measure import Row, Turn, over, ratio, rounds_of, times
+from measure import Rounds, Row, Turn, over, ratio, rounds_of, times
+from networks import VERBS, Json, call, plain, plugin_path, shim, warmed
 from runtime import PLUGIN
 from stage import ByHand, Runner, Stage
 
-Json = dict[str, Any]
-
 NOTHING = f"{bench.World.plugin_dir}/nothing"
-VERBS = ("ADD", "DEL")
 AT_ONCE = (1, 4, 16, 64)
 LIVE = (1, 100, 1000, 5000)
-PUBLISHED = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
-
-
-def plugin_path(type_: str) -> str:
-    """Tell where a plugin is."""
-    return f"{bench.World.plugin_dir}/{type_}"
-
-
-def shim(name: str, **keys: Any) -> Json:
-    """Configure the shim, as libcni gives it to a plugin."""
-    return {"cniVersion": "1.0.0", "name": name, "type": "netns-shim", **keys}
-
-
-def plain(name: str, entry: Json, **more: Any) -> Json:
-    """Configure a plugin without the shim."""
-    return {"cniVersion": "1.0.0", "name": name, **entry, **more}
-
-
-def call(stage: Stage, verb: str, conf: Json, number: int = 0, **more: Any) -> list[Json]:
-    """Give the one step of a call of the shim."""
-    return [stage.step(verb, conf, number, **more)]
-
-
-@contextmanager
-def warmed(stage: Stage, conf: Json, number: int = 0, **more: Any) -> Iterator[None]:
-    """Keep a container attached, so that the shared netns is up, and no call is first or last.
-
-    What is measured has the other containers.
-    """
-    stage.outside.run(call(stage, "ADD", conf, number, **more))
-    try:
-        yield
-    finally:
-        stage.outside.run(call(stage, "DEL", conf, number, **more))
 
 
 def warm(stage: Stage, rounds: int) -> list[Row]:
@@ -125,68 +88,6 @@ def bridge(stage: Stage, rounds: int) -> list[Row]:
             for verb in ("ADD", "DEL")
         ),
         *times("bridge", found),
-    ]
-
-
-def chain_of_four(stage: Stage, rounds: int) -> list[Row]:
-    """Four plugins in one configuration, wrapped one by one, and without the shim."""
-
-    def entries(subnet: str, name: str) -> list[Json]:
-        return [
-            runtime.bridge(subnet, name=name),
-            {"type": "portmap", "capabilities": {"portMappings": True}},
-            {"type": "firewall"},
-            {"type": "tuning", "sysctl": {"net.ipv4.conf.eth0.arp_filter": "1"}},
-        ]
-
-    offered = {"capabilities": {"portMappings": True}, "runtimeConfig": PUBLISHED}
-    one = shim("chain", plugins=entries("10.83.0.0/16", "one0"), **offered)
-    each = [
-        shim("wrapped", delegate=entry, **offered) for entry in entries("10.84.0.0/16", "each0")
-    ]
-    directly = [
-        plain("chained", entry, runtimeConfig=PUBLISHED)
-        for entry in entries("10.85.0.0/16", "plain0")
-    ]
-
-    def turn(name: str, runner: Any, confs: list[Json], paths: list[str]) -> Turn:
-        def both() -> dict[str, Any]:
-            steps = [
-                stage.step("ADD", conf, 1, argv=[path])
-                for conf, path in zip(confs, paths, strict=True)
-            ]
-            added, (answer,) = runner.run(steps)
-            steps = [
-                stage.step("DEL", {**conf, "prevResult": answer}, 1, argv=[path])
-                for conf, path in zip(confs[::-1], paths[::-1], strict=True)
-            ]
-            return {f"{name} ADD": added, f"{name} DEL": runner.run(steps)[0]}
-
-        return both
-
-    paths = [plugin_path(entry["type"]) for entry in directly]
-    with warmed(stage, one):
-        found = rounds_of(
-            max(3, rounds // 4),
-            [
-                turn("in one configuration", stage.outside, [one], [PLUGIN]),
-                turn("wrapped one by one", stage.outside, each, [PLUGIN] * 4),
-                turn("directly", stage.inside, directly, paths),
-            ],
-        )
-    return [
-        *(
-            ratio(
-                "chain",
-                f"{verb} in one configuration / {other}",
-                found,
-                over(f"in one configuration {verb}", f"{other} {verb}"),
-                goal,
-            )
-            for other, goals in (("wrapped one by one", (0.6, 0.6)), ("directly", (None, None)))
-            for verb, goal in zip(("ADD", "DEL"), goals, strict=True)
-        ),
-        *times("chain", found),
     ]
 
 
@@ -309,6 +210,15 @@ def references(stage: Stage, rounds: int) -> list[Row]:
         path = f"{confs[many]['stateDir']}/default/refs"
         stage.session.run(["find", path, "-name", "*:other*", "-delete"], check=True)
         stage.outside.run(call(stage, "DEL", confs[many]))
+    return [
+        *over_one(found, listed),
+        *times("references", found),
+        *times("references", listed),
+    ]
+
+
+def over_one(found: Rounds, listed: Rounds) -> list[Row]:
+    """Divide what many live attachments cost by what one costs."""
     rows = [
         ratio(
             "references",
@@ -324,7 +234,7 @@ def references(stage: Stage, rounds: int) -> list[Row]:
     rows.append(
         ratio("references", what, listed, lambda v: v["status, 1000 live"] / v["status, 1 live"])
     )
-    return rows + times("references", found) + times("references", listed)
+    return rows
 
 
 def counted(stage: Stage, rounds: int) -> list[Row]:

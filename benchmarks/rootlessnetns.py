@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 import runtime
-from figures import VERBS, crowd, plain, plugin_path, shim, warmed
+from figures import crowd
 from measure import Row, over, ratio, rounds_of, times
+from networks import VERBS, plain, plugin_path, shim, warmed
 from runtime import PLUGIN
 from stage import TOOLS, Stage
 

@@ -7,8 +7,7 @@ from . import cni
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from types import ModuleType
+    from collections.abc import Mapping
 
     from .errors import ShimError
     from .verbs import Attached
@@ -19,11 +18,9 @@ VERBS = {"ADD": "add", "DEL": "delete", "CHECK": "check", "GC": "gc", "STATUS": 
 class Face:
     """One call of a CNI runtime."""
 
-    __slots__ = ("_attached", "_environ", "_load_verbs", "verb")
+    __slots__ = ("_attached", "_environ", "verb")
 
-    def __init__(self, load_verbs: Callable[[], ModuleType], environ: Mapping[str, str]) -> None:
-        """Take the environment of the call; `load_verbs` is called for every verb but VERSION."""
-        self._load_verbs = load_verbs
+    def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self.verb = environ.get("CNI_COMMAND", "")
         # What an ADD has made, see `verbs.Attached`.
@@ -38,8 +35,10 @@ class Face:
         """Do what the runtime asks for; give the text for stdout."""
         if self.verb == "VERSION":
             return cni.version_answer(text)
+        from . import verbs  # half of all modules; VERSION, which runtimes ask often, does without
+
         request = cni.parse(self._environ, text)
-        self._attached = getattr(self._load_verbs(), VERBS[self.verb])(request)
+        self._attached = getattr(verbs, VERBS[self.verb])(request)
         return "" if self._attached is None else cni.format_result(self._attached.result)
 
     def failure(self, error: ShimError, text: bytes) -> str:

@@ -192,8 +192,16 @@ class AttachmentRecord(Record):
 
     @property
     def conf(self) -> Json | None:
-        """The configuration that ADD was given; the setup of the `netavark` binary has none."""
-        return self.object("conf")
+        """The configuration that ADD was given; the setup of the `netavark` binary has none.
+
+        Earlier versions wrote `runtimeConfig` in the spelling of the runtime.
+        """
+        conf = self.object("conf")
+        if conf is None or not conf.get("runtimeConfig"):
+            return conf
+        from . import offered  # only where a runtime has offered something
+
+        return {**conf, "runtimeConfig": offered.canonical(conf["runtimeConfig"])}
 
     @property
     def since(self) -> str:

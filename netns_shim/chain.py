@@ -49,7 +49,7 @@ class Chain:
 
     Making it finds all of them and settles their versions, so that a misfit is found before
     anything is done. Raises ShimError (code 7 where one is not found, 1 where it speaks no known
-    version).
+    version, 2 where an ADD is asked for what no plugin takes).
     """
 
     def __init__(
@@ -64,7 +64,11 @@ class Chain:
         self._request = request
         self._environ = environ
         self._is_list = "plugins" in request.conf
+        # A plugin that gets values without the capability, and these.
+        self._adopter: Json = {}
+        self._adopted: Json = {}
         self._links = [self._link(entry, conf, versions, driver_state) for entry in conf.plugins]
+        self._settle(conf.plugins)
 
     def _link(
         self, entry: Json, conf: Configuration, versions: Versions, driver_state: str
@@ -79,6 +83,20 @@ class Chain:
         plugin = invoke.Plugin(entry["type"], path, conf.timeout)
         spoken = versions.of(plugin, environ)
         return Link(entry, plugin, spoken, choose(spoken, wanted, plugin.type))
+
+    def _settle(self, entries: Sequence[Json]) -> None:
+        """See to the values of the runtime that no plugin claims."""
+        given = self._request.conf.get("runtimeConfig") or {}
+        claimed = {key for entry in entries for key in self._offered(entry)} if given else ()
+        left = {key: value for key, value in given.items() if value and key not in claimed}
+        if not left:
+            return
+        from . import offered  # only where there is something to see to
+
+        self._adopter, self._adopted = offered.adopt(entries, left)
+        if self._request.verb == "ADD":
+            left = {key: value for key, value in left.items() if key not in self._adopted}
+            offered.check(left, self._request.conf.get("capabilities"))
 
     def lose_netns(self) -> None:
         """Make CNI_NETNS lead nowhere for the plugins, as after the end of the container.
@@ -171,4 +189,5 @@ class Chain:
         if capabilities is None and not self._is_list:
             capabilities = self._request.conf.get("capabilities")
         given = self._request.conf.get("runtimeConfig") or {}
-        return {k: v for k, v in given.items() if (capabilities or {}).get(k) is True}
+        share = {k: v for k, v in given.items() if (capabilities or {}).get(k) is True}
+        return {**share, **self._adopted} if entry is self._adopter else share

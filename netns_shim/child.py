@@ -58,40 +58,50 @@ def run(
     this process says to.
     """
     interrupt.check(what)
-    (child_in, to_child), (from_child, child_out), (child_said, child_log) = _pipes()
-    try:
-        pid = _spawn([path, *arguments], environ, child_in, child_out, child_log)
-    except (OSError, ValueError) as error:
-        for fd in (to_child, from_child, child_said):
-            os.close(fd)
-        # ValueError: an argument or a variable holds a character that it cannot, such as NUL.
-        why = error.strerror if isinstance(error, OSError) else error
-        raise ShimError(
-            PLUGIN_MISBEHAVED, f"{name} cannot be executed", f"{path}: {why}"
-        ) from None
-    finally:
-        for fd in (child_in, child_out, child_log):
-            os.close(fd)
+    pid, to_child, from_child, child_said = _start([path, *arguments], environ, name)
     exchange = _Exchange(pid, to_child, stdin, from_child, child_said)
     began = time.monotonic()
     try:
         problem = exchange.finish(timeout, what)
     except BaseException:
-        os.killpg(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        _kill(pid)
         raise
     finally:
         exchange.close()
         log.ran(what, time.monotonic() - began)
     if problem is not None:
-        os.killpg(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        _kill(pid)
         code, text = problem
         raise ShimError(
             code, f"{what} {text}", explain("it was killed", exchange.read[child_said])
         )
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return status, bytes(exchange.read[from_child]), bytes(exchange.read[child_said])
+
+
+def _start(command: list[str], environ: dict[str, str], name: str) -> tuple[int, int, int, int]:
+    """Start it; give its ID and our ends of its stdin, stdout and stderr."""
+    (child_in, to_child), (from_child, child_out), (child_said, child_log) = _pipes()
+    try:
+        pid = _spawn(command, environ, child_in, child_out, child_log)
+    except (OSError, ValueError) as error:
+        for fd in (to_child, from_child, child_said):
+            os.close(fd)
+        # ValueError: an argument or a variable holds a character that it cannot, such as NUL.
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ShimError(
+            PLUGIN_MISBEHAVED, f"{name} cannot be executed", f"{command[0]}: {why}"
+        ) from None
+    finally:
+        for fd in (child_in, child_out, child_log):
+            os.close(fd)
+    return pid, to_child, from_child, child_said
+
+
+def _kill(pid: int) -> None:
+    """End a child with its process group."""
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _pipes() -> list[tuple[int, int]]:

@@ -146,14 +146,19 @@ def check_environment(environ: Mapping[str, str]) -> str:
 def parse(environ: Mapping[str, str], text: bytes) -> Request:
     """Make the request of a call from its environment and what was on stdin.
 
-    Parameters that the verb does not take are neither looked at nor passed on. Raises ShimError:
-    code 4 for the environment, 6 for a text that is not a configuration, 1 for a version that is
-    not supported or is too old for the verb, 7 for a network name.
+    Call `check_environment` first. Parameters that the verb does not take are neither looked at
+    nor passed on. Raises ShimError: code 6 for a text that is not a configuration, 1 for a version
+    that is not supported or is too old for the verb, 7 for a network name, 4 for names that are
+    too long together.
     """
-    verb = check_environment(environ)
+    verb = environ["CNI_COMMAND"]
     conf = decode(text)
     version = config_version(conf)
     network = network_name(conf)
+    if conf.get("runtimeConfig"):
+        from . import offered  # only where a runtime has something to offer
+
+        conf["runtimeConfig"] = offered.canonical(conf["runtimeConfig"])
     since = SINCE.get(verb, OLDEST_VERSION)
     if SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(since):
         raise ShimError(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -11,18 +12,11 @@ from . import as_cni, cni, skel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
     from typing import NoReturn
 
 
 # The first argument of a plugin of netavark; no command for people has such a name.
 NETAVARK_COMMANDS = ("create", "setup", "teardown", "info")
-
-
-def _load_verbs() -> ModuleType:
-    from . import verbs  # half of all modules; VERSION, which runtimes ask often, does without
-
-    return verbs
 
 
 def main(argv: list[str]) -> int:
@@ -48,17 +42,17 @@ def main(argv: list[str]) -> int:
     if not os.environ.get("CNI_COMMAND"):
         sys.stderr.write(cni.about())
         return 0
-    return skel.serve(as_cni.Face(_load_verbs, os.environ), 0, 1)
+    return skel.serve(as_cni.Face(os.environ), 0, 1)
 
 
 def run() -> NoReturn:
     """Serve a runtime or a person, and end.
 
-    It ends at once: Python's own cleaning up takes a fifth of a call, and the kernel does it all.
+    It ends at once, after what `atexit` has: Python's own cleaning up takes a fifth of a call, and
+    the kernel does it all.
     """
     status = main(sys.argv)
-    for do in skel.at_end:
-        do()
+    atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

@@ -123,9 +123,8 @@ class ContainerNetns:
             raise ShimError(
                 INVALID_NETNS,
                 f"no power over the network namespace {self.path!r}",
-                "it belongs to another user namespace, and no power reaches from one into "
-                "another: make the container in that of netns-shim, with "
-                "`netns-shim unshare -- RUNTIME`",
+                "it belongs to another user namespace, over which this one has no power: make the "
+                "container in that of netns-shim, with `netns-shim unshare -- RUNTIME`",
             ) from None
         except OSError as error:
             self.close()

@@ -19,7 +19,8 @@ class Request:
     `verb` is the operation as the CNI specification spells it (`ADD`, `DEL`, …); `netns` is the
     path of the container's network namespace; `args` and `path` are CNI_ARGS and CNI_PATH;
     `cni_version` is the version of the configuration and so of the answer; `conf` is the
-    configuration as it was sent, with the keys of the runtime; `environ` is the environment of the
+    configuration as it was sent, with the keys of the runtime, of which those in `runtimeConfig`
+    have the spelling of the conventions (`offered.canonical`); `environ` is the environment of the
     call, which the delegated plugins inherit.
     """
 

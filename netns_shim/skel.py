@@ -17,7 +17,6 @@ from .errors import INTERNAL, INTERRUPTED, IO_FAILURE, ShimError, Stopped, warn,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Protocol
 
     class Face(Protocol):
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
             """Undo the operation, because the caller did not get the answer."""
 
 
-# Functions to call after the answer, before this process ends.
-at_end: list[Callable[[], None]] = []
 # How many bytes a runtime may send: far more than any configuration has.
 MAXIMUM_INPUT = 16 << 20
 

@@ -16,7 +16,7 @@ import fakes
 from fake_netavark import NETNS
 from hypothesis import strategies as st
 
-from netns_shim import as_cni, cni, errors, interrupt, skel, verbs
+from netns_shim import as_cni, cni, errors, interrupt, skel
 from netns_shim.faces import netavark_plugin
 
 Json = dict[str, Any]
@@ -177,7 +177,7 @@ def by_cni(verb: str, directory: Path, stdin: bytes, **variables: str) -> tuple[
         "XDG_RUNTIME_DIR": str(directory),
         **variables,
     }
-    return serve(as_cni.Face(lambda: verbs, environ), stdin)
+    return serve(as_cni.Face(environ), stdin)
 
 
 def by_netavark(*words: str, directory: Path, stdin: bytes) -> tuple[int, bytes]:

@@ -27,6 +27,7 @@ def chain(
     *,
     version: str = "1.1.0",
     memory: Path | None = None,
+    verb: str = "ADD",
     **conf: Any,
 ) -> Chain:
     """Return the chain of a list of plugins, or of a single delegate."""
@@ -38,7 +39,7 @@ def chain(
         "CNI_PATH": str(directory),
     }
     request = Request(
-        "ADD",
+        verb,
         network="net",
         cni_version=version,
         conf={"cniVersion": version, "name": "net", "type": "netns-shim", key: plugins, **conf},
@@ -151,11 +152,86 @@ def test_single_delegate_inherits_capabilities(tmp_path: Path) -> None:
     }
 
     chain(tmp_path, {"type": "one"}, **outer).add()
-    chain(tmp_path, {"type": "one", "capabilities": {"ips": True}}, **outer).add()
+    chain(tmp_path, {"type": "one", "capabilities": {"ips": True}}, verb="DEL", **outer).delete(
+        None
+    )
 
-    inherited, own = confs(tmp_path, "ADD")
+    (inherited,), (own,) = confs(tmp_path, "ADD"), confs(tmp_path, "DEL")
     assert inherited["runtimeConfig"] == {"mac": "02::"}
     assert "runtimeConfig" not in own
+
+
+PORTS = [{"hostPort": 8080, "containerPort": 80}]
+
+
+@pytest.mark.parametrize(
+    ("plugins", "offered"),
+    [
+        ([{"type": "one"}, {"type": "one"}], {"portMappings": PORTS}),
+        ({"type": "one", "capabilities": {}}, {"portMappings": PORTS}),
+        ([{"type": "one"}], {"ips": ["10.0.0.9"]}),
+        ([{"type": "one", "ipam": {"type": "x"}, "capabilities": {"ips": False}}], {"ips": ["1"]}),
+        ([{"type": "one", "ipam": {"type": "x"}}], {"mac": "02::"}),
+    ],
+)
+def test_what_a_runtime_asks_for_in_vain(tmp_path: Path, plugins: Any, offered: Any) -> None:
+    """An ADD is refused before anything is done if the entry declares what no plugin takes."""
+    ((key, value),) = offered.items()
+    fakes.strict_plugin(tmp_path, "one")
+
+    def make(verb: str) -> Chain:
+        outer = {"capabilities": {key: True}, "runtimeConfig": offered}
+        return chain(tmp_path, plugins, verb=verb, **outer)
+
+    error = failure(make, "ADD")
+    # What was attached before is detached all the same.
+    make("DEL").delete(None)
+
+    assert error.code == errors.UNSUPPORTED_FIELD
+    assert error.message.startswith(f"unsupported field runtimeConfig.{key}: no plugin")
+    assert str(value) in error.details
+    assert confs(tmp_path, "ADD") == []
+    assert "runtimeConfig" not in confs(tmp_path, "DEL")[0]
+
+
+def test_what_comes_undeclared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A runtime that sends what the entry does not declare is told; not so of what all send."""
+    fakes.strict_plugin(tmp_path, "one")
+    offered = {"portMappings": PORTS, "aliases": {"net": ["c"]}, "mac": "02::", "dns": {}}
+
+    chain(tmp_path, [{"type": "one"}], runtimeConfig=offered).add()
+
+    said = "netns-shim: no plugin takes runtimeConfig.portMappings: it has no effect\n"
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("own", [{}, {"capabilities": {"mac": True}}])
+@pytest.mark.parametrize("beside", [{"ips": True}, {}])
+@pytest.mark.parametrize("key", ["ipam", "subnets"])
+def test_addresses_find_their_plugin(tmp_path: Path, own: Any, beside: Any, key: str) -> None:
+    """The first plugin that has addresses allocated gets those of the runtime undeclared, too."""
+    fakes.strict_plugin(tmp_path, "one")
+    plugins = [{"type": "one"}, {"type": "one", key: {"type": "x"}, **own}, {"type": "one"}]
+    offered = {"ips": ["10.0.0.9"]}
+
+    chain(tmp_path, plugins, runtimeConfig=offered, capabilities=beside).add()
+
+    given = [conf.get("runtimeConfig") for conf in confs(tmp_path, "ADD")]
+    assert given == [None, offered, None]
+
+
+def test_addresses_with_a_taker_are_its_own(tmp_path: Path) -> None:
+    """They go nowhere else if a plugin has the capability."""
+    fakes.strict_plugin(tmp_path, "one")
+    plugins = [
+        {"type": "one", "ipam": {"type": "x"}},
+        {"type": "one", "capabilities": {"ips": True}},
+    ]
+
+    chain(tmp_path, plugins, runtimeConfig={"ips": ["1"]}, capabilities={"ips": True}).add()
+
+    given = [conf.get("runtimeConfig") for conf in confs(tmp_path, "ADD")]
+    assert given == [None, {"ips": ["1"]}]
 
 
 def test_arguments_are_handed_on(tmp_path: Path) -> None:

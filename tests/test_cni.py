@@ -38,6 +38,12 @@ def text(**changes: object) -> bytes:
     return json.dumps(conf).encode()
 
 
+def parse(given: dict[str, str], stdin: bytes) -> Request:
+    """Make the request of a call, as the face does."""
+    cni.check_environment(given)
+    return cni.parse(given, stdin)
+
+
 def refusal(call: Callable[..., object], *arguments: object) -> ShimError:
     """Return the error that a call must end in."""
     with pytest.raises(ShimError) as caught:
@@ -51,7 +57,7 @@ def test_every_version_is_accepted(verb: str, version: str) -> None:
     """ADD and DEL exist in every version, and the request carries every parameter."""
     conf = text(cniVersion=version)
 
-    request = cni.parse(environ(verb), conf)
+    request = parse(environ(verb), conf)
 
     assert (request.verb, request.cni_version, request.network) == (verb, version, "net")
     assert (request.container_id, request.ifname) == ("c0ffee", "eth0")
@@ -69,10 +75,10 @@ def test_verbs_begin_with_a_version(verb: str, since: str, version: str) -> None
     """A verb that the configuration's version does not have is refused with code 1."""
     versions = cni.SUPPORTED_VERSIONS
     if versions.index(version) >= versions.index(since):
-        assert cni.parse(environ(verb), text(cniVersion=version)).cni_version == version
+        assert parse(environ(verb), text(cniVersion=version)).cni_version == version
         return
 
-    error = refusal(cni.parse, environ(verb), text(cniVersion=version))
+    error = refusal(parse, environ(verb), text(cniVersion=version))
 
     assert error.code == errors.INCOMPATIBLE_VERSION
     assert error.message == f"config version does not allow {verb}"
@@ -159,7 +165,7 @@ def test_malformed_names_are_refused(verb: str, variable: str, value: str) -> No
 @pytest.mark.parametrize("value", ["a" * 15, "eth%d", "🐧🐧🐧", "\udcff", "é" * 7, "..."])
 def test_odd_interface_names_are_possible(value: str) -> None:
     """The kernel takes any 15 bytes without the few that are refused, and so does the wire."""
-    assert cni.parse(environ("ADD", CNI_IFNAME=value), text()).ifname == value
+    assert parse(environ("ADD", CNI_IFNAME=value), text()).ifname == value
 
 
 def test_all_problems_of_the_environment_are_one_error() -> None:
@@ -178,7 +184,7 @@ def test_all_problems_of_the_environment_are_one_error() -> None:
 @pytest.mark.parametrize("verb", ["GC", "STATUS"])
 def test_parameters_of_other_verbs_are_ignored(verb: str) -> None:
     """What a verb does not take is neither validated nor passed on."""
-    request = cni.parse(environ(verb, CNI_CONTAINERID="a b", CNI_IFNAME="a/b"), text())
+    request = parse(environ(verb, CNI_CONTAINERID="a b", CNI_IFNAME="a/b"), text())
 
     assert (request.container_id, request.ifname, request.netns, request.args) == ("",) * 4
     assert request.path == "/opt/cni/bin"
@@ -192,7 +198,7 @@ def test_the_probe_of_libcni_is_a_valid_environment() -> None:
 @pytest.mark.parametrize("netns", ["", "/proc/1/ns/net", "a\nb", "\udcff"])
 def test_delete_takes_any_netns(netns: str) -> None:
     """DEL gets CNI_NETNS as it is, which may be empty."""
-    assert cni.parse(environ("DEL", CNI_NETNS=netns), text()).netns == netns
+    assert parse(environ("DEL", CNI_NETNS=netns), text()).netns == netns
 
 
 @pytest.mark.parametrize(("length", "accepted"), [(180, True), (181, False)])
@@ -201,10 +207,10 @@ def test_an_attachment_must_be_a_file_name(length: int, accepted: bool) -> None:
     given = environ("ADD", CNI_CONTAINERID="c", CNI_IFNAME="eth0123")
     conf = text(name="n" * length)
     if accepted:
-        assert cni.parse(given, conf).network == "n" * length
+        assert parse(given, conf).network == "n" * length
         return
 
-    error = refusal(cni.parse, given, conf)
+    error = refusal(parse, given, conf)
 
     assert error.code == errors.INVALID_ENVIRONMENT
     assert "too long to be a file name" in error.message
@@ -234,7 +240,7 @@ def test_an_attachment_must_be_a_file_name(length: int, accepted: bool) -> None:
 )
 def test_what_is_no_configuration(stdin: bytes, why: str) -> None:
     """Text that is not exactly one well-formed JSON object is refused with code 6."""
-    error = refusal(cni.parse, environ("ADD"), stdin)
+    error = refusal(parse, environ("ADD"), stdin)
 
     assert error.code == errors.DECODING_FAILURE
     assert error.message == "cannot decode the network configuration"
@@ -259,14 +265,14 @@ def test_what_is_no_configuration(stdin: bytes, why: str) -> None:
 )
 def test_wrong_values_of_the_cni_keys(changes: dict[str, object], code: int, message: str) -> None:
     """Version and name have codes of their own and the words of the reference library."""
-    error = refusal(cni.parse, environ("ADD"), text(**changes))
+    error = refusal(parse, environ("ADD"), text(**changes))
 
     assert (error.code, error.message) == (code, message)
 
 
 def test_the_details_of_an_unknown_version_list_the_known_ones() -> None:
     """Who reads the error sees which version was asked for and which there are."""
-    error = refusal(cni.parse, environ("ADD"), text(cniVersion="9.9.9"))
+    error = refusal(parse, environ("ADD"), text(cniVersion="9.9.9"))
 
     assert error.details.startswith('config is "9.9.9", plugin supports ["0.1.0" ')
 
@@ -274,12 +280,12 @@ def test_the_details_of_an_unknown_version_list_the_known_ones() -> None:
 @pytest.mark.parametrize("conf", [b'{"name": "n"}', b'{"name": "n", "cniVersion": ""}'])
 def test_no_version_is_the_oldest_one(conf: bytes) -> None:
     """A configuration without version is of version 0.1.0."""
-    assert cni.parse(environ("ADD"), conf).cni_version == "0.1.0"
+    assert parse(environ("ADD"), conf).cni_version == "0.1.0"
 
 
 def test_a_missing_name_is_reported() -> None:
     """The key may be missing altogether."""
-    assert refusal(cni.parse, environ("ADD"), b"{}").message == "missing network name"
+    assert refusal(parse, environ("ADD"), b"{}").message == "missing network name"
 
 
 @pytest.mark.parametrize("version", cni.SUPPORTED_VERSIONS)
@@ -382,7 +388,7 @@ ENVIRONS = st.fixed_dictionaries(
 def test_any_input_is_a_request_or_an_error(given: dict[str, str], stdin: bytes) -> None:
     """No environment and no stdin raises anything but `ShimError`, and names are safe."""
     try:
-        request = cni.parse(given, stdin)
+        request = parse(given, stdin)
     except ShimError as error:
         json.loads(cni.format_error(error, cni.spoken_version(stdin)).encode())
         return

@@ -26,6 +26,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
     path.stem: json.loads(path.read_text()) for path in sorted(CONF.glob("podman/*"))
 }
 MAPPINGS = '{"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}'
+# As go-cni writes them, for containerd, nerdctl and CRI.
+IN_CAPITALS = (
+    '{"portMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}]}'
+)
 SERVER = (
     "import socket; s = socket.create_server(('', 80)); print(flush=True); "
     "c, _ = s.accept(); c.recv(99); c.sendall(b'HTTP/1.0 200 OK\\r\\n\\r\\nhere')"
@@ -151,22 +155,34 @@ def test_sample_attaches(world: bench.World, libcni: Libcni, sample: str) -> Non
     assert world.leftovers() == []
 
 
-@pytest.mark.parametrize("sample", [sample for sample in SAMPLES if publishes(sample)])
-def test_sample_publishes_a_port(world: bench.World, libcni: Libcni, sample: str) -> None:
+@pytest.mark.parametrize(
+    ("sample", "mappings"),
+    [
+        *((sample, MAPPINGS) for sample in filter(publishes, SAMPLES)),
+        ("20-chain", IN_CAPITALS),
+        ("80-netavark", IN_CAPITALS),
+    ],
+)
+def test_sample_publishes_a_port(
+    world: bench.World, libcni: Libcni, sample: str, mappings: str
+) -> None:
     """What listens in the container is reached at the published port of the shared netns."""
     with libcni.session.container() as container:
-        libcni.add(sample, container, CAP_ARGS=MAPPINGS)
+        libcni.add(sample, container, CAP_ARGS=mappings)
         serve(container)
 
         netns = entries(sample)[0].get("netns", "default")
         fetch = [PLUGIN, "run", "--netns", netns, "--", "fetch", bench.HOST, "8080"]
         assert libcni.session.run(fetch).stdout == "here"
 
+        (attachment,) = (a for shown in libcni.status() for a in shown["references"])
+        assert [(p["hostPort"], p["containerPort"]) for p in attachment["ports"]] == [(8080, 80)]
+
         # portmap 1.1.1 looks for the rules of IPv4 in the tables of IPv6, for every caller.
-        check = libcni.run("check", sample, container, CAP_ARGS=MAPPINGS)
+        check = libcni.run("check", sample, container, CAP_ARGS=mappings)
         assert check.returncode == 0 or "could not check ipv6 dnat" in check.stderr
 
-        libcni.call("del", sample, container, CAP_ARGS=MAPPINGS)
+        libcni.call("del", sample, container, CAP_ARGS=mappings)
     assert world.leftovers() == []
 
 

@@ -218,7 +218,7 @@ def test_no_uplink_is_wanted(session: bench.Session, fakes: Fakes) -> None:
 
         assert (found["its uplink"]["result"], found["its uplink"]["message"]) == (
             "ok",
-            "none is wanted",
+            "the configuration wants none",
         )
         for name in ("TUN device", "pasta", "slirp4netns"):
             assert found[name]["message"] == "the configuration wants no uplink"

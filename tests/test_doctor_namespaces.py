@@ -85,7 +85,7 @@ def test_refused_for_no_known_reason(world: bench.World) -> None:
     found = ask_in(world, CHROOT)["user namespaces"]
 
     assert found["result"] == "problem"
-    assert found["message"] == "none can be made: Operation not permitted"
+    assert found["message"] == "cannot be made: Operation not permitted"
     assert "chroot" in found["advice"]
 
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import bench
+import engines
 import pytest
 from conftest import give_up
 from runtime import until
@@ -69,13 +68,6 @@ class Block(NamedTuple):
         """Tell whether it is to be run where Podman has this back end."""
         wanted = next((w.partition("=")[2] for w in self.words if w.startswith("with=")), backend)
         return wanted == backend and not self.untested
-
-
-@cache
-def backend() -> str:
-    """Give the back end of networks that is Podman's own here: cni or netavark."""
-    done = subprocess.run(["podman", "--version"], capture_output=True, text=True, check=False)
-    return "cni" if re.search(r"version [1-4]\.", done.stdout) else "netavark"
 
 
 class Command(NamedTuple):
@@ -161,11 +153,8 @@ def matches(shown: list[str], printed: list[str]) -> bool:
 @pytest.fixture(scope="module")
 def checkout(world: bench.World) -> Iterator[str]:
     """Make the machine fit for container engines; give the place for a checkout."""
-    # crun wants the new cgroups, and engines keep locks in /dev/shm, which is not the World's.
-    mount = "mount -t cgroup2 cgroup2 /sys/fs/cgroup; mount -t tmpfs -o mode=1777 tmpfs /dev/shm"
-    world.root.run(["sh", "-euc", mount], check=True)
-    yield f"{world.env['HOME']}/netns-shim"
-    world.root.run(["umount", "/dev/shm", "/sys/fs/cgroup"], check=True)
+    with engines.mounts(world):
+        yield f"{world.env['HOME']}/netns-shim"
 
 
 @pytest.fixture
@@ -184,23 +173,6 @@ def new_user(world: bench.World, checkout: str) -> dict[str, str]:
     path = f"/opt/netns-shim/bin:{world.env['PATH']}"
     # Lines of both streams come in order, as they do on a terminal.
     return {**world.env, "PATH": path, "PYTHONUNBUFFERED": "1"}
-
-
-# An image without the internet: programs of this machine, and the libraries that they name.
-IMAGE = r"""
-mkdir -p ~/.config/containers image
-printf '[storage]\ndriver = "vfs"\n' >~/.config/containers/storage.conf
-for file in /bin/sh /bin/ip $(ldd /bin/sh /bin/ip | grep -o '[[:space:]]/[^ ]*'); do
-    mkdir -p "image${file%/*}"
-    cp -L "$file" "image$file"
-done
-mkdir -p image/proc image/sys image/dev image/etc image/tmp image/run
-made=$(buildah from scratch)
-buildah copy "$made" image /
-buildah commit "$made" docker.io/library/busybox
-buildah rm "$made"
-rm -r image
-"""
 
 
 @pytest.fixture
@@ -223,7 +195,7 @@ def equip(world: bench.World, typist: dict[str, str], checkout: str, page: Path)
     if page.name != "tutorial.md":
         world.run(["netns-shim", "install"], env=typist, check=True)
     if page.name in CLIENTS:
-        make = f"cd {checkout}\n{IMAGE}"
+        make = f"cd {checkout}\n{engines.IMAGE}"
         world.run(["bash", "-euc", make], env=typist, timeout=120, check=True)
 
 
@@ -247,9 +219,11 @@ def test_what_a_page_says_works_after_a_log_in(
 
 def type_page(world: bench.World, typist: dict[str, str], checkout: str, page: Path) -> None:
     """Type all that a page says to type, and compare."""
-    typed = [c for block in blocks(page) if block.is_for(backend()) for c in commands(block)]
+    typed = [
+        c for block in blocks(page) if block.is_for(engines.backend()) for c in commands(block)
+    ]
     if not typed:
-        pytest.skip(f"nothing is to be typed where Podman has {backend()}")
+        pytest.skip(f"nothing is to be typed where Podman has {engines.backend()}")
     log = f"{world.env['HOME']}/typed"
 
     text = f"cd {checkout}\nexec >{log} 2>&1\n{script(typed)}"

@@ -269,18 +269,18 @@ MISBEHAVIOURS = {
     "other interface": (
         "answer(status(asked['network_options'], asked['network'], ifname='x')); sys.exit()",
         errors.PLUGIN_MISBEHAVED,
-        "not honoured the interface 'eth0'",
+        "ignored the request for the interface 'eth0'",
     ),
     "no interface": ("answer({}); sys.exit()", errors.PLUGIN_MISBEHAVED, "the interface 'eth0'"),
     "other address": (
         "asked['network_options']['static_ips'] = ['10.89.8.77']",
         errors.PLUGIN_MISBEHAVED,
-        "not honoured the address 10.89.8.2",
+        "ignored the request for the address 10.89.8.2",
     ),
     "other MAC": (
         "asked['network_options'].pop('static_mac')",
         errors.PLUGIN_MISBEHAVED,
-        "not honoured the MAC 02:00:00:00:00:07",
+        "ignored the request for the MAC 02:00:00:00:00:07",
     ),
 }
 

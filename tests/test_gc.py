@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -20,8 +21,10 @@ from runtime import PLUGIN, Runtime, bridge, reaches, until
 
 from netns_shim import errors
 from netns_shim.attachment import AttachmentRecord, ReferenceName
+from netns_shim.cli import gc as command
 from netns_shim.gc import collect
 from netns_shim.gc.liveness import Liveness
+from netns_shim.main import main
 from netns_shim.request import Request
 from netns_shim.state import State
 from netns_shim.target import Shared
@@ -820,12 +823,31 @@ class NoSigns(Liveness):
     doubt = of
 
 
+def test_two_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One `netns-shim gc` waits for another, a dry run for none; the lock leaves no file."""
+    monkeypatch.setattr(command, "LOCK_SECONDS", 0.05)
+    words = ["netns-shim", "gc", "--state-dir", str(tmp_path)]
+    tmp_path.chmod(0o700)
+    with open(tmp_path / ".gc.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+        assert main(words) == 1
+        message = f"another `netns-shim gc` is running: waited for {tmp_path}/.gc.lock"
+        assert message in capsys.readouterr().err
+        assert main([*words, "--dry-run"]) == 0
+
+    assert main(words) == 0
+    assert os.listdir(tmp_path) == []
+
+
 def _is_not_called(request: Request) -> NoReturn:
     pytest.fail(f"{request.container_id} is detached")
 
 
 def test_a_reference_that_has_changed(tmp_path: Path) -> None:
-    """What was attached anew after it was judged is left: the judgement was about another one."""
+    """What was attached again after it was judged is left: the judgement was about another one."""
     where = State(str(tmp_path), "default")
     os.makedirs(where.refs)
     record = {**WHOLE, "containerID": "c", "conf": {"cniVersion": "1.0.0"}, "args": ""}

@@ -116,7 +116,7 @@ def test_shape(base: Path) -> None:
                 ],
                 "commands": [],
                 "links": None,
-                "problem": "the network namespace is lost; the next ADD makes it anew",
+                "problem": "the network namespace is lost; the next ADD makes it again",
             }
         ],
     }
@@ -284,6 +284,19 @@ def test_a_command_that_has_ended(base: Path) -> None:
     gone, there = only(base)["commands"]
 
     assert (gone["alive"], there["alive"]) == (False, True)
+
+
+def test_ports_of_go_cni(base: Path) -> None:
+    """Ports that containerd or nerdctl has asked for are shown, also of an earlier version."""
+    port = {"HostPort": 8080, "ContainerPort": 80, "Protocol": "udp", "HostIP": ""}
+    conf = {"runtimeConfig": {"portMappings": [port]}}
+    make(base, "default", **{"net:c:eth0:bridge+portmap": {**LIVE, "conf": conf}})
+
+    (entry,) = only(base)["references"]
+
+    assert entry["ports"] == [
+        {"hostPort": 8080, "containerPort": 80, "protocol": "udp", "hostIP": ""}
+    ]
 
 
 def test_what_made_an_attachment(base: Path) -> None:

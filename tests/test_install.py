@@ -6,12 +6,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import bench
+import fakes
 import pytest
 from runtime import Runtime, bridge
 
@@ -19,6 +21,8 @@ from netns_shim import cni
 from netns_shim.cli import directories, install
 from netns_shim.errors import ShimError
 from netns_shim.main import main
+
+CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def put(directory: Path, name: str = "netns-shim", *, force: bool = False) -> Path:
@@ -183,10 +187,10 @@ def test_other_name(tmp_path: Path) -> None:
 def test_interpreter_that_cannot_be_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interpreter: str
 ) -> None:
-    """An interpreter that cannot stand in the first line of a script is an error."""
+    """An interpreter that does not fit into the first line of a script is an error."""
     monkeypatch.setattr(sys, "executable", interpreter)
 
-    with pytest.raises(ShimError, match="cannot stand in a script"):
+    with pytest.raises(ShimError, match="does not fit into the first line of a script"):
         put(tmp_path)
 
     assert os.listdir(tmp_path) == []
@@ -206,12 +210,52 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_checkout_is_a_plugin_directory() -> None:
-    """The plugin in the source tree answers as an installed one."""
-    plugin = Path(__file__).resolve().parent.parent / "plugins" / "netns-shim"
+    """The plugin in the source tree is what scripts/launcher.py writes, and answers."""
+    plugin = CHECKOUT / "plugins" / "netns-shim"
+    script = runpy.run_path(str(CHECKOUT / "scripts" / "launcher.py"))
 
     answer = run(plugin, CNI_COMMAND="VERSION")
 
+    assert plugin.read_text() == script["of_checkout"]()
     assert json.loads(answer.stdout)["cniVersion"] == "1.0.0"
+
+
+def test_plugin_without_libraries(tmp_path: Path) -> None:
+    """ADD and DEL need no library. An explanation and a command name the one that is missing."""
+    fakes.strict_plugin(tmp_path, "fake")
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "netns_shim").symlink_to(CHECKOUT / "netns_shim")
+    plugin = tmp_path / "netns-shim"
+    path = install.path_of([str(tmp_path / "modules")])
+    plugin.write_text(install.text(install.INTERPRETER, install.MARK, path))
+    plugin.chmod(0o755)
+    conf = {"cniVersion": "1.0.0", "name": "net", "enter": "never", "delegate": {"type": "fake"}}
+    environ = {
+        "CNI_CONTAINERID": "c",
+        "CNI_NETNS": "/proc/self/ns/net",
+        "CNI_NETNS_OVERRIDE": "1",
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": str(tmp_path),
+    }
+
+    def call(verb: str, **keys: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [plugin],
+            env={**environ, "CNI_COMMAND": verb},
+            input=json.dumps({**conf, "stateDir": str(tmp_path / "state"), **keys}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    added, deleted, wrong = call("ADD"), call("DEL"), call("ADD", delegat={})
+    command = subprocess.run([plugin, "graph"], capture_output=True, text=True, check=False)
+
+    assert (added.returncode, deleted.returncode) == (0, 0), added.stdout + deleted.stdout
+    verbs = [made.verb for made in fakes.calls(tmp_path) if made.verb != "VERSION"]
+    assert verbs == ["ADD", "DEL"]
+    assert json.loads(wrong.stdout)["msg"] == "the Python package 'jsonschema' is missing"
+    assert command.stderr.startswith("netns-shim: the Python package ")
 
 
 @pytest.fixture
@@ -366,7 +410,7 @@ def test_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A plugin that a package of the distribution has brought, where root's would be put."""
     path = tmp_path / "netns-shim"
-    path.write_text(install.text("/usr/bin/python3", [], install.PACKAGED))
+    path.write_text(install.text("/usr/bin/python3", install.PACKAGED, install.path_of([])))
     monkeypatch.setattr(directories, "candidates", lambda *_: [str(tmp_path)])
     monkeypatch.setattr(directories, "PACKAGED_NETAVARK", str(tmp_path / "netavark"))
     (tmp_path / "netavark").mkdir()
@@ -412,10 +456,10 @@ def test_any_python_of_the_distribution(monkeypatch: pytest.MonkeyPatch) -> None
     assert first == f"#!{sys.executable} -IS"
 
 
-def test_library_that_older_ones_lack(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What only later versions of a library need may be missing; a library may not."""
+def test_libraries_that_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only commands need may be missing when the plugin is installed; the rest may not."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
 
-    assert install._place("rpds") == ""
-    with pytest.raises(ModuleNotFoundError, match="rich"):
-        install._place("rich")
+    assert [install._place(name) for name in install.OPTIONAL] == [""] * 5
+    with pytest.raises(ModuleNotFoundError, match="pyroute2"):
+        install._place("pyroute2")

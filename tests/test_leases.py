@@ -127,6 +127,22 @@ def test_lock_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (tmp_path / "10.0.0.2").exists()
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_lock_file_stays_as_it_is(tmp_path: Path, dry_run: bool) -> None:
+    """The file of host-local's lock is neither written nor replaced; a dry run makes none."""
+    write(tmp_path, ip10_0_0_2=b"c1\r\neth0")
+    release(tmp_path, dry_run=dry_run)
+    assert (tmp_path / "lock").exists() is not dry_run
+    write(tmp_path, lock=b"host-local's")
+    before = (tmp_path / "lock").stat()
+
+    release(tmp_path, dry_run=dry_run)
+
+    after = (tmp_path / "lock").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert (tmp_path / "lock").read_bytes() == b"host-local's"
+
+
 def test_link_is_not_followed(tmp_path: Path) -> None:
     """A link in the place of a lease is an error."""
     (tmp_path / "10.0.0.2").symlink_to("/etc/passwd")

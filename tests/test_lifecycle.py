@@ -104,7 +104,7 @@ def test_a_process_id_that_is_somebody_elses(world: bench.World, session: bench.
 
 
 def test_a_lost_pin(world: bench.World, session: bench.Session) -> None:
-    """When the netns itself is lost, an ADD makes it anew and says that others are cut off."""
+    """When the netns itself is lost, an ADD makes it again and says that others are cut off."""
     runtime = Runtime(session, delegate=bridge())
     pin = f"{world.state_dir}/default/netns"
     with session.container() as old, session.container() as new:
@@ -116,7 +116,7 @@ def test_a_lost_pin(world: bench.World, session: bench.Session) -> None:
         done = runtime.call("ADD", "new", new.netns)
 
         assert done.returncode == 0, done.stdout
-        assert "was lost and has been made anew" in done.stderr
+        assert "was lost and has been made again" in done.stderr
         assert page(new, bench.PAGE)
         runtime.delete("old", old)
         runtime.delete("new", new)

@@ -325,7 +325,7 @@ def test_bad_keys(caller: Caller, keys: dict[str, Any]) -> None:
 
 
 def test_rotation(caller: Caller) -> None:
-    """A log that was moved away is made anew by the next call; one that is emptied is gone on."""
+    """A log that was moved away is made again by the next call; one that is emptied is gone on."""
     caller.call(logFile=str(caller.log))
     caller.log.rename(caller.directory / "calls.log.1")
     caller.call("DEL", logFile=str(caller.log))

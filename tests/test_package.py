@@ -43,13 +43,23 @@ def test_version() -> None:
     assert newest[1] == netns_shim.__version__
 
 
-def test_launcher() -> None:
-    """The plugin of the package is what `netns-shim install` writes for Debian's Python."""
-    written = install.text(install.INTERPRETER, [install.DIST_PACKAGES], install.PACKAGED)
+def test_launcher(tmp_path: Path) -> None:
+    """The build writes the plugin by Debian's Python alone, and with the mark of the package."""
+    (written,) = re.findall(r"^\t(scripts/launcher.py .*) >debian/launcher$", read("rules"), re.M)
+    done = subprocess.run(
+        [install.INTERPRETER, "-IS", *written.split()],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    launcher = tmp_path / "launcher"
+    launcher.write_text(done.stdout)
 
-    assert read("launcher") == written
-    assert install.is_packaged(str(DEBIAN / "launcher"))
-    assert not install.is_launcher(str(DEBIAN / "launcher"))
+    assert done.stdout.startswith("#!/usr/bin/python3 -IS\n")
+    assert f"sys.path += ['{install.DIST_PACKAGES}']" in done.stdout
+    assert install.is_packaged(str(launcher))
+    assert not install.is_launcher(str(launcher))
 
 
 def test_where_plugins_are() -> None:

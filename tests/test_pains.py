@@ -786,7 +786,7 @@ def test_nothing_is_mounted_for_all(
 
 
 def test_the_user_namespace_has_died(world: bench.World) -> None:
-    """While its uplink lives the netns is not touched from another one; then it is made anew."""
+    """While its uplink lives the netns is not touched from another one; then it is made again."""
     with world.session() as old:
         runtime = Runtime(old, delegate=bridge(), uplink="pasta")
         with old.container() as container:
@@ -802,7 +802,7 @@ def test_the_user_namespace_has_died(world: bench.World) -> None:
         done = runtime.call("ADD", "other", other.netns)
 
         assert done.returncode == 0, done.stdout
-        assert "was lost and has been made anew" in done.stderr
+        assert "was lost and has been made again" in done.stderr
         assert page(other, bench.PAGE)
         runtime.succeed("DEL", "c", "/proc/0/ns/net")
         runtime.delete("other", other)
@@ -813,7 +813,7 @@ def test_the_user_namespace_has_died(world: bench.World) -> None:
 def test_the_runtime_directory_vanishes(
     world: bench.World, session: bench.Session, runtime: Runtime, state: str
 ) -> None:
-    """After all state has gone, as at a log-out, DEL succeeds and the next ADD begins anew.
+    """After all state has gone, as at a log-out, DEL succeeds and the next ADD starts over.
 
     The old uplink has no record then. Its containers stay connected for as long as it lives.
     """
@@ -890,7 +890,7 @@ def test_a_name_server_in_the_netns_of_before(
         done = runtime.call("ADD", "new", new.netns, **name)
 
         assert done.returncode == 0, done.stdout
-        assert "was lost and has been made anew" in done.stderr
+        assert "was lost and has been made again" in done.stderr
         after = servers()
         assert len(after) == 1
         assert after != before

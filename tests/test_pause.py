@@ -375,7 +375,7 @@ def test_the_holder_is_killed_and_only_the_uplink_is_left(world: bench.World) ->
 
 
 def test_the_holder_is_killed_and_nothing_is_left(world: bench.World) -> None:
-    """Without an uplink the netns is lost with its holder: it is made anew, and that is said."""
+    """Without an uplink the netns is lost with its holder: it is made again, and that is said."""
     runtime = Runtime(world, delegate=bridge(), uplink="none")
     with ExitStack() as stack:
         own = stack.enter_context(world.unshared())
@@ -389,7 +389,7 @@ def test_the_holder_is_killed_and_nothing_is_left(world: bench.World) -> None:
             done = runtime.call("ADD", "new", new.netns)
 
             assert done.returncode == 0, done.stdout
-            assert "the shared netns 'default' was lost and has been made anew" in done.stderr
+            assert "the shared netns 'default' was lost and has been made again" in done.stderr
             assert reaches(new, "10.89.0.1")
             runtime.delete("new", new)
             runtime.delete("old", old)

@@ -242,7 +242,7 @@ def test_giving_back_what_was_found(state: State) -> None:
 
 
 def test_found_reference_becomes_ours(state: State) -> None:
-    """An ADD that begins anew on what it found has to give it back when it fails."""
+    """An ADD that starts over with what it found has to give it back when it fails."""
     references.take(state, NAME).close()
     found = references.find(state, NAME)
     assert found is not None

@@ -186,7 +186,7 @@ def test_state_of_another_boot(
         record.write_text(json.dumps({**before, **facts}))
         session.run(["umount", "-l", f"{state}/netns"], check=True)
 
-        add_with_a_line(runtime, "new", new, "was lost and has been made anew")
+        add_with_a_line(runtime, "new", new, "was lost and has been made again")
 
         assert stranger.poll() is None
         assert [r["containerID"] for r in runtime.status()[0]["references"]] == ["new"]

@@ -11,13 +11,14 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import fakes
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netns_shim import __version__, as_cni, cni, errors, skel
+from netns_shim import __version__, as_cni, cni, errors, skel, verbs
 from netns_shim.cli import install
 from netns_shim.errors import PluginFailed, ShimError
 
@@ -363,10 +364,10 @@ def serve(verb: str, function: Any, version: str = "1.1.0") -> tuple[int, str]:
     (stdin, to_stdin), (from_stdout, stdout) = os.pipe(), os.pipe()
     os.write(to_stdin, json.dumps({**CONF, "cniVersion": version}).encode())
     os.close(to_stdin)
-    verbs: Any = SimpleNamespace(**{name: function(name) for name in as_cni.VERBS.values()})
+    face = as_cni.Face({**ENVIRON, "CNI_COMMAND": verb})
     try:
-        face = as_cni.Face(lambda: verbs, {**ENVIRON, "CNI_COMMAND": verb})
-        status = skel.serve(face, stdin, stdout)
+        with patch.multiple(verbs, **{name: function(name) for name in as_cni.VERBS.values()}):
+            status = skel.serve(face, stdin, stdout)
     finally:
         os.close(stdout)
         os.close(stdin)

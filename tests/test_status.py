@@ -48,7 +48,7 @@ def test_command_line(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["netns-shim", "status", "--state-dir", str(base)]) == 0
     assert capsys.readouterr().out == (
         "default\n├── ● uplink none\n└── ! not all can be seen: "
-        "the network namespace is lost; the next ADD makes it anew\n"
+        "the network namespace is lost; the next ADD makes it again\n"
     )
     assert main(["netns-shim", "status", "--json", "--state-dir", str(base)]) == 0
     assert json.loads(capsys.readouterr().out) == inspection.collect(str(base))
@@ -252,7 +252,7 @@ def test_colours(terminal: Any) -> None:
     with_colours, without = terminal(), terminal(NO_COLOR="1")
     for there in (with_colours, without):
         there.see("uplink none")
-        there.see("anew")
+        there.see("again")
         assert there.child.wait(timeout=20) == 0
 
     assert "\x1b[32m●" in with_colours.shown

@@ -147,7 +147,7 @@ def test_by_force(world: bench.World, session: bench.Session) -> None:
 def test_it_can_be_made_again(
     world: bench.World, session: bench.Session, runtime: Runtime
 ) -> None:
-    """After it was stopped by force, the next ADD makes it anew."""
+    """After it was stopped by force, the next ADD makes it again."""
     with session.container() as container:
         runtime.add("c1", container)
         assert stop(session, "--force").returncode == 0

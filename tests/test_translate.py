@@ -276,7 +276,7 @@ def test_no_default_route(change: dict[str, Any]) -> None:
         (status(mac_address="02:00:00:00:00:99"), "the MAC 02:"),
     ],
 )
-def test_not_honoured(answer: StatusBlock, problem: str) -> None:
+def test_requests_that_are_ignored(answer: StatusBlock, problem: str) -> None:
     """An answer without what was asked for is an error that names it."""
     asked = ask(runtimeConfig={"mac": MAC.upper()})
 
@@ -327,7 +327,7 @@ def test_dns_of_a_wrong_kind(dns: Any) -> None:
 
 
 def test_another_interface_beside() -> None:
-    """A driver that makes more than the one interface has not honoured the request."""
+    """A driver that makes more than the one interface has ignored the request."""
     made: dict[str, NetInterface] = {name: {"mac_address": ""} for name in ("eth0", "eth1")}
 
     with pytest.raises(ShimError, match="interface 'eth0'"):

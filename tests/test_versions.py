@@ -115,7 +115,7 @@ def test_no_answer_is_remembered(tmp_path: Path) -> None:
 
 
 def test_new_executable_is_asked_again(tmp_path: Path) -> None:
-    """A plugin that was installed anew is another plugin."""
+    """A plugin that was installed again is another plugin."""
     file = tmp_path / "plugins.json"
     fakes.strict_plugin(tmp_path, "fake", versions=["0.4.0"])
     ask(file, plugin(tmp_path))

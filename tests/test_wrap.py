@@ -19,6 +19,8 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 PORTS = {"type": "portmap", "capabilities": {"portMappings": True, "snat": False}}
 IPAM = {"type": "host-local", "ranges": [[{"subnet": "10.0.0.0/24"}]]}
 BRIDGE = {"type": "bridge", "ipMasq": True, "ipam": IPAM, "capabilities": {"mac": True}}
+# The same as it is inside the shim.
+INSIDE = {**BRIDGE, "capabilities": {"ips": True, "mac": True}}
 
 
 class Wrapped:
@@ -46,15 +48,15 @@ def wrap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Wr
 
 
 def test_list(wrap: Callable[..., Wrapped]) -> None:
-    """A list gets one entry with all plugins as they were; the network's keys stay in place."""
+    """A list gets one entry with all plugins; the network's keys stay in place."""
     keys = {"cniVersion": "1.0.0", "cniVersions": ["1.0.0"], "name": "n", "disableCheck": True}
 
     wrapped = wrap({**keys, "plugins": [BRIDGE, PORTS], "x-own": 1})
 
     entry = {
         "type": "netns-shim",
-        "capabilities": {"mac": True, "portMappings": True},
-        "plugins": [BRIDGE, PORTS],
+        "capabilities": {"ips": True, "mac": True, "portMappings": True},
+        "plugins": [INSIDE, PORTS],
     }
     assert wrapped.conf == {**keys, "plugins": [entry], "x-own": 1}
     assert list(wrapped.conf) == [*keys, "plugins", "x-own"]
@@ -62,7 +64,7 @@ def test_list(wrap: Callable[..., Wrapped]) -> None:
         "netns-shim: bridge, portmap: in one entry of netns-shim now",
         "netns-shim: portmap: a port is published in the shared network namespace; to have it on "
         "the host, the uplink has to pass it on (conf/70-published.conflist)",
-        "netns-shim: capabilities for the runtime to see: mac, portMappings",
+        "netns-shim: capabilities for the runtime to see: ips, mac, portMappings",
     ]
 
 
@@ -74,8 +76,8 @@ def test_single(wrap: Callable[..., Wrapped]) -> None:
         "cniVersion": "0.4.0",
         "name": "n",
         "type": "netns-shim",
-        "capabilities": {"mac": True},
-        "delegate": {"dns": {"domain": "x"}, **BRIDGE},
+        "capabilities": {"ips": True, "mac": True},
+        "delegate": {"dns": {"domain": "x"}, **INSIDE},
     }
 
 
@@ -119,7 +121,7 @@ def test_what_is_wrapped_in_part(wrap: Callable[..., Wrapped]) -> None:
     (entry,) = wrapped.conf["plugins"]
     assert entry["netns"] == "blue"
     assert entry["capabilities"] == {"mac": True, "ips": True, "portMappings": True}
-    assert entry["plugins"] == [BRIDGE, {"type": "tuning", "capabilities": {"ips": True}}, PORTS]
+    assert entry["plugins"] == [INSIDE, {"type": "tuning", "capabilities": {"ips": True}}, PORTS]
 
 
 def test_delegates_of_others_are_theirs(wrap: Callable[..., Wrapped]) -> None:
@@ -145,9 +147,32 @@ def test_cautions(wrap: Callable[..., Wrapped], plugin: dict[str, Any], said: st
 
 def test_nothing_to_say(wrap: Callable[..., Wrapped]) -> None:
     """Where nothing is special, one line is all."""
-    quiet = {k: v for k, v in BRIDGE.items() if k != "capabilities"}
+    quiet = {k: v for k, v in BRIDGE.items() if k not in ("capabilities", "ipam")}
 
     assert len(wrap({"name": "n", "plugins": [quiet]}).err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("plugin", "expected"),
+    [
+        ({"type": "bridge", "ipam": IPAM}, {"ips": True, "mac": True}),
+        ({"type": "ptp", "ipam": IPAM}, {"ips": True}),
+        ({"type": "macvlan", "ipam": IPAM}, {"ips": True, "mac": True}),
+        ({"type": "bridge", "ipam": IPAM, "capabilities": {"ips": False}}, {"mac": True}),
+        ({"type": "bridge"}, {}),
+        ({"type": "x", "ipam": "none", "capabilities": {"y": True}}, {"y": True}),
+    ],
+)
+def test_addresses_of_the_runtime(
+    wrap: Callable[..., Wrapped], plugin: dict[str, Any], expected: dict[str, bool]
+) -> None:
+    """A runtime sees `ips` where a plugin has addresses allocated, and `mac` if it takes one."""
+    (entry,) = wrap({"name": "n", "plugins": [{"type": "first"}, plugin]}).conf["plugins"]
+
+    assert entry.get("capabilities", {}) == expected
+    assert entry["plugins"][0] == {"type": "first"}
+    inside = entry["plugins"][1].get("capabilities", {})
+    assert {key: value for key, value in inside.items() if value} == expected
 
 
 def test_plugins_in_files_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

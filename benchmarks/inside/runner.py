@@ -36,7 +36,7 @@ class Job:
         for fd in (self.stdin, self.stdout):
             os.ftruncate(fd, 0)
         os.pwrite(self.stdin, json.dumps(conf).encode() if conf else b"", 0)
-        # Opened anew, each has an offset of its own.
+        # Opened once more, each has an offset of its own.
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, f"/proc/self/fd/{self.stdin}", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, f"/proc/self/fd/{self.stdout}", os.O_WRONLY, 0),

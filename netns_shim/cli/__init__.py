@@ -69,10 +69,10 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> int:
     """Run a command; give its exit status: 1 if it failed, 2 if its arguments were wrong."""
     parser = make_parser()
-    if os.environ.get(completers.VARIABLE):
-        completers.answer(parser)
-    parsed = parser.parse_args(arguments)
     try:
+        if os.environ.get(completers.VARIABLE):
+            completers.answer(parser)
+        parsed = parser.parse_args(arguments)
         status: int = COMMANDS[parsed.command].main(parsed)
         return status
     except BrokenPipeError:

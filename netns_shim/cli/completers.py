@@ -11,12 +11,11 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import argcomplete
-from argcomplete.completers import DirectoriesCompleter
-
 from .. import references, state
 from ..errors import ShimError
 
+# argcomplete has a base class for them since 2.1, but Debian 12 has 2.0; any callable works.
+Completer = Callable[..., Iterable[str]]
 # The variable with which a shell asks for completions.
 VARIABLE = "_ARGCOMPLETE"
 
@@ -38,16 +37,6 @@ class Containers:
         return sorted({name.container_id for name in names if name.container_id})
 
 
-# By the name of an argument, in any command. argcomplete has a base class for them since 2.1, but
-# Debian 12 has 2.0; any callable works.
-BY_NAME: dict[str, Callable[..., Iterable[str]]] = {
-    "netns": Netns(),
-    "container": Containers(),
-    "directory": DirectoriesCompleter(),
-    "state_dir": DirectoriesCompleter(),
-}
-
-
 def _up(parsed: argparse.Namespace) -> list[state.State]:
     try:
         found = state.all_in(state.base_dir(os.environ, getattr(parsed, "state_dir", "") or ""))
@@ -56,17 +45,26 @@ def _up(parsed: argparse.Namespace) -> list[state.State]:
     return [where for where in found if where.name != state.IN_PLACE]
 
 
-def attach(parser: argparse.ArgumentParser) -> None:
-    """Give the arguments of a parser, and of its commands, their completers."""
+def attach(parser: argparse.ArgumentParser, by_name: dict[str, Completer]) -> None:
+    """Give the arguments of a parser, and of its commands, their completers, by name."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
-                attach(command)
-        elif action.dest in BY_NAME and not action.choices:
-            action.completer = BY_NAME[action.dest]  # type: ignore[attr-defined]
+                attach(command, by_name)
+        elif action.dest in by_name and not action.choices:
+            action.completer = by_name[action.dest]  # type: ignore[attr-defined]
 
 
 def answer(parser: argparse.ArgumentParser) -> None:
     """Answer a shell, and exit."""
-    attach(parser)
+    import argcomplete  # the commands do without it
+    from argcomplete.completers import DirectoriesCompleter
+
+    by_name: dict[str, Completer] = {
+        "netns": Netns(),
+        "container": Containers(),
+        "directory": DirectoriesCompleter(),
+        "state_dir": DirectoriesCompleter(),
+    }
+    attach(parser, by_name)
     argcomplete.autocomplete(parser, always_complete_options="long")

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from argcomplete.shell_integration import shellcode
-
 if TYPE_CHECKING:
     import argparse
 
@@ -33,6 +31,9 @@ def main(arguments: argparse.Namespace) -> int:
 
 def code(shell: str) -> str:
     """Make the code for a shell."""
+    from argcomplete import shell_integration  # the other commands do without it
+
+    shellcode = shell_integration.shellcode
     made: str = shellcode([PROGRAM], shell=shell)
     if shell == "zsh" and not made:
         # argcomplete before 3.0 (Debian 12 has 2.0) does not know zsh, but zsh reads bash's code.

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="kind",
         choices=tuple(NAMES),
         default="cni",
-        help="who is to find the plugin there [%(default)s]",
+        help="which program looks for the plugin there [%(default)s]",
     )
     parser.add_argument(
         "--name",

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from .. import interrupt, state
+from ..errors import TRY_AGAIN_LATER, ShimError
 from ..gc import collect
 from .progress import Progress
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
 SUMMARY = "Detach containers that are gone, and release addresses without a container."
+
+# How long to wait for another `netns-shim gc`, in seconds: it may wait for slow plugins.
+LOCK_SECONDS = 60
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,13 +40,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Do it and say what was done; the exit status is 1 if anything failed."""
-    interrupt.heed()
     base = state.base_dir(os.environ, arguments.state_dir)
-    with Progress() as progress:
+    has_lock = not arguments.dry_run and state.is_private(base)
+    with Progress() as progress, alone(base, progress) if has_lock else nullcontext():
+        interrupt.heed()
         progress.say("looking for what is gone")
         found = collect.sweep(base, os.environ, dry_run=arguments.dry_run, tell=progress.tell)
     print(json.dumps(found, indent=2) if arguments.json else describe(found))
     return 1 if any(netns["failed"] for netns in found["netns"]) else 0
+
+
+@contextmanager
+def alone(base: str, progress: Progress) -> Iterator[None]:
+    """Wait until no other `netns-shim gc` is at work in this state directory.
+
+    Two at once would do no harm, because each attachment has a lock of its own. But one would
+    report as skipped what the other is detaching, and a timer that starts one before the last has
+    ended would pile them up. filelock is for this lock: it waits with a timeout, a signal ends the
+    wait, and nothing that has to be quick needs it. Raises ShimError (code 11).
+    """
+    import filelock  # a dry run and the other commands do without it
+
+    path = f"{base}/.gc.lock"
+    lock = filelock.FileLock(path, timeout=LOCK_SECONDS)
+    progress.say("waiting for another netns-shim gc")
+    try:
+        with lock:
+            try:
+                yield
+            finally:
+                # filelock may leave the file. A process that waits for it now can run beside one
+                # that comes later, which would do no harm either.
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+    except filelock.Timeout:
+        message = "another `netns-shim gc` is running"
+        raise ShimError(TRY_AGAIN_LATER, message, f"waited for {path}") from None
 
 
 def describe(found: dict[str, Any]) -> str:

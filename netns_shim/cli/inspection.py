@@ -126,7 +126,7 @@ def _links(place: Shared, paths: list[str]) -> tuple[list[Json] | None, str | No
     try:
         fd = place.open_as_is()
         if fd is None:
-            return None, "the network namespace is lost; the next ADD makes it anew"
+            return None, "the network namespace is lost; the next ADD makes it again"
         os.close(fd)
         if not netns.is_privileged():
             return None, f"no capabilities over the network namespace; {ELSEWHERE}"

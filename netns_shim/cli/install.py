@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     import argparse
 
 SUMMARY = "Install the plugin into a directory of plugins, of CNI or of netavark."
-# What has to be found by the launcher; what these need in their turn is beside them.
+# What the launcher has to find; what these need in their turn is beside them.
 LIBRARIES = ("argcomplete", "filelock", "graphviz", "jsonschema", "pyroute2", "rich", "rpds")
-# What only later versions of these need: jsonschema does from 4.18 on.
-OPTIONAL = ("rpds",)
+# What a plugin does without: only commands need these, and rpds only jsonschema from 4.18 on.
+OPTIONAL = ("argcomplete", "filelock", "graphviz", "rich", "rpds")
 MARK = "# Written by netns-shim install."
-# In the launchers that a package of the distribution brings: see debian/launcher.
+# In the launchers that a package of the distribution brings: see scripts/launcher.py.
 PACKAGED = "# Part of the package netns-shim of the distribution."
 PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 # Where the distribution has Python libraries, for any version of its interpreter.
@@ -99,7 +99,7 @@ def _write(path: str, text: str) -> None:
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no file name that can be shown, ShimError."""
+    """Refuse a name that is not a file name, or cannot be shown; ShimError (code 5)."""
     if "/" in name or name in ("", ".", "..") or not name.isprintable():
         raise ShimError(IO_FAILURE, f"not a name for a plugin: {name!r}")
 
@@ -114,27 +114,37 @@ def launcher() -> str:
     shebang = f"#!{interpreter} -IS"
     if " " in interpreter or len(os.fsencode(shebang)) > MAXIMUM_SHEBANG:
         raise ShimError(
-            IO_FAILURE, "the path of the interpreter cannot stand in a script", interpreter
+            IO_FAILURE,
+            "the path of the interpreter does not fit into the first line of a script",
+            interpreter,
         )
     for path in [interpreter, *paths]:
         _warn_if_private(path)
-    return text(interpreter, paths, MARK)
+    return text(interpreter, MARK, path_of(paths))
 
 
-def text(interpreter: str, paths: list[str], mark: str) -> str:
-    """Write a launcher; `paths` are the directories of modules, `mark` says who has written it."""
+def text(interpreter: str, mark: str, path: str) -> str:
+    """Write a launcher: there is no other source of one.
+
+    `mark` is a comment that says who has written it. `path` are the lines that tell Python where
+    the modules are.
+    """
     return (
-        f"#!{interpreter} -IS\n{mark}\nimport gc\nimport sys\n\n"
+        f"#!{interpreter} -IS\n{mark}\nimport gc\n{path}"
         # A call ends before there is anything to collect.
-        f"gc.disable()\nsys.path += {paths!r}\n\n"
-        "from netns_shim.main import run\n\nrun()\n"
+        "gc.disable()\n\nfrom netns_shim.main import run\n\nrun()\n"
     )
+
+
+def path_of(paths: list[str]) -> str:
+    """Write the lines of a launcher for modules that are in these directories."""
+    return f"import sys\n\nsys.path += {paths!r}\n"
 
 
 def _place(library: str) -> str:
     """Find the directory of a library without importing it, which for all takes 200 ms.
 
-    "" where it is missing and can be done without.
+    "" where an optional one is missing.
     """
     found = importlib.util.find_spec(library)
     if found is not None and found.origin is not None:

@@ -23,7 +23,10 @@ SUMMARY = "Run a command inside a shared network namespace."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "--netns", default=conf.DEFAULT_NETNS, metavar="NAME", help="which [%(default)s]"
+        "--netns",
+        default=conf.DEFAULT_NETNS,
+        metavar="NAME",
+        help="the shared netns [%(default)s]",
     )
     parser.add_argument(
         "--uplink",

@@ -24,7 +24,7 @@ SUMMARY = "Show what a container is attached to, and the configuration that did 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "container", metavar="CONTAINER", help="its ID, or as much of it as no other begins with"
+        "container", metavar="CONTAINER", help="its ID, or a beginning that no other ID has"
     )
     parser.add_argument("--ifname", metavar="NAME", help="only this interface")
     parser.add_argument("--network", metavar="NAME", help="only this network")

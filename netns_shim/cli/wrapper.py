@@ -20,6 +20,8 @@ ON_INTERFACE = {
     "macvlan": "master",
     "vlan": "master",
 }
+# Plugins that take a MAC from the runtime.
+WITH_MAC = ("bridge", "macvlan", "tap")
 
 
 class Wrapping:
@@ -53,6 +55,7 @@ class Wrapping:
         inside = {key: value for key, value in conf.items() if key not in explain.OF_NETWORK}
         self.notes.append(f"{inside['type']} is the delegate of {self._own_type} now")
         self._comment([inside])
+        inside = _with_addresses([inside])[0]
         return {**outside, **self._entry([inside]), **self._keys, "delegate": inside}
 
     def _list(self, conf: Json) -> Json:
@@ -71,6 +74,7 @@ class Wrapping:
         names = ", ".join(str(entry.get("type") or entry.get("driver")) for entry in inside)
         self.notes.append(f"{names}: in one entry of {self._own_type} now")
         self._comment(inside)
+        inside = _with_addresses(inside)
         entry = {**self._entry(inside), **own, **self._keys, "plugins": inside}
         return {**conf, "plugins": [entry]}
 
@@ -107,6 +111,22 @@ class Wrapping:
 
     def _is_ours(self, entry: Json) -> bool:
         return entry.get("type") == self._own_type
+
+
+def _with_addresses(entries: list[Json]) -> list[Json]:
+    """Give the plugin that has addresses allocated the capabilities for those of the runtime.
+
+    Podman 4 with `--ip` sees to `ips` itself if they are missing outside, but loses the other
+    capabilities there, and with them published ports.
+    """
+    for index, entry in enumerate(entries):
+        capabilities = entry.get("capabilities") or {}
+        if not isinstance(entry.get("ipam"), dict) or not isinstance(capabilities, dict):
+            continue
+        more = ["ips", "mac"] if entry.get("type") in WITH_MAC else ["ips"]
+        known = {**dict.fromkeys(more, True), **capabilities}
+        return [*entries[:index], {**entry, "capabilities": known}, *entries[index + 1 :]]
+    return entries
 
 
 def _cautions(entry: Json) -> Iterator[str]:

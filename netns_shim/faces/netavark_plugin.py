@@ -68,7 +68,7 @@ class Face:
 def _answer(asked: Exec, attached: verbs.Attached, netns: str) -> str:
     try:
         answer = result.convert(attached.result, CURRENT_VERSION)
-        _check_honoured(asked, answer)
+        _check_requests(asked, answer)
         return wire.format_status(answer, netns, asked.ifname)
     except BaseException:
         interrupt.disregard()
@@ -188,15 +188,15 @@ def _allocated(asked: Exec, conf: Json, ips: list[str], *, is_needed: bool) -> J
     }
 
 
-def _check_honoured(asked: Exec, answer: Json) -> None:
+def _check_requests(asked: Exec, answer: Json) -> None:
     """Refuse a result without the requested address or MAC: the caller relies on it."""
     given = result.addresses(answer)
     for ip in asked.options.get("static_ips", []):
         if not any(addressing.same_address(ip, address) for address in given):
             raise ShimError(
                 PLUGIN_MISBEHAVED,
-                f"the static IP {ip} was not honoured",
-                f"the plugin has given {', '.join(given) or 'no address'}",
+                f"the plugin ignored the request for the address {ip}",
+                f"it has given {', '.join(given) or 'no address'}",
             )
     mac = asked.options.get("static_mac") or ""
     found = [i.get("mac") or "" for i in answer.get("interfaces") or [] if i.get("sandbox")]
@@ -204,6 +204,6 @@ def _check_honoured(asked: Exec, answer: Json) -> None:
     if mac and mac.lower() not in [m.lower() for m in macs]:
         raise ShimError(
             PLUGIN_MISBEHAVED,
-            f"the static MAC {mac} was not honoured",
-            f"the plugin has given {', '.join(macs) or 'none'}",
+            f"the plugin ignored the request for the MAC {mac}",
+            f"it has given {', '.join(macs) or 'none'}",
         )

@@ -266,7 +266,7 @@ class _Sweep:
                 names = {"network": network, "address": lease.address}
                 names |= {"containerID": lease.container_id, "ifname": lease.ifname}
                 if is_in_doubt:
-                    names["why"] = "a command is running in the netns, and it may be its"
+                    names["why"] = "a command is running in the netns, and may use it"
                 self._add("skipped" if is_in_doubt else "released", **names)
 
 

@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
+
+from .. import locks
 
 # host-local holds its lock only for a moment.
 LOCK_SECONDS = 10
@@ -64,13 +67,7 @@ def release(directory: str, known: Callable[[], set[str]], *, dry_run: bool) -> 
 
     Raises ShimError (code 11) where another process keeps host-local's lock.
     """
-    from .lockfile import locked  # filelock: not for the verbs
-
-    lock = f"{directory}/lock"
-    # Taking the lock would make its file, and a dry run makes nothing.
-    is_lockable = not dry_run or os.path.exists(lock)
-    what = "garbage collection waits for another one to end"
-    with locked(lock, LOCK_SECONDS, what) if is_lockable else nullcontext():
+    with _locked(f"{directory}/lock", dry_run=dry_run):
         listed = read(directory)
         ids = known()
         found = [lease for lease in listed if not _is_of(lease, ids)]
@@ -78,6 +75,31 @@ def release(directory: str, known: Callable[[], set[str]], *, dry_run: bool) -> 
             for lease in found:
                 os.unlink(f"{directory}/{lease.address}")
     return found
+
+
+@contextmanager
+def _locked(path: str, *, dry_run: bool) -> Iterator[None]:
+    """Hold host-local's lock; a dry run goes on where its file is missing, and makes none.
+
+    It is flock(2), as in host-local, and leaves the file as it is. filelock would truncate it.
+    Some versions (3.20.4 to 3.29.4) even remove it when they unlock, and then host-local waits
+    for one file while its next call takes another: github.com/tox-dev/filelock/issues/574.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if dry_run else os.O_CREAT)
+    try:
+        fd = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        if not dry_run:
+            raise
+        yield
+        return
+    try:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not locks.lock(fd):
+            locks.wait(deadline, "garbage collection waits for host-local to end", path)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _is_of(lease: Lease, ids: set[str]) -> bool:

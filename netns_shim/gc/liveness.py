@@ -84,7 +84,8 @@ class Liveness:
         """
         if self._is_other_boot or host_side(record) or not self._unclaimed:
             return ""
-        return f"the interface {min(self._unclaimed)} leads somewhere unknown, maybe to it"
+        name = min(self._unclaimed)
+        return f"the interface {name} leads to an unknown place, perhaps to this container"
 
 
 def host_side(record: AttachmentRecord) -> set[str]:

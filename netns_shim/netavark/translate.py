@@ -215,21 +215,21 @@ def checked_result(previous: Json) -> Json:
 def result_of(asked: Asked, status: StatusBlock, netns: str) -> Json:
     """Make a result of CNI from a StatusBlock.
 
-    Raises ShimError (code 100) where a requested address or MAC was not honoured.
+    Raises ShimError (code 100) where it ignored a requested address or MAC.
     """
     network, options = asked["network"], asked["network_options"]
     ifname = options["interface_name"]
     made = status.get("interfaces", {})
     if list(made) != [ifname]:
-        raise _dishonoured(f"the interface {ifname!r}", f"it has made {', '.join(made) or 'none'}")
+        raise _ignored(f"the interface {ifname!r}", f"it has made {', '.join(made) or 'none'}")
     mac, subnets = made[ifname]["mac_address"], made[ifname].get("subnets", [])
     given = [subnet["ipnet"] for subnet in subnets]
     for ip in options.get("static_ips", []):
         if not any(addressing.same_address(ip, address) for address in given):
-            raise _dishonoured(f"the address {ip}", f"it has given {', '.join(given) or 'none'}")
+            raise _ignored(f"the address {ip}", f"it has given {', '.join(given) or 'none'}")
     wanted = options.get("static_mac")
     if wanted and wanted.lower() != mac.lower():
-        raise _dishonoured(f"the MAC {wanted}", f"it has given {mac or 'none'}")
+        raise _ignored(f"the MAC {wanted}", f"it has given {mac or 'none'}")
     interfaces = [{"name": network["network_interface"]}] if network["driver"] == "bridge" else []
     interfaces.append({"name": ifname, "mac": mac, "sandbox": netns})
     ips: list[Json] = []
@@ -258,5 +258,5 @@ def _routes(network: Network, gateways: list[str]) -> list[Json]:
     return routes
 
 
-def _dishonoured(what: str, details: str) -> ShimError:
-    return ShimError(PLUGIN_MISBEHAVED, f"the driver has not honoured {what}", details)
+def _ignored(what: str, details: str) -> ShimError:
+    return ShimError(PLUGIN_MISBEHAVED, f"the driver ignored the request for {what}", details)

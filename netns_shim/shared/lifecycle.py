@@ -98,7 +98,7 @@ def _replace(state: State) -> None:
     mounts.remove_tree(state.path("started"))
     mounts.pin(state)
     warn(
-        f"the shared netns {state.name!r} was lost and has been made anew; "
+        f"the shared netns {state.name!r} was lost and has been made again; "
         "what was attached to it before has to be attached again"
     )
 

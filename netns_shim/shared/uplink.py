@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process that joins the shared netns to the host's network: pasta, slirp4netns, or none.
 
-Each is started from the host's netns, inside the user namespace that owns the shared netns. Its
-standard streams are the log in the state directory, and it inherits no other descriptor: a runtime
-waits until all processes that have its pipes are gone, but an uplink stays.
+Each is started from the host's netns, inside the user namespace that owns the shared netns.
 """
 
 from __future__ import annotations
 
-import _signal as signal  # see `child`
 import itertools
 import os
 
@@ -16,6 +13,7 @@ from .. import child, interrupt
 from ..errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError
 from ..invoke import HELPER_DIRECTORIES, find_program, with_path
 from ..state import read_file, remove_special
+from . import background
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,21 +96,22 @@ class Pasta:
     def start(self, state: State) -> None:
         """Start it; it goes into the background by itself when it is ready."""
         remove_special(state.path("uplink.pid"))
-        self._pid = _spawn(self.command(state), state)
+        self._pid = background.start(self.command(state), state)
 
     def wait(self, state: State) -> int:
         """Wait until it is ready; give its process ID. ShimError (code 102) where it fails."""
         pidfd = os.pidfd_open(self._pid)
         try:
             if not interrupt.wait(pidfd, START_SECONDS, "starting the uplink"):
-                raise _failed("pasta", f"not ready after {START_SECONDS} s", state)
+                raise background.failed("pasta", f"not ready after {START_SECONDS} s", state)
         except BaseException:
-            _kill(self._pid)
+            background.kill(self._pid)
             raise
         finally:
             os.close(pidfd)
-        status = _end(self._pid)
-        if status == 1 and self.maps_guest and "unrecognized option '--map-guest" in _log(state):
+        status = background.end(self._pid)
+        said = background.log_of(state) if status == 1 else ""
+        if self.maps_guest and "unrecognized option '--map-guest" in said:
             # Releases before August 2024 do not know the option.
             self.maps_guest, self.host_addresses = False, ()
             self.sends_bare_segments = True
@@ -120,12 +119,12 @@ class Pasta:
             self.start(state)
             return self.wait(state)
         if status:
-            raise _failed("pasta", f"exit status {status}", state)
+            raise background.failed("pasta", f"exit status {status}", state)
         try:
             pid = int(read_file(state.path("uplink.pid")))
             os.unlink(state.path("uplink.pid"))
         except (OSError, ValueError):
-            raise _failed("pasta", "it has not written its process ID", state) from None
+            raise background.failed("pasta", "it has not written its process ID", state) from None
         return pid
 
 
@@ -182,7 +181,7 @@ class Slirp4netns:
         """Start it in the background; it says over a pipe when it is ready."""
         self._ready, ready = os.pipe()
         try:
-            self._pid = _spawn(self.command(state, ready), state, ready)
+            self._pid = background.start(self.command(state, ready), state, ready)
         except BaseException:
             os.close(self._ready)
             raise
@@ -200,9 +199,9 @@ class Slirp4netns:
         finally:
             os.close(self._ready)
             if not is_ready:
-                status = _kill(self._pid)
+                status = background.kill(self._pid)
         if not is_ready:
-            raise _failed("slirp4netns", f"exit status {status}", state)
+            raise background.failed("slirp4netns", f"exit status {status}", state)
         return self._pid
 
 
@@ -238,7 +237,7 @@ def check(wanted: Wanted, environ: Mapping[str, str]) -> Uplink:
     chosen = choose(wanted, environ)
     if not isinstance(chosen, Nothing) and not os.access(TUN, os.R_OK | os.W_OK):
         raise ShimError(
-            UPLINK_FAILED, f"{TUN} cannot be used", "load the module tun; its mode is to be 0666"
+            UPLINK_FAILED, f"{TUN} cannot be used", "load the module tun; its mode must be 0666"
         )
     return chosen
 
@@ -246,56 +245,6 @@ def check(wanted: Wanted, environ: Mapping[str, str]) -> Uplink:
 def program_path(name: str, environ: Mapping[str, str]) -> str:
     """Find an uplink's program in PATH or where Podman keeps its helpers, or give ""."""
     return find_program(name, [*with_path(environ)["PATH"].split(":"), *HELPER_DIRECTORIES])
-
-
-def _spawn(command: list[str], state: State, *kept: int) -> int:
-    """Start an uplink in a session of its own, with the descriptors `kept`; give its ID."""
-    # The uplink opens its log by path, and would write through a link.
-    remove_special(state.path("uplink.log"))
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    log = os.open(state.path("uplink.log"), flags, 0o600)
-    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
-    # A process that stays must not have the caller's open files.
-    others = {int(fd) for fd in os.listdir("/proc/self/fd")} - {0, 1, 2, *kept}
-    actions: list[tuple[Any, ...]] = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_DUP2, log, 1),
-        (os.POSIX_SPAWN_DUP2, log, 2),
-        # dup2(2) of a descriptor on itself makes it inheritable.
-        *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in kept),
-        *((os.POSIX_SPAWN_CLOSE, fd) for fd in others),
-    ]
-    try:
-        # It inherits the working directory, and would keep its file system busy.
-        os.chdir("/")
-        return os.posix_spawn(
-            command[0],
-            command,
-            os.environ,
-            file_actions=actions,
-            setsid=True,
-            setsigmask=[],
-            setsigdef=child.DEFAULT_SIGNALS,
-        )
-    except OSError as error:
-        raise ShimError(
-            UPLINK_FAILED, f"cannot start the uplink {command[0]}", error.strerror or ""
-        ) from None
-    finally:
-        os.fchdir(here)
-        os.close(here)
-        os.close(log)
-
-
-def _kill(pid: int) -> int:
-    """End a child of ours that has not ended; give its exit status."""
-    os.kill(pid, signal.SIGKILL)
-    return _end(pid)
-
-
-def _end(pid: int) -> int:
-    """Wait for a child of ours; give its exit status, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _usage(path: str) -> str:
@@ -312,19 +261,6 @@ def _usage(path: str) -> str:
     except ShimError as error:
         raise ShimError(UPLINK_FAILED, f"cannot start the uplink {path}", str(error)) from None
     return usage.decode(errors="replace")
-
-
-def _failed(name: str, why: str, state: State) -> ShimError:
-    # After a wrong option both programs print their usage, which hides what was wrong.
-    text = _log(state).partition("\nUsage:")[0].strip()
-    return ShimError(UPLINK_FAILED, f"the uplink {name} failed: {why}", text[-2000:])
-
-
-def _log(state: State) -> str:
-    with open(state.path("uplink.log"), encoding="utf-8", errors="replace") as file:
-        lines = file.read().splitlines()
-    # A line of an unprivileged pasta about the system log explains nothing.
-    return "\n".join(line for line in lines if "to syslog" not in line)
 
 
 def _given(options: list[str], name: str) -> bool:

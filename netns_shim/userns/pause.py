@@ -11,10 +11,11 @@ drops the lock of a process that is killed. Making and ending happen under a loc
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 
-from .. import encoding, interrupt, locks, skel, state
+from .. import encoding, interrupt, locks, state
 from ..errors import CANNOT_ENTER, ShimError, warn
 from ..libc import CLONE_NEWNS, CLONE_NEWUSER, setns
 from ..records import HolderRecord
@@ -250,7 +251,7 @@ def _set(user: int, mounts: int) -> None:
 
 def _stay(base: str, fd: int) -> None:
     _joined[:] = [(base, fd)]
-    skel.at_end.append(_leave_at_end)
+    atexit.register(_leave_at_end)  # after the answer
 
 
 def _leave_at_end() -> None:

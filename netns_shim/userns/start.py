@@ -69,15 +69,7 @@ def start(
     os.close(hear)
     os.close(told)
     try:
-        _await(heard)
-        if lost is None:
-            for kind, extents in maps.items():
-                _write_map(pid, kind, extents)
-        os.write(say, b"1")
-        _await(heard)
-        record(pid)
-        os.write(say, b"1")
-        _await(heard, until=b"")
+        _lead(pid, say, heard, {} if lost else maps, record)
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -86,6 +78,24 @@ def start(
         os.close(say)
         os.close(heard)
     return pid
+
+
+def _lead(
+    pid: int,
+    say: int,
+    heard: int,
+    maps: dict[str, list[Extent]],
+    record: Callable[[int], None],
+) -> None:
+    """Take the process through its steps, until it has become another program."""
+    _await(heard)
+    for kind, extents in maps.items():
+        _write_map(pid, kind, extents)
+    os.write(say, b"1")
+    _await(heard)
+    record(pid)
+    os.write(say, b"1")
+    _await(heard, until=b"")
 
 
 def _await(heard: int, until: bytes = b".") -> None:

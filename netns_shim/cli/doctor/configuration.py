@@ -43,7 +43,7 @@ def plugins(context: Context) -> Result:
     """Check that the named plugins exist, and speak a suitable version."""
     wanted = list(_wanted_plugins(context))
     if not wanted:
-        return Result(SKIPPED, "none is named")
+        return Result(SKIPPED, "the configuration names none")
     known = versions.Versions(None)
     problems, found = [], []
     for type_, version in dict.fromkeys(wanted):
@@ -85,7 +85,9 @@ def drivers(context: Context) -> Result:
         found.append(f"{entry['driver']} ({path})")
     if problems:
         return _problem(problems, "install what is missing, or set pluginDirs")
-    return Result(OK, ", ".join(found)) if found else Result(SKIPPED, "none is named")
+    if not found:
+        return Result(SKIPPED, "the configuration names none")
+    return Result(OK, ", ".join(found))
 
 
 def uplinks(context: Context) -> Result:
@@ -100,7 +102,7 @@ def uplinks(context: Context) -> Result:
             return Result(PROBLEM, error.message, error.details or "correct the configuration")
         chosen = uplink.choose(read.uplink, context.environ)
         if isinstance(chosen, uplink.Nothing):
-            results.append(Result(OK, "none is wanted"))
+            results.append(Result(OK, "the configuration wants none"))
         elif isinstance(chosen, uplink.Pasta):
             results.append(examine_pasta(chosen.path, context.environ))
         else:

@@ -43,20 +43,20 @@ def _odd_variable(context: Context) -> Result | None:
         return Result(
             WARNING,
             f"XDG_RUNTIME_DIR is {given}, which {_why_not(given)}: {context.base} is used",
-            "unset it after su or sudo, or log in anew",
+            "unset it after su or sudo, or log in again",
         )
     if not given and os.path.basename(context.base) != "netns-shim":
         return Result(
             WARNING,
             f"XDG_RUNTIME_DIR is not set, and there is no /run/user/{state.outer_uid()}: "
             f"{context.base} is used",
-            f"log in anew, or loginctl enable-linger {user_name()} (as root)",
+            f"log in again, or loginctl enable-linger {user_name()} (as root)",
         )
     mode = stat.S_IMODE(os.stat(given).st_mode) if given else 0
     if mode & 0o077:
         return Result(
             WARNING,
-            f"{given} has the mode {mode:04o}: it is not yours alone",
+            f"{given} has the mode {mode:04o}: it is open to others",
             f"chmod 0700 {given}",
         )
     return None

@@ -20,7 +20,7 @@ def iptables(context: Context) -> Result:
     path = programs.find("iptables", context.environ)
     if not path and programs.find("nft", context.environ):
         why = "not installed: firewall, and all plugins of before release 1.6, need it"
-        return Result(WARNING, why, "install iptables, if one of them is in a network of yours")
+        return Result(WARNING, why, "install iptables, if a network of yours has one of them")
     if not path:
         return Result(
             PROBLEM,

@@ -68,7 +68,7 @@ def examine_pasta(path: str, environ: Mapping[str, str]) -> Result:
         return Result(
             WARNING,
             f"{version} ({path}) lacks --map-guest-addr: containers cannot reach the host",
-            "install a passt of August 2024 or later, if they are to",
+            "install a passt of August 2024 or later, if they need to",
         )
     return Result(OK, f"{version} ({path})")
 
@@ -107,7 +107,7 @@ def ping(context: Context) -> Result:
             WARNING,
             "the kernel lets no uplink of yours ping: containers get no answer to `ping` from "
             "outside, while TCP and names work",
-            f"sysctl {PING_GROUPS}='0 2147483647' (as root), if they are to",
+            f"sysctl {PING_GROUPS}='0 2147483647' (as root), if they need to",
         )
     except OSError as error:
         return Result(SKIPPED, f"it cannot be tried: {error.strerror}")

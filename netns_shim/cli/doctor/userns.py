@@ -39,7 +39,7 @@ def user_namespaces(context: Context) -> Result:
         enter()
     except OSError as error:
         why = f"{error.strerror}; {said}" if said else str(error.strerror)
-        return Result(PROBLEM, f"none can be made: {why}", cure or _guess(error))
+        return Result(PROBLEM, f"cannot be made: {why}", cure or _guess(error))
     if said:
         return Result(WARNING, f"one can be made here, but {said}: others may be refused", cure)
     return Result(OK, "one can be made")
@@ -119,4 +119,4 @@ def mounts(context: Context) -> Result:
         )
     finally:
         os.close(fd)
-    return Result(OK, "in this mount namespace can be mounted")
+    return Result(OK, "can be made in this mount namespace")

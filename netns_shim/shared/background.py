@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting the program of an uplink, ending it, and what its log says.
+
+Its standard streams are the log in the state directory, and it inherits no other descriptor: a
+runtime waits until all processes that have its pipes are gone, but an uplink stays.
+"""
+
+from __future__ import annotations
+
+import _signal as signal  # see `child`
+import os
+
+from .. import child
+from ..errors import UPLINK_FAILED, ShimError
+from ..state import remove_special
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..state import State
+
+
+def start(command: list[str], state: State, *kept: int) -> int:
+    """Start an uplink in a session of its own, with the descriptors `kept`; give its process ID.
+
+    Raises ShimError (code 102) where the program cannot be executed.
+    """
+    # The uplink opens its log by path, and would write through a link.
+    remove_special(state.path("uplink.log"))
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    log = os.open(state.path("uplink.log"), flags, 0o600)
+    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    # A process that stays must not have the caller's open files.
+    others = {int(fd) for fd in os.listdir("/proc/self/fd")} - {0, 1, 2, *kept}
+    actions: list[tuple[Any, ...]] = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log, 1),
+        (os.POSIX_SPAWN_DUP2, log, 2),
+        # dup2(2) of a descriptor on itself makes it inheritable.
+        *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in kept),
+        *((os.POSIX_SPAWN_CLOSE, fd) for fd in others),
+    ]
+    try:
+        # It inherits the working directory, and would keep its file system busy.
+        os.chdir("/")
+        return os.posix_spawn(
+            command[0],
+            command,
+            os.environ,
+            file_actions=actions,
+            setsid=True,
+            setsigmask=[],
+            setsigdef=child.DEFAULT_SIGNALS,
+        )
+    except OSError as error:
+        raise ShimError(
+            UPLINK_FAILED, f"cannot start the uplink {command[0]}", error.strerror or ""
+        ) from None
+    finally:
+        os.fchdir(here)
+        os.close(here)
+        os.close(log)
+
+
+def kill(pid: int) -> int:
+    """End a child of ours that has not ended; give its exit status."""
+    os.kill(pid, signal.SIGKILL)
+    return end(pid)
+
+
+def end(pid: int) -> int:
+    """Wait for a child of ours; give its exit status, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def failed(name: str, why: str, state: State) -> ShimError:
+    """Make the error of an uplink, ShimError (code 102), with the end of its log."""
+    # After a wrong option both programs print their usage, which hides what was wrong.
+    text = log_of(state).partition("\nUsage:")[0].strip()
+    return ShimError(UPLINK_FAILED, f"the uplink {name} failed: {why}", text[-2000:])
+
+
+def log_of(state: State) -> str:
+    """Read what it has said, without what explains nothing."""
+    with open(state.path("uplink.log"), encoding="utf-8", errors="replace") as file:
+        lines = file.read().splitlines()
+    # An unprivileged pasta complains about the system log.
+    return "\n".join(line for line in lines if "to syslog" not in line)

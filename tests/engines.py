@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Podman and Buildah on the machine of the tests: what they need there, and an image."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import bench
+
+# An image without the internet: programs of this machine, and the libraries that they name.
+IMAGE = r"""
+mkdir -p ~/.config/containers image
+printf '[storage]\ndriver = "vfs"\n' >~/.config/containers/storage.conf
+for file in /bin/sh /bin/ip $(ldd /bin/sh /bin/ip | grep -o '[[:space:]]/[^ ]*'); do
+    mkdir -p "image${file%/*}"
+    cp -L "$file" "image$file"
+done
+mkdir -p image/proc image/sys image/dev image/etc image/tmp image/run
+made=$(buildah from scratch)
+buildah copy "$made" image /
+buildah commit "$made" docker.io/library/busybox
+buildah rm "$made"
+rm -r image
+"""
+
+
+@cache
+def backend() -> str:
+    """Give the back end of networks that is Podman's own here: cni or netavark."""
+    done = subprocess.run(["podman", "--version"], capture_output=True, text=True, check=False)
+    return "cni" if re.search(r"version [1-4]\.", done.stdout) else "netavark"
+
+
+@contextmanager
+def mounts(world: bench.World) -> Iterator[None]:
+    """Make the machine fit for container engines."""
+    # crun wants the new cgroups, and engines keep locks in /dev/shm, which is not the World's.
+    mount = "mount -t cgroup2 cgroup2 /sys/fs/cgroup; mount -t tmpfs -o mode=1777 tmpfs /dev/shm"
+    world.root.run(["sh", "-euc", mount], check=True)
+    try:
+        yield
+    finally:
+        world.root.run(["umount", "/dev/shm", "/sys/fs/cgroup"], check=True)
