@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from netns_shim.errors import ShimError
 from netns_shim.netavark import convert
-from netns_shim.netavark.shapes import LeaseRange, PortMapping, Subnet
+from netns_shim.netavark.shapes import LeaseRange, NetworkOptions, PortMapping, Subnet
 from netns_shim.validate import addressing
 
 
@@ -45,3 +48,30 @@ def test_subnets_that_contradict_themselves() -> None:
         "gateway: fd00::1 is not in 10.0.0.0/24",
         "lease_range.end_ip: 10.1.0.9 is not in 10.0.0.0/24",
     ]
+
+
+OPTIONS: NetworkOptions = {
+    "interface_name": "eth0",
+    "static_ips": ["fd00::1", "10.0.0.1"],
+    "static_mac": "02:00:00:00:00:AA",
+}
+
+
+@pytest.mark.parametrize(
+    ("addresses", "macs", "problem"),
+    [
+        (["10.0.0.1/24", "fd00:0::1/64"], ["", "02:00:00:00:00:aa"], None),
+        (["10.0.0.1/24"], [], "the address fd00::1: it has given 10.0.0.1/24"),
+        ([], [], "the address fd00::1: it has given none"),
+        (["10.0.0.1/24", "fd00::1/64"], [""], "the MAC 02:00:00:00:00:AA: it has given none"),
+    ],
+)
+def test_requests(addresses: list[str], macs: list[str], problem: str | None) -> None:
+    """An answer has each requested address and MAC, or is refused with what it has instead."""
+    found = None
+    try:
+        convert.check_requests("plugin", OPTIONS, addresses, macs)
+    except ShimError as error:
+        found = str(error)
+
+    assert found == (problem and f"the plugin ignored the request for {problem}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .. import interrupt, references, result, state, verbs
 from ..cni import CURRENT_VERSION
-from ..errors import INVALID_NETWORK_CONFIG, PLUGIN_MISBEHAVED, ShimError, warn
+from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
 from ..netavark import convert, network, wire
 from ..request import Request
 from ..validate import addressing
@@ -189,21 +189,6 @@ def _allocated(asked: Exec, conf: Json, ips: list[str], *, is_needed: bool) -> J
 
 
 def _check_requests(asked: Exec, answer: Json) -> None:
-    """Refuse a result without the requested address or MAC: the caller relies on it."""
-    given = result.addresses(answer)
-    for ip in asked.options.get("static_ips", []):
-        if not any(addressing.same_address(ip, address) for address in given):
-            raise ShimError(
-                PLUGIN_MISBEHAVED,
-                f"the plugin ignored the request for the address {ip}",
-                f"it has given {', '.join(given) or 'no address'}",
-            )
-    mac = asked.options.get("static_mac") or ""
     found = [i.get("mac") or "" for i in answer.get("interfaces") or [] if i.get("sandbox")]
     macs = [given for given in found if isinstance(given, str)]
-    if mac and mac.lower() not in [m.lower() for m in macs]:
-        raise ShimError(
-            PLUGIN_MISBEHAVED,
-            f"the plugin ignored the request for the MAC {mac}",
-            f"it has given {', '.join(macs) or 'none'}",
-        )
+    convert.check_requests("plugin", asked.options, result.addresses(answer), macs)

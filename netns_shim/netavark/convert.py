@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conversion between CNI's and netavark's form of ports and routes. No I/O."""
+"""What is the same on both wires in other words: ports, routes, requests. No I/O."""
 
 from __future__ import annotations
+
+from ..errors import PLUGIN_MISBEHAVED, ShimError
+from ..validate import addressing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..decoding import Json
-    from .shapes import PortMapping, Route
+    from .shapes import NetworkOptions, PortMapping, Route
 
 
 def expand_ports(ports: list[PortMapping]) -> list[Json]:
@@ -57,3 +60,25 @@ def to_cni_route(route: Route) -> Json:
         "priority": route.get("metric"),
     }
     return {key: value for key, value in given.items() if value is not None}
+
+
+def check_requests(
+    who: str, options: NetworkOptions, addresses: list[str], macs: list[str]
+) -> None:
+    """Refuse an answer without the requested address or MAC: the caller relies on it.
+
+    `who`, the plugin or the driver, has answered with these addresses and MACs. Raises ShimError
+    (code 100).
+    """
+    for ip in options.get("static_ips", []):
+        if not any(addressing.same_address(ip, address) for address in addresses):
+            raise ignored(who, f"the address {ip}", addresses)
+    mac = options.get("static_mac", "")
+    if mac and mac.lower() not in [given.lower() for given in macs]:
+        raise ignored(who, f"the MAC {mac}", macs)
+
+
+def ignored(who: str, what: str, given: list[str]) -> ShimError:
+    """Make the error about a request; `given` is what the answer has instead."""
+    message = f"the {who} ignored the request for {what}"
+    return ShimError(PLUGIN_MISBEHAVED, message, f"it has given {', '.join(given) or 'none'}")

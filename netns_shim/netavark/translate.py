@@ -11,7 +11,6 @@ from ..cni import CURRENT_VERSION
 from ..errors import (
     DECODING_FAILURE,
     INVALID_NETWORK_CONFIG,
-    PLUGIN_MISBEHAVED,
     UNSUPPORTED_FIELD,
     ShimError,
 )
@@ -221,15 +220,10 @@ def result_of(asked: Asked, status: StatusBlock, netns: str) -> Json:
     ifname = options["interface_name"]
     made = status.get("interfaces", {})
     if list(made) != [ifname]:
-        raise _ignored(f"the interface {ifname!r}", f"it has made {', '.join(made) or 'none'}")
+        raise convert.ignored("driver", f"the interface {ifname!r}", list(made))
     mac, subnets = made[ifname]["mac_address"], made[ifname].get("subnets", [])
     given = [subnet["ipnet"] for subnet in subnets]
-    for ip in options.get("static_ips", []):
-        if not any(addressing.same_address(ip, address) for address in given):
-            raise _ignored(f"the address {ip}", f"it has given {', '.join(given) or 'none'}")
-    wanted = options.get("static_mac")
-    if wanted and wanted.lower() != mac.lower():
-        raise _ignored(f"the MAC {wanted}", f"it has given {mac or 'none'}")
+    convert.check_requests("driver", options, given, [mac])
     interfaces = [{"name": network["network_interface"]}] if network["driver"] == "bridge" else []
     interfaces.append({"name": ifname, "mac": mac, "sandbox": netns})
     ips: list[Json] = []
@@ -256,7 +250,3 @@ def _routes(network: Network, gateways: list[str]) -> list[Json]:
     for route in network.get("routes", []):
         routes.append(convert.to_cni_route(route))
     return routes
-
-
-def _ignored(what: str, details: str) -> ShimError:
-    return ShimError(PLUGIN_MISBEHAVED, f"the driver ignored the request for {what}", details)
