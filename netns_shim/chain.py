@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 NOWHERE = "/proc/0/ns/net"
 
 
+# Plugins that make links of 1500 bytes where they are given no `mtu`. Others that know the key
+# take that of the interface below, such as macvlan, and refuse a larger one.
+WITH_MTU = ("bridge", "ptp")
+
+
 class Link:
     """One plugin of a chain: its configuration as written, and the version to speak with it."""
 
@@ -64,6 +69,8 @@ class Chain:
         self._request = request
         self._environ = environ
         self._is_list = "plugins" in request.conf
+        # In bytes, for plugins that know `mtu` and were given none; 0 leaves them as they are.
+        self.mtu = 0
         self._links = [self._link(entry, conf, versions, driver_state) for entry in conf.plugins]
 
     def _link(
@@ -148,6 +155,8 @@ class Chain:
     def _call(self, verb: str, link: Link, previous: Json | None) -> Any:
         request = self._request
         conf = {**link.conf, "cniVersion": link.version, "name": request.network}
+        if self.mtu and _lacks_mtu(conf):
+            _set_mtu(conf, self.mtu)
         offered = self._offered(link.conf)
         if "ipam" in offered:
             # The caller has allocated the addresses itself, as Podman does.
@@ -172,3 +181,18 @@ class Chain:
             capabilities = self._request.conf.get("capabilities")
         given = self._request.conf.get("runtimeConfig") or {}
         return {k: v for k, v in given.items() if (capabilities or {}).get(k) is True}
+
+
+def _lacks_mtu(entry: Json) -> bool:
+    """Tell whether an entry is of a plugin that knows `mtu`, and says nothing about it."""
+    if "driver" in entry:
+        # As in the plugins of CNI, bridge is the one that asks no other interface.
+        return entry["driver"] == "bridge" and "mtu" not in (entry.get("options") or {})
+    return entry["type"] in WITH_MTU and "mtu" not in entry
+
+
+def _set_mtu(conf: Json, mtu: int) -> None:
+    if "driver" in conf:
+        conf["options"] = {**(conf.get("options") or {}), "mtu": str(mtu)}
+    else:
+        conf["mtu"] = mtu

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 DEFAULT_NETNS = "default"
 DEFAULT_ENTER = "auto"
 DEFAULT_TIMEOUT = 120.0
+# Networks get the MTU of their uplink.
+DEFAULT_MTU = "uplink"
+MINIMUM_MTU, MAXIMUM_MTU = 68, 65535  # of IPv4, and of Linux
 # The driver is chosen, its options are only ours, and its program is looked up.
 DEFAULT_UPLINK = {"driver": "", "options": [], "path": ""}
 MAX_NETNS_LENGTH = 64
@@ -44,15 +47,18 @@ class Configuration:
 
     `plugins` are the delegated configurations as they were written, one or more; `netns` is the
     name of the shared network namespace; `uplink` has the keys `driver` (empty: the shim chooses),
-    `options` and `path` (empty: the shim looks it up); `enter` is auto, always or never;
-    `state_dir` is an absolute path, or empty for the default; `timeout` is in seconds, for one
-    delegated plugin and for waiting for other calls; `plugin_dirs` lists where to look for plugins
-    of netavark, empty for the default; `parallel` is True to wait for no other call, False to go
-    one at a time, None to wait where plugins are known to clash.
+    `options` and `path` (empty: the shim looks it up); `enter` is auto, always or never; `mtu` is
+    what a plugin gets that knows the key and was given none: "uplink" for that of the uplink, a
+    number of bytes, or 0 for its own default; `state_dir` is an absolute path, or empty for the
+    default; `timeout` is in seconds, for one delegated plugin and for waiting for other calls;
+    `plugin_dirs` lists where to look for plugins of netavark, empty for the default; `parallel` is
+    True to wait for no other call, False to go one at a time, None to wait where plugins are known
+    to clash.
     """
 
     __slots__ = (
         "enter",
+        "mtu",
         "netns",
         "parallel",
         "plugin_dirs",
@@ -73,6 +79,7 @@ class Configuration:
         timeout: float = DEFAULT_TIMEOUT,
         plugin_dirs: list[str] | None = None,
         parallel: bool | None = None,
+        mtu: str | float = DEFAULT_MTU,
     ) -> None:
         self.plugins = plugins
         self.netns = netns
@@ -82,6 +89,7 @@ class Configuration:
         self.timeout = timeout
         self.plugin_dirs = plugin_dirs or []
         self.parallel = parallel
+        self.mtu = mtu if isinstance(mtu, str) else int(mtu)
 
 
 def read(conf: Json) -> Configuration:
@@ -105,6 +113,7 @@ def read(conf: Json) -> Configuration:
         timeout=float(conf.get("timeout", DEFAULT_TIMEOUT)),
         plugin_dirs=conf.get("pluginDirs"),
         parallel=conf.get("parallel"),
+        mtu=conf.get("mtu", DEFAULT_MTU),
     )
 
 
@@ -219,6 +228,7 @@ def _has_shape(conf: Json) -> bool:
         and 0 < timeout <= 86400
         and _are_texts(conf.get("pluginDirs", []))
         and isinstance(conf.get("parallel", False), bool)
+        and _is_mtu(conf.get("mtu", DEFAULT_MTU))
     )
 
 
@@ -228,6 +238,12 @@ def _is_entry(entry: Any) -> bool:
 
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_mtu(mtu: Any) -> bool:
+    if isinstance(mtu, str | bool):
+        return mtu in (DEFAULT_MTU, False)
+    return isinstance(mtu, int | float) and MINIMUM_MTU <= mtu <= MAXIMUM_MTU and mtu == int(mtu)
 
 
 def _is_uplink(uplink: Any) -> bool:

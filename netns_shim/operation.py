@@ -64,6 +64,16 @@ class Operation:
         """Give the context for plugins where the place has no netns."""
         return self.place.nowhere(enter.paths_of(self.request))
 
+    def mtu(self) -> int:
+        """Give the MTU for plugins without one of their own, 0 for none; the place is open.
+
+        In place, the netns and its uplink are the caller's affair.
+        """
+        of_uplink, wanted = self.place.mtu, self.conf.mtu
+        if of_uplink is None:
+            return 0
+        return of_uplink if isinstance(wanted, str) else wanted
+
     def lock(self) -> Once | Lock | NoLock:
         """Give the lock of this call among others, as a context; see `once`."""
         return self.place.lock(self.request, self.conf)
@@ -111,6 +121,7 @@ def attach(call: Operation, reference: Reference, container: ContainerNetns) -> 
 def _delete_leftover(call: Operation, record: AttachmentRecord, fd: int) -> None:
     """Do the DEL of an earlier attachment, in the way of the call itself."""
     warn(f"removing what is left of an earlier attachment: {call.name}")
+    call.chain.mtu = record.mtu
     if is_gone(call.request.netns, record, fd):
         call.chain.lose_netns()
     call.chain.delete(record.result)
@@ -118,12 +129,14 @@ def _delete_leftover(call: Operation, record: AttachmentRecord, fd: int) -> None
 
 def _add(call: Operation, reference: Reference, container: ContainerNetns) -> Json:
     request = call.request
+    call.chain.mtu = call.mtu()
     begin(
         reference,
         container,
         args=request.args,
         path=request.path,
         conf=request.conf,
+        mtu=call.chain.mtu,
     )
     result = call.chain.add()
     try:
@@ -214,6 +227,7 @@ def detach(call: Operation, reference: Reference) -> None:
 
 def _delete(call: Operation, reference: Reference) -> None:
     record = reference.record
+    call.chain.mtu = record.mtu
     end_orphans([reference])
     fd = call.place.open_as_is()
     with call.lock():

@@ -47,15 +47,17 @@ def choose(conf: Configuration, environ: Mapping[str, str]) -> Place:
 class Shared:
     """The shared netns of a configuration, which need not exist.
 
-    `wanted` is the uplink to make it with.
+    `wanted` is the uplink to make it with. `mtu` is that of its uplink once it has been opened
+    for an ADD, 0 where networks keep their own.
     """
 
-    __slots__ = ("_environ", "_wanted", "state")
+    __slots__ = ("_environ", "_wanted", "mtu", "state")
 
     def __init__(self, where: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         self.state = where
         self._wanted = wanted
         self._environ = environ
+        self.mtu = 0
 
     def join(self) -> None:
         """Get power over the netns. Call it once the request is known to be right.
@@ -130,6 +132,7 @@ class Shared:
         """Open the netns, to which a reference is held; repair it first if it is broken."""
         where = self.state
         uplink = where.uplink()
+        self.mtu = uplink.mtu or 0
         fd = self._open()
         is_whole = fd is not None and os.fstat(fd).st_ino == uplink.netns and uplink.is_alive
         if fd is None or not is_whole or where.missing():
@@ -138,6 +141,7 @@ class Shared:
             if fd is not None:
                 os.close(fd)
             lifecycle.repair(where, self._wanted, self._environ)
+            self.mtu = where.uplink().mtu or 0
             return netns.open_netns(where.pin, is_ours=True)
         if (before := uplink.host) is not None and (changes := hostnet.changes(before)):
             from .shared import lifecycle  # only where the host's network has changed
@@ -227,6 +231,7 @@ class InPlace:
     """
 
     __slots__ = ("state",)
+    mtu = None
 
     def __init__(self, where: State) -> None:
         self.state = where

@@ -52,6 +52,7 @@ def test_defaults() -> None:
     assert read.plugins == [BRIDGE]
     assert (read.netns, read.enter, read.state_dir, read.timeout) == ("default", "auto", "", 120.0)
     assert read.parallel is None
+    assert read.mtu == "uplink"
     assert read.uplink == {"driver": "", "options": [], "path": ""}
 
 
@@ -69,6 +70,7 @@ def test_every_key_is_read() -> None:
             "stateDir": "/s",
             "timeout": 7,
             "parallel": False,
+            "mtu": 1500.0,
         }
     )
 
@@ -77,6 +79,7 @@ def test_every_key_is_read() -> None:
     assert read.uplink == uplink
     assert isinstance(read.timeout, float)
     assert read.parallel is False
+    assert (read.mtu, type(read.mtu)) == (1500, int)
 
 
 @pytest.mark.parametrize("uplink", ["none", {"driver": "none"}])
@@ -109,6 +112,12 @@ def test_an_uplink_is_a_word_or_an_object(uplink: Any) -> None:
         {"parallel": "true"},
         {"parallel": 1},
         {"parallel": None},
+        {"mtu": True},
+        {"mtu": None},
+        {"mtu": "1500"},
+        {"mtu": 67},
+        {"mtu": 65536},
+        {"mtu": 1500.5},
     ],
 )
 def test_reading_before_checking_is_safe(change: dict[str, Any]) -> None:

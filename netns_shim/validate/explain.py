@@ -145,6 +145,8 @@ def _explain(error: Any) -> Iterator[Problem]:
             yield place, f"must be at most {rule} characters long, is {len(value)}"
         case "exclusiveMinimum":
             yield place, f"must be more than {rule}, is {show(value)}"
+        case "minimum":
+            yield place, f"must be at least {rule}, is {show(value)}"
         case "maximum":
             yield place, f"must be at most {rule}, is {show(value)}"
         case other:
