@@ -69,10 +69,16 @@ class Operation:
 
         In place, the netns and its uplink are the caller's affair.
         """
-        of_uplink, wanted = self.place.mtu, self.conf.mtu
-        if of_uplink is None:
+        uplink, wanted = self.place.uplink, self.conf.mtu
+        if uplink is None:
             return 0
-        return of_uplink if isinstance(wanted, str) else wanted
+        return uplink.mtu or 0 if isinstance(wanted, str) else wanted
+
+    def prepare(self, container: ContainerNetns, fd: int) -> None:
+        """Prepare a container for the uplink, from inside the netns, which is open as fd."""
+        is_first = self.request.conf.get("prevResult") is None  # of the entries of a network
+        if is_first and self.place.uplink and self.place.uplink.driver == "pasta":
+            container.repeat_sooner(fd)
 
     def lock(self) -> Once | Lock | NoLock:
         """Give the lock of this call among others, as a context; see `once`."""
@@ -115,6 +121,7 @@ def attach(call: Operation, reference: Reference, container: ContainerNetns) -> 
     with call.lock(), call.inside(fd):
         if leftover is not None:
             _delete_leftover(Operation(leftover, call.place), record, fd)
+        call.prepare(container, fd)
         return _add(call, reference, container)
 
 

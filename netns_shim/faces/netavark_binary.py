@@ -166,14 +166,17 @@ class _Attaching:
         self, held: list[Reference], container: netns.ContainerNetns
     ) -> tuple[int, bytes, bytes]:
         fd = self._place.open_mended()
-        if self._place.mtu:
-            self._text = _with_mtu(self._text, self._place.mtu)
+        uplink = self._place.uplink
+        if uplink.mtu:
+            self._text = _with_mtu(self._text, uplink.mtu)
         container.check_is_other(fd)
         is_leftover = end_orphans(held)
         ours = [reference for reference in held if reference.phase != LIVE]
         with self._turn(), self._place.inside(fd, self._keep):
             if is_leftover:
                 self._undo()
+            if uplink.driver == "pasta":
+                container.repeat_sooner(fd)
             for reference in ours:
                 begin(reference, container)
             answer = self._set_up(can_undo=ours == held)

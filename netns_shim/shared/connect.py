@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from .. import hostnet
+from .. import hostnet, netns
 from ..errors import ShimError, warn
 from ..records import UplinkRecord
 from ..state import outer_uid, remove_special
@@ -88,6 +88,8 @@ def _settle(chosen: Uplink) -> tuple[str, list[str], int, str]:
             nftables.drop_bare_segments()
         except OSError as error:
             refusal = error.strerror or str(error)
+    if chosen.driver == "pasta":
+        netns.repeat_sooner()
     return (*rtnetlink.uplink_interface(), refusal)
 
 
