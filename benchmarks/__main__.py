@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import bench
+import datapath
 import measure
 import report
 import rootlessnetns
@@ -16,7 +17,7 @@ from figures import AT_ONCE, FIGURES
 from stage import BenchmarkError, Stage
 
 ROUNDS, QUICK = 40, 8
-ALL = {**FIGURES, "seed": rootlessnetns.seed}
+ALL = {**FIGURES, "data-path": datapath.data_path, "seed": rootlessnetns.seed}
 # How many containers a figure attaches, besides the one that is kept; the others have one.
 CONTAINERS = {"at-once": max(AT_ONCE), "seed": rootlessnetns.KEPT}
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -54,7 +55,7 @@ def arguments() -> argparse.Namespace:
         help="where table.txt, table.md, figures.json, plot.png and plot.svg go [%(default)s]",
     )
     given = parser.parse_args()
-    given.only = given.only or [name for name in ALL if name != "seed" or given.seed]
+    given.only = given.only or [*FIGURES, *(["seed"] if given.seed else [])]
     if "seed" in given.only and not given.seed:
         parser.exit(2, "benchmarks/run: the figure seed needs --seed PATH\n")
     if given.seed and not given.seed.is_file():

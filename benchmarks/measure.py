@@ -28,7 +28,10 @@ class Spread(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of the table; `goal` is the most that it should be, None where there is no goal."""
+    """One line of the table; `goal` is the most that it should be, None where there is no goal.
+
+    With `is_least`, more is better: the goal is the least that it should be.
+    """
 
     figure: str
     what: str
@@ -36,6 +39,7 @@ class Row(NamedTuple):
     wall: Spread
     cpu: Spread | None = None
     goal: float | None = None
+    is_least: bool = False
 
     @property
     def is_reached(self) -> bool | None:
@@ -48,7 +52,9 @@ class Row(NamedTuple):
         return self._is_reached(self.cpu)
 
     def _is_reached(self, found: Spread | None) -> bool | None:
-        return None if self.goal is None or found is None else found.median <= self.goal
+        if self.goal is None or found is None:
+            return None
+        return found.median >= self.goal if self.is_least else found.median <= self.goal
 
 
 def rounds_of(count: int, turns: Sequence[Turn]) -> Rounds:

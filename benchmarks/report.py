@@ -70,7 +70,9 @@ def _cells(row: Row) -> tuple[str, ...]:
         _quartiles(row.wall),
         _value(row, row.cpu),
         _quartiles(row.cpu),
-        "" if row.goal is None else f"≤ {_number(row.goal)} {row.unit}".strip(),
+        ""
+        if row.goal is None
+        else f"{'≥' if row.is_least else '≤'} {_number(row.goal)} {row.unit}".strip(),
         _verdict(row),
     )
 

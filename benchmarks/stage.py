@@ -107,7 +107,7 @@ class Stage:
     def _provide(self) -> None:
         """Put into the machine what is needed there, the do-nothing plugin among the others."""
         with tempfile.TemporaryDirectory() as directory:
-            for name in ("nothing", "peak"):
+            for name in ("nothing", "peak", "requests"):
                 program = f"{directory}/{name}"
                 source = str(INSIDE / f"{name}.c")
                 subprocess.run(["cc", "-O2", "-o", program, source], check=True)

@@ -111,7 +111,7 @@ def first_line(
     """Write what a DEL has to know about an attachment that is being made.
 
     `netns` is the path that ADD was given, and `netns_id` the namespace that it led to. `more` is
-    for a DEL that must know the ADD's `args`, `path` and `conf` as well.
+    for a DEL that must know the ADD's `args`, `path`, `conf` and `mtu` as well.
     """
     return {
         "network": network,
@@ -202,6 +202,11 @@ class AttachmentRecord(Record):
         from . import offered  # only where a runtime has offered something
 
         return {**conf, "runtimeConfig": offered.canonical(conf["runtimeConfig"])}
+
+    @property
+    def mtu(self) -> int:
+        """The MTU that ADD has given to plugins without one of their own, 0 for none."""
+        return self.number("mtu")
 
     @property
     def since(self) -> str:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 NOWHERE = "/proc/0/ns/net"
 
 
+# Plugins that make links of 1500 bytes where they are given no `mtu`. Others that know the key
+# take that of the interface below, such as macvlan, and refuse a larger one.
+WITH_MTU = ("bridge", "ptp")
+
+
 class Link:
     """One plugin of a chain: its configuration as written, and the version to speak with it."""
 
@@ -67,6 +72,8 @@ class Chain:
         # A plugin that gets values without the capability, and these.
         self._adopter: Json = {}
         self._adopted: Json = {}
+        # In bytes, for plugins that know `mtu` and were given none; 0 leaves them as they are.
+        self.mtu = 0
         self._links = [self._link(entry, conf, versions, driver_state) for entry in conf.plugins]
         self._settle(conf.plugins)
 
@@ -166,6 +173,8 @@ class Chain:
     def _call(self, verb: str, link: Link, previous: Json | None) -> Any:
         request = self._request
         conf = {**link.conf, "cniVersion": link.version, "name": request.network}
+        if self.mtu and _lacks_mtu(conf):
+            _set_mtu(conf, self.mtu)
         offered = self._offered(link.conf)
         if "ipam" in offered:
             # The caller has allocated the addresses itself, as Podman does.
@@ -191,3 +200,18 @@ class Chain:
         given = self._request.conf.get("runtimeConfig") or {}
         share = {k: v for k, v in given.items() if (capabilities or {}).get(k) is True}
         return {**share, **self._adopted} if entry is self._adopter else share
+
+
+def _lacks_mtu(entry: Json) -> bool:
+    """Tell whether an entry is of a plugin that knows `mtu`, and says nothing about it."""
+    if "driver" in entry:
+        # As in the plugins of CNI, bridge is the one that asks no other interface.
+        return entry["driver"] == "bridge" and "mtu" not in (entry.get("options") or {})
+    return entry["type"] in WITH_MTU and "mtu" not in entry
+
+
+def _set_mtu(conf: Json, mtu: int) -> None:
+    if "driver" in conf:
+        conf["options"] = {**(conf.get("options") or {}), "mtu": str(mtu)}
+    else:
+        conf["mtu"] = mtu

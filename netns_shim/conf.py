@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 DEFAULT_NETNS = "default"
 DEFAULT_ENTER = "auto"
 DEFAULT_TIMEOUT = 120.0
+# Networks get the MTU of their uplink.
+DEFAULT_MTU = "uplink"
+MINIMUM_MTU, MAXIMUM_MTU = 68, 65535  # of IPv4, and of Linux
 # The driver is chosen, its options are only ours, and its program is looked up.
 DEFAULT_UPLINK = {"driver": "", "options": [], "path": ""}
 MAX_NETNS_LENGTH = 64
@@ -42,15 +45,18 @@ class Configuration:
 
     `plugins` are the delegated configurations as they were written, one or more; `netns` is the
     name of the shared network namespace; `uplink` has the keys `driver` (empty: the shim chooses),
-    `options` and `path` (empty: the shim looks it up); `enter` is auto, always or never;
-    `state_dir` is an absolute path, or empty for the default; `timeout` is in seconds, for one
-    delegated plugin and for waiting for other calls; `plugin_dirs` lists where to look for plugins
-    of netavark, empty for the default; `parallel` is True to wait for no other call, False to go
-    one at a time, None to wait where plugins are known to clash.
+    `options` and `path` (empty: the shim looks it up); `enter` is auto, always or never; `mtu` is
+    what a plugin gets that knows the key and was given none: "uplink" for that of the uplink, a
+    number of bytes, or 0 for its own default; `state_dir` is an absolute path, or empty for the
+    default; `timeout` is in seconds, for one delegated plugin and for waiting for other calls;
+    `plugin_dirs` lists where to look for plugins of netavark, empty for the default; `parallel` is
+    True to wait for no other call, False to go one at a time, None to wait where plugins are known
+    to clash.
     """
 
     __slots__ = (
         "enter",
+        "mtu",
         "netns",
         "parallel",
         "plugin_dirs",
@@ -71,6 +77,7 @@ class Configuration:
         timeout: float = DEFAULT_TIMEOUT,
         plugin_dirs: list[str] | None = None,
         parallel: bool | None = None,
+        mtu: str | float = DEFAULT_MTU,
     ) -> None:
         self.plugins = plugins
         self.netns = netns
@@ -80,6 +87,7 @@ class Configuration:
         self.timeout = timeout
         self.plugin_dirs = plugin_dirs or []
         self.parallel = parallel
+        self.mtu = mtu
 
 
 def read(conf: Json) -> Configuration:
@@ -101,6 +109,7 @@ def read(conf: Json) -> Configuration:
         timeout=conf.get("timeout", DEFAULT_TIMEOUT),
         plugin_dirs=conf.get("pluginDirs"),
         parallel=conf.get("parallel"),
+        mtu=conf.get("mtu", DEFAULT_MTU),
     )
 
 

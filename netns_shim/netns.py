@@ -9,6 +9,10 @@ import os
 from .errors import INVALID_NETNS, ShimError
 from .libc import CAP_NET_ADMIN, CAP_SYS_ADMIN, CLONE_NEWNET, ns_type, ns_userns, setns, unshare
 
+# In microseconds, see ip-sysctl of the kernel's documentation; the kernel's own value, and ours.
+MINIMUM_RTO = "/proc/sys/net/ipv4/tcp_rto_min_us"
+KERNELS_RTO, SHORTER_RTO = b"200000\n", b"50000\n"
+
 
 def is_in_place(mode: str) -> bool:
     """Tell whether plugins can work in this process's netns: no shared one is entered then.
@@ -150,6 +154,14 @@ class ContainerNetns:
         ours = (os.fstat(shared), os.stat("/proc/self/ns/net"))
         return self.id not in [(info.st_dev, info.st_ino) for info in ours]
 
+    def repeat_sooner(self, here: int) -> None:
+        """Do in it what `repeat_sooner` does, and come back to `here`, where this process is."""
+        setns(self._fd, CLONE_NEWNET, self.path)
+        try:
+            repeat_sooner()
+        finally:
+            setns(here, CLONE_NEWNET)
+
     def has_interface(self, ifname: str) -> bool:
         """Tell whether it has an interface of this name; False where it is no netns.
 
@@ -178,6 +190,27 @@ def has_interface(path: str, ifname: str) -> bool:
         return container.has_interface(ifname)
     finally:
         container.close()
+
+
+def repeat_sooner() -> None:
+    """Let TCP in this process's netns repeat lost packets after 50 ms, not 200, behind pasta.
+
+    pasta drops what it cannot send on at once and says too little about it, so that the sender has
+    to wait for its timer, twice as long each time. The time is above the 40 ms for which Linux may
+    delay an acknowledgement. A value that is not the kernel's own is left alone. Linux before 6.11
+    has none, and in some containers sysctls cannot be written.
+    """
+    try:
+        fd = os.open(MINIMUM_RTO, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if os.read(fd, 32) == KERNELS_RTO:
+            os.pwrite(fd, SHORTER_RTO, 0)
+    except OSError:
+        return
+    finally:
+        os.close(fd)
 
 
 class StandIn:

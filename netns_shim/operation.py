@@ -64,6 +64,22 @@ class Operation:
         """Give the context for plugins where the place has no netns."""
         return self.place.nowhere(enter.paths_of(self.request))
 
+    def mtu(self) -> int:
+        """Give the MTU for plugins without one of their own, 0 for none; the place is open.
+
+        In place, the netns and its uplink are the caller's affair.
+        """
+        uplink, wanted = self.place.uplink, self.conf.mtu
+        if uplink is None:
+            return 0
+        return uplink.mtu or 0 if isinstance(wanted, str) else int(wanted)
+
+    def prepare(self, container: ContainerNetns, fd: int) -> None:
+        """Prepare a container for the uplink, from inside the netns, which is open as fd."""
+        is_first = self.request.conf.get("prevResult") is None  # of the entries of a network
+        if is_first and self.place.uplink and self.place.uplink.driver == "pasta":
+            container.repeat_sooner(fd)
+
     def lock(self) -> Once | Lock | NoLock:
         """Give the lock of this call among others, as a context; see `once`."""
         return self.place.lock(self.request, self.conf)
@@ -105,12 +121,14 @@ def attach(call: Operation, reference: Reference, container: ContainerNetns) -> 
     with call.lock(), call.inside(fd):
         if leftover is not None:
             _delete_leftover(Operation(leftover, call.place), record, fd)
+        call.prepare(container, fd)
         return _add(call, reference, container)
 
 
 def _delete_leftover(call: Operation, record: AttachmentRecord, fd: int) -> None:
     """Do the DEL of an earlier attachment, in the way of the call itself."""
     warn(f"removing what is left of an earlier attachment: {call.name}")
+    call.chain.mtu = record.mtu
     if is_gone(call.request.netns, record, fd):
         call.chain.lose_netns()
     call.chain.delete(record.result)
@@ -118,12 +136,14 @@ def _delete_leftover(call: Operation, record: AttachmentRecord, fd: int) -> None
 
 def _add(call: Operation, reference: Reference, container: ContainerNetns) -> Json:
     request = call.request
+    call.chain.mtu = call.mtu()
     begin(
         reference,
         container,
         args=request.args,
         path=request.path,
         conf=request.conf,
+        mtu=call.chain.mtu,
     )
     result = call.chain.add()
     try:
@@ -214,6 +234,7 @@ def detach(call: Operation, reference: Reference) -> None:
 
 def _delete(call: Operation, reference: Reference) -> None:
     record = reference.record
+    call.chain.mtu = record.mtu
     end_orphans([reference])
     fd = call.place.open_as_is()
     with call.lock():

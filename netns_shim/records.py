@@ -148,8 +148,9 @@ class UplinkRecord(ProcessRecord):
         record = cls(fields)
         has_process = any(fields.get(key) is not None for key in ("pid", "startTime"))
         # Any other number means something else to the kernel, or cannot be given to it.
-        is_sane = not has_process or bool(record.pid and type(fields.get("startTime")) is int)
-        return record if is_sane else cls()
+        if has_process and not (record.pid and type(fields.get("startTime")) is int):
+            return cls()
+        return record
 
     @classmethod
     def of(
@@ -162,14 +163,15 @@ class UplinkRecord(ProcessRecord):
         pin: str,
         interface: str,
         addresses: list[str],
+        mtu: int | None,
         dns_forwarders: list[str],
         host_addresses: list[str],
         host: Json,
     ) -> Self:
         """Write down an uplink that this process has started, or None as its `pid`.
 
-        `wanted` is the configuration it was chosen by, `pin` the path of the shared netns, and
-        `host` the host's network as `hostnet` saw it.
+        `wanted` is the configuration it was chosen by, `pin` the path of the shared netns, `mtu`
+        see below, and `host` the host's network as `hostnet` saw it.
         """
         return cls(
             {
@@ -185,6 +187,7 @@ class UplinkRecord(ProcessRecord):
                 "hostNetns": os.stat("/proc/self/ns/net").st_ino,
                 "interface": interface,
                 "addresses": addresses,
+                **({} if mtu is None else {"mtu": mtu}),
                 "dnsForwarders": dns_forwarders,
                 "hostAddresses": host_addresses,
                 "host": host,
@@ -220,6 +223,11 @@ class UplinkRecord(ProcessRecord):
     def addresses(self) -> list[str]:
         """The addresses of that interface, without prefix lengths."""
         return self.texts("addresses")
+
+    @property
+    def mtu(self) -> int | None:
+        """The MTU of that interface, 0 where it has none; None where networks have another."""
+        return self.number("mtu") if "mtu" in self.fields else None
 
     @property
     def dns_forwarders(self) -> list[str]:

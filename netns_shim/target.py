@@ -15,6 +15,7 @@ from .errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, TRY_AGAIN_LATER, UPLINK
 from .locks import NoLock
 from .netns import ContainerNetns
 from .once import alone, lock_of
+from .records import UplinkRecord
 from .state import State
 
 TYPE_CHECKING = False
@@ -47,15 +48,17 @@ def choose(conf: Configuration, environ: Mapping[str, str]) -> Place:
 class Shared:
     """The shared netns of a configuration, which need not exist.
 
-    `wanted` is the uplink to make it with.
+    `wanted` is the uplink to make it with. `uplink` is the record of the one it has, once it has
+    been opened for an ADD.
     """
 
-    __slots__ = ("_environ", "_wanted", "state")
+    __slots__ = ("_environ", "_wanted", "state", "uplink")
 
     def __init__(self, where: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         self.state = where
         self._wanted = wanted
         self._environ = environ
+        self.uplink = UplinkRecord()
 
     def join(self) -> None:
         """Get power over the netns. Call it once the request is known to be right.
@@ -129,7 +132,7 @@ class Shared:
     def open_mended(self) -> int:
         """Open the netns, to which a reference is held; repair it first if it is broken."""
         where = self.state
-        uplink = where.uplink()
+        self.uplink = uplink = where.uplink()
         fd = self._open()
         is_whole = fd is not None and os.fstat(fd).st_ino == uplink.netns and uplink.is_alive
         if fd is None or not is_whole or where.missing():
@@ -138,6 +141,7 @@ class Shared:
             if fd is not None:
                 os.close(fd)
             lifecycle.repair(where, self._wanted, self._environ)
+            self.uplink = where.uplink()
             return netns.open_netns(where.pin, is_ours=True)
         if (before := uplink.host) is not None and (changes := hostnet.changes(before)):
             from .shared import lifecycle  # only where the host's network has changed
@@ -227,6 +231,7 @@ class InPlace:
     """
 
     __slots__ = ("state",)
+    uplink = None  # it is the caller's
 
     def __init__(self, where: State) -> None:
         self.state = where

@@ -86,6 +86,7 @@ def check(request: Request) -> None:
             f"container {request.container_id!r} is not attached to network "
             f"{request.network!r} as {request.ifname!r}",
         )
+    call.chain.mtu = reference.record.mtu
     with call.inside(call.place.open_alive()):
         call.chain.forward("CHECK", request.conf.get("prevResult") or reference.record.result)
     reference.close()

@@ -44,6 +44,7 @@ def uplink(**keys: Any) -> dict[str, Any]:
         "alive": True,
         "since": "2026-01-02T01:02:00Z",
         "interface": "tap0",
+        "mtu": 65520,
         "changes": [],
         **keys,
     }
@@ -82,7 +83,7 @@ def port(host: int, container: int, **keys: Any) -> dict[str, Any]:
 
 def link(name: str, kind: str | None, *addresses: str, **keys: Any) -> dict[str, Any]:
     """Describe a link of a netns that is up."""
-    base = {"name": name, "kind": kind, "up": True, "addresses": [*addresses]}
+    base = {"name": name, "kind": kind, "mtu": 65520, "up": True, "addresses": [*addresses]}
     return {**base, "master": None, "parent": None, "leadsTo": None, **keys}
 
 

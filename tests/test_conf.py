@@ -55,6 +55,7 @@ def test_defaults() -> None:
     assert read.plugins == [BRIDGE]
     assert (read.netns, read.enter, read.state_dir, read.timeout) == ("default", "auto", "", 120.0)
     assert read.parallel is None
+    assert read.mtu == "uplink"
     assert read.uplink == {"driver": "", "options": [], "path": ""}
 
 
@@ -72,6 +73,7 @@ def test_every_key_is_read() -> None:
             "stateDir": "/s",
             "timeout": 7,
             "parallel": False,
+            "mtu": 1500.0,
         }
     )
 
@@ -79,6 +81,7 @@ def test_every_key_is_read() -> None:
     assert (read.netns, read.enter, read.state_dir, read.timeout) == ("other", "never", "/s", 7.0)
     assert read.uplink == uplink
     assert read.parallel is False
+    assert read.mtu == 1500
 
 
 @pytest.mark.parametrize("uplink", ["none", {"driver": "none"}])
@@ -134,6 +137,12 @@ def test_odd_directories_are_validated() -> None:
         {"parallel": 1},
         {"parallel": None},
         {"plugins": [BRIDGE]},
+        {"mtu": True},
+        {"mtu": None},
+        {"mtu": "1500"},
+        {"mtu": 67},
+        {"mtu": 65536},
+        {"mtu": 1500.5},
     ],
 )
 def test_what_leads_nowhere_is_left_to_check(change: dict[str, Any]) -> None:

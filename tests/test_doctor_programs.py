@@ -119,7 +119,7 @@ def test_ping(world: bench.World, session: bench.Session) -> None:
 
 @pytest.mark.parametrize(("name", "result"), [("bbr", "warning"), ("cubic", "ok")])
 def test_congestion_control(world: bench.World, name: str, result: str) -> None:
-    """With BBR uploads through pasta stall, and where there is no pasta it does not matter."""
+    """With BBR some uploads through pasta are slow; where there is no pasta it does not matter."""
     setting = "/proc/sys/net/ipv4/tcp_congestion_control"
     script = f"echo {name} >/run/{name}; mount --bind /run/{name} {setting}\n"
 

@@ -54,6 +54,7 @@ def without(*keys: str, **changes: Any) -> dict[str, Any]:
         without(**{"cni.dev/valid-attachments": None, "cni.dev/other": 1}),
         without(netns="a" * 64, enter="never", stateDir="/var/tmp/x", timeout=0.5),
         without(timeout=86400),
+        *(without(mtu=value) for value in ("uplink", False, 68, 1500, 65535)),
         without(parallel=True),
         without(parallel=False),
         without(uplink="none"),
@@ -113,6 +114,11 @@ def test_valid_configurations(conf: dict[str, Any]) -> None:
         (without(timeout=86401), "$.timeout: must be at most 86400, is 86401"),
         (without(timeout="5"), '$.timeout: must be a number, is "5"'),
         (without(timeout=True), "$.timeout: must be a number, is true"),
+        (without(mtu="1500"), '$.mtu: must be one of "uplink"; is "1500"'),
+        (without(mtu=True), "$.mtu: must be one of false; is true"),
+        (without(mtu=None), "$.mtu: must be an integer, is null"),
+        (without(mtu=67), "$.mtu: must be at least 68, is 67"),
+        (without(mtu=65536), "$.mtu: must be at most 65535, is 65536"),
         (without(parallel="no"), '$.parallel: must be true or false, is "no"'),
         (without(parallel=None), "$.parallel: must be true or false, is null"),
         (
@@ -155,7 +161,7 @@ def test_a_single_problem_is_the_message(conf: Any, line: str | None) -> None:
     assert line is None or lines == [line]
 
 
-@pytest.mark.parametrize("key", ["ipam", "dns", "ipMasq", "bridge", "isGateway", "mtu", "master"])
+@pytest.mark.parametrize("key", ["ipam", "dns", "ipMasq", "bridge", "isGateway", "master"])
 def test_keys_of_plugins_belong_inside(key: str) -> None:
     """Who forgot the braces of the delegate is told so."""
     sentence = f"$.{key}: unknown key; keys of the delegated plugin belong inside 'delegate'"

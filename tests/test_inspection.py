@@ -87,6 +87,7 @@ def test_shape(base: Path) -> None:
                     "pid": os.getpid(),
                     "alive": True,
                     "interface": "eth0",
+                    "mtu": None,
                     "changes": ["routes"],
                 },
                 "addresses": ["192.0.2.7", "2001:db8::7"],
@@ -391,7 +392,7 @@ def test_the_real_thing(world: bench.World, session: bench.Session) -> None:
 
         drawn = session.run([PLUGIN, "status"], check=True).stdout
         assert "● uplink pasta  " in drawn
-        assert "├── bridge cni0  10.89.0.1/24  fd00:89::1/64\n" in drawn
+        assert "├── bridge cni0  10.89.0.1/24  fd00:89::1/64  MTU 65520\n" in drawn
         assert "● web   eth0  10.89.0.2/24, fd00:89::2/64  8080->80/udp  rootless  " in drawn
         assert "! 1 container is gone: netns-shim gc detaches what is left" in drawn
         assert "├── ● uplink none\n└── without a bridge\n    └── ● alone  eth0  " in drawn

@@ -92,6 +92,9 @@ VALID: list[dict[str, Any]] = [
     {"delegate": {"type": "bridge", "ipam": {"type": "host-local"}}, "netns": "a", "timeout": 1},
     {"plugins": [{"type": "bridge", "capabilities": {"x": True}}], "uplink": {"driver": "none"}},
     {"delegate": {**DRIVER, "routes": [ROUTE], "options": {"mtu": "1"}}, "uplink": "pasta"},
+    {"delegate": {"type": "ptp"}, "mtu": "uplink"},
+    {"delegate": {"type": "ptp"}, "mtu": 68},
+    {"delegate": {"type": "ptp"}, "mtu": False},
     {"delegate": {**DRIVER, "ipam": {}}, "disableGC": "true", "cni.dev/x": 1, "args": None},
 ]
 

@@ -18,12 +18,13 @@ ip address add 198.18.0.1/15 dev {name} label {name}:x
 ip address add 203.0.113.1 peer 203.0.113.2 dev {name}
 ip address add fd00::7/64 dev {name} nodad
 ip address add fe80::7/64 dev {name} nodad
+ip link set {name} mtu 40000
 ip link add br1 type bridge
 """
 
 
 def test_tap_among_others(session: bench.Session) -> None:
-    """Its name and its addresses are what `ip` has given it, those of its link alone left out."""
+    """Name, addresses and MTU are what `ip` has given it, addresses of its link alone left out."""
     with session.container() as container:
         container.run(["sh", "-euc", DEVICES.format(name="eth-x")], check=True)
 
@@ -31,7 +32,7 @@ def test_tap_among_others(session: bench.Session) -> None:
 
     # Of a point-to-point address, the kernel's IFA_ADDRESS is the other end.
     addresses = ["192.0.2.7", "198.18.0.1", "203.0.113.2", "fd00::7"]
-    assert (found[0], sorted(found[1])) == ("eth-x", addresses)
+    assert (found[0], sorted(found[1]), found[2]) == ("eth-x", addresses, 40000)
 
 
 def test_many_links(session: bench.Session) -> None:
@@ -42,7 +43,7 @@ def test_many_links(session: bench.Session) -> None:
         more = "for i in $(seq 200); do ip address add 10.9.0.$i/16 dev z; done"
         container.run(["sh", "-euc", more], check=True)
 
-        interface, addresses = run_in(container.netns, rtnetlink.uplink_interface)
+        interface, addresses, _ = run_in(container.netns, rtnetlink.uplink_interface)
 
     assert interface == "z"
     assert len(addresses) == 204
@@ -51,4 +52,4 @@ def test_many_links(session: bench.Session) -> None:
 def test_no_tap(session: bench.Session) -> None:
     """Without an uplink there is none."""
     with session.container() as container:
-        assert run_in(container.netns, rtnetlink.uplink_interface) == ["", []]
+        assert run_in(container.netns, rtnetlink.uplink_interface) == ["", [], 0]

@@ -120,6 +120,19 @@ def test_it_attaches(world: bench.World, session: bench.Session, caller: Caller)
     assert world.leftovers() == []
 
 
+def test_mtu_of_the_uplink(session: bench.Session, caller: Caller) -> None:
+    """A bridge gets the MTU of the uplink, unless its network has the option."""
+    given = request("a", 5, "one", "two")
+    given["network_info"]["two"]["options"] = {"mtu": "1400"}
+    with session.container() as container:
+        caller.succeed("setup", container, **given)
+
+        links = json.loads(container.run(["ip", "-json", "link"], check=True).stdout)
+        caller.succeed("teardown", container, **given)
+    found = {link["ifname"]: link["mtu"] for link in links}
+    assert (found["eth0"], found["eth1"]) == (65520, 1400)
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_for_a_user_who_is_nobody(world: bench.World, installed: Installed, release: str) -> None:
     """It is the same outside of any user namespace, where it joins one first."""

@@ -43,7 +43,7 @@ def test_all_there_is() -> None:
     assert draw(FULL) == [
         "default",
         "├── ● uplink pasta  tap0  192.0.2.7  2001:db8::7  PID 4711  2 h 5 min",
-        "├── bridge cni0  10.0.0.1/24  fd00::1/64",
+        "├── bridge cni0  10.0.0.1/24  fd00::1/64  MTU 65520",
         "│   ├── ● web  eth0  10.0.0.2/24, fd00::2/64  8080->80/tcp 53->53/tcp  net  3 min",
         "│   ├── ● db   eth0  10.0.0.3/24                                       net  3 min",
         "│   └── - veth  veth2  down",

@@ -135,6 +135,7 @@ def test_delegates_of_others_are_theirs(wrap: Callable[..., Wrapped]) -> None:
     ("plugin", "said"),
     [
         ({"type": "bridge"}, "bridge: without ipMasq, containers reach no further"),
+        ({"type": "ptp", "mtu": 1400}, "ptp: mtu stays 1400; without the key it gets that of the"),
         ({"type": "macvlan", "master": "eth0"}, "macvlan: the interface 'eth0' has to be in"),
         ({"type": "ipvlan"}, "ipvlan: its interface has to be in the shared"),
         ({**BRIDGE, "ipam": {"type": "dhcp"}}, "bridge: the daemon of dhcp has to run inside"),

@@ -102,6 +102,7 @@ def _uplink(record: UplinkRecord) -> Json:
         "alive": is_alive,
         "since": _started(record.start_time) if is_alive and record.pid else None,
         "interface": record.interface,
+        "mtu": record.mtu or None,
         "changes": _changes(record),
     }
 

@@ -83,6 +83,9 @@ class _Drawing:
             here = [entry for entry in entries if entry["bridge"] == name]
             ports = [link for link in self._others() if link["master"] == name]
             words: list[Cell] = [(f"bridge {shown(name)}", "bold"), *_condition(links.get(name))]
+            # Without a port a bridge has the kernel's default, until it gets one.
+            if any(link["master"] == name for link in links.values()):
+                words.append((f"MTU {links[name]['mtu']}", "dim"))
             branch = self.tree.add(_line(words))
             self._add(branch, map(self._attachment, here))
             self._add(branch, map(_link, ports))

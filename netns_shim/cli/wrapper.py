@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ..chain import WITH_MTU
 from ..errors import INVALID_NETWORK_CONFIG, ShimError, in_few_words
 from ..validate import conflist, explain
 
@@ -138,6 +139,8 @@ def _cautions(entry: Json) -> Iterator[str]:
         yield f"{which} has to be in the shared network namespace, and is not the host's"
     if kind in ("bridge", "ptp") and entry.get("ipMasq") is not True:
         yield "without ipMasq, containers reach no further than the shared network namespace"
+    if kind in WITH_MTU and "mtu" in entry:
+        yield f"mtu stays {entry['mtu']}; without the key it gets that of the uplink"
     if kind == "portmap":
         yield (
             "a port is published in the shared network namespace; to have it on the host, "

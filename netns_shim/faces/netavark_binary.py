@@ -8,6 +8,7 @@ netns, with the same arguments and the same standard input, and passes its answe
 
 from __future__ import annotations
 
+import json
 import os
 
 from .. import child, conf, interrupt, invoke, log, netns, references, skel, state
@@ -164,12 +165,17 @@ class _Attaching:
 
     def _attach(self, held: list[Reference], container: netns.ContainerNetns) -> Outcome:
         fd = self._place.open_mended()
+        uplink = self._place.uplink
+        if uplink.mtu:
+            self._text = _with_mtu(self._text, uplink.mtu)
         container.check_is_other(fd)
         is_leftover = end_orphans(held)
         ours = [reference for reference in held if reference.phase != LIVE]
         with self._turn(), self._place.inside(fd, self._keep):
             if is_leftover:
                 self._undo()
+            if uplink.driver == "pasta":
+                container.repeat_sooner(fd)
             for reference in ours:
                 begin(reference, container)
             answer = self._set_up(can_undo=ours == held)
@@ -242,6 +248,22 @@ class _Attaching:
         # netavark before 2.1 does nothing without a netns, and leaves its rules for ever.
         with netns.StandIn() as stand_in:
             return self._start(self._arguments.with_argument(stand_in, "teardown"))
+
+
+def _with_mtu(text: bytes, mtu: int) -> bytes:
+    """Give bridges without the option `mtu` that of the uplink, as netavark does since 1.16.
+
+    What is not as netavark wants it stays as it is: netavark says so.
+    """
+    asked = json.loads(text)
+    known = asked.get("network_info")
+    for network in known.values() if isinstance(known, dict) else ():
+        if not isinstance(network, dict) or network.get("driver") != "bridge":
+            continue
+        options = network.get("options") or {}
+        if isinstance(options, dict) and "mtu" not in options:
+            network["options"] = {**options, "mtu": str(mtu)}
+    return json.dumps(asked).encode()
 
 
 def _read(file: str) -> bytes:

@@ -92,7 +92,9 @@ class Driver:
                 "dns_enabled: aardvark-dns is not installed",
                 "install it, or set dns_enabled to false",
             )
-        asked = translate.request(self._entry, environ, conf, self._allocate(environ, conf))
+        # `conf` has the options of the entry, and maybe one of the shim's.
+        entry = {**self._entry, "options": conf.get("options")}
+        asked = translate.request(entry, environ, conf, self._allocate(environ, conf))
         path = self._file(environ, conf)
         self._make("attachments")
         write_atomically(path, encoding.compact(asked))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from .. import hostnet
+from .. import hostnet, netns
 from ..errors import ShimError, warn
 from ..records import UplinkRecord
 from ..state import outer_uid, remove_special
@@ -28,7 +28,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
     if chosen.takes_ipv6:
         hostnet.await_ipv6()
     chosen.start(state)
-    pid, interface, addresses = None, "", list[str]()
+    pid, interface, addresses, mtu = None, "", list[str](), 0
     if not isinstance(chosen, uplink.Nothing):
         pid = chosen.wait(state)
         scope.move(pid, f"{chosen.driver}-{state.name}", outer_uid(), os.environ)
@@ -39,7 +39,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
                 netlink.configure_ipv6(state.pin, *chosen.ipv6)
             except ShimError as error:
                 warn(f"the shared netns has no IPv6: {error.details}")
-        interface, addresses, refusal = run_in(state.pin, lambda: _settle(chosen))
+        interface, addresses, mtu, refusal = run_in(state.pin, lambda: _settle(chosen))
         if refusal:
             warn(
                 f"TCP connections may hang: {chosen.path} is old, and nftables refused: {refusal}"
@@ -59,6 +59,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
         pin=state.pin,
         interface=interface,
         addresses=addresses,
+        mtu=None if _is_of_before(state) else mtu,
         dns_forwarders=[f for f in chosen.forwarders if (":" in f) in families],
         host_addresses=list(chosen.host_addresses),
         host=hostnet.look(addresses) if chosen.driver == "pasta" else hostnet.look_at_names(),
@@ -67,8 +68,18 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
     state.write_uplink(record)
 
 
-def _settle(chosen: Uplink) -> tuple[str, list[str], str]:
-    """Finish the set-up inside; give interface, addresses, and why a rule was refused."""
+def _is_of_before(state: State) -> bool:
+    """Tell whether the netns is of a release that gave no network the MTU of its uplink.
+
+    It stays as it is: on one bridge, large packets for containers of 1500 bytes would be lost.
+    """
+    before = state.uplink()
+    is_same = before.netns == os.stat(state.pin).st_ino and before.is_of_this_boot
+    return is_same and before.mtu is None
+
+
+def _settle(chosen: Uplink) -> tuple[str, list[str], int, str]:
+    """Finish the set-up inside; give interface, addresses, MTU, and why a rule was refused."""
     refusal = ""
     if chosen.sends_bare_segments:
         from . import nftables  # which a newer pasta does not need
@@ -77,6 +88,8 @@ def _settle(chosen: Uplink) -> tuple[str, list[str], str]:
             nftables.drop_bare_segments()
         except OSError as error:
             refusal = error.strerror or str(error)
+    if chosen.driver == "pasta":
+        netns.repeat_sooner()
     return (*rtnetlink.uplink_interface(), refusal)
 
 

@@ -63,7 +63,7 @@ def _kind(link: Any) -> Any:
 
 
 def links(pin: str, paths: list[str]) -> list[Json]:
-    """List the links of a netns except its loopback: name, kind, addresses, and how they belong.
+    """List the links of a netns except its loopback: name, kind, MTU, addresses, belongings.
 
     `master` is the bridge or other link that it is a port of; `parent` is the link that it was
     made on, as for a macvlan; `leadsTo` is the one of `paths` that is the netns of its other end.
@@ -96,6 +96,7 @@ def _links(paths: list[str]) -> list[Json]:
             {
                 "name": link.get_attr("IFLA_IFNAME"),
                 "kind": _kind(link),
+                "mtu": link.get_attr("IFLA_MTU"),
                 "up": bool(link["flags"] & IFF_UP),
                 "addresses": addresses.get(link["index"], []),
                 "master": names.get(link.get_attr("IFLA_MASTER")),

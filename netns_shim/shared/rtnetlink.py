@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tap device of an uplink and its addresses, from the kernel, with two messages.
+"""The tap device of an uplink, its addresses and its MTU, from the kernel, with two messages.
 
 An ADD that starts an uplink needs to know no more about links, and pyroute2 takes longer to import
 than an uplink takes to start. See rtnetlink(7); the numbers are those of include/uapi/linux.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _socket as socket  # see `addresses`
 import struct
+import sys
 
 from ..errors import UPLINK_FAILED, ShimError
 from .addresses import is_reachable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 RTM_GETLINK, RTM_GETADDR = 18, 22
 NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-IFLA_IFNAME, IFLA_LINKINFO, IFLA_INFO_KIND = 3, 18, 1
+IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_INFO_KIND = 3, 4, 18, 1
 IFA_ADDRESS = 1
 NLA_TYPE_MASK = 0x3FFF
 
@@ -28,18 +29,19 @@ NLA_TYPE_MASK = 0x3FFF
 HEADER, LINK, ADDRESS, ATTRIBUTE = "=IHHII", "=BxHiII", "=BBBBI", "=HH"
 
 
-def uplink_interface() -> tuple[str, list[str]]:
-    """Give name and addresses of the uplink's tap device in this process's netns.
+def uplink_interface() -> tuple[str, list[str], int]:
+    """Give name, addresses and MTU of the uplink's tap device in this process's netns.
 
     Multicast and IPv6 link-local addresses are left out. After a restart of the uplink there are
-    bridges as well, so we find the device by its kind. Without one: "" and no address.
+    bridges as well, so we find the device by its kind. Without one: "", no address and 0.
     """
     for (_, _, index, _, _), attributes in _dump(RTM_GETLINK, LINK):
         kind = dict(_attributes(attributes.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND, b"")
         if kind.rstrip(b"\0") == b"tun":
             name = attributes[IFLA_IFNAME].rstrip(b"\0").decode(errors="surrogateescape")
-            return name, [text for text in _addresses(index) if is_reachable(text)]
-    return "", []
+            mtu = int.from_bytes(attributes[IFLA_MTU], sys.byteorder)
+            return name, [text for text in _addresses(index) if is_reachable(text)], mtu
+    return "", [], 0
 
 
 def _addresses(index: int) -> Iterator[str]:

@@ -95,7 +95,8 @@ def _obeys(value: Any, rule: str, schema: Json, definitions: Json) -> bool:
             kinds = [wanted] if isinstance(wanted, str) else wanted
             return any(_is(value, kind) for kind in kinds)
         case "enum":
-            return isinstance(value, str) and value in wanted
+            # In Python 0 equals False.
+            return any(type(value) is type(one) and value == one for one in wanted)
         case "if":
             branch = "then" if _fits(value, wanted, definitions) else "else"
             return branch not in schema or _fits(value, schema[branch], definitions)

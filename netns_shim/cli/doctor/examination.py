@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from . import configuration, drivers, ids, places, plugins, rules, stale, uplinks, userns
+from . import bridges, configuration, drivers, ids, places, plugins, rules, stale, uplinks, userns
 from .bounded import look
 from .check import PROBLEM, Check, Context, Result, as_json
 
@@ -27,6 +27,7 @@ CHECKS = [
     Check("systemd session", places.user_session),
     Check("state", stale.stale_state),
     Check("host's network", stale.host_network),
+    Check("MTU", bridges.mtu),
     Check("netavark", drivers.netavark),
     Check("aardvark-dns", drivers.aardvark),
     Check("netavark plugins", drivers.plugins),

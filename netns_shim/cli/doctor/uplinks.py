@@ -87,7 +87,7 @@ def congestion_control(context: Context) -> Result:
     if name.startswith("bbr"):
         return Result(
             WARNING,
-            f"{name}: uploads through pasta are slow, or stall",
+            f"{name}: uploads through pasta to this machine and its next neighbours are slow",
             "sysctl net.ipv4.tcp_congestion_control=cubic (as root), or use slirp4netns",
         )
     return Result(OK, name)
