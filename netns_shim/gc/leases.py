@@ -13,6 +13,7 @@ Leases in a `dataDir` of a configuration are left to the person who chose it.
 
 from __future__ import annotations
 
+import bisect
 import ipaddress
 import os
 from collections.abc import Callable
@@ -56,6 +57,23 @@ def read(directory: str) -> list[Lease]:
     return found
 
 
+class Known:
+    """The IDs of containers whose leases stay."""
+
+    def __init__(self, ids: set[str]) -> None:
+        """Take the IDs."""
+        self._ids = ids
+        self._sorted = sorted(ids)
+
+    def has(self, lease: Lease) -> bool:
+        """Tell whether a lease may be of one of them."""
+        if lease.ifname or not lease.container_id:
+            return lease.container_id in self._ids
+        # An old lease, or one that was cut off: then it may hold the beginning of an ID.
+        place = bisect.bisect_left(self._sorted, lease.container_id)
+        return any(it.startswith(lease.container_id) for it in self._sorted[place : place + 1])
+
+
 def release(directory: str, known: Callable[[], set[str]], *, dry_run: bool) -> list[Lease]:
     """Release the leases of all containers except the known ones; give those released.
 
@@ -72,19 +90,12 @@ def release(directory: str, known: Callable[[], set[str]], *, dry_run: bool) -> 
     what = "garbage collection waits for another one to end"
     with locked(lock, LOCK_SECONDS, what) if is_lockable else nullcontext():
         listed = read(directory)
-        ids = known()
-        found = [lease for lease in listed if not _is_of(lease, ids)]
+        ids = Known(known())
+        found = [lease for lease in listed if not ids.has(lease)]
         if not dry_run:
             for lease in found:
                 os.unlink(f"{directory}/{lease.address}")
     return found
-
-
-def _is_of(lease: Lease, ids: set[str]) -> bool:
-    if lease.ifname or not lease.container_id:
-        return lease.container_id in ids
-    # An old lease, or one that was cut off: then it may hold the beginning of an ID.
-    return any(known.startswith(lease.container_id) for known in ids)
 
 
 def _is_address(name: str) -> bool:
