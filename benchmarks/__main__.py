@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import bench
+import many
 import measure
 import report
 import rootlessnetns
@@ -16,7 +17,7 @@ from figures import AT_ONCE, FIGURES
 from stage import BenchmarkError, Stage
 
 ROUNDS, QUICK = 40, 8
-ALL = {**FIGURES, "seed": rootlessnetns.seed}
+ALL = {**FIGURES, "many": many.many, "seed": rootlessnetns.seed}
 # How many containers a figure attaches, besides the one that is kept; the others have one.
 CONTAINERS = {"at-once": max(AT_ONCE), "seed": rootlessnetns.KEPT}
 RESULTS = Path(__file__).resolve().parent / "results"
