@@ -10,6 +10,7 @@ from pathlib import Path
 
 import bench
 import datapath
+import many
 import measure
 import report
 import rootlessnetns
@@ -17,7 +18,12 @@ from figures import AT_ONCE, FIGURES
 from stage import BenchmarkError, Stage
 
 ROUNDS, QUICK = 40, 8
-ALL = {**FIGURES, "data-path": datapath.data_path, "seed": rootlessnetns.seed}
+ALL = {
+    **FIGURES,
+    "data-path": datapath.data_path,
+    "many": many.many,
+    "seed": rootlessnetns.seed,
+}
 # How many containers a figure attaches, besides the one that is kept; the others have one.
 CONTAINERS = {"at-once": max(AT_ONCE), "seed": rootlessnetns.KEPT}
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -207,6 +207,12 @@ def of_interface(state: State, container_id: str, ifname: str) -> list[Attachmen
     return _read(state, ReferenceName.part(container_id, ifname))
 
 
+def of_container(state: State, container_id: str) -> list[AttachmentRecord]:
+    """Read the references of a container, as `references` does."""
+    records = _read(state, f":{container_id}:")
+    return [record for record in records if record.name.container_id == container_id]
+
+
 def names(state: State, part: str = "") -> list[ReferenceName]:
     """List the names of the references that have `part` in their names, sorted."""
     try:

@@ -201,16 +201,19 @@ class Shared:
 
         Ghosts, which killed calls have left, do not keep it.
         """
-        try:
-            os.rmdir(self.state.refs)
-        except FileNotFoundError:
-            # A process is removing or making it, or was killed while it did so.
-            if not os.path.lexists(self.state.dir) and not os.path.lexists(self.state.lock):
+        while True:
+            try:
+                os.rmdir(self.state.refs)
+            except FileNotFoundError:
+                # A process is removing or making it, or was killed while it did so.
+                if not os.path.lexists(self.state.dir) and not os.path.lexists(self.state.lock):
+                    return
+            except OSError as error:
+                is_used = error.errno == errno.ENOTEMPTY
+                if is_used and references.drop_ghosts(self.state, LAST_ONES):
+                    continue
                 return
-        except OSError as error:
-            if error.errno == errno.ENOTEMPTY and references.drop_ghosts(self.state, LAST_ONES):
-                self.leave()
-            return
+            break
         from .shared import lifecycle  # only for the last reference
 
         lifecycle.destroy(self.state)

@@ -313,8 +313,9 @@ def look(directory: Path) -> None:
     found = {"netns": [shown], "stateDir": base}
     texts = plain(tree.draw(found, NOW))
     for entry in shown["references"]:
-        made = inspection.made_from(base, IN_PLACE, entry)
-        entry = {"sharedNetns": IN_PLACE, "madeFrom": made, **entry}
+        made = inspection.made_from(base, IN_PLACE, entry["containerID"])
+        key = tuple(entry[part] for part in inspection.PARTS)
+        entry = {"sharedNetns": IN_PLACE, "madeFrom": made[key], **entry}
         texts += [line for text in show.describe(entry, NOW) for line in text.plain.split("\n")]
     for kind in ("mermaid", "dot"):
         texts += graph.render(found, kind).decode().replace("\t", "").splitlines()

@@ -28,7 +28,7 @@ LIBRARIES = {
     "filelock": {"cli.gc"},
     "graphviz": {"cli.picture"},
     "jsonschema": {"validate.explain"},
-    "pyroute2": {"cli.inspection", "shared.netlink"},
+    "pyroute2": {"shared.netlink"},
     "rich": {"cli.doctor.report", "cli.printing", "cli.progress", "cli.tree", "cli.watch"},
 }
 # What hot modules have from the standard library.

@@ -311,13 +311,14 @@ def test_what_made_an_attachment(base: Path) -> None:
             "net:c:eth0:b": {**LIVE, "result": None},
             "net:c:eth1:a": LIVE,
             "other:c:eth0:a": LIVE,
+            "net:d:c:a": LIVE,
         },
     )
-    (entry,) = [
-        e for e in only(base)["references"] if (e["network"], e["ifname"]) == ("net", "eth0")
-    ]
 
-    assert inspection.made_from(str(base), "default", entry) == [
+    found = inspection.made_from(str(base), "default", "c")
+
+    assert set(found) == {("net", "c", "eth0"), ("net", "c", "eth1"), ("other", "c", "eth0")}
+    assert found["net", "c", "eth0"] == [
         {
             "reference": f"{base}/default/refs/net:c:eth0:a",
             "args": "K=V",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 from netns_shim import errors, locks, references
 from netns_shim.attachment import ADDING, DELETING, LIVE, RUNNING, ReferenceName
 from netns_shim.errors import ShimError
+from netns_shim.shared import lifecycle
 from netns_shim.state import State
+from netns_shim.target import LAST_ONES, Shared
 
 NAME = ReferenceName("net:c:eth0:bridge")
 
@@ -349,6 +352,19 @@ def test_dropping_ghosts(state: State, tmp_path: Path, monkeypatch: pytest.Monke
     assert files(state) == [":gc:9", *(f"net:{name}:eth0:x" for name in names)]
     for reference in held:
         reference.close()
+
+
+def test_more_ghosts_than_calls_may_nest(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last call drops all ghosts, a few at a time, however many there are."""
+    destroyed: list[State] = []
+    monkeypatch.setattr(lifecycle, "destroy", destroyed.append)
+    for number in range((sys.getrecursionlimit() + 10) * LAST_ONES):
+        Path(state.refs, f":run:{number}").touch()
+
+    Shared(state, {}, {}).leave()
+
+    assert destroyed == [state]
+    assert not os.path.exists(state.refs)
 
 
 def test_dropping_ghosts_of_nothing(state: State) -> None:

@@ -33,6 +33,8 @@ class Job:
         if self.answer and step["env"].get("CNI_COMMAND") == "ADD":
             conf = {**conf, "prevResult": self.answer}
         self.argv = step["argv"]
+        # What a command prints may be long, and is not for the next step.
+        self.is_call = "CNI_COMMAND" in step["env"]
         for fd in (self.stdin, self.stdout):
             os.ftruncate(fd, 0)
         os.pwrite(self.stdin, json.dumps(conf).encode() if conf else b"", 0)
@@ -52,7 +54,8 @@ class Job:
         text = os.pread(self.stdout, 1 << 20, 0).decode()
         if status:
             return f"{self.argv}: wait status {status}: {text}"
-        self.answer = json.loads(text) if text.startswith("{") else self.answer
+        if self.is_call and text.startswith("{"):
+            self.answer = json.loads(text)
         return ""
 
     def close(self) -> None:

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Write the picture."""
-    from . import inspection  # pyroute2: not for the other commands
+    from . import inspection  # not for the other commands
 
     ending = os.path.splitext(arguments.output or "")[1]
     facts = inspection.collect(state.base_dir(os.environ, arguments.state_dir))

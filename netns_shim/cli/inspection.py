@@ -7,7 +7,6 @@ says why; the files tell the rest. Texts are as they were found, and may hold an
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,10 @@ from ..attachment import LIVE
 from ..errors import ShimError
 from ..gc.liveness import Liveness, host_side, leads_there
 from ..records import start_time
-from ..shared import netlink
+from ..shared import links as netlinks
 from ..target import Shared
 from ..userns import pause
+from .bridges import Bridges
 
 if TYPE_CHECKING:
     from ..attachment import AttachmentRecord
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from ..records import UplinkRecord
 
 
-# The default name of the bridge of the plugin `bridge`.
-DEFAULT_BRIDGE = "cni0"
 # The names of the three parts that identify an attachment in the specification.
 PARTS = ("network", "containerID", "ifname")
 ELSEWHERE = "more is seen where the container runtime runs"
@@ -44,25 +42,23 @@ def collect(base: str) -> Json:
     return {"stateDir": base, "netns": found}
 
 
-def made_from(base: str, name: str, attachment: Json) -> list[Json]:
-    """List what each reference of an attachment says about the call that made it.
+def made_from(base: str, name: str, container_id: str) -> dict[tuple[str, ...], list[Json]]:
+    """List what each reference of a container says about the call that made it, by attachment.
 
-    Plugins that are wrapped one by one have one reference each.
+    The keys are the values of PARTS. Plugins that are wrapped one by one have one reference each.
     """
-    key = tuple(attachment[part] for part in PARTS)
     where = state.State(base, name)
-    records = references.of_interface(where, attachment["containerID"], attachment["ifname"])
-    return [
-        {
+    found: dict[tuple[str, ...], list[Json]] = {}
+    for record in references.of_container(where, container_id):
+        origin = {
             "reference": f"{where.refs}/{record.name}",
             "args": record.args,
             "path": record.path,
             "configuration": record.conf,
             "result": record.result,
         }
-        for record in records
-        if record.name.attachment == key
-    ]
+        found.setdefault(record.name.attachment, []).append(origin)
+    return found
 
 
 def look(where: state.State) -> Json:
@@ -78,15 +74,17 @@ def look(where: state.State) -> Json:
         elif reference.name.is_attachment:
             attachments.setdefault(reference.name.attachment, []).append(reference)
     all_records = [record for records in attachments.values() for record in records]
-    links, problem = _links(place, [r.netns for r in all_records if leads_there(r)])
-    signs = _signs(place, all_records)
+    # A path for each namespace, as many attachments may be in one.
+    paths = {r.netns_id: r.netns for r in all_records if leads_there(r)}
+    links, problem = _links(place, list(paths.values()))
+    signs, bridges = _signs(place, all_records), Bridges(links)
     return {
         "name": where.name,
         "path": where.pin,
         "uplink": _uplink(record),
         "addresses": record.addresses,
         "references": [
-            _attachment(key, records, links, signs) for key, records in attachments.items()
+            _attachment(key, records, bridges, signs) for key, records in attachments.items()
         ],
         "commands": commands,
         "links": links,
@@ -131,7 +129,7 @@ def _links(place: Shared, paths: list[str]) -> tuple[list[Json] | None, str | No
         os.close(fd)
         if not netns.is_privileged():
             return None, f"no capabilities over the network namespace; {ELSEWHERE}"
-        return netlink.links(pin, paths), None
+        return netlinks.links(pin, paths), None
     except ShimError as error:
         # Its details tell runtimes what they should do instead.
         return None, f"{error.message}; {ELSEWHERE}"
@@ -149,7 +147,7 @@ def _signs(place: Shared, records: list[AttachmentRecord]) -> Liveness | None:
 def _attachment(
     key: tuple[str, ...],
     records: list[AttachmentRecord],
-    links: list[Json] | None,
+    bridges: Bridges,
     signs: Liveness | None,
 ) -> Json:
     first = records[0]
@@ -164,7 +162,7 @@ def _attachment(
         "phase": next((phase for phase in phases if phase != LIVE), LIVE),
         "plugins": [kind for r in records for kind in r.name.kinds.split("+") if kind],
         "ports": next(filter(None, map(_ports, records)), []),
-        "bridge": next(filter(None, (_bridge(record, links) for record in records)), None),
+        "bridge": next(filter(None, map(bridges.of, records)), None),
         "hostInterfaces": sorted(set().union(*map(host_side, records))),
         "alive": alive,
         "sign": sign,
@@ -204,42 +202,6 @@ def _ports(record: AttachmentRecord) -> list[Json]:
         if isinstance(entry, dict)
         and all(type(entry.get(key)) is int for key in ("hostPort", "containerPort"))
     ]
-
-
-def _bridge(record: AttachmentRecord, links: list[Json] | None) -> str | None:
-    """Tell the bridge of an attachment: by its link, its configuration or its address."""
-    known = {link["name"]: link for link in links or []}
-    for name in sorted(host_side(record) & set(known)):
-        if known[name]["master"]:
-            return str(known[name]["master"])
-    configured = _configured_bridge(record.conf or {})
-    if configured and (links is None or configured in known):
-        return configured
-    for link in known.values():
-        if link["kind"] == "bridge" and _shares_network(link["addresses"], _ips(record)):
-            return str(link["name"])
-    return None
-
-
-def _configured_bridge(conf: Json) -> str:
-    plugins = conf.get("plugins")
-    entries = [conf.get("delegate"), *(plugins if isinstance(plugins, list) else [])]
-    for entry in entries:
-        if isinstance(entry, dict) and entry.get("type") == "bridge":
-            name = entry.get("bridge")
-            return name if isinstance(name, str) and name else DEFAULT_BRIDGE
-    return ""
-
-
-def _shares_network(ours: list[str], theirs: list[str]) -> bool:
-    for address in theirs:
-        try:
-            ip = ipaddress.ip_interface(address).ip
-        except ValueError:
-            continue
-        if any(ip in ipaddress.ip_interface(own).network for own in ours):
-            return True
-    return False
 
 
 def _command(record: AttachmentRecord) -> Json:

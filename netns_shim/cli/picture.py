@@ -136,8 +136,9 @@ def dot(picture: Picture) -> graphviz.Digraph:
     graph.attr(rankdir="LR", fontname="sans-serif")
     graph.attr("node", fontname="sans-serif", style="filled", fillcolor="white")
     graph.attr("edge", fontname="sans-serif", fontsize="10", dir="none")
+    groups = _by_group(picture)
     for number in range(-1, len(picture.groups)):
-        nodes = [node for node in picture.nodes if node.group == number]
+        nodes = groups.get(number, [])
         if not nodes:
             continue
         # Graphviz draws a group with this name as a box.
@@ -158,6 +159,14 @@ def dot(picture: Picture) -> graphviz.Digraph:
     return graph
 
 
+def _by_group(picture: Picture) -> dict[int, list[Node]]:
+    """Sort the nodes by the numbers of their groups."""
+    found: dict[int, list[Node]] = {}
+    for node in picture.nodes:
+        found.setdefault(node.group, []).append(node)
+    return found
+
+
 def _dot_label(lines: list[str]) -> str:
     # A backslash begins a field, an ampersand an entity, and angle brackets begin HTML.
     escaped = [str(graphviz.escape(line)).replace("&", "&amp;") for line in lines]
@@ -168,8 +177,9 @@ def _dot_label(lines: list[str]) -> str:
 def mermaid(picture: Picture) -> str:
     """Write a picture as a flowchart of Mermaid, which GitHub draws."""
     lines = ["flowchart LR"]
+    groups = _by_group(picture)
     for number in range(-1, len(picture.groups)):
-        nodes = [node for node in picture.nodes if node.group == number]
+        nodes = groups.get(number, [])
         indent = "    "
         if nodes and number >= 0:
             lines.append(f'    subgraph g{number}["{_mermaid_label([picture.groups[number]])}"]')

@@ -37,15 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Print the attachments, as JSON or for people."""
     from . import (
-        inspection,  # pyroute2: not for the other commands
+        inspection,  # not for the other commands
         printing,
     )
 
     base = state.base_dir(os.environ, arguments.state_dir)
-    found = [
-        {"sharedNetns": name, **entry, "madeFrom": inspection.made_from(base, name, entry)}
-        for name, entry in choose(inspection.collect(base), arguments)
-    ]
+    found = []
+    chosen = choose(inspection.collect(base), arguments)
+    made = {name: inspection.made_from(base, name, entry["containerID"]) for name, entry in chosen}
+    for name, entry in chosen:
+        key = tuple(entry[part] for part in inspection.PARTS)
+        found.append({"sharedNetns": name, **entry, "madeFrom": made[name].get(key, [])})
     if arguments.json:
         print(json.dumps(found, indent=2))
         return 0

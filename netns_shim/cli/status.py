@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Print the status, as JSON or as trees, once or until you stop it."""
     from . import (
-        inspection,  # pyroute2: not for the other commands
+        inspection,  # not for the other commands
         printing,
         watch,
     )

@@ -79,9 +79,9 @@ class _Drawing:
         links = {link["name"]: link for link in self._netns["links"] or []}
         bridges = [name for name, link in links.items() if link["kind"] == "bridge"]
         bridges += [entry["bridge"] for entry in entries if entry["bridge"]]
+        on, others = _sorted(entries, "bridge"), _sorted(self._others(), "master")
         for name in dict.fromkeys(bridges):
-            here = [entry for entry in entries if entry["bridge"] == name]
-            ports = [link for link in self._others() if link["master"] == name]
+            here, ports = on.get(name, []), others.get(name, [])
             words: list[Cell] = [(f"bridge {shown(name)}", "bold"), *_condition(links.get(name))]
             # Without a port a bridge has the kernel's default, until it gets one.
             if any(link["master"] == name for link in links.values()):
@@ -172,6 +172,14 @@ class _Drawing:
     def _add(self, branch: Tree, rows: Iterable[list[Cell]]) -> None:
         for line in _aligned(list(rows)):
             branch.add(line)
+
+
+def _sorted(entries: list[Json], key: str) -> dict[Any, list[Json]]:
+    """Sort entries by the value of a key."""
+    found: dict[Any, list[Json]] = {}
+    for entry in entries:
+        found.setdefault(entry[key], []).append(entry)
+    return found
 
 
 _CHANGES = {"nameServers": "name servers", "routes": "routes", "addresses": "addresses"}

@@ -252,8 +252,13 @@ class _Sweep:
         directory = _leases_of(self._where)
         # A command that runs in this netns may have leases in it as well.
         is_in_doubt = _has_command(self._where)
+        # A network all of whose leases are of containers that are there needs no second look. For
+        # the others the containers are listed again, under the lock.
+        there = leases.Known(_holders(self._where))
         for network in leases.networks(directory):
             try:
+                if all(map(there.has, leases.read(f"{directory}/{network}"))):
+                    continue
                 found = leases.release(
                     f"{directory}/{network}",
                     lambda: _holders(self._where),

@@ -13,6 +13,7 @@ Leases in a `dataDir` of a configuration are left to the person who chose it.
 
 from __future__ import annotations
 
+import bisect
 import ipaddress
 import os
 import time
@@ -59,6 +60,23 @@ def read(directory: str) -> list[Lease]:
     return found
 
 
+class Known:
+    """The IDs of containers whose leases stay."""
+
+    def __init__(self, ids: set[str]) -> None:
+        """Take the IDs."""
+        self._ids = ids
+        self._sorted = sorted(ids)
+
+    def has(self, lease: Lease) -> bool:
+        """Tell whether a lease may be of one of them."""
+        if lease.ifname or not lease.container_id:
+            return lease.container_id in self._ids
+        # An old lease, or one that was cut off: then it may hold the beginning of an ID.
+        place = bisect.bisect_left(self._sorted, lease.container_id)
+        return any(it.startswith(lease.container_id) for it in self._sorted[place : place + 1])
+
+
 def release(directory: str, known: Callable[[], set[str]], *, dry_run: bool) -> list[Lease]:
     """Release the leases of all containers except the known ones; give those released.
 
@@ -69,8 +87,8 @@ def release(directory: str, known: Callable[[], set[str]], *, dry_run: bool) -> 
     """
     with _locked(f"{directory}/lock", dry_run=dry_run):
         listed = read(directory)
-        ids = known()
-        found = [lease for lease in listed if not _is_of(lease, ids)]
+        ids = Known(known())
+        found = [lease for lease in listed if not ids.has(lease)]
         if not dry_run:
             for lease in found:
                 os.unlink(f"{directory}/{lease.address}")
@@ -100,13 +118,6 @@ def _locked(path: str, *, dry_run: bool) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def _is_of(lease: Lease, ids: set[str]) -> bool:
-    if lease.ifname or not lease.container_id:
-        return lease.container_id in ids
-    # An old lease, or one that was cut off: then it may hold the beginning of an ID.
-    return any(known.startswith(lease.container_id) for known in ids)
 
 
 def _is_address(name: str) -> bool:

@@ -30,29 +30,30 @@ class Liveness:
     __slots__ = ("_is_other_boot", "_owners", "_processes", "_unclaimed", "_veths")
 
     def __init__(self, place: Shared, records: list[AttachmentRecord]) -> None:
-        from ..shared import netlink  # pyroute2, which the GC of a runtime does not need
+        from ..shared import links  # not for the GC that a runtime calls
 
         where = place.state
         self._is_other_boot = where.uplink().is_of_other_boot
         self._processes = _processes()
         self._owners: dict[tuple[int, int], set[str]] = {}
-        paths = [f"/proc/{pid}/ns/net" for pid in self._processes.values()]
+        # A path for each namespace, as many attachments may be in one.
+        paths = {it: f"/proc/{pid}/ns/net" for it, pid in self._processes.items()}
         for record in records:
             if (identity := record.netns_id) and leads_there(record):
                 self._owners.setdefault(identity, set()).add(_container(record))
-                paths.append(record.netns)
+                paths[identity] = record.netns
         fd = place.open_as_is()
         self._veths: set[str] = set()
-        self._unclaimed: set[str] = set()
+        self._unclaimed = ""
         if fd is None:
             # A lost netns has no links, but it may be pinned where we do not see it.
             refuse_if_elsewhere(where)
         else:
             os.close(fd)
-            veths, leading_elsewhere = netlink.veths(where.pin, paths)
+            veths, leading_elsewhere = links.veths(where.pin, list(paths.values()))
             self._veths.update(veths)
             claimed = set().union(*map(host_side, records))
-            self._unclaimed.update(set(leading_elsewhere) - claimed)
+            self._unclaimed = min(set(leading_elsewhere) - claimed, default="")
 
     def of(self, record: AttachmentRecord) -> str:
         """Say which sign shows that a container lives; "" where there is no sign."""
@@ -84,8 +85,9 @@ class Liveness:
         """
         if self._is_other_boot or host_side(record) or not self._unclaimed:
             return ""
-        name = min(self._unclaimed)
-        return f"the interface {name} leads to an unknown place, perhaps to this container"
+        return (
+            f"the interface {self._unclaimed} leads to an unknown place, perhaps to this container"
+        )
 
 
 def host_side(record: AttachmentRecord) -> set[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Links and addresses of a network namespace, over netlink (pyroute2).
+"""An interface of a network namespace, looked at and set up over netlink (pyroute2).
 
 We ask for attributes by the kernel's names. Newer releases of pyroute2 know short names too, but
 in 0.7.2, which Debian 12 has, an attribute of such a name is just missing.
@@ -8,7 +8,6 @@ in 0.7.2, which Debian 12 has, an attribute of such a name is just missing.
 from __future__ import annotations
 
 import ipaddress
-import os
 import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from pyroute2 import IPRoute
 
 from ..errors import PLUGIN_MISBEHAVED, ShimError
-from .addresses import is_reachable
 from .nsenter import run_in
 
 if TYPE_CHECKING:
@@ -26,88 +24,6 @@ if TYPE_CHECKING:
 IFA_F_NODAD = 0x02
 # include/uapi/linux/if.h
 IFF_UP = 1
-IFF_LOOPBACK = 8
-
-
-def veths(pin: str, paths: list[str]) -> tuple[list[str], list[str]]:
-    """List the veth devices of a netns; then those whose other end is in no netns of `paths`.
-
-    A veth goes with the netns of its other end: while it is there, that netns lives.
-    Raises ShimError (code 102) where the netns cannot be entered.
-    """
-    found: tuple[list[str], list[str]] = run_in(pin, lambda: _veths(paths))
-    return found
-
-
-def _veths(paths: list[str]) -> tuple[list[str], list[str]]:
-    with IPRoute() as netlink:
-        # To list them is what makes the kernel number the namespaces of their other ends.
-        found = {
-            link.get_attr("IFLA_IFNAME"): link.get_attr("IFLA_LINK_NETNSID")
-            for link in netlink.get_links()
-            if _kind(link) == "veth"
-        }
-        known = {None}  # both ends are in this netns
-        for path in paths:
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                continue  # it has ended
-            known.add(netlink.get_netnsid(fd=fd)["nsid"])
-            os.close(fd)
-    return sorted(found), sorted(name for name, number in found.items() if number not in known)
-
-
-def _kind(link: Any) -> Any:
-    return link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND")
-
-
-def links(pin: str, paths: list[str]) -> list[Json]:
-    """List the links of a netns except its loopback: name, kind, MTU, addresses, belongings.
-
-    `master` is the bridge or other link that it is a port of; `parent` is the link that it was
-    made on, as for a macvlan; `leadsTo` is the one of `paths` that is the netns of its other end.
-    Raises ShimError (code 102) where the netns cannot be entered.
-    """
-    found: list[Json] = run_in(pin, lambda: _links(paths))
-    return found
-
-
-def _links(paths: list[str]) -> list[Json]:
-    with IPRoute() as netlink:
-        # To list them is what makes the kernel number the namespaces of their other ends.
-        found = [link for link in netlink.get_links() if not link["flags"] & IFF_LOOPBACK]
-        numbers = {}
-        for path in paths:
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                continue  # it has ended
-            numbers[netlink.get_netnsid(fd=fd)["nsid"]] = path
-            os.close(fd)
-        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in found}
-        addresses: dict[int, list[str]] = {}
-        for entry in netlink.get_addr():
-            address = entry.get_attr("IFA_ADDRESS")
-            if is_reachable(address):
-                address = f"{address}/{entry['prefixlen']}"
-                addresses.setdefault(entry["index"], []).append(address)
-        return [
-            {
-                "name": link.get_attr("IFLA_IFNAME"),
-                "kind": _kind(link),
-                "mtu": link.get_attr("IFLA_MTU"),
-                "up": bool(link["flags"] & IFF_UP),
-                "addresses": addresses.get(link["index"], []),
-                "master": names.get(link.get_attr("IFLA_MASTER")),
-                # With a number of a netns, the other link is not in this netns.
-                "parent": None
-                if link.get_attr("IFLA_LINK_NETNSID") is not None
-                else names.get(link.get_attr("IFLA_LINK")),
-                "leadsTo": numbers.get(link.get_attr("IFLA_LINK_NETNSID")),
-            }
-            for link in found
-        ]
 
 
 def verify(path: str, ifname: str, result: Mapping[str, Any]) -> None:

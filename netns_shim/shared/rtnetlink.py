@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tap device of an uplink, its addresses and its MTU, from the kernel, with two messages.
+"""Lists of the kernel, and in them the tap device of an uplink with its addresses and its MTU.
 
 An ADD that starts an uplink needs to know no more about links, and pyroute2 takes longer to import
 than an uplink takes to start. See rtnetlink(7); the numbers are those of include/uapi/linux.
@@ -18,8 +18,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    Entry = tuple[tuple[int, ...], dict[int, bytes]]
+
 RTM_GETLINK, RTM_GETADDR = 18, 22
-NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
+NLM_F_REQUEST, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x10, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_INFO_KIND = 3, 4, 18, 1
 IFA_ADDRESS = 1
@@ -28,6 +30,9 @@ NLA_TYPE_MASK = 0x3FFF
 # struct nlmsghdr; struct ifinfomsg; struct ifaddrmsg; struct nlattr
 HEADER, LINK, ADDRESS, ATTRIBUTE = "=IHHII", "=BxHiII", "=BBBBI", "=HH"
 
+# How often to ask for a list that has changed while the kernel wrote it.
+ATTEMPTS = 20
+
 
 def uplink_interface() -> tuple[str, list[str], int]:
     """Give name, addresses and MTU of the uplink's tap device in this process's netns.
@@ -35,42 +40,59 @@ def uplink_interface() -> tuple[str, list[str], int]:
     Multicast and IPv6 link-local addresses are left out. After a restart of the uplink there are
     bridges as well, so we find the device by its kind. Without one: "", no address and 0.
     """
-    for (_, _, index, _, _), attributes in _dump(RTM_GETLINK, LINK):
-        kind = dict(_attributes(attributes.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND, b"")
+    for (_, _, index, _, _), link in dump(RTM_GETLINK, LINK):
+        kind = dict(attributes(link.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND, b"")
         if kind.rstrip(b"\0") == b"tun":
-            name = attributes[IFLA_IFNAME].rstrip(b"\0").decode(errors="surrogateescape")
-            mtu = int.from_bytes(attributes[IFLA_MTU], sys.byteorder)
+            name = link[IFLA_IFNAME].rstrip(b"\0").decode(errors="surrogateescape")
+            mtu = int.from_bytes(link[IFLA_MTU], sys.byteorder)
             return name, [text for text in _addresses(index) if is_reachable(text)], mtu
     return "", [], 0
 
 
 def _addresses(index: int) -> Iterator[str]:
-    for (family, _, _, _, of), attributes in _dump(RTM_GETADDR, ADDRESS):
-        if of == index and IFA_ADDRESS in attributes:
-            yield socket.inet_ntop(family, attributes[IFA_ADDRESS])
+    for (family, _, _, _, of), entry in dump(RTM_GETADDR, ADDRESS):
+        if of == index and IFA_ADDRESS in entry:
+            yield socket.inet_ntop(family, entry[IFA_ADDRESS])
 
 
-def _dump(kind: int, form: str) -> Iterator[tuple[tuple[int, ...], dict[int, bytes]]]:
-    """Ask for all objects of a kind; give the fixed part, in this form, and the attributes."""
+def dump(kind: int, form: str) -> list[Entry]:
+    """Ask for all objects of a kind; give of each the fixed part, in this form, and attributes.
+
+    The list is whole: one that changed meanwhile may lack an object that was there all the time.
+    Raises ShimError (code 102) where the kernel refuses it, or it does not stop changing.
+    """
+    for _ in range(ATTEMPTS):
+        found = _dump(kind, form)
+        if found is not None:
+            return found
+    raise ShimError(UPLINK_FAILED, "the links and addresses change all the time")
+
+
+def _dump(kind: int, form: str) -> list[Entry] | None:
+    """Do it once; give None where the list changed meanwhile."""
     size, flags = struct.calcsize(form), NLM_F_REQUEST | NLM_F_DUMP
     request = struct.pack(HEADER, 16 + size, kind, flags, 1, 0) + bytes(size)
     kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     kernel.send(request)
+    found: list[Entry] = []
+    is_whole = True
     while True:
         answer = kernel.recv(1 << 16)
         while answer:
-            length, what, *_ = struct.unpack_from(HEADER, answer)
+            length, what, flags, *_ = struct.unpack_from(HEADER, answer)
+            is_whole = is_whole and not flags & NLM_F_DUMP_INTR
             if what == NLMSG_DONE:
                 kernel.close()
-                return
+                return found if is_whole else None
             if what == NLMSG_ERROR:
                 raise ShimError(UPLINK_FAILED, "the kernel does not list links and addresses")
             fixed = struct.unpack_from(form, answer, 16)
-            yield fixed, dict(_attributes(answer[16 + size : length]))
+            found.append((fixed, dict(attributes(answer[16 + size : length]))))
             answer = answer[_aligned(length) :]
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Read a row of attributes, struct nlattr: the kind and the value of each."""
     while len(data) >= 4:
         length, kind = struct.unpack_from(ATTRIBUTE, data)
         yield kind & NLA_TYPE_MASK, data[4:length]
