@@ -37,6 +37,7 @@ def test_links_and_where_they_lead(session: bench.Session) -> None:
 
         nothing = {
             "kind": "veth",
+            "mtu": 1500,
             "up": False,
             "addresses": [],
             "master": None,
