@@ -12,6 +12,7 @@ import bench
 import datapath
 import many
 import measure
+import published
 import report
 import rootlessnetns
 from figures import AT_ONCE, FIGURES
@@ -21,6 +22,7 @@ ROUNDS, QUICK = 40, 8
 ALL = {
     **FIGURES,
     "data-path": datapath.data_path,
+    published.CARRIED: published.carried,
     "many": many.many,
     "seed": rootlessnetns.seed,
 }

@@ -2,13 +2,14 @@
 """What a network carries: through the shim, and beside it through the bare uplink or bridge.
 
 A `Route` is from one place to an address in another, and `measured` is all that is asked of it. So
-a new way into a container, such as a published port, needs no more than its own routes.
+a new way into a container needs no more than its own routes. Those to published ports are in
+`published.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from subprocess import PIPE
 from typing import Any, NamedTuple
@@ -46,7 +47,8 @@ GOALS_INSIDE: dict[str, float] = {"there": 0.98, "back": 0.98}
 class Route(NamedTuple):
     """A way for packets: who sends, to which address, and where that is.
 
-    `requests` is the path of the program of that name where the server is.
+    `requests` is the path of the program of that name where the server is. `port` is what the
+    client connects to; the server of iperf3 always has the same one.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Route(NamedTuple):
     address: str
     server: bench.Place
     requests: str = REQUESTS
+    port: int = PORT
 
 
 @contextmanager
@@ -68,18 +71,25 @@ def serving(route: Route, argv: list[str], word: str) -> Iterator[None]:
             server.kill()
 
 
-def measured(route: Route) -> dict[str, Sample]:
-    """Measure all of a route, one after the other; the names are those of the rows."""
+def carried(route: Route, kinds: Iterable[str]) -> dict[str, Sample]:
+    """Measure kinds of OF_IPERF, one after the other; the names are those of the rows."""
     found = {}
-    for what, (unit, arguments) in OF_IPERF.items():
+    for what in kinds:
+        unit, arguments = OF_IPERF[what]
         # A new one each time: it is busy with what is still under way of the one before.
         argv = ["iperf3", "--server", "--port", str(PORT), "--forceflush"]
         with serving(route, argv, "listening"):
-            argv = ["iperf3", "--json", "-c", route.address, "-t", str(SECONDS), *arguments]
-            end = _report(route, [*argv, "--omit", "0.2"])
+            to = ["-c", route.address, "-p", str(route.port), "-t", str(SECONDS)]
+            end = _report(route, ["iperf3", "--json", *to, *arguments, "--omit", "0.2"])
         received = end.get("sum_received") or end["sum"]
         value = end["sum"]["lost_percent"] if unit == "%" else received["bits_per_second"] / GIGA
         found[f"{route.name}: {what}"] = Sample(value, 0)
+    return found
+
+
+def measured(route: Route) -> dict[str, Sample]:
+    """Measure all of a route, one after the other."""
+    found = carried(route, OF_IPERF)
     with serving(route, [route.requests, str(OF_REQUESTS)], "ready"):
         done = route.client.run([REQUESTS, str(OF_REQUESTS), route.address, str(SECONDS)])
     if done.returncode:
@@ -150,7 +160,8 @@ def _compared(count: int, routes: list[Route], goals: dict[str, float]) -> list[
         return lambda: measured(route)
 
     found = rounds_of(count, [turn(route) for route in routes])
-    return [*_ratios(found, [route.name for route in routes], goals), *_values(found)]
+    names = [route.name for route in routes]
+    return [*_ratios(found, names, goals), *values(FIGURE, found)]
 
 
 def _ratios(found: Rounds, names: list[str], goals: dict[str, float]) -> list[Row]:
@@ -159,20 +170,29 @@ def _ratios(found: Rounds, names: list[str], goals: dict[str, float]) -> list[Ro
         for what in UNITS:
             if UNITS[what] == "%":
                 continue
-            quotients = [
-                one[f"{ours}: {what}"].wall / (one[f"{bare}: {what}"].wall or float("nan"))
-                for one in found
-            ]
             goal = goals.get(what) if str(SMALL) not in ours else None
-            label = f"{ours} / {bare}: {what}"
-            rows.append(Row(FIGURE, label, "×", spread(quotients), None, goal, is_least=True))
+            rows.append(quotients(FIGURE, found, (ours, bare), what, goal))
     return rows
 
 
-def _values(found: Rounds) -> list[Row]:
+def quotients(
+    figure: str, found: Rounds, names: tuple[str, str], what: str, goal: float | None = None
+) -> Row:
+    """Make the row of what one route carries, divided by what the other does."""
+    ours, other = names
+    each = [
+        one[f"{ours}: {what}"].wall / (one[f"{other}: {what}"].wall or float("nan"))
+        for one in found
+    ]
+    label = f"{ours} / {other}: {what}"
+    return Row(figure, label, "×", spread(each), None, goal, is_least=True)
+
+
+def values(figure: str, found: Rounds) -> list[Row]:
+    """Make a row of each value."""
     return [
         Row(
-            FIGURE,
+            figure,
             name,
             UNITS[name.rpartition(": ")[2]],
             spread([one[name].wall for one in found]),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import bench
+import published
 import runtime
 from chain import chain_of_four
 from counts import memory, resident, work
@@ -256,5 +257,6 @@ FIGURES = {
     "at-once": at_once,
     "cold": cold,
     "references": references,
+    published.ADDED: published.added,
     "counts": counted,
 }

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from measure import Row, Spread
+
+from netns_shim import __version__
 
 HEADER = ("figure", "what", "wall", "quartiles", "CPU", "quartiles", "goal", "")
 MARKS = {True: "reached", False: "NOT reached", None: ""}
@@ -19,16 +22,10 @@ COLOURS = {True: "#2b8a3e", False: "#c92a2a", None: "#4263eb"}
 
 def machine() -> str:
     """Say in one line on what it was measured."""
-    revision = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     now = datetime.now(UTC).strftime("%Y-%m-%d")
     facts = (
-        f"netns-shim {revision}",
+        f"netns-shim {_revision()}",
         f"Python {platform.python_version()}",
         f"Linux {platform.release()}",
         f"{os.cpu_count()} CPUs",
@@ -36,6 +33,16 @@ def machine() -> str:
         now,
     )
     return "; ".join(facts)
+
+
+def _revision() -> str:
+    """Give the commit that is measured, or the version where git cannot tell."""
+    if not shutil.which("git"):
+        return __version__
+    argv = ["git", "describe", "--always", "--dirty"]
+    here = Path(__file__).parent
+    done = subprocess.run(argv, cwd=here, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or __version__
 
 
 def _verdict(row: Row) -> str:

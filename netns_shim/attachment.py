@@ -126,6 +126,16 @@ def first_line(
     }
 
 
+def publishing(ports: list[Json], publisher: Json | None) -> Json:
+    """Write which ports an attachment publishes on the host, and who opens them."""
+    return {"ports": ports, "publisher": publisher}
+
+
+def published(families: set[int]) -> Json:
+    """Write for which families of addresses the ports are opened, before they are."""
+    return {"families": sorted(families)}
+
+
 class AttachmentRecord(Record):
     """The content of a reference, of an attachment or of a command."""
 
@@ -217,6 +227,24 @@ class AttachmentRecord(Record):
     def result(self) -> Json | None:
         """The result of the ADD, None before there is one."""
         return self.object("result")
+
+    @property
+    def ports(self) -> list[Any]:
+        """The ports that it publishes on the host, as `ports.mappings` writes them."""
+        value = self.fields.get("ports")
+        return value if isinstance(value, list) else []
+
+    @property
+    def families(self) -> set[int]:
+        """The families of addresses that the container has; empty before a port was opened."""
+        value = self.fields.get("families")
+        found = [v for v in value if type(v) is int] if isinstance(value, list) else []
+        return {4, 6}.intersection(found)
+
+    @property
+    def publisher(self) -> Json | None:
+        """Who opens the ports, as `ports.publication` writes it."""
+        return self.object("publisher")
 
     @property
     def pid(self) -> int:

@@ -69,6 +69,7 @@ class Chain:
         self._request = request
         self._environ = environ
         self._is_list = "plugins" in request.conf
+        self._offer = request.conf.get("runtimeConfig") or {}
         # A plugin that gets values without the capability, and these.
         self._adopter: Json = {}
         self._adopted: Json = {}
@@ -111,6 +112,14 @@ class Chain:
         The variable is not emptied, because `bridge` would then leave its rules for masquerading.
         """
         self._environ = {**self._environ, "CNI_NETNS": NOWHERE}
+
+    def takes(self, capability: str) -> bool:
+        """Tell whether the runtime sent a value for a capability, and a plugin takes it."""
+        return any(capability in self._offered(link.conf) for link in self._links)
+
+    def offer(self, capability: str, value: Any) -> None:
+        """Replace the value of a capability that the runtime has sent."""
+        self._offer = {**self._offer, capability: value}
 
     def knows(self, verb: str) -> bool:
         """Tell whether one of the plugins says that it knows CHECK, GC or STATUS."""
@@ -197,8 +206,7 @@ class Chain:
         capabilities = entry.get("capabilities")
         if capabilities is None and not self._is_list:
             capabilities = self._request.conf.get("capabilities")
-        given = self._request.conf.get("runtimeConfig") or {}
-        share = {k: v for k, v in given.items() if (capabilities or {}).get(k) is True}
+        share = {k: v for k, v in self._offer.items() if (capabilities or {}).get(k) is True}
         return {**share, **self._adopted} if entry is self._adopter else share
 
 

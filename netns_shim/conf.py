@@ -45,13 +45,14 @@ class Configuration:
 
     `plugins` are the delegated configurations as they were written, one or more; `netns` is the
     name of the shared network namespace; `uplink` has the keys `driver` (empty: the shim chooses),
-    `options` and `path` (empty: the shim looks it up); `enter` is auto, always or never; `mtu` is
-    what a plugin gets that knows the key and was given none: "uplink" for that of the uplink, a
-    number of bytes, or 0 for its own default; `state_dir` is an absolute path, or empty for the
-    default; `timeout` is in seconds, for one delegated plugin and for waiting for other calls;
-    `plugin_dirs` lists where to look for plugins of netavark, empty for the default; `parallel` is
-    True to wait for no other call, False to go one at a time, None to wait where plugins are known
-    to clash.
+    `options` and `path` (empty: the shim looks it up), and `publish` for ports of the shared netns
+    itself; `enter` is auto, always or never; `mtu` is what a plugin gets that knows the key and
+    was given none: "uplink" for that of the uplink, a number of bytes, or 0 for its own default;
+    `publish` tells whether port mappings of the runtime are opened on the host; `state_dir` is an
+    absolute path, or empty for the default; `timeout` is in seconds, for one delegated plugin and
+    for waiting for other calls; `plugin_dirs` lists where to look for plugins of netavark, empty
+    for the default; `parallel` is True to wait for no other call, False to go one at a time, None
+    to wait where plugins are known to clash.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class Configuration:
         "parallel",
         "plugin_dirs",
         "plugins",
+        "publish",
         "state_dir",
         "timeout",
         "uplink",
@@ -78,6 +80,7 @@ class Configuration:
         plugin_dirs: list[str] | None = None,
         parallel: bool | None = None,
         mtu: str | float = DEFAULT_MTU,
+        publish: bool = True,
     ) -> None:
         self.plugins = plugins
         self.netns = netns
@@ -88,6 +91,7 @@ class Configuration:
         self.plugin_dirs = plugin_dirs or []
         self.parallel = parallel
         self.mtu = mtu
+        self.publish = publish
 
 
 def read(conf: Json) -> Configuration:
@@ -103,12 +107,17 @@ def read(conf: Json) -> Configuration:
     return Configuration(
         plugins=[conf["delegate"]] if "delegate" in conf else conf.get("plugins", []),
         netns=conf.get("netns", DEFAULT_NETNS),
-        uplink={**DEFAULT_UPLINK, **(uplink if isinstance(uplink, dict) else {"driver": uplink})},
+        uplink={
+            **DEFAULT_UPLINK,
+            **(uplink if isinstance(uplink, dict) else {"driver": uplink}),
+            **_published(conf.get("publish")),
+        },
         enter=conf.get("enter", DEFAULT_ENTER),
         state_dir=conf.get("stateDir", ""),
         timeout=conf.get("timeout", DEFAULT_TIMEOUT),
         plugin_dirs=conf.get("pluginDirs"),
         parallel=conf.get("parallel"),
+        publish=conf.get("publish") is not False,
         mtu=conf.get("mtu", DEFAULT_MTU),
     )
 
@@ -125,6 +134,10 @@ def _leads_to_stamps(conf: Json) -> bool:
         and state_dir.isprintable()
         and conf.get("enter", DEFAULT_ENTER) in ("auto", "always", "never")
     )
+
+
+def _published(publish: object) -> Json:
+    return {"publish": publish} if isinstance(publish, list) else {}
 
 
 def static_part(conf: Json) -> str:

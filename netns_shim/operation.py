@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .decoding import Json
     from .locks import Lock
     from .once import Once
+    from .ports.publication import Publication
     from .references import Reference
     from .request import Request
     from .target import Place
@@ -55,6 +56,21 @@ class Operation:
         self.name = ReferenceName.of(request.network, request.container_id, request.ifname, kinds)
         environ = {**request.environ, **references.mark(state_of, self.name)}
         self.chain = Chain(self.conf, request, environ, self.versions, state_of.path("netavark"))
+
+    def publish(self, reference: Reference) -> Publication | None:
+        """Prepare to open the ports that the runtime asks for; None where it asks for none."""
+        if not self.conf.publish or not self.chain.takes("portMappings"):
+            return None
+        wanted = self.request.conf["runtimeConfig"]["portMappings"]
+        return self.place.publication(reference, wanted)
+
+    def recall_ports(self, record: AttachmentRecord) -> None:
+        """Give the plugins the port mappings that they were given by the ADD."""
+        if record.ports and self.chain.takes("portMappings"):
+            from .ports import mappings  # only where ports are published
+
+            wanted = self.request.conf["runtimeConfig"]["portMappings"]
+            self.chain.offer("portMappings", mappings.recall(wanted, record.ports))
 
     def inside(self, fd: int | None) -> enter.Inside | enter.Unchanged:
         """Give the context for plugins in the open netns of the place."""
@@ -118,11 +134,34 @@ def attach(call: Operation, reference: Reference, container: ContainerNetns) -> 
         container.check_is_other(fd)
     if leftover is not None:
         end_orphans([reference])
-    with call.lock(), call.inside(fd):
-        if leftover is not None:
-            _delete_leftover(Operation(leftover, call.place), record, fd)
-        call.prepare(container, fd)
-        return _add(call, reference, container)
+        call.place.withdraw(record)
+    ports = call.publish(reference)
+    try:
+        with call.lock(), call.inside(fd):
+            if leftover is not None:
+                _delete_leftover(Operation(leftover, call.place), record, fd)
+            call.prepare(container, fd)
+            result = _add(call, reference, container, ports)
+        return _finish(call, reference, result, fd, ports)
+    except BaseException:
+        close_ports(call.place, reference)
+        raise
+    finally:
+        if ports is not None:
+            ports.leave()
+
+
+def close_ports(where: Place, reference: Reference) -> None:
+    """Close the ports of an ADD that has failed, whose error is the one to report.
+
+    Where that fails, the reference stays: a port could be open, and a DEL, or GC, has to close it.
+    """
+    interrupt.disregard()
+    try:
+        where.withdraw(reference.record)
+    except (ShimError, OSError) as error:
+        reference.is_ours = False
+        warn(f"undoing a failed ADD: {error}")
 
 
 def _delete_leftover(call: Operation, record: AttachmentRecord, fd: int) -> None:
@@ -134,7 +173,9 @@ def _delete_leftover(call: Operation, record: AttachmentRecord, fd: int) -> None
     call.chain.delete(record.result)
 
 
-def _add(call: Operation, reference: Reference, container: ContainerNetns) -> Json:
+def _add(
+    call: Operation, reference: Reference, container: ContainerNetns, ports: Publication | None
+) -> Json:
     request = call.request
     call.chain.mtu = call.mtu()
     begin(
@@ -144,13 +185,25 @@ def _add(call: Operation, reference: Reference, container: ContainerNetns) -> Js
         path=request.path,
         conf=request.conf,
         mtu=call.chain.mtu,
+        **(ports.fields if ports is not None else {}),
     )
-    result = call.chain.add()
+    if ports is not None:
+        call.chain.offer("portMappings", ports.claim())
+    return call.chain.add()
+
+
+def _finish(
+    call: Operation, reference: Reference, result: Json, fd: int, ports: Publication | None
+) -> Json:
+    """Open the ports of the host, and write down that the attachment is live."""
     try:
+        if ports is not None:
+            ports.open(result)
         reference.write(LIVE, result=result)
-    except OSError:
+    except BaseException:
         interrupt.disregard()
-        call.chain.delete(result)
+        with call.inside(fd):
+            call.chain.delete(result)
         raise
     return result
 
@@ -242,6 +295,9 @@ def _delete(call: Operation, reference: Reference) -> None:
         if is_gone(call.request.netns, record, fd):
             call.chain.lose_netns()
         mark_deleting(reference)
+        # First: a connection that comes now would lead to a container that is half detached.
+        call.place.withdraw(record)
+        call.recall_ports(record)
         with call.inside(fd):
             call.chain.delete(call.request.conf.get("prevResult") or record.result)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records of an uplink and of the pause process of a user namespace: the keys of both.
+"""The record of an uplink, and what all records have in common: the keys.
 
 No other module spells these keys. A file may be damaged, or written by another version: so a key
 that is missing or of a wrong kind reads as nothing, and an unknown key stays when the record is
@@ -167,11 +167,13 @@ class UplinkRecord(ProcessRecord):
         dns_forwarders: list[str],
         host_addresses: list[str],
         host: Json,
+        control: str = "",
+        lacks_ports: bool = False,
     ) -> Self:
         """Write down an uplink that this process has started, or None as its `pid`.
 
-        `wanted` is the configuration it was chosen by, `pin` the path of the shared netns, `mtu`
-        see below, and `host` the host's network as `hostnet` saw it.
+        `wanted` is the configuration it was chosen by, `pin` the path of the shared netns, and
+        `host` the host's network as `hostnet` saw it. For the others see below.
         """
         return cls(
             {
@@ -191,6 +193,8 @@ class UplinkRecord(ProcessRecord):
                 "dnsForwarders": dns_forwarders,
                 "hostAddresses": host_addresses,
                 "host": host,
+                "control": control,
+                "lacksPorts": lacks_ports,
             }
         )
 
@@ -203,6 +207,12 @@ class UplinkRecord(ProcessRecord):
     def wanted(self) -> Json:
         """What it was chosen by, with the chosen driver, on which its addresses depend."""
         return {**(self.object("wanted") or {}), "driver": self.driver}
+
+    @property
+    def listed(self) -> list[str]:
+        """The ports of the shared netns itself that are published, as they were configured."""
+        value = self.wanted.get("publish")
+        return [t for t in value if isinstance(t, str)] if isinstance(value, list) else []
 
     @property
     def netns(self) -> int:
@@ -239,6 +249,34 @@ class UplinkRecord(ProcessRecord):
         """The host's network as it was then, see `hostnet`; None where that is not known."""
         return self.object("host")
 
+    @property
+    def control(self) -> str:
+        """The program that changes its ports by its socket, "" where it has none."""
+        return self.text("control")
+
+    @property
+    def lacks_ports(self) -> bool:
+        """Whether ports that attachments publish are still to be opened by it."""
+        return self.fields.get("lacksPorts") is True
+
+    @property
+    def publisher(self) -> Json | None:
+        """Who opens the ports of the shared netns itself, where it is not this uplink."""
+        return self.object("publisher")
+
+    def note_ports(self) -> None:
+        """Note that it has opened the ports that attachments publish."""
+        self.fields["lacksPorts"] = False
+
+    def note_publisher(self, publisher: Json) -> None:
+        """Note who has opened the ports of the shared netns itself."""
+        self.fields["publisher"] = publisher
+
+    @property
+    def lacks_listed(self) -> bool:
+        """Whether the ports of the shared netns itself are still to be opened."""
+        return bool(self.listed) and self.publisher is None
+
     def see(self, host: Json) -> None:
         """Note the host's network as it is now; other keys of an earlier look stay."""
         self.fields["host"] = {**(self.host or {}), **host}
@@ -265,43 +303,3 @@ def _has_interface(pid: int, fd: object) -> bool:
         return b"\niff:\t\n" not in _read(f"/proc/{pid}/fdinfo/{fd}")
     except OSError:
         return True  # it is not known, or we may not look
-
-
-class HolderRecord(ProcessRecord):
-    """`.holder`: the pause process of the user's own user namespace, and that namespace."""
-
-    __slots__ = ()
-    # The key of each namespace's inode, by its name in /proc/PID/ns.
-    NAMESPACES = (("userNamespace", "user"), ("mountNamespace", "mnt"))
-
-    @classmethod
-    def read(cls, text: bytes) -> Self:
-        """Read what is in the file; empty where it makes no sense."""
-        try:
-            fields = decoding.one(text)
-        except ValueError:
-            return cls()
-        record = cls(fields if isinstance(fields, dict) else None)
-        is_whole = (
-            record.pid and record.start_time and record.user_namespace and record.mount_namespace
-        )
-        return record if is_whole else cls()
-
-    @classmethod
-    def of(cls, pid: int, ranges: object) -> Self:
-        """Write down a process that is there; `ranges` are ranges of IDs, see `subids`."""
-        fields: Json = {"ranges": ranges, "pid": pid, "startTime": start_time(pid)}
-        fields["bootID"] = boot_id()
-        for key, kind in cls.NAMESPACES:
-            fields[key] = os.stat(f"/proc/{pid}/ns/{kind}").st_ino
-        return cls(fields)
-
-    @property
-    def ranges(self) -> object:
-        """The ranges of IDs that are mapped there, as they were written down."""
-        return self.fields.get("ranges")
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its process lives."""
-        return bool(self) and self.is_of_this_boot and self.is_running

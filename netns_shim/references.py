@@ -115,12 +115,33 @@ def take(state: State, name: ReferenceName) -> Reference:
 def find(state: State, name: ReferenceName) -> Reference | None:
     """Open the reference of an attachment and lock it; None where it does not exist."""
     path = f"{state.refs}/{name}"
-    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        fd = os.open(path, flags)
-    except FileNotFoundError:
+    fd = _open(path)
+    if fd is None:
         return None
     _lock(fd, path)
+    return _read_locked(path, fd, name)
+
+
+def find_idle(state: State, name: ReferenceName) -> Reference | None:
+    """Open a reference as `find` does; None as well where another call has it locked."""
+    path = f"{state.refs}/{name}"
+    fd = _open(path)
+    if fd is None:
+        return None
+    if not locks.lock(fd):
+        os.close(fd)
+        return None
+    return _read_locked(path, fd, name)
+
+
+def _open(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+
+
+def _read_locked(path: str, fd: int, name: ReferenceName) -> Reference | None:
     # The last process with the lock may have dropped the reference.
     if os.fstat(fd).st_nlink == 0:
         os.close(fd)

@@ -89,6 +89,13 @@ class State:
             return False
         return record.netns == pinned and record.is_alive
 
+    def has_publishers(self) -> bool:
+        """Tell whether processes other than the uplink open ports of the host for it."""
+        try:
+            return any(name[:3] == "pub" for name in os.listdir(self.path("ports")))
+        except FileNotFoundError:
+            return False
+
     def missing(self) -> list[str]:
         """List the missing files of a netns."""
         return [name for name in PARTS if not os.path.exists(self.path(name))]

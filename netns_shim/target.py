@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where plugins run: inside a shared netns, or in the caller's own.
+"""Where plugins run: inside a shared netns, or in the caller's own, see `in_place`.
 
 You use both in the same way: take a reference, open the netns, be inside, leave. They import
 `lifecycle` only to make, repair or remove a netns.
@@ -14,21 +14,27 @@ from . import enter, hostnet, netns, references, state
 from .errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, TRY_AGAIN_LATER, UPLINK_FAILED, ShimError
 from .locks import NoLock
 from .netns import ContainerNetns
-from .once import alone, lock_of
+from .once import lock_of
 from .records import UplinkRecord
 from .state import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeAlias
 
-    from .attachment import ReferenceName
+    from .attachment import AttachmentRecord, ReferenceName
     from .conf import Configuration
+    from .decoding import Json
+    from .in_place import InPlace
     from .locks import Lock
     from .once import Once
+    from .ports.publication import Publication
     from .references import Reference
     from .request import Request
     from .shared.uplink import Wanted
+
+    Place: TypeAlias = "Shared | InPlace"
 
 # How often to make a netns again that other calls remove before this one gets in.
 ATTEMPTS = 10
@@ -41,6 +47,8 @@ def choose(conf: Configuration, environ: Mapping[str, str]) -> Place:
     """Tell where the plugins of a configuration run. Nothing is made or entered for it."""
     base = state.base_dir(environ, conf.state_dir)
     if netns.is_in_place(conf.enter):
+        from .in_place import InPlace  # the netns is the caller's
+
         return InPlace(State(base, state.IN_PLACE))
     return Shared(State(base, conf.netns), conf.uplink, environ)
 
@@ -141,13 +149,43 @@ class Shared:
             if fd is not None:
                 os.close(fd)
             lifecycle.repair(where, self._wanted, self._environ)
+            self.restore_ports()
             self.uplink = where.uplink()
             return netns.open_netns(where.pin, is_ours=True)
         if (before := uplink.host) is not None and (changes := hostnet.changes(before)):
             from .shared import lifecycle  # only where the host's network has changed
 
             lifecycle.follow(where, changes, self._environ)
+            uplink = where.uplink()
+        if uplink.lacks_ports or uplink.lacks_listed or where.has_publishers():
+            self.restore_ports()
         return fd
+
+    def restore_ports(self) -> None:
+        """Open again what is published where its publisher has ended."""
+        from .ports import restore  # only where one can have ended
+
+        restore.restore(self.state, self._environ)
+
+    def publication(self, reference: Reference, wanted: list[Json]) -> Publication | None:
+        """Prepare to open ports of the host for an attachment."""
+        from .ports import publication  # only where ports are published
+
+        return publication.prepare(self.state, reference, wanted, self._environ)
+
+    def withdraw(self, record: AttachmentRecord) -> None:
+        """Close the ports that an attachment publishes."""
+        if record.ports:
+            from .ports import publication  # only where ports are published
+
+            publication.withdraw(self.state, record)
+
+    def check_ports(self, record: AttachmentRecord) -> None:
+        """Check that the ports of an attachment are open; ShimError (code 106) where not."""
+        if record.ports:
+            from .ports import look  # only where ports are published
+
+            look.check(self.state, record)
 
     def open_as_is(self) -> int | None:
         """Open the netns; None where it does not exist, or is lost.
@@ -225,78 +263,3 @@ class Shared:
             from .userns import pause  # only where there is a pause process
 
             pause.end_if_unused(self.state.base)
-
-
-class InPlace:
-    """The netns of the caller, which is not ours to make, repair or remove.
-
-    It has references all the same: a caller may not remember the result of its ADD.
-    """
-
-    __slots__ = ("state",)
-    uplink = None  # it is the caller's
-
-    def __init__(self, where: State) -> None:
-        self.state = where
-
-    def join(self) -> None:
-        """Do nothing: plugins have the caller's power and no other."""
-
-    def open_container(self, path: str) -> ContainerNetns:
-        """Open the netns of a container; whether it can be attached is left to the plugins."""
-        return ContainerNetns(path)
-
-    def check_ready(self) -> None:
-        """Do nothing: an ADD needs nothing of ours."""
-
-    def take(self, name: ReferenceName) -> Reference:
-        """Take a reference; one that already exists is given as it is."""
-        for directory in (self.state.base, self.state.dir, self.state.refs):
-            state.make_private(directory)
-        for _ in range(ATTEMPTS):
-            try:
-                return references.take(self.state, name)
-            except FileExistsError:
-                reference = references.find(self.state, name)
-                if reference is not None:
-                    return reference
-        raise references.busy(name)
-
-    def find(self, name: ReferenceName) -> Reference | None:
-        """Open a reference, None where it does not exist."""
-        return references.find(self.state, name) if self.state.exists() else None
-
-    def guard(self, name: ReferenceName) -> Reference | None:
-        """Take nothing: the netns does not go with the references."""
-        return None
-
-    def open_mended(self) -> int:
-        """Open the netns of this process."""
-        return netns.open_netns("/proc/self/ns/net")
-
-    open_as_is = open_mended
-    open_alive = open_mended
-
-    def lock(self, request: Request, conf: Configuration) -> Lock | NoLock:
-        """Do not wait unless told to: the caller decides what else works in its netns."""
-        return alone(self.state, request, conf) if conf.parallel is False else NoLock()
-
-    def inside(self, fd: int | None, keep: list[str]) -> enter.Inside | enter.Unchanged:
-        """Stay where we are; with a /var/lib/cni of our own where the caller's is not writable.
-
-        Inside Podman's rootless netns it is not, since Podman 5.
-        """
-        if enter.can_keep_state() or not netns.is_privileged():
-            return enter.Unchanged()
-        state.make_below(self.state.dir, enter.CNI_STATE)
-        return enter.Inside(enter.HERE, enter.plan_in_place(self.state, keep))
-
-    def nowhere(self, keep: list[str]) -> enter.Inside | enter.Unchanged:
-        """Stay where we are: this netns always exists."""
-        return self.inside(self.open_as_is(), keep)
-
-    def leave(self) -> None:
-        """Leave the directory for the next call."""
-
-
-Place = Shared | InPlace

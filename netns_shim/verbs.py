@@ -76,7 +76,7 @@ def _delete(call: Operation) -> None:
 
 
 def check(request: Request) -> None:
-    """CHECK: the reference, the netns and a live uplink are there; then the plugins' CHECK."""
+    """CHECK: reference, netns, a live uplink and ports are there; then the plugins' CHECK."""
     call = Operation(request)
     call.place.join()
     reference = call.place.find(call.name)
@@ -87,7 +87,10 @@ def check(request: Request) -> None:
             f"{request.network!r} as {request.ifname!r}",
         )
     call.chain.mtu = reference.record.mtu
-    with call.inside(call.place.open_alive()):
+    call.recall_ports(reference.record)
+    fd = call.place.open_alive()
+    call.place.check_ports(reference.record)
+    with call.inside(fd):
         call.chain.forward("CHECK", request.conf.get("prevResult") or reference.record.result)
     reference.close()
 

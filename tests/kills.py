@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
 import bench
+from ports import listening
 from runtime import PLUGIN, Runtime, bridge, ips, kill, page, reaches
 
 GATEWAY = "10.89.0.1"
@@ -67,8 +68,9 @@ class Scene:
             if scenario.beside:
                 self.attach_beside()
                 # Whatever is kept for the next call is there from now on.
-                self.runtime.add("victim", self.victim)
-                self.runtime.delete("victim", self.victim)
+                for conf in ({}, self.conf):
+                    self.runtime.add("victim", self.victim, conf=conf)
+                    self.runtime.delete("victim", self.victim)
             self.quiet = self.state()
             self._stack = stack.pop_all()
 
@@ -92,10 +94,15 @@ class Scene:
             self.world.path(self.world.state_dir).rmdir()
         self.points += 1
         if self.scenario.attached:
-            self.runtime.add(self.id, self.victim)
+            self.runtime.add(self.id, self.victim, conf=self.conf)
         if self.scenario.dead:
             (netns,) = self.runtime.status()
             kill(netns["uplink"]["pid"])
+
+    @property
+    def conf(self) -> dict[str, Any]:
+        """What the runtime adds to a configuration for the call's own container."""
+        return {k: v for k, v in self.scenario.conf.items() if k == "runtimeConfig"}
 
     @property
     def id(self) -> str:
@@ -213,6 +220,7 @@ class Scene:
         for line in self.world.leftovers():
             if not line.startswith("process "):
                 found[line.replace(top, "")] += 1
+        found.update(f"port {port}" for port in listening(self.world))
         with suppress(FileNotFoundError):
             found.update(f"directory {name}" for name in os.listdir(self.world.path(top)))
         if "directory default" in found:

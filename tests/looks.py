@@ -62,6 +62,7 @@ def attachment(container_id: str, *ips: str, **keys: Any) -> dict[str, Any]:
         "phase": "live",
         "plugins": ["bridge"],
         "ports": [],
+        "publisher": None,
         "bridge": "cni0",
         "hostInterfaces": [],
         "alive": True,
@@ -76,9 +77,14 @@ def command(*words: str, **keys: Any) -> dict[str, Any]:
 
 
 def port(host: int, container: int, **keys: Any) -> dict[str, Any]:
-    """Describe a published port."""
-    given = {"hostPort": host, "containerPort": container}
-    return {**given, "protocol": "tcp", "hostIP": "", **keys}
+    """Describe a published port that is open."""
+    given = {"hostPort": host, "containerPort": container, "protocol": "tcp", "hostIP": ""}
+    return {**given, "address": "0.0.0.0", "state": "open", "holder": None, **keys}
+
+
+def asked(host: int, container: int, **keys: Any) -> dict[str, Any]:
+    """Describe a port of which only the request is known."""
+    return port(host, container, address=None, state=None, **keys)
 
 
 def link(name: str, kind: str | None, *addresses: str, **keys: Any) -> dict[str, Any]:
@@ -94,6 +100,8 @@ def netns(name: str = "default", **keys: Any) -> dict[str, Any]:
         "path": f"/base/{name}/netns",
         "uplink": uplink(),
         "addresses": ["192.0.2.7"],
+        "ports": [],
+        "publisher": None,
         "references": [],
         "commands": [],
         "links": [link("tap0", "tun", "192.0.2.7/24")],

@@ -23,6 +23,17 @@ class Child(subprocess.Popen[str]):
     stderr: IO[str]
 
 
+class Process(subprocess.Popen[bytes]):
+    """A program of a test's own, outside of the bench, that it speaks with over two pipes."""
+
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+
+    def __init__(self, argv: Sequence[str], **options: Any) -> None:
+        pipe = subprocess.PIPE
+        super().__init__(argv, stdin=pipe, stdout=pipe, bufsize=0, **options)
+
+
 class BenchError(Exception):
     """The bench could not be built here."""
 

@@ -186,16 +186,19 @@ def test_sample_publishes_a_port(
     assert world.leftovers() == []
 
 
-def test_published_port_is_reached_from_outside(world: bench.World, libcni: Libcni) -> None:
-    """The uplink of 70-published passes the port on: the machine's neighbours reach it."""
+@pytest.mark.parametrize("sample", [sample for sample in SAMPLES if publishes(sample)])
+def test_published_port_is_reached_from_outside(
+    world: bench.World, libcni: Libcni, sample: str
+) -> None:
+    """A published port is open on the host: the machine's neighbours reach it."""
     with libcni.session.container() as container:
-        libcni.add("70-published", container, CAP_ARGS=MAPPINGS)
+        libcni.add(sample, container, CAP_ARGS=MAPPINGS)
         serve(container)
 
         fetch = [bench.INSIDE / "fetch", bench.HOST, "8080"]
         assert world.internet.run(fetch).stdout == "here"
 
-        libcni.call("del", "70-published", container, CAP_ARGS=MAPPINGS)
+        libcni.call("del", sample, container, CAP_ARGS=MAPPINGS)
     assert world.leftovers() == []
 
 
@@ -220,7 +223,6 @@ def test_samples_live_side_by_side(world: bench.World, libcni: Libcni) -> None:
     assert [n["name"] for n in libcni.status()] == [
         "default",
         "isolated",
-        "published",
         "slirp4netns",
     ]
 

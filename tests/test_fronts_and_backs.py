@@ -26,7 +26,7 @@ asker.settimeout(5)
 asker.sendto(question, ("10.89.0.1", 53))
 print(socket.inet_ntoa(asker.recv(512)[-4:]))
 """
-PORT = {"host_port": 8080, "container_port": 80, "protocol": "tcp", "host_ip": "", "range": 1}
+PORTS = {"a": 8080, "b": 8081}
 
 
 def driver(netavark: dict[str, str], release: str, **more: object) -> dict[str, Any]:
@@ -82,7 +82,9 @@ class NetavarkFront:
 
     def attach(self, name: str, container: bench.Container, *addresses: str) -> list[str]:
         """Attach a container with these addresses; give those that it has."""
-        self.given[name] = podman.request(self.made, name, *addresses, ports=[PORT])
+        port = {"host_port": PORTS[name], "container_port": 80, "protocol": "tcp"}
+        port |= {"host_ip": "", "range": 1}
+        self.given[name] = podman.request(self.made, name, *addresses, ports=[port])
         return self.caller.setup(container, **self.given[name])
 
     def detach(self, name: str, container: bench.Container) -> None:

@@ -6,14 +6,17 @@ from __future__ import annotations
 import calendar
 import json
 import os
+import re
+import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import bench
 import pytest
-from looks import LIVE, NOW, SINCE, make, plain
+from looks import LIVE, NOW, SINCE, asked, make, plain
 from runtime import DUAL, PLUGIN, Runtime, bridge, kill, until
 
 from netns_shim.cli import inspection, tree
@@ -91,6 +94,8 @@ def test_shape(base: Path) -> None:
                     "changes": ["routes"],
                 },
                 "addresses": ["192.0.2.7", "2001:db8::7"],
+                "ports": [],
+                "publisher": None,
                 "references": [
                     {
                         "network": "net",
@@ -107,8 +112,12 @@ def test_shape(base: Path) -> None:
                                 "containerPort": 80,
                                 "protocol": "tcp",
                                 "hostIP": "",
+                                "address": None,
+                                "state": None,
+                                "holder": None,
                             }
                         ],
+                        "publisher": None,
                         "bridge": "cni0",
                         "hostInterfaces": [],
                         "alive": None,
@@ -295,9 +304,7 @@ def test_ports_of_go_cni(base: Path) -> None:
 
     (entry,) = only(base)["references"]
 
-    assert entry["ports"] == [
-        {"hostPort": 8080, "containerPort": 80, "protocol": "udp", "hostIP": ""}
-    ]
+    assert entry["ports"] == [asked(8080, 80, protocol="udp")]
 
 
 def test_what_made_an_attachment(base: Path) -> None:
@@ -334,6 +341,90 @@ def test_what_made_an_attachment(base: Path) -> None:
             "result": None,
         },
     ]
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    """A port on which this process listens."""
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def here(**keys: Any) -> dict[str, Any]:
+    """Write the record of an uplink that is this process."""
+    since = start_time(os.getpid())
+    return {"driver": "pasta", "pid": os.getpid(), "startTime": since, "hostNetns": HERE, **keys}
+
+
+def publishing(*ports: int) -> dict[str, Any]:
+    """Write what the record of an attachment has of the ports that its uplink has open."""
+    entry = {"protocol": "tcp", "hostIP": "", "containerPort": 80}
+    recorded = [{**entry, "hostPort": port, "insidePort": port} for port in ports]
+    return {**LIVE, "ports": recorded, "families": [4], "publisher": {"driver": "pesto"}}
+
+
+def who(driver: str, **keys: Any) -> dict[str, Any]:
+    """Describe a publisher that is this process."""
+    return {"driver": driver, "pid": os.getpid(), "alive": True, "interface": None, **keys}
+
+
+def test_ports_with_their_state(base: Path, listening: int) -> None:
+    """A recorded port has its address, its state and its publisher; one only asked for has not."""
+    wanted = [
+        {"hostPort": listening, "containerPort": 80},
+        {"hostPort": 9899, "containerPort": 9, "protocol": "sctp"},
+    ]
+    conf = {"runtimeConfig": {"portMappings": wanted}}
+    record = {**publishing(listening, 1), "conf": conf}
+    make(base, "default", here(), **{"net:c:eth0:portmap": record})
+
+    (entry,) = only(base)["references"]
+
+    assert [(p["hostPort"], p["address"], p["state"]) for p in entry["ports"]] == [
+        (listening, "0.0.0.0", "open"),
+        (1, "0.0.0.0", "closed"),
+        (9899, None, None),
+    ]
+    assert entry["publisher"] == who("pesto")
+    drawn = text(base)
+    assert f"0.0.0.0:{listening} → c:80/tcp  open" in re.sub(" +$", "", drawn, flags=re.M)
+    assert "! 1 published port is not open: netns-shim refresh opens what is free" in drawn
+
+
+def test_ports_of_a_publisher_that_is_gone(base: Path, listening: int) -> None:
+    """Where the publisher has ended, what listens on its port is another program."""
+    made = {"driver": "pasta", "number": 1, "pid": os.getpid(), "startTime": 1}
+    record = {**publishing(listening), "publisher": made}
+    make(base, "default", here(), **{"net:c:eth0:portmap": record})
+
+    (entry,) = only(base)["references"]
+
+    assert [port["state"] for port in entry["ports"]] == ["refused"]
+    assert f"(PID {os.getpid()})" in entry["ports"][0]["holder"]
+    assert entry["publisher"] == who("pasta", alive=False, interface="pub1")
+
+
+def test_ports_of_the_netns_itself(base: Path, listening: int) -> None:
+    """The ports that a netns publishes itself are facts of the netns."""
+    make(base, "default", here(wanted={"publish": [f"{listening}:443"]}, addresses=["192.0.2.7"]))
+
+    found = only(base)
+
+    (port,) = found["ports"]
+    assert (port["containerPort"], port["state"]) == (443, "open")
+    assert found["publisher"] == who("pasta")
+
+
+def test_ports_of_an_earlier_version(base: Path) -> None:
+    """An attachment whose record has no ports shows those it was asked for, without a state."""
+    conf = {"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}}
+    make(base, "default", here(), **{"net:c:eth0:portmap": {**LIVE, "conf": conf}})
+
+    (entry,) = only(base)["references"]
+
+    assert [(p["hostPort"], p["state"]) for p in entry["ports"]] == [(8080, None)]
+    assert entry["publisher"] is None
+    assert "── 8080 → c:80/tcp\n" in text(base)
 
 
 PORTS = {
@@ -394,7 +485,9 @@ def test_the_real_thing(world: bench.World, session: bench.Session) -> None:
         drawn = session.run([PLUGIN, "status"], check=True).stdout
         assert "● uplink pasta  " in drawn
         assert "├── bridge cni0  10.89.0.1/24  fd00:89::1/64  MTU 65520\n" in drawn
-        assert "● web   eth0  10.89.0.2/24, fd00:89::2/64  8080->80/udp  rootless  " in drawn
+        assert "● web   eth0  10.89.0.2/24, fd00:89::2/64  rootless  " in drawn
+        assert "│       └── *:8080 → web:80/udp  open\n" in drawn
+        assert "other links" not in drawn
         assert "! 1 container is gone: netns-shim gc detaches what is left" in drawn
         assert "├── ● uplink none\n└── without a bridge\n    └── ● alone  eth0  " in drawn
         assert "● sh -c 'echo ready; exec cat'  PID " in drawn

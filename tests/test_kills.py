@@ -54,6 +54,23 @@ COLLECTED = {
 }
 VALID = {"cni.dev/valid-attachments": [{"containerID": "beside", "ifname": "eth0"}]}
 
+PUBLISHED = {
+    "plugins": [bridge(), {"type": "portmap", "capabilities": {"portMappings": True}}],
+    "capabilities": {"portMappings": True},
+}
+PORTS = {
+    "runtimeConfig": {
+        "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}],
+    },
+}
+
+
+def publishes(verb: str, uplink: str) -> Scenario:
+    """Make a call of a container with a published port."""
+    has = verb == "DEL"
+    return Scenario(verb, uplink, beside=True, attached=has, keys=PUBLISHED, conf=PORTS)
+
+
 SHIM = {
     "a cold ADD": Scenario("ADD", uplink="pasta"),
     "a warm ADD": Scenario("ADD", beside=True),
@@ -64,6 +81,12 @@ SHIM = {
     "a DEL too many, not repeated": Scenario("DEL", beside=True, forgotten=True),
     "GC": Scenario("GC", beside=True, attached=True, keys=COLLECTED, conf=VALID),
     "an ADD that repairs": Scenario("ADD", uplink="pasta", beside=True, dead=True),
+    "an ADD that publishes": publishes("ADD", "pasta"),
+    "a DEL that withdraws": publishes("DEL", "pasta"),
+    "an ADD that publishes by slirp4netns": publishes("ADD", "slirp4netns"),
+    "a DEL that withdraws from slirp4netns": publishes("DEL", "slirp4netns"),
+    "an ADD that publishes in isolation": publishes("ADD", "none"),
+    "a DEL that withdraws in isolation": publishes("DEL", "none"),
 }
 
 

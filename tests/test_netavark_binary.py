@@ -14,7 +14,7 @@ import pytest
 from fake_netavark import netavark
 
 from netns_shim.cli import install
-from netns_shim.faces.netavark_binary import Arguments
+from netns_shim.faces.netavark_arguments import Arguments
 
 
 @pytest.fixture(scope="module")

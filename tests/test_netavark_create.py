@@ -426,3 +426,12 @@ if verb == "create":
 
     assert made["ipam_options"] == {"driver": "none"}
     assert made["subnets"] == [SUBNET]  # no gateway is added either
+
+
+def test_ports_to_publish(directory: Path) -> None:
+    """The option `publish` is refused where it is no list of ports, and kept as it is."""
+    error = failure(network(directory, {"type": "fake", "publish": "8080,nonsense"}))
+    made = complete(network(directory, {"type": "fake", "publish": "false"}))
+
+    assert "publish[1]" in f"{error.message} {error.details}"
+    assert made["options"]["publish"] == "false"

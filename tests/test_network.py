@@ -147,6 +147,7 @@ def test_keys_of_the_shim() -> None:
         "netns": "n",
         "parallel": "false",
         "pluginDirs": "/a:/b",
+        "publish": "false",
         "stateDir": "/s",
         "timeout": "1.5",
         "uplink": "none",
@@ -156,6 +157,7 @@ def test_keys_of_the_shim() -> None:
 
     assert found["pluginDirs"] == ["/a", "/b"]
     assert found["parallel"] is False
+    assert found["publish"] is False
     assert found["timeout"] == 1.5
     assert {key: found[key] for key in ("enter", "netns", "stateDir", "uplink")} == {
         "enter": "never",
@@ -163,6 +165,15 @@ def test_keys_of_the_shim() -> None:
         "stateDir": "/s",
         "uplink": "none",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", True), ("8080", ["8080"]), ("[::1]:53:53/udp,80-81", ["[::1]:53:53/udp", "80-81"])],
+)
+def test_ports_to_publish(text: str, value: object) -> None:
+    """The option `publish` is true, false or a list with commas."""
+    assert made({"type": "ptp", "publish": text})["publish"] == value
 
 
 @pytest.mark.parametrize(

@@ -536,11 +536,12 @@ SERVER = (
 def test_a_port_of_the_host_is_free_again_at_once(
     world: bench.World, session: bench.Session
 ) -> None:
-    """A restart gets the port that it had, for which the old uplink must have ended; the server
+    """A restart gets the port that it had, for which the old publisher must have ended; the server
     in the container sees who asks."""
-    uplink = {"driver": "pasta", "options": ["-t", "8080"]}
     plugins = [bridge(), {"type": "portmap", "capabilities": {"portMappings": True}}]
-    runtime = Runtime(session, plugins=plugins, uplink=uplink, capabilities={"portMappings": True})
+    runtime = Runtime(
+        session, plugins=plugins, uplink="pasta", capabilities={"portMappings": True}
+    )
     mapping = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
     conf = {"runtimeConfig": {"portMappings": [mapping]}}
     with session.container() as container:

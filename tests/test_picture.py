@@ -46,7 +46,7 @@ def test_what_is_joined() -> None:
         ("internet", "pasta PID 4711", "", "live"),
         ("pasta PID 4711", "tap0 192.0.2.7", "", "live"),
         ("tap0 192.0.2.7", "cni0 10.0.0.1/24", "", "live"),
-        ("cni0 10.0.0.1/24", "web", "eth0 10.0.0.2/24 8080->80/tcp", "live"),
+        ("cni0 10.0.0.1/24", "web", "eth0 10.0.0.2/24 0.0.0.0:8080 → web:80/tcp open", "live"),
         ("tap0 192.0.2.7", "br1", "", "live"),
         ("br1", "web", "eth1 10.1.0.2/24 adding", "changing"),
         ("tap0 192.0.2.7", "dddddddddddd gone", "eth0 macvlan", "gone"),
@@ -60,6 +60,14 @@ def test_what_is_joined() -> None:
         **{"internet": -1, "web": -1, "dddddddddddd": -1},
         **{"pasta": 0, "tap0": 1, "cni0": 1, "br1": 1, "top": 1, "gone": 1, "b": 2},
     }
+
+
+def test_ports_of_the_netns() -> None:
+    """The ports of a netns itself are at its end of the uplink, whatever that is."""
+    for driver in ("pasta", "none"):
+        drawn = draw(netns(uplink=uplink(driver=driver), ports=[port(8443, 443, state="closed")]))
+
+        assert drawn.nodes[1].lines[-1] == "0.0.0.0:8443 → default:443/tcp closed"
 
 
 def test_uplink_that_is_gone() -> None:
@@ -90,7 +98,7 @@ def test_mermaid() -> None:
         "    n0 --- n2",
         "    n2 --- n1",
         "    n1 --- n3",
-        '    n3 ---|"eth0<br>10.0.0.2/24<br>8080#45;#62;80/tcp"| n4',
+        '    n3 ---|"eth0<br>10.0.0.2/24<br>0.0.0.0:8080 #8594; web:80/tcp open"| n4',
         "    classDef live stroke:#2e7d32",
         "    classDef gone stroke:#c62828",
         "    classDef changing stroke:#f9a825",

@@ -7,10 +7,12 @@ import json
 from typing import Any
 
 import pytest
-from looks import NOW, SINCE, port
+from looks import NOW, SINCE, asked, port
 
 from netns_shim import state
 from netns_shim.cli import printing
+
+NINE = range(9000, 9004)
 
 
 @pytest.mark.parametrize(
@@ -43,16 +45,42 @@ def test_no_age(since: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "text"),
+    ("given", "text", "state", "style"),
     [
-        (port(8080, 80), "8080->80/tcp"),
-        (port(53, 53, protocol="udp", hostIP="192.0.2.1"), "192.0.2.1:53->53/udp"),
-        (port(53, 53, protocol="\x1b", hostIP="2001:db8::1"), r"[2001:db8::1]:53->53/\x1b"),
+        (port(8080, 80), "0.0.0.0:8080 → web:80/tcp", "open", "green"),
+        (port(53, 53, address="::1"), "[::1]:53 → web:53/tcp", "open", "green"),
+        (port(53, 53, address="*"), "*:53 → web:53/tcp", "open", "green"),
+        (port(53, 53, state="closed"), "0.0.0.0:53 → web:53/tcp", "closed", "bold red"),
+        (
+            port(53, 53, state="refused", holder="x (PID 7)"),
+            "0.0.0.0:53 → web:53/tcp",
+            "refused: x (PID 7) has the port",
+            "bold red",
+        ),
+        (port(53, 53, state=None), "0.0.0.0:53 → web:53/tcp", "", ""),
+        (asked(8080, 80, protocol="sctp"), "8080 → web:80/sctp", "", ""),
+        (asked(53, 53, hostIP="192.0.2.1"), "192.0.2.1:53 → web:53/tcp", "", ""),
+        (asked(53, 53, protocol="\x1b"), r"53 → web:53/\x1b", "", ""),
     ],
 )
-def test_port(given: dict[str, Any], text: str) -> None:
-    """A port is written as `docker ps` does."""
-    assert printing.port(given) == text
+def test_port(given: dict[str, Any], text: str, state: str, style: str) -> None:
+    """A port is written with its address, what it leads to, and its state where it is known."""
+    assert printing.ports([given], "web") == [(text, state, style)]
+    ((plain, _, _),) = printing.ports([given], "web", is_ascii=True)
+    assert plain == text.replace("→", "->")
+
+
+def test_ranges() -> None:
+    """Neighbours are one line, as long as all about them is the same."""
+    found = [port(n, n - 7000) for n in (8003, 8001, 8002)] + [port(8000, 80)]
+    found += [port(n, n, protocol="udp", state="open" if n < 9002 else "closed") for n in NINE]
+
+    assert [f"{text} {state}" for text, state, _ in printing.ports(found, "c")] == [
+        "0.0.0.0:8000 → c:80/tcp open",
+        "0.0.0.0:8001-8003 → c:1001-1003/tcp open",
+        "0.0.0.0:9000-9001 → c:9000-9001/udp open",
+        "0.0.0.0:9002-9003 → c:9002-9003/udp closed",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from netns_shim.records import HolderRecord, Record, UplinkRecord, boot_id, start_time
+from netns_shim.records import Record, UplinkRecord, boot_id, start_time
+from netns_shim.userns.record import HolderRecord
 
 
 @pytest.fixture

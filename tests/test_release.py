@@ -81,11 +81,12 @@ def facts(text: str) -> dict[str, Any]:
 
 
 def age(place: bench.Place, path: str, old: str) -> None:
-    """Write a file as 0.1.0 does; what is there now has the keys that this release reads."""
+    """Write a file as 0.1.0 does; what is there now has all of its keys, and may have more."""
     file = place.path(path)
     now = file.read_text()
     text = fill(old, facts(now))
-    assert keys(now) == keys(text)
+    for present, before in zip(keys(now), keys(text), strict=True):
+        assert [key for key in present if key in before] == before
     file.write_text(text)
 
 

@@ -35,6 +35,17 @@ def test_tap_among_others(session: bench.Session) -> None:
     assert (found[0], sorted(found[1]), found[2]) == ("eth-x", addresses, 40000)
 
 
+def test_publishers_are_not_the_uplink(session: bench.Session) -> None:
+    """The taps of publishers can be there before the uplink's, after a restart of it."""
+    with session.container() as container:
+        container.run(["ip", "tuntap", "add", "name", "pub12", "mode", "tap"], check=True)
+        container.run(["sh", "-euc", DEVICES.format(name="pub")], check=True)
+
+        found = run_in(container.netns, rtnetlink.uplink_interface)
+
+    assert found[0] == "pub"
+
+
 def test_many_links(session: bench.Session) -> None:
     """A list that takes the kernel more than one answer is read to its end."""
     script = 'for i in $(seq 80); do ip link add "b$i" type bridge; done\n'

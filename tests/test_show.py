@@ -145,7 +145,11 @@ def text(**keys: Any) -> list[str]:
 
 def test_text() -> None:
     """For people there is a line for each fact that is known, and JSON as it is written."""
-    shown = text(ips=["10.0.0.2/24", "fd00::2/64"], ports=[port(8080, 80), port(53, 53)])
+    shown = text(
+        ips=["10.0.0.2/24", "fd00::2/64"],
+        ports=[port(8080, 80), port(53, 53, address="*", state="closed")],
+        publisher={"driver": "pesto", "pid": 4711, "alive": True, "interface": None},
+    )
 
     assert shown == [
         "c: eth0 in network net",
@@ -157,7 +161,9 @@ def test_text() -> None:
         "  bridge        cni0",
         "  plugins       bridge",
         "  addresses     10.0.0.2/24, fd00::2/64",
-        "  ports         8080->80/tcp 53->53/tcp",
+        "  ports         *:53 → c:53/tcp  closed",
+        "                0.0.0.0:8080 → c:80/tcp  open",
+        "  publisher     pesto (PID 4711)",
         "  reference     /refs/net:c:eth0:x",
         "  configuration",
         "    {",
@@ -166,6 +172,18 @@ def test_text() -> None:
         "      }",
         "    }",
     ]
+
+
+@pytest.mark.parametrize(
+    ("who", "words"),
+    [
+        ({"driver": "pasta", "pid": 7, "alive": False, "interface": None}, "pasta (PID 7), gone"),
+        ({"driver": "pasta", "pid": None, "alive": False, "interface": None}, "pasta, gone"),
+    ],
+)
+def test_publisher_that_is_gone(who: Any, words: str) -> None:
+    """Of a publisher it says whether it has ended."""
+    assert f"  publisher     {words}" in text(ports=[port(1, 2)], publisher=who)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +214,8 @@ def test_nothing_harms_a_terminal() -> None:
         **{key: odd for key in ("containerID", "ifname", "network", "netns", "phase", "since")},
         **{key: odd for key in ("bridge", "sign", "sharedNetns")},
         **{key: [odd] for key in ("ips", "plugins", "hostInterfaces")},
-        ports=[port(1, 2, protocol=odd)],
+        ports=[port(1, 2, protocol=odd, state="refused", holder=odd)],
+        publisher={"driver": odd, "pid": odd, "alive": False},
         madeFrom=[origin],
     )
 

@@ -14,8 +14,18 @@ from netns_shim.cli import tree
 
 FULL = netns(
     addresses=["192.0.2.7", "2001:db8::7"],
+    ports=[port(8443, 443), port(53, 53, protocol="udp", state=None)],
     references=[
-        attachment("web", "10.0.0.2/24", "fd00::2/64", ports=[port(8080, 80), port(53, 53)]),
+        attachment(
+            "web",
+            "10.0.0.2/24",
+            "fd00::2/64",
+            ports=[
+                port(8080, 80, address="*"),
+                port(53, 53, address="127.0.0.1", state="refused", holder="x (PID 7)"),
+            ],
+            publisher={"driver": "pasta", "pid": 7, "alive": True, "interface": "pub1"},
+        ),
         attachment("db", "10.0.0.3/24", hostInterfaces=["cni0", "veth1"]),
         attachment("printer", "192.168.1.9/24", network="lan", bridge=None, plugins=["macvlan"]),
     ],
@@ -29,6 +39,7 @@ FULL = netns(
         link("wg0", "wireguard", "10.9.9.1/32"),
         link("vlan7", "vlan", parent="wg0"),
         link("odd", None, master="bond0"),
+        link("pub1", "tun"),
     ],
 )
 
@@ -43,9 +54,14 @@ def test_all_there_is() -> None:
     assert draw(FULL) == [
         "default",
         "├── ● uplink pasta  tap0  192.0.2.7  2001:db8::7  PID 4711  2 h 5 min",
+        "├── ports of the namespace itself",
+        "│   ├── 0.0.0.0:8443 → default:443/tcp  open",
+        "│   └── 0.0.0.0:53 → default:53/udp",
         "├── bridge cni0  10.0.0.1/24  fd00::1/64  MTU 65520",
-        "│   ├── ● web  eth0  10.0.0.2/24, fd00::2/64  8080->80/tcp 53->53/tcp  net  3 min",
-        "│   ├── ● db   eth0  10.0.0.3/24                                       net  3 min",
+        "│   ├── ● web  eth0  10.0.0.2/24, fd00::2/64  net  3 min",
+        "│   │   ├── 127.0.0.1:53 → web:53/tcp  refused: x (PID 7) has the port",
+        "│   │   └── *:8080 → web:80/tcp        open",
+        "│   ├── ● db   eth0  10.0.0.3/24              net  3 min",
         "│   └── - veth  veth2  down",
         "├── bridge cni1  down",
         "├── without a bridge",
@@ -54,8 +70,9 @@ def test_all_there_is() -> None:
         "│   ├── - wireguard  wg0            10.9.9.1/32",
         "│   ├── - vlan       vlan7  on wg0",
         "│   └── - link       odd",
-        "└── commands",
-        "    └── ● curl -v 'a b'  PID 9  3 min",
+        "├── commands",
+        "│   └── ● curl -v 'a b'  PID 9  3 min",
+        "└── ! 1 published port is not open: netns-shim refresh opens what is free",
     ]
 
 
@@ -67,7 +84,7 @@ def test_what_is_wrong_is_marked() -> None:
             attachment("a", "10.0.0.2/24", alive=False, sign=""),
             attachment("b", "10.0.0.3/24", alive=None, sign="veth7 leads somewhere unknown"),
             attachment("c", "10.0.0.4/24", alive=None, sign=""),
-            attachment("d", phase="adding"),
+            attachment("d", phase="adding", ports=[port(1, 2, state="closed")]),
             attachment("e", phase="deleting", alive=None, sign=""),
             attachment("f", phase="deleting", alive=False, sign=""),
         ],
@@ -86,6 +103,7 @@ def test_what_is_wrong_is_marked() -> None:
         "│   ├── ○ b  eth0  10.0.0.3/24  net  3 min  may be gone",
         "│   ├── ○ c  eth0  10.0.0.4/24  net  3 min",
         "│   ├── ◌ d  eth0  no address   net  3 min  adding",
+        "│   │   └── 0.0.0.0:1 → d:2/tcp  closed",
         "│   ├── ◌ e  eth0  no address   net  3 min  deleting",
         "│   └── ✗ f  eth0  no address   net  3 min  deleting, gone",
         "├── commands",
@@ -136,13 +154,19 @@ def test_nothing_is_up() -> None:
 
 def test_without_unicode() -> None:
     """Where the encoding has no such marks, there are others."""
-    found = netns(references=[attachment("c", phase="adding"), attachment("d", alive=False)])
+    found = netns(
+        references=[
+            attachment("c", phase="adding", ports=[port(1, 2)]),
+            attachment("d", alive=False),
+        ]
+    )
 
     text = "\n".join(draw(found, is_ascii=True))
 
     assert "* uplink pasta" in text
     assert "~ c " in text
     assert "x d " in text
+    assert "0.0.0.0:1 -> c:2/tcp  open" in text
     assert "! 1 container is gone" in text
 
 
@@ -175,7 +199,10 @@ def test_nothing_harms_a_terminal() -> None:
                 phase=HOSTILE,
                 since=HOSTILE,
                 bridge=HOSTILE,
-                ports=[port(1, 2, protocol=HOSTILE, hostIP=HOSTILE)],
+                ports=[
+                    port(1, 2, protocol=HOSTILE, hostIP=HOSTILE, address=None),
+                    port(3, 4, state="refused", holder=HOSTILE),
+                ],
             ),
             attachment("c", bridge=None, plugins=[HOSTILE]),
         ],
@@ -192,7 +219,7 @@ def test_nothing_harms_a_terminal() -> None:
     assert all(line.isprintable() for line in lines)
     escaped = r"\x1b[31mred\x9b\x07\n[bold]x[/bold]:smile:\u202e\udcff"
     assert lines[0] == escaped
-    assert sum(line.count(escaped) for line in lines) == 22
+    assert sum(line.count(escaped) for line in lines) == 25
 
 
 def test_wide_letters_are_aligned() -> None:

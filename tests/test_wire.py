@@ -206,14 +206,21 @@ def test_anything_in_one_place(key: str, value: Any, inner: str, other: Any) -> 
 
 @pytest.mark.parametrize("style", ["map", "list"])
 def test_options_of_the_binary(style: str) -> None:
-    """Networks are a map, or since 2.0 a list."""
+    """Networks are a map, or since 2.0 a list; ports are there in any case."""
     networks: Any = {"one": {"interface_name": "eth0"}, "two": {"interface_name": "eth1"}}
     if style == "list":
         networks = [{"name": name, **network} for name, network in networks.items()]
+    given = {"container_id": "c", "networks": networks}
 
-    found = wire.decode_options(json.dumps({"container_id": "c", "networks": networks}).encode())
+    found = wire.decode_options(json.dumps(given).encode())
+    with_ports = wire.decode_options(json.dumps({**given, "port_mappings": [PORT]}).encode())
 
-    assert found == {"container_id": "c", "networks": {"one": "eth0", "two": "eth1"}}
+    assert found == {
+        "container_id": "c",
+        "networks": {"one": "eth0", "two": "eth1"},
+        "port_mappings": [],
+    }
+    assert with_ports == {**found, "port_mappings": [PORT]}
 
 
 RESULT: dict[str, Any] = {

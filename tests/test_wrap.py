@@ -62,8 +62,6 @@ def test_list(wrap: Callable[..., Wrapped]) -> None:
     assert list(wrapped.conf) == [*keys, "plugins", "x-own"]
     assert wrapped.err.splitlines() == [
         "netns-shim: bridge, portmap: in one entry of netns-shim now",
-        "netns-shim: portmap: a port is published in the shared network namespace; to have it on "
-        "the host, the uplink has to pass it on (conf/70-published.conflist)",
         "netns-shim: capabilities for the runtime to see: ips, mac, portMappings",
     ]
 

@@ -14,10 +14,12 @@ from .. import hostnet, netns, references, result, state
 from ..attachment import LIVE
 from ..errors import ShimError
 from ..gc.liveness import Liveness, host_side, leads_there
+from ..ports.look import Host
 from ..records import start_time
 from ..shared import links as netlinks
 from ..target import Shared
 from ..userns import pause
+from . import published
 from .bridges import Bridges
 
 if TYPE_CHECKING:
@@ -78,13 +80,17 @@ def look(where: state.State) -> Json:
     paths = {r.netns_id: r.netns for r in all_records if leads_there(r)}
     links, problem = _links(place, list(paths.values()))
     signs, bridges = _signs(place, all_records), Bridges(links)
+    host = Host(record)
+    ports = published.of_netns(host)
     return {
         "name": where.name,
         "path": where.pin,
         "uplink": _uplink(record),
         "addresses": record.addresses,
+        "ports": ports,
+        "publisher": published.publisher(host, ports, record.publisher),
         "references": [
-            _attachment(key, records, bridges, signs) for key, records in attachments.items()
+            _attachment(key, records, bridges, signs, host) for key, records in attachments.items()
         ],
         "commands": commands,
         "links": links,
@@ -149,11 +155,14 @@ def _attachment(
     records: list[AttachmentRecord],
     bridges: Bridges,
     signs: Liveness | None,
+    host: Host,
 ) -> Json:
     first = records[0]
     phases = [record.phase for record in records]
     lives = [_life(record, signs) for record in records]
     alive, sign = next((life for life in lives if life[0]), lives[0])
+    publishing = next((record for record in records if record.ports), first)
+    ports = published.of_attachment(host, records)
     return {
         **dict(zip(PARTS, key, strict=True)),
         "netns": first.netns or None,
@@ -161,7 +170,8 @@ def _attachment(
         "since": first.since or None,
         "phase": next((phase for phase in phases if phase != LIVE), LIVE),
         "plugins": [kind for r in records for kind in r.name.kinds.split("+") if kind],
-        "ports": next(filter(None, map(_ports, records)), []),
+        "ports": ports,
+        "publisher": published.publisher(host, ports, publishing.publisher),
         "bridge": next(filter(None, map(bridges.of, records)), None),
         "hostInterfaces": sorted(set().union(*map(host_side, records))),
         "alive": alive,
@@ -185,23 +195,6 @@ def _life(record: AttachmentRecord, signs: Liveness | None) -> tuple[bool | None
 
 def _ips(record: AttachmentRecord) -> list[str]:
     return result.addresses(record.result)
-
-
-def _ports(record: AttachmentRecord) -> list[Json]:
-    """Read the published ports, by the conventions of CNI for `portMappings`."""
-    offered = (record.conf or {}).get("runtimeConfig")
-    entries = offered.get("portMappings") if isinstance(offered, dict) else None
-    return [
-        {
-            "hostPort": entry["hostPort"],
-            "containerPort": entry["containerPort"],
-            "protocol": str(entry.get("protocol") or "tcp"),
-            "hostIP": str(entry.get("hostIP") or ""),
-        }
-        for entry in (entries if isinstance(entries, list) else [])
-        if isinstance(entry, dict)
-        and all(type(entry.get(key)) is int for key in ("hostPort", "containerPort"))
-    ]
 
 
 def _command(record: AttachmentRecord) -> Json:

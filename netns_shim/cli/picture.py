@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import graphviz
 
 from ..attachment import LIVE
-from .printing import port, short_id, shown
+from .printing import ports, short_id, shown
 
 if TYPE_CHECKING:
     from ..decoding import Json
@@ -97,6 +97,7 @@ class Picture:
         uplink = netns["uplink"]
         state = "live" if uplink["alive"] else "gone"
         lines = [uplink["interface"] or netns["name"], *netns["addresses"]]
+        lines += _ports(netns["ports"], netns["name"])
         gate = self._node("gate", group, lines, state)
         if uplink["driver"] == "none":
             return gate
@@ -120,10 +121,14 @@ class Picture:
         if name not in self._containers:
             lines = [short_id(name), "gone" if state == "gone" else ""]
             self._containers[name] = self._node("container", -1, lines, state)
-        lines = [entry["ifname"], *entry["ips"], *map(port, entry["ports"])]
+        lines = [entry["ifname"], *entry["ips"], *_ports(entry["ports"], short_id(name))]
         lines += ["" if entry["phase"] == LIVE else str(entry["phase"])]
         lines += ["" if entry["bridge"] else "+".join(entry["plugins"])]
         self._edge(place, self._containers[name], lines, state)
+
+
+def _ports(entries: list[Json], name: str) -> list[str]:
+    return [f"{text} {state}".rstrip() for text, state, _ in ports(entries, name)]
 
 
 def _texts(lines: list[str]) -> list[str]:

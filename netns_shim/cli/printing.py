@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -18,6 +19,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from ..decoding import Json
 
+# The states of a published port, see `ports.look`, and how each is drawn.
+STATES = {"open": "green", "refused": "bold red", "closed": "bold red", None: ""}
 # A container's ID from Docker, Podman or containerd, and how much of it they show.
 LONG_ID = re.compile(r"[0-9a-f]{64}")
 SHORT_ID = 12
@@ -60,12 +63,45 @@ def pretty(value: Any) -> Text:
     return JSONHighlighter()(Text(safe))
 
 
-def port(mapping: Json) -> str:
-    """Write a published port in the usual form: 8080->80/tcp."""
-    ip = mapping["hostIP"]
-    address = f"[{ip}]:" if ":" in ip else f"{ip}:" if ip else ""
-    ports = f"{mapping['hostPort']}->{mapping['containerPort']}"
-    return shown(f"{address}{ports}/{mapping['protocol']}")
+def ports(
+    entries: Iterable[Json], name: str, *, is_ascii: bool = False
+) -> list[tuple[str, str, str]]:
+    """Write ports for people: `0.0.0.0:8080 → web:80/tcp`, its state in words, a style for that.
+
+    `name` is what they lead to. Neighbours are written as one range.
+    """
+    runs: list[list[Json]] = []
+    order = ("protocol", "hostIP", "hostPort")
+    for entry in sorted(entries, key=lambda entry: [entry[key] for key in order]):
+        if not (runs and _follows(runs[-1][-1], entry)):
+            runs.append([])
+        runs[-1].append(entry)
+    arrow = "->" if is_ascii else "→"
+    return [(_text(run, name, arrow), _state(run[0]), STATES[run[0]["state"]]) for run in runs]
+
+
+def _follows(one: Json, other: Json) -> bool:
+    rest = ("protocol", "hostIP", "address", "state", "holder")
+    return all(other[key] == one[key] + 1 for key in ("hostPort", "containerPort")) and all(
+        one[key] == other[key] for key in rest
+    )
+
+
+def _text(run: list[Json], name: str, arrow: str) -> str:
+    first, last = run[0], run[-1]
+    address = first["address"] or first["hostIP"]
+    before = f"[{address}]:" if ":" in address else f"{address}:" if address else ""
+    host, inside = (
+        f"{first[key]}" if first is last else f"{first[key]}-{last[key]}"
+        for key in ("hostPort", "containerPort")
+    )
+    return shown(f"{before}{host} {arrow} {name}:{inside}/{first['protocol']}")
+
+
+def _state(entry: Json) -> str:
+    if entry["state"] == "refused":
+        return shown(f"refused: {entry['holder']} has the port")
+    return entry["state"] or ""
 
 
 def age(since: Any, now: float) -> str:

@@ -36,11 +36,13 @@ def main(arguments: argparse.Namespace) -> int:
 
     where = place_of(arguments.netns, arguments.state_dir)
     interrupt.heed()
+    place = Shared(where, conf.DEFAULT_UPLINK, os.environ)
     if where.exists():
-        Shared(where, conf.DEFAULT_UPLINK, os.environ).join()
+        place.join()
     with Progress() as progress:
         progress.say("starting the uplink again")
         lifecycle.refresh(where, os.environ)
+        place.restore_ports()
     record = where.uplink()
     addresses = ", ".join(record.addresses) or "no address"
     print(f"{where.name}: uplink {record.driver} started again, {addresses}")

@@ -55,7 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
     for number, entry in enumerate(found):
         if number:
             console.print()
-        for line in describe(entry, time.time()):
+        for line in describe(entry, time.time(), is_ascii=console.options.ascii_only):
             console.print(line)
     return 0
 
@@ -105,11 +105,11 @@ def _quoted(name: str) -> str:
     return f"'{shown(name)}'"
 
 
-def describe(entry: Json, now: float) -> list[Text]:
+def describe(entry: Json, now: float, *, is_ascii: bool = False) -> list[Text]:
     """Write an attachment for people, a line or a block for each fact."""
     from rich.text import Text
 
-    from .printing import age, port, shown
+    from .printing import age, shown
 
     since = entry["since"] or "unknown"
     old = age(since, now)
@@ -123,15 +123,35 @@ def describe(entry: Json, now: float) -> list[Text]:
         "plugins": ", ".join(entry["plugins"]),
         "interfaces": ", ".join(entry["hostInterfaces"]),
         "addresses": ", ".join(entry["ips"]) or "none",
-        "ports": " ".join(map(port, entry["ports"])),
     }
     container, ifname, network = (entry[key] for key in ("containerID", "ifname", "network"))
     lines = [Text(shown(f"{container}: {ifname} in network {network}"), "bold")]
     for name, text in facts.items():
         if text:
             lines.append(Text.assemble((f"  {name:<14}", "dim"), shown(text)))
+    lines += _ports(entry, is_ascii=is_ascii)
     for origin in entry["madeFrom"]:
         lines += _origin(origin)
+    return lines
+
+
+def _ports(entry: Json, *, is_ascii: bool) -> list[Text]:
+    """Write a line for each published port, and who has them open."""
+    from rich.text import Text
+
+    from .printing import ports, short_id, shown
+
+    rows = ports(entry["ports"], short_id(entry["containerID"]), is_ascii=is_ascii)
+    lines = [
+        Text.assemble((f"  {'' if number else 'ports':<14}", "dim"), text, "  ", (state, style))
+        for number, (text, state, style) in enumerate(rows)
+    ]
+    if who := entry["publisher"]:
+        words = f"{who['driver']} (PID {who['pid']})" if who["pid"] else f"{who['driver']}"
+        words += "" if who["alive"] else ", gone"
+        lines.append(Text.assemble(("  publisher     ", "dim"), shown(words)))
+    for line in lines:
+        line.rstrip()
     return lines
 
 

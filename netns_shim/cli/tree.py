@@ -13,7 +13,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ..attachment import LIVE
-from .printing import age, port, short_id, shown
+from . import published
+from .printing import age, ports, short_id, shown
 
 if TYPE_CHECKING:
     from ..decoding import Json
@@ -27,6 +28,7 @@ class Marks:
     """The marks before a line: alive, gone, unknown, in progress, note."""
 
     def __init__(self, *, is_ascii: bool) -> None:
+        self.is_ascii = is_ascii
         marks = [*("*x?~!" if is_ascii else "●✗○◌!")]
         self.live, self.gone, self.unknown, self.changing, self.note = marks
 
@@ -53,6 +55,7 @@ class _Drawing:
         self._is_whole = is_whole
         self.tree = Tree(Text(shown(netns["name"]), "bold"), guide_style="dim")
         self._draw_uplink()
+        self._draw_ports()
         self._draw_attachments()
         self._draw_links()
         self._draw_commands()
@@ -74,6 +77,12 @@ class _Drawing:
             changed = " and ".join(map(_CHANGES.__getitem__, uplink["changes"]))
             self._note(branch, f"the host's {changed} have changed since it started: {REFRESH}")
 
+    def _draw_ports(self) -> None:
+        """Draw the ports of the netns itself."""
+        if self._netns["ports"]:
+            branch = self.tree.add(Text("ports of the namespace itself"))
+            self._add_ports(branch, self._netns["ports"], self._netns["name"])
+
     def _draw_attachments(self) -> None:
         entries = self._netns["references"]
         links = {link["name"]: link for link in self._netns["links"] or []}
@@ -81,20 +90,32 @@ class _Drawing:
         bridges += [entry["bridge"] for entry in entries if entry["bridge"]]
         on, others = _sorted(entries, "bridge"), _sorted(self._others(), "master")
         for name in dict.fromkeys(bridges):
-            here, ports = on.get(name, []), others.get(name, [])
+            here, links_there = on.get(name, []), others.get(name, [])
             words: list[Cell] = [(f"bridge {shown(name)}", "bold"), *_condition(links.get(name))]
             # Without a port a bridge has the kernel's default, until it gets one.
             if any(link["master"] == name for link in links.values()):
                 words.append((f"MTU {links[name]['mtu']}", "dim"))
             branch = self.tree.add(_line(words))
-            self._add(branch, map(self._attachment, here))
-            self._add(branch, map(_link, ports))
+            self._add_attachments(branch, here)
+            self._add(branch, map(_link, links_there))
         rest = [entry for entry in entries if not entry["bridge"]]
         if rest:
-            self._add(self.tree.add(Text("without a bridge")), map(self._attachment, rest))
+            self._add_attachments(self.tree.add(Text("without a bridge")), rest)
+
+    def _add_attachments(self, branch: Tree, entries: list[Json]) -> None:
+        lines = _aligned([self._attachment(entry) for entry in entries])
+        for entry, line in zip(entries, lines, strict=True):
+            self._add_ports(branch.add(line), entry["ports"], self._name(entry))
+
+    def _add_ports(self, branch: Tree, entries: list[Json], name: str) -> None:
+        rows = ports(entries, name, is_ascii=self._marks.is_ascii)
+        self._add(branch, ([(text, ""), (state, style)] for text, state, style in rows))
+
+    def _name(self, entry: Json) -> str:
+        name = entry["containerID"]
+        return str(name if self._is_whole else short_id(name))
 
     def _attachment(self, entry: Json) -> list[Cell]:
-        name = entry["containerID"]
         is_live = entry["phase"] == LIVE
         mark = self._mark(alive=entry["alive"])
         if not is_live and entry["alive"] is not False:
@@ -107,10 +128,9 @@ class _Drawing:
         kinds = "" if entry["bridge"] else _word("+".join(entry["plugins"]))
         return [
             mark,
-            (shown(name if self._is_whole else short_id(name)), "bold"),
+            (shown(self._name(entry)), "bold"),
             (shown(entry["ifname"]), ""),
             (_word(", ".join(entry["ips"]), "no address"), "cyan"),
-            (" ".join(map(port, entry["ports"])), "green"),
             (kinds, ""),
             (shown(entry["network"]), "magenta"),
             (age(entry["since"], self._now), "dim"),
@@ -118,10 +138,11 @@ class _Drawing:
         ]
 
     def _others(self) -> list[Json]:
-        """List the links that are neither a bridge, nor the uplink's, nor of an attachment."""
+        """List the links that are no bridge, and not of the uplink, a publisher, a container."""
         shown_elsewhere = {self._netns["uplink"]["interface"]}
-        for entry in self._netns["references"]:
-            shown_elsewhere.update(entry["hostInterfaces"])
+        for entry in (self._netns, *self._netns["references"]):
+            shown_elsewhere.update(entry.get("hostInterfaces", ()))
+            shown_elsewhere.add((entry["publisher"] or {}).get("interface"))
         links = self._netns["links"] or []
         return [
             link
@@ -158,6 +179,11 @@ class _Drawing:
         if gone:
             what = "1 container is" if gone == 1 else f"{gone} containers are"
             self._note(self.tree, f"{what} gone: netns-shim gc detaches what is left")
+        live = [entry for entry in self._netns["references"] if entry["phase"] == LIVE]
+        shut = sum(map(published.count_shut, [self._netns, *live]))
+        if shut:
+            what = "1 published port is" if shut == 1 else f"{shut} published ports are"
+            self._note(self.tree, f"{what} not open: netns-shim refresh opens what is free")
         if self._netns["problem"]:
             self._note(self.tree, f"not all can be seen: {shown(self._netns['problem'])}")
 

@@ -141,10 +141,5 @@ def _cautions(entry: Json) -> Iterator[str]:
         yield "without ipMasq, containers reach no further than the shared network namespace"
     if kind in WITH_MTU and "mtu" in entry:
         yield f"mtu stays {entry['mtu']}; without the key it gets that of the uplink"
-    if kind == "portmap":
-        yield (
-            "a port is published in the shared network namespace; to have it on the host, "
-            "the uplink has to pass it on (conf/70-published.conflist)"
-        )
     if isinstance(ipam, dict) and ipam.get("type") == "dhcp":
         yield "the daemon of dhcp has to run inside as well, by `netns-shim run`"

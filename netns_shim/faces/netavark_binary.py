@@ -11,60 +11,28 @@ from __future__ import annotations
 import json
 import os
 
-from .. import child, conf, interrupt, invoke, log, netns, references, skel, state
+from .. import child, conf, encoding, interrupt, invoke, log, netns, references, skel, state
 from ..attachment import LIVE, ReferenceName
 from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
 from ..locks import Lock
-from ..netavark import program, wire
-from ..operation import begin, end_orphans, give_back, is_gone, mark_deleting
+from ..netavark import convert, program, wire
+from ..operation import begin, close_ports, end_orphans, give_back, is_gone, mark_deleting
 from ..target import Shared
+from .netavark_arguments import Arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..attachment import AttachmentRecord
     from ..child import Outcome
+    from ..decoding import Json
+    from ..ports.publication import Publication
     from ..references import Reference
 
 NAME = "netavark"
-# Options of netavark that take a value, and whether that is a path.
-WITH_PATH = ("-c", "--config", "-f", "--file", "-a", "--aardvark-binary", "--plugin-directory")
-WITH_VALUE = (*WITH_PATH, "-r", "--rootless", "--firewall-driver")
 # How long netavark may take, in seconds. It has no limit of its own.
 TIMEOUT = 300.0
-
-
-class Arguments:
-    """The arguments of the binary: `command`, its own `argument`, and the `paths` in options."""
-
-    def __init__(self, words: list[str]) -> None:
-        # The indices of the command and its argument in the words.
-        self._places: list[int] = []
-        self.paths: list[str] = []
-        self.file = ""
-        rest = iter(enumerate(words))
-        for place, word in rest:
-            name, equals, value = word.partition("=")
-            if not name.startswith("-"):
-                self._places.append(place)
-                continue
-            if not name.startswith("--"):
-                name, equals, value = word[:2], word[2:], word[2:].removeprefix("=")
-            if name in WITH_VALUE and not equals:
-                _, value = next(rest, (0, ""))
-            if name in WITH_PATH:
-                self.paths.append(value)
-            if name in ("-f", "--file"):
-                self.file = value
-        self.words = words
-        self.command, self.argument = [*(words[place] for place in self._places), "", ""][:2]
-
-    def with_argument(self, argument: str, command: str = "") -> list[str]:
-        """Give the words with another argument, and another command if one is given."""
-        words = list(self.words)
-        words[self._places[0]] = command or self.command
-        words[self._places[1]] = argument
-        return words
 
 
 def main(words: list[str]) -> int:
@@ -170,25 +138,65 @@ class _Attaching:
             self._text = _with_mtu(self._text, uplink.mtu)
         container.check_is_other(fd)
         is_leftover = end_orphans(held)
+        if is_leftover:
+            for reference in held:
+                self._place.withdraw(reference.record)
         ours = [reference for reference in held if reference.phase != LIVE]
-        with self._turn(), self._place.inside(fd, self._keep):
-            if is_leftover:
-                self._undo()
-            if uplink.driver == "pasta":
-                container.repeat_sooner(fd)
-            for reference in ours:
-                begin(reference, container)
-            answer = self._set_up(can_undo=ours == held)
-            results = {} if answer[0] else wire.addresses(answer[1])
-            try:
+        ports = self._publish(ours)
+        try:
+            with self._turn(), self._place.inside(fd, self._keep):
+                if is_leftover:
+                    self._undo()
+                if uplink.driver == "pasta":
+                    container.repeat_sooner(fd)
                 for reference in ours:
-                    if result := results.get(reference.record.name.network):
-                        reference.write(LIVE, result=result)
-            except OSError:
-                interrupt.disregard()
-                self._undo()
-                raise
+                    # The ports are the container's: its first reference stands for them.
+                    more = ports.fields if ports is not None and reference is ours[0] else {}
+                    begin(reference, container, **more)
+                if ports is not None:
+                    self._offer(ports.claim())
+                answer = self._set_up(can_undo=ours == held)
+            if not answer[0]:
+                self._finish(ours, answer, fd, ports)
+        finally:
+            if ports is not None:
+                ports.leave()
         return answer
+
+    def _publish(self, ours: list[Reference]) -> Publication | None:
+        """Prepare to open the ports of the container; None where it publishes none."""
+        wanted = convert.expand_ports(self._asked["port_mappings"])
+        if not wanted or not ours:
+            return None
+        return self._place.publication(ours[0], wanted)
+
+    def _offer(self, mappings: list[Json]) -> None:
+        """Have netavark use other port mappings than it was asked for."""
+        asked = {**json.loads(self._text), "port_mappings": convert.gather_ports(mappings)}
+        self._text = encoding.compact(asked).encode()
+
+    def _finish(
+        self,
+        ours: list[Reference],
+        answer: Outcome,
+        fd: int,
+        ports: Publication | None,
+    ) -> None:
+        """Open the ports of the host, and write down that the container is attached."""
+        results = wire.addresses(answer[1])
+        try:
+            if ports is not None:
+                ports.open({"ips": [ip for r in results.values() for ip in r["ips"]]})
+            for reference in ours:
+                if result := results.get(reference.record.name.network):
+                    reference.write(LIVE, result=result)
+        except BaseException:
+            interrupt.disregard()
+            with self._place.inside(fd, self._keep):
+                self._undo()
+            for reference in ours:
+                close_ports(self._place, reference)
+            raise
 
     def _set_up(self, *, can_undo: bool) -> Outcome:
         """Run the real netavark; if it fails half way, tear down what it leaves."""
@@ -239,8 +247,18 @@ class _Attaching:
                 path = ""
             for reference in held:
                 mark_deleting(reference)
+                self._withdraw(reference.record)
             with self._place.inside(fd, self._keep):
                 return self._tear_down(path), path
+
+    def _withdraw(self, record: AttachmentRecord) -> None:
+        """Close the ports of the host, and name the others that the setup was given."""
+        if record.ports:
+            from ..ports import mappings  # only where ports are published
+
+            self._place.withdraw(record)
+            wanted = convert.expand_ports(self._asked["port_mappings"])
+            self._offer(mappings.recall(wanted, record.ports))
 
     def _tear_down(self, path: str) -> Outcome:
         if netns.identity(path) is not None:

@@ -57,6 +57,10 @@ def _list(text: str) -> list[str]:
     return text.split(":")
 
 
+def _publish(text: str) -> bool | list[str]:
+    return text == "true" if text in ("true", "false") else text.split(",")
+
+
 # Keys of the shim itself, for all ways.
 OWN: Table = {
     "enter": str,
@@ -65,6 +69,7 @@ OWN: Table = {
     "netns": str,
     "parallel": _boolean,
     "pluginDirs": _list,
+    "publish": _publish,
     "stateDir": str,
     "timeout": _seconds,
     "uplink": str,

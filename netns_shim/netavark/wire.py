@@ -67,10 +67,10 @@ def decode_asked(data: bytes) -> Asked:
 
 
 def decode_options(data: bytes) -> Json:
-    """Read the input of the binary (NetworkOptions): `container_id`, and `networks`.
+    """Read the input of the binary (NetworkOptions): container_id, networks and port_mappings.
 
-    Gives the interface of each network by the network's name. Newer releases accept a list of
-    networks as well. Raises ShimError as `decode_exec` does.
+    Gives the interface of each network by the network's name, and the ports. Newer releases accept
+    a list of networks as well. Raises ShimError as `decode_exec` does.
     """
     value = _decode(data, "networkOptions", "request")
     networks = value["networks"]
@@ -82,13 +82,15 @@ def decode_options(data: bytes) -> Json:
             document.refuse("invalid request", [f"networks: {twice[:60]!r} is there twice"])
         networks = listed
     asked = {name: network["interface_name"] for name, network in networks.items()}
-    problems = _name_problems("container_id", value["container_id"])
+    ports = value.get("port_mappings", [])
+    problems = [*_port_problems(ports), *_name_problems("container_id", value["container_id"])]
     for name, ifname in asked.items():
         problems += _name_problems("networks", name) + _ifname_problems(f"networks.{name}", ifname)
     document.refuse("invalid request", problems)
     for name, ifname in asked.items():
         cni.check_length(name, value["container_id"], ifname)
-    return {"container_id": value["container_id"], "networks": asked}
+    found = {"container_id": value["container_id"], "networks": asked}
+    return {**found, "port_mappings": ports}
 
 
 def addresses(data: bytes) -> dict[str, Json]:

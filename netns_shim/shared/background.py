@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
     from ..state import State
 
+# Where an uplink listens for changes of its ports, in the state directory.
+CONTROL = "control"
+# How long the path of a socket may be, in bytes: unix(7).
+MAXIMUM_SOCKET_PATH = 107
+
 
 def start(command: list[str], state: State, *kept: int) -> int:
     """Start an uplink in a session of its own, with the descriptors `kept`; give its process ID.
@@ -28,6 +33,7 @@ def start(command: list[str], state: State, *kept: int) -> int:
     """
     # The uplink opens its log by path, and would write through a link.
     remove_special(state.path("uplink.log"))
+    remove_special(state.path(CONTROL))  # the socket of an uplink that was killed
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     log = os.open(state.path("uplink.log"), flags, 0o600)
     here = os.open(".", os.O_PATH | os.O_CLOEXEC)
@@ -43,7 +49,7 @@ def start(command: list[str], state: State, *kept: int) -> int:
     ]
     try:
         # It inherits the working directory, and would keep its file system busy.
-        os.chdir("/")
+        os.chdir(socket_of(state)[0])
         return os.posix_spawn(
             command[0],
             command,
@@ -61,6 +67,12 @@ def start(command: list[str], state: State, *kept: int) -> int:
         os.fchdir(here)
         os.close(here)
         os.close(log)
+
+
+def socket_of(state: State) -> tuple[str, str]:
+    """Give the working directory of an uplink, and the path of its socket from there."""
+    path = state.path(CONTROL)
+    return ("/", path) if len(os.fsencode(path)) <= MAXIMUM_SOCKET_PATH else (state.dir, CONTROL)
 
 
 def kill(pid: int) -> int:

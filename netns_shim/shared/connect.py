@@ -63,6 +63,8 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
         dns_forwarders=[f for f in chosen.forwarders if (":" in f) in families],
         host_addresses=list(chosen.host_addresses),
         host=hostnet.look(addresses) if chosen.driver == "pasta" else hostnet.look_at_names(),
+        control=chosen.control,
+        lacks_ports=os.path.isdir(state.path(processes.PUBLISHERS)),
     )
     write_resolv_conf(state, record)
     state.write_uplink(record)

@@ -91,6 +91,7 @@ def _pin_again(state: State, record: UplinkRecord) -> bool:
 def _replace(state: State) -> None:
     """Make a new netns to replace one that is lost."""
     _forget_other_boot(state)
+    processes.stop_publishers(state)
     processes.stop_name_server(state)
     connect.disconnect(state)
     mounts.unpin(state)
@@ -252,7 +253,7 @@ def _forget_other_boot(state: State) -> None:
             pass
         finally:
             os.close(fd)
-    for name in ("run", "var", "netavark"):
+    for name in ("run", "var", "netavark", processes.PUBLISHERS):
         mounts.remove_tree(state.path(name))
 
 
@@ -275,6 +276,8 @@ def _clear(state: State) -> None:
     """Remove all of a netns: the uplink first, as it may hold ports, then pin and files."""
     if not is_private(state.dir):
         return
+    if os.path.isdir(state.path(processes.PUBLISHERS)):
+        processes.stop_publishers(state)
     processes.stop_name_server(state)
     connect.disconnect(state)
     mounts.unpin(state)

@@ -13,22 +13,18 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from .addresses import is_reachable
+from .attributes import ATTRIBUTE, HEADER, HEADER_SIZE, NLMSG_ERROR, message, split
 from .nsenter import run_in
 from .rtnetlink import (
     ADDRESS,
-    ATTRIBUTE,
-    HEADER,
     IFA_ADDRESS,
     IFLA_IFNAME,
     IFLA_INFO_KIND,
     IFLA_LINKINFO,
     IFLA_MTU,
     LINK,
-    NLM_F_REQUEST,
-    NLMSG_ERROR,
     RTM_GETADDR,
     RTM_GETLINK,
-    attributes,
     dump,
 )
 
@@ -42,8 +38,8 @@ IFLA_LINK, IFLA_MASTER, IFLA_LINK_NETNSID = 5, 10, 37
 NETNSA_NSID, NETNSA_FD = 1, 3
 IFF_UP = 1
 IFF_LOOPBACK = 8
-# struct nlmsghdr; struct rtgenmsg with its padding
-NLMSG_SIZE, RTGEN_SIZE = 16, 4
+# struct rtgenmsg with its padding
+RTGEN_SIZE = 4
 
 
 def veths(pin: str, paths: list[str]) -> tuple[list[str], list[str]]:
@@ -129,14 +125,12 @@ def _namespaces(paths: Iterable[str]) -> dict[int | None, str]:
         except OSError:
             continue  # it has ended
         asked = struct.pack(f"{ATTRIBUTE}I", 8, NETNSA_FD, fd)
-        size = NLMSG_SIZE + RTGEN_SIZE + len(asked)
-        header = struct.pack(HEADER, size, RTM_GETNSID, NLM_F_REQUEST, 1, 0)
-        kernel.send(header + bytes(RTGEN_SIZE) + asked)
+        kernel.send(message(RTM_GETNSID, 0, bytes(RTGEN_SIZE) + asked))
         answer = kernel.recv(1 << 12)
         os.close(fd)
         length, kind, *_ = struct.unpack_from(HEADER, answer)
         if kind != NLMSG_ERROR:  # else it is another file by now
-            entry = dict(attributes(answer[NLMSG_SIZE + RTGEN_SIZE : length]))
+            entry = dict(split(answer[HEADER_SIZE + RTGEN_SIZE : length]))
             found[_number(entry, NETNSA_NSID)] = path
     kernel.close()
     return found
@@ -148,7 +142,7 @@ def _name(link: Attributes) -> str:
 
 def _kind(link: Attributes) -> str:
     """Tell what a link is, "" for one that is not made by software."""
-    kind = dict(attributes(link.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND, b"")
+    kind = dict(split(link.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND, b"")
     return kind.rstrip(b"\0").decode(errors="surrogateescape")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one rule of nftables that a shared netns needs, sent to the kernel in one message.
+"""Tables of nftables, each sent to the kernel in one message, and the rule against an old pasta.
 
 pasta before April 2024 announces a new window in a segment without ACK. A receiver drops that
 (RFC 9293, section 3.10.7.4), but behind NAT it never gets there: connection tracking does not
@@ -7,15 +7,25 @@ count it as part of a connection, so it goes to the netns itself, which answers 
 ends every connection to a host that is more than one hop away.
 
 nft(8) need not be installed, and pyroute2 takes longer to import than an uplink takes to start.
-The numbers are those of include/uapi/linux: netlink.h, netfilter.h and netfilter/.
+The numbers are those of include/uapi/linux: netfilter.h and netfilter/.
 """
 
 from __future__ import annotations
 
 import _socket as socket  # see `addresses`
 import errno
-import os
 import struct
+
+from .attributes import (
+    NLM_F_ACK,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    attribute,
+    message,
+    nest,
+    send,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +35,6 @@ TABLE, CHAIN = b"netns-shim\0", b"prerouting\0"
 COMMENT = b"pasta of before April 2024 sends these\0"
 
 NETLINK_NETFILTER = 12
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
-NLMSG_ERROR = 2
-NLA_F_NESTED = 0x8000
 NFPROTO_UNSPEC, NFPROTO_INET = 0, 1
 NFNL_SUBSYS_NFTABLES = 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
@@ -38,9 +45,11 @@ NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_TYPE = 1, 3, 4, 7
 NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY = 1, 2
 NFTA_RULE_TABLE, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA = 1, 2, 4, 7
 NFTA_LIST_ELEM, NFTA_EXPR_NAME, NFTA_EXPR_DATA = 1, 1, 2
-NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_VERDICT_CODE = 1, 2, 1
+NFTA_DATA_VALUE, NFTA_DATA_VERDICT = 1, 2
+NFTA_VERDICT_CODE, NFTA_VERDICT_CHAIN = 1, 2
 
-PREROUTING, BEFORE_CONNECTION_TRACKING = 0, -300
+PREROUTING, OUTPUT = 0, 3
+BEFORE_CONNECTION_TRACKING = -300
 VERDICT, REGISTER = 0, 1
 L4PROTO, TRANSPORT_HEADER, EQUAL, DROP = 16, 2, 0, 0
 # Where the flags of a TCP header are, and how many bytes: RFC 9293, section 3.1.
@@ -54,90 +63,99 @@ def drop_bare_segments() -> None:
     The rule has a table of its own, which is made once, whole or not at all. Raises OSError where
     the kernel has no nftables, or refuses it.
     """
-    table = (_attribute(NFTA_TABLE_NAME, TABLE),)
-    batch = (
-        (BATCH_BEGIN, 0, ()),
-        (NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, table),
-        (NEWCHAIN, NLM_F_CREATE, _chain()),
-        (NEWRULE, NLM_F_CREATE | NLM_F_ACK, _rule()),
-        (BATCH_END, 0, ()),
-    )
-    kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
-    kernel.send(b"".join(_message(*one) for one in batch))
-    # The kernel reports a failure before the acknowledgement.
-    answer = kernel.recv(1 << 16)
-    kernel.close()
-    kind, error = struct.unpack_from("=4xH10xi", answer)
-    if kind != NLMSG_ERROR or error not in (0, -errno.EEXIST):
-        raise OSError(-error, os.strerror(-error))
+    chain_of_rule = chain(TABLE, CHAIN, PREROUTING, BEFORE_CONNECTION_TRACKING)
+    table = part(NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, attribute(NFTA_TABLE_NAME, TABLE))
+    batch((table, chain_of_rule, rule(TABLE, CHAIN, _bare_segments(), COMMENT)), (errno.EEXIST,))
 
 
-def _chain() -> Iterable[bytes]:
-    """`type filter hook prerouting priority raw`."""
-    place = _number(NFTA_HOOK_HOOKNUM, PREROUTING)
-    place += _number(NFTA_HOOK_PRIORITY, BEFORE_CONNECTION_TRACKING)
+def _bare_segments() -> Iterable[bytes]:
+    """`tcp flags & (syn | rst | ack) == 0 counter drop`."""
     return (
-        _attribute(NFTA_CHAIN_TABLE, TABLE),
-        _attribute(NFTA_CHAIN_NAME, CHAIN),
-        _nest(NFTA_CHAIN_HOOK, place),
-        _attribute(NFTA_CHAIN_TYPE, b"filter\0"),
+        expression(b"meta", REGISTER, L4PROTO),
+        expression(b"cmp", REGISTER, EQUAL, value(bytes([socket.IPPROTO_TCP]))),
+        expression(b"payload", REGISTER, TRANSPORT_HEADER, FLAGS, LENGTH),
+        expression(
+            *(b"bitwise", REGISTER, REGISTER, LENGTH),
+            *(value(bytes([SYN | RST | ACK])), value(bytes(LENGTH))),
+        ),
+        expression(b"cmp", REGISTER, EQUAL, value(bytes(LENGTH))),
+        expression(b"counter"),
+        expression(b"immediate", VERDICT, verdict(DROP)),
     )
 
 
-def _rule() -> Iterable[bytes]:
-    """`tcp flags & (syn | rst | ack) == 0 counter drop comment "…"`."""
-    drop = _nest(NFTA_DATA_VERDICT, _number(NFTA_VERDICT_CODE, DROP))
-    expressions = (
-        _expression(b"meta\0", REGISTER, L4PROTO),
-        _expression(b"cmp\0", REGISTER, EQUAL, _value(socket.IPPROTO_TCP)),
-        _expression(b"payload\0", REGISTER, TRANSPORT_HEADER, FLAGS, LENGTH),
-        _expression(b"bitwise\0", REGISTER, REGISTER, LENGTH, _value(SYN | RST | ACK), _value(0)),
-        _expression(b"cmp\0", REGISTER, EQUAL, _value(0)),
-        _expression(b"counter\0"),
-        _expression(b"immediate\0", VERDICT, drop),
+def batch(parts: Iterable[bytes], tolerated: Iterable[int] = ()) -> int:
+    """Have the kernel do all parts, or none; give the error, 0 or one of `tolerated`.
+
+    Raises OSError for any other, and where the kernel has no nftables.
+    """
+    *first, last = parts
+    # The flags of a message follow its length and type.
+    (flags,) = struct.unpack_from("=6xH", last)
+    last = last[:6] + struct.pack("=H", flags | NLM_F_ACK) + last[8:]
+    frame = struct.pack(">BBH", NFPROTO_UNSPEC, 0, NFNL_SUBSYS_NFTABLES)
+    begin, end = (message(kind, 0, frame) for kind in (BATCH_BEGIN, BATCH_END))
+    return send(NETLINK_NETFILTER, (begin, *first, last, end), tolerated)
+
+
+def part(kind: int, flags: int, attributes: bytes) -> bytes:
+    """Build a message about something in a table of the family inet."""
+    return message(kind, flags, struct.pack(">BBH", NFPROTO_INET, 0, 0) + attributes)
+
+
+def chain(table: bytes, name: bytes, hook: int, priority: int, kind: bytes = b"filter\0") -> bytes:
+    """Build the message that makes a base chain: `type KIND hook HOOK priority PRIORITY`."""
+    place = be32(NFTA_HOOK_HOOKNUM, hook) + be32(NFTA_HOOK_PRIORITY, priority)
+    attributes = (
+        attribute(NFTA_CHAIN_TABLE, table),
+        attribute(NFTA_CHAIN_NAME, name),
+        nest(NFTA_CHAIN_HOOK, place),
+        attribute(NFTA_CHAIN_TYPE, kind),
     )
-    # Type and length of the comment, as libnftnl writes them.
-    comment = bytes([0, len(COMMENT)]) + COMMENT
-    return (
-        _attribute(NFTA_RULE_TABLE, TABLE),
-        _attribute(NFTA_RULE_CHAIN, CHAIN),
-        _nest(NFTA_RULE_EXPRESSIONS, b"".join(expressions)),
-        _attribute(NFTA_RULE_USERDATA, comment),
+    return part(NEWCHAIN, NLM_F_CREATE, b"".join(attributes))
+
+
+def rule(table: bytes, name: bytes, expressions: Iterable[bytes], comment: bytes = b"") -> bytes:
+    """Build the message that adds a rule to a chain, at its end; NUL ends a comment."""
+    attributes = (
+        attribute(NFTA_RULE_TABLE, table),
+        attribute(NFTA_RULE_CHAIN, name),
+        nest(NFTA_RULE_EXPRESSIONS, b"".join(expressions)),
+        # Type and length of the comment, as libnftnl writes them.
+        attribute(NFTA_RULE_USERDATA, bytes([0, len(comment)]) + comment) if comment else b"",
+    )
+    return part(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, b"".join(attributes))
+
+
+def expression(name: bytes, *values: int | bytes | str | None) -> bytes:
+    """Build an expression. Its attributes are numbered from 1, in the order of the header.
+
+    Each is a number, what `value` or `verdict` has built, a name, or None where it is left out.
+    """
+    data = b"".join(_valued(kind, one) for kind, one in enumerate(values, 1) if one is not None)
+    named = attribute(NFTA_EXPR_NAME, name + b"\0") + nest(NFTA_EXPR_DATA, data)
+    return nest(NFTA_LIST_ELEM, named)
+
+
+def _valued(kind: int, one: int | bytes | str) -> bytes:
+    if isinstance(one, str):
+        return attribute(kind, one.encode() + b"\0")
+    return be32(kind, one) if isinstance(one, int) else nest(kind, one)
+
+
+def value(data: bytes) -> bytes:
+    """Build what a register is compared with, or masked."""
+    return attribute(NFTA_DATA_VALUE, data)
+
+
+def verdict(code: int, target: bytes = b"") -> bytes:
+    """Build a verdict; `target` is the chain that it leads to."""
+    inner = be32(NFTA_VERDICT_CODE, code)
+    return nest(
+        NFTA_DATA_VERDICT, inner + (attribute(NFTA_VERDICT_CHAIN, target) if target else b"")
     )
 
 
-def _expression(name: bytes, *values: int | bytes) -> bytes:
-    """Build an expression; it numbers the attributes from 1, in the order of the header."""
-    data = b"".join(
-        _number(kind, value) if isinstance(value, int) else _nest(kind, value)
-        for kind, value in enumerate(values, 1)
-    )
-    named = _attribute(NFTA_EXPR_NAME, name) + _nest(NFTA_EXPR_DATA, data)
-    return _nest(NFTA_LIST_ELEM, named)
-
-
-def _value(byte: int) -> bytes:
-    return _attribute(NFTA_DATA_VALUE, bytes([byte]))
-
-
-def _message(kind: int, flags: int, attributes: Iterable[bytes]) -> bytes:
-    """Build struct nlmsghdr, struct nfgenmsg and what follows."""
-    data = b"".join(attributes)
-    is_part = kind >= NEWTABLE
-    family = NFPROTO_INET if is_part else NFPROTO_UNSPEC
-    resource = 0 if is_part else NFNL_SUBSYS_NFTABLES
-    head = struct.pack("=IHHII", 20 + len(data), kind, NLM_F_REQUEST | flags, 0, 0)
-    return head + struct.pack(">BBH", family, 0, resource) + data
-
-
-def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack(">i", value))
-
-
-def _nest(kind: int, data: bytes) -> bytes:
-    return _attribute(kind | NLA_F_NESTED, data)
-
-
-def _attribute(kind: int, data: bytes) -> bytes:
-    """Build struct nlattr with its value, padded to four bytes."""
-    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
+def be32(kind: int, one: int) -> bytes:
+    """Build an attribute of 32 bits, in the byte order of networks, as nftables wants it."""
+    return attribute(kind, struct.pack(">i", one))

@@ -27,6 +27,8 @@ STOP_SECONDS = 5
 # How long the plugins of a killed call may go on, in seconds; later they must be broken. If they
 # are ended too early, some leave things that no DEL finds: `host-local` a lease without an owner.
 ORPHAN_SECONDS = 5
+# Below this, the publishers of ports have their logs: see the wing `ports`.
+PUBLISHERS = "ports/"
 
 
 def ids() -> list[int]:
@@ -63,30 +65,32 @@ def stop(pid: int, since: int) -> None:
         os.close(pidfd)
 
 
-def stray(state: State) -> set[tuple[int, int]]:
+def stray(state: State, log: str = "") -> set[tuple[int, int]]:
     """Find uplinks of a netns without a record: process IDs and start times.
 
     Their arguments name the pin, and they have a file open that only an uplink of this netns has:
     its log, or the netns itself. The path alone proves nothing: another mount namespace can have
-    it too.
+    it too. With `log`, find publishers of ports instead, which are told a path that begins so.
     """
-    found, has_missed = _scan(state)
+    found, has_missed = _scan(state, log)
     # A process that ended during the scan may have been an uplink on its way to the background,
     # and its child may be younger than the list of processes.
-    return found | (_scan(state)[0] if has_missed else set())
+    return found | (_scan(state, log)[0] if has_missed else set())
 
 
-def _scan(state: State) -> tuple[set[tuple[int, int]], bool]:
+def _scan(state: State, log: str) -> tuple[set[tuple[int, int]], bool]:
     """Look at each process once; tell as well whether one ended before we looked."""
-    held = {_file(state.path("uplink.log")), _file(state.pin)} - {None}
+    held = {_file(log or state.path("uplink.log")), _file(state.pin)} - {None}
     pin = os.fsencode(state.pin)
+    told = os.fsencode(log or state.path(PUBLISHERS))
     found, has_missed = set(), False
     for pid in ids():
         try:
             # In the try as well: hidepid, proc(5), refuses even this for other users' processes.
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 arguments = file.read().split(b"\0")
-            if pin not in arguments:
+            is_publisher = any(word.startswith(told) for word in arguments)
+            if pin not in arguments or is_publisher != bool(log):
                 continue
             since = start_time(pid)
             descriptors = [f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")]
@@ -98,6 +102,12 @@ def _scan(state: State) -> tuple[set[tuple[int, int]], bool]:
         if since and held & {_file(descriptor) for descriptor in descriptors}:
             found.add((pid, since))
     return found, has_missed
+
+
+def stop_publishers(state: State) -> None:
+    """End every process that has ports of the host open for a netns, but for its uplink."""
+    for pid, since in stray(state, state.path(PUBLISHERS)):
+        stop(pid, since)
 
 
 def end_orphans(path: str) -> None:
@@ -180,11 +190,15 @@ def pinned_in(pin: str) -> int:
 def descriptor(pid: int, path: str) -> int | None:
     """Find the descriptor of a process that has a path open: its number."""
     try:
-        for fd in os.listdir(f"/proc/{pid}/fd"):
+        descriptors = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return None  # it has ended, or is not ours
+    for fd in descriptors:
+        try:
             if os.readlink(f"/proc/{pid}/fd/{fd}") == path:
                 return int(fd)
-    except OSError:
-        pass  # it has ended, or is not ours
+        except OSError:
+            continue  # closed meanwhile
     return None
 
 

@@ -13,22 +13,34 @@ import sys
 
 from ..errors import UPLINK_FAILED, ShimError
 from .addresses import is_reachable
+from .attributes import (
+    HEADER,
+    HEADER_SIZE,
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    aligned,
+    message,
+    send,
+    split,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     Entry = tuple[tuple[int, ...], dict[int, bytes]]
 
 RTM_GETLINK, RTM_GETADDR = 18, 22
-NLM_F_REQUEST, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x10, 0x300
-NLMSG_ERROR, NLMSG_DONE = 2, 3
+# Publishers have taps as well: `pub1` and so on.
+PUBLISHER = "pub"
+NLM_F_DUMP_INTR = 0x10
 IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_INFO_KIND = 3, 4, 18, 1
 IFA_ADDRESS = 1
-NLA_TYPE_MASK = 0x3FFF
 
-# struct nlmsghdr; struct ifinfomsg; struct ifaddrmsg; struct nlattr
-HEADER, LINK, ADDRESS, ATTRIBUTE = "=IHHII", "=BxHiII", "=BBBBI", "=HH"
+# struct ifinfomsg; struct ifaddrmsg
+LINK, ADDRESS = "=BxHiII", "=BBBBI"
 
 # How often to ask for a list that has changed while the kernel wrote it.
 ATTEMPTS = 20
@@ -38,15 +50,29 @@ def uplink_interface() -> tuple[str, list[str], int]:
     """Give name, addresses and MTU of the uplink's tap device in this process's netns.
 
     Multicast and IPv6 link-local addresses are left out. After a restart of the uplink there are
-    bridges as well, so we find the device by its kind. Without one: "", no address and 0.
+    bridges as well, so we find the device by its kind, and publishers have taps of other names.
+    Without an uplink: "", no address and 0.
     """
     for (_, _, index, _, _), link in dump(RTM_GETLINK, LINK):
-        kind = dict(attributes(link.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND, b"")
+        kind = dict(split(link.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_KIND, b"")
         if kind.rstrip(b"\0") == b"tun":
             name = link[IFLA_IFNAME].rstrip(b"\0").decode(errors="surrogateescape")
+            if name.startswith(PUBLISHER) and name[len(PUBLISHER) :].isdecimal():
+                continue
             mtu = int.from_bytes(link[IFLA_MTU], sys.byteorder)
             return name, [text for text in _addresses(index) if is_reachable(text)], mtu
     return "", [], 0
+
+
+def change(
+    kind: int, flags: int, fixed: bytes, attributes: Iterable[bytes], tolerated: Iterable[int] = ()
+) -> int:
+    """Make a change; give the error, 0 or one of `tolerated`, as in `errno`.
+
+    Raises OSError for any other.
+    """
+    request = message(kind, flags | NLM_F_ACK, fixed + b"".join(attributes))
+    return send(socket.NETLINK_ROUTE, (request,), tolerated)
 
 
 def _addresses(index: int) -> Iterator[str]:
@@ -70,10 +96,9 @@ def dump(kind: int, form: str) -> list[Entry]:
 
 def _dump(kind: int, form: str) -> list[Entry] | None:
     """Do it once; give None where the list changed meanwhile."""
-    size, flags = struct.calcsize(form), NLM_F_REQUEST | NLM_F_DUMP
-    request = struct.pack(HEADER, 16 + size, kind, flags, 1, 0) + bytes(size)
+    size = struct.calcsize(form)
     kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    kernel.send(request)
+    kernel.send(message(kind, NLM_F_DUMP, bytes(size)))
     found: list[Entry] = []
     is_whole = True
     while True:
@@ -86,18 +111,6 @@ def _dump(kind: int, form: str) -> list[Entry] | None:
                 return found if is_whole else None
             if what == NLMSG_ERROR:
                 raise ShimError(UPLINK_FAILED, "the kernel does not list links and addresses")
-            fixed = struct.unpack_from(form, answer, 16)
-            found.append((fixed, dict(attributes(answer[16 + size : length]))))
-            answer = answer[_aligned(length) :]
-
-
-def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Read a row of attributes, struct nlattr: the kind and the value of each."""
-    while len(data) >= 4:
-        length, kind = struct.unpack_from(ATTRIBUTE, data)
-        yield kind & NLA_TYPE_MASK, data[4:length]
-        data = data[max(_aligned(length), 4) :]
-
-
-def _aligned(length: int) -> int:
-    return (length + 3) & ~3
+            fixed = struct.unpack_from(form, answer, HEADER_SIZE)
+            found.append((fixed, dict(split(answer[HEADER_SIZE + size : length]))))
+            answer = answer[aligned(length) :]

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 TUN = "/dev/net/tun"
 START_SECONDS = 30
 
+# Options of pasta without which it could not be started, ended or asked for ports.
+OWN_OPTIONS = (
+    *("-f", "--foreground", "-P", "--pid", "-l", "--log-file", "--netns"),
+    *("-c", "--conf-path"),
+)
+
 DNS_FORWARD = "169.254.1.1"
 MAP_GUEST = "169.254.1.2"
 
@@ -36,6 +42,7 @@ class Nothing:
     """No uplink: containers reach each other and nothing else."""
 
     driver = "none"
+    control = ""
     forwarders: tuple[str, ...] = ()
     host_addresses: tuple[str, ...] = ()
     takes_ipv6 = False
@@ -57,12 +64,26 @@ class Pasta:
 
     def __init__(self, path: str, options: list[str]) -> None:
         """Refuse options that would keep us from starting or ending it."""
-        for option in ("-f", "--foreground", "-P", "--pid", "-l", "--log-file", "--netns"):
+        own = (
+            "-f",
+            "--foreground",
+            "-P",
+            "--pid",
+            "-l",
+            "--log-file",
+            "--netns",
+            "-c",
+            "--conf-path",
+        )
+        for option in own:
             if _given(options, option):
                 raise ShimError(
                     INVALID_NETWORK_CONFIG, f"uplink.options: {option} is set by netns-shim itself"
                 )
         self.path = path
+        # A pasta whose ports can be changed has a program beside it that does so.
+        pesto = f"{os.path.dirname(path)}/pesto"
+        self.control = pesto if os.access(pesto, os.X_OK) else ""
         self.options = [o for o in options if o != "--map-gw"]
         self.takes_ipv6 = not (_given(options, "-4") or _given(options, "--ipv4-only"))
         self.maps_gateway = "--map-gw" in options
@@ -91,6 +112,8 @@ class Pasta:
         command += ["--log-file", state.path("uplink.log"), "--netns", state.pin]
         if self.maps_guest:
             command += ["--map-guest-addr", MAP_GUEST]
+        if self.control:
+            command += ["--conf-path", background.socket_of(state)[1]]
         return command
 
     def start(self, state: State) -> None:
@@ -111,6 +134,11 @@ class Pasta:
             os.close(pidfd)
         status = background.end(self._pid)
         said = background.log_of(state) if status == 1 else ""
+        if self.control and "unrecognized option '--conf" in said:
+            self.control = ""  # the two programs are not of one package
+            os.truncate(state.path("uplink.log"), 0)
+            self.start(state)
+            return self.wait(state)
         if self.maps_guest and "unrecognized option '--map-guest" in said:
             # Releases before August 2024 do not know the option.
             self.maps_guest, self.host_addresses = False, ()
@@ -141,6 +169,7 @@ class Slirp4netns:
     host_addresses: tuple[str, ...] = ()
     takes_ipv6 = False
     sends_bare_segments = False
+    control = ""
 
     def __init__(self, path: str, options: list[str]) -> None:
         """Derive the address of its name server, the third of its network."""
@@ -174,6 +203,9 @@ class Slirp4netns:
         if "--enable-ipv6" in [*known, *self.options]:
             # The IPv6 network of libslirp is fixed; the address in it matches the IPv4 one.
             self.ipv6 = ("tap0", "fd00::100/64", "fd00::2")
+        if "--api-socket" in usage and not _given(self.options, "--api-socket"):
+            self.control = self.path
+            known.append(f"--api-socket={background.socket_of(state)[1]}")
         place = ["--netns-type=path", state.pin, "tap0"]
         return [self.path, *known, *self.options, "-c", "-r", str(ready), *place]
 

@@ -18,7 +18,7 @@ import os
 from .. import encoding, interrupt, locks, state
 from ..errors import CANNOT_ENTER, ShimError, warn
 from ..libc import CLONE_NEWNS, CLONE_NEWUSER, setns
-from ..records import HolderRecord
+from .record import HolderRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

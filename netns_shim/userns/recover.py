@@ -16,7 +16,8 @@ from ..shared import mounts, processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..records import HolderRecord, UplinkRecord
+    from ..records import UplinkRecord
+    from .record import HolderRecord
 
 Namespaces = tuple[int, int | None]
 

@@ -34,6 +34,7 @@ def beyond_schema(conf: Json) -> Iterator[Problem]:
     for place, entry in _entries(conf):
         if "driver" in entry:
             yield from _beyond_driver(place, entry)
+    yield from _beyond_publish(conf.get("publish"), conf.get("uplink"))
     uplink = conf.get("uplink")
     texts: list[tuple[Place, Any]] = [*types, (("stateDir",), conf.get("stateDir"))]
     if isinstance(uplink, dict):
@@ -71,6 +72,23 @@ def _beyond_driver(place: Place, entry: Json) -> Iterator[Problem]:
             continue  # it breaks the schema
         for problem in wrong:
             yield (*place, "subnets", index), problem
+
+
+def _beyond_publish(publish: Any, uplink: Any) -> Iterator[Problem]:
+    """Find what is wrong with the ports of the shared netns that are to be published."""
+    if not isinstance(publish, list):
+        return
+    if publish and (uplink.get("driver") if isinstance(uplink, dict) else uplink) == "none":
+        # Without a default route, an answer from the netns itself finds no way out.
+        yield ("publish",), 'ports of the netns itself need an uplink, and that is "none"'
+    from ..ports import listed  # imports `re`, and few configurations have such a list
+
+    for index, text in enumerate(publish):
+        if isinstance(text, str):
+            try:
+                listed.parse(text)
+            except ValueError as error:
+                yield ("publish", index), str(error)
 
 
 def _entries(conf: Json) -> Iterator[tuple[Place, Json]]:

@@ -95,7 +95,7 @@ def uplinks(context: Context) -> Result:
     if context.is_in_place:
         return Result(SKIPPED, IN_PLACE)
     results = []
-    for read in _read(context):
+    for _, read in usable(context):
         try:
             uplink.check(read.uplink, context.environ)
         except ShimError as error:
@@ -121,15 +121,15 @@ def _file(context: Context) -> File:
     return context.file
 
 
-def _read(context: Context) -> Iterator[conf.Configuration]:
-    """Read the usable entries; another check reports the others."""
+def usable(context: Context) -> Iterator[tuple[Json, conf.Configuration]]:
+    """Read the usable entries, and give each with what was read; `validity` reports the others."""
     for entry in _file(context).entries:
         if not _problems(entry):
-            yield conf.read(entry)
+            yield entry, conf.read(entry)
 
 
 def _entries(context: Context) -> Iterator[tuple[Json, conf.Configuration]]:
-    for read in _read(context):
+    for _, read in usable(context):
         for entry in read.plugins:
             yield entry, read
 

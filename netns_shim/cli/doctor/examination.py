@@ -5,7 +5,19 @@ from __future__ import annotations
 
 import json
 
-from . import bridges, configuration, drivers, ids, places, plugins, rules, stale, uplinks, userns
+from . import (
+    bridges,
+    configuration,
+    drivers,
+    ids,
+    places,
+    plugins,
+    ports,
+    rules,
+    stale,
+    uplinks,
+    userns,
+)
 from .bounded import look
 from .check import PROBLEM, Check, Context, Result, as_json
 
@@ -27,6 +39,7 @@ CHECKS = [
     Check("systemd session", places.user_session),
     Check("state", stale.stale_state),
     Check("host's network", stale.host_network),
+    Check("published ports", ports.published),
     Check("MTU", bridges.mtu),
     Check("netavark", drivers.netavark),
     Check("aardvark-dns", drivers.aardvark),
@@ -38,6 +51,7 @@ OF_CONFIGURATION = [
     Check("its plugins", configuration.plugins),
     Check("its drivers", configuration.drivers),
     Check("its uplink", configuration.uplinks),
+    Check("its ports", ports.of_configuration),
 ]
 
 

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running plugins where the shim was started: in the netns of the caller."""
+
+from __future__ import annotations
+
+from . import enter, netns, references, state
+from .locks import NoLock
+from .netns import ContainerNetns
+from .once import alone
+from .target import ATTEMPTS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .attachment import AttachmentRecord, ReferenceName
+    from .conf import Configuration
+    from .decoding import Json
+    from .locks import Lock
+    from .references import Reference
+    from .request import Request
+    from .state import State
+
+
+class InPlace:
+    """The netns of the caller, which is not ours to make, repair or remove.
+
+    It has references all the same: a caller may not remember the result of its ADD.
+    """
+
+    __slots__ = ("state",)
+    uplink = None  # it is the caller's
+
+    def __init__(self, where: State) -> None:
+        self.state = where
+
+    def join(self) -> None:
+        """Do nothing: plugins have the caller's power and no other."""
+
+    def open_container(self, path: str) -> ContainerNetns:
+        """Open the netns of a container; whether it can be attached is left to the plugins."""
+        return ContainerNetns(path)
+
+    def check_ready(self) -> None:
+        """Do nothing: an ADD needs nothing of ours."""
+
+    def take(self, name: ReferenceName) -> Reference:
+        """Take a reference; one that already exists is given as it is."""
+        for directory in (self.state.base, self.state.dir, self.state.refs):
+            state.make_private(directory)
+        for _ in range(ATTEMPTS):
+            try:
+                return references.take(self.state, name)
+            except FileExistsError:
+                reference = references.find(self.state, name)
+                if reference is not None:
+                    return reference
+        raise references.busy(name)
+
+    def find(self, name: ReferenceName) -> Reference | None:
+        """Open a reference, None where it does not exist."""
+        return references.find(self.state, name) if self.state.exists() else None
+
+    def guard(self, name: ReferenceName) -> Reference | None:
+        """Take nothing: the netns does not go with the references."""
+        return None
+
+    def open_mended(self) -> int:
+        """Open the netns of this process."""
+        return netns.open_netns("/proc/self/ns/net")
+
+    open_as_is = open_mended
+    open_alive = open_mended
+
+    def lock(self, request: Request, conf: Configuration) -> Lock | NoLock:
+        """Do not wait unless told to: the caller decides what else works in its netns."""
+        return alone(self.state, request, conf) if conf.parallel is False else NoLock()
+
+    def inside(self, fd: int | None, keep: list[str]) -> enter.Inside | enter.Unchanged:
+        """Stay where we are; with a /var/lib/cni of our own where the caller's is not writable.
+
+        Inside Podman's rootless netns it is not, since Podman 5.
+        """
+        if enter.can_keep_state() or not netns.is_privileged():
+            return enter.Unchanged()
+        state.make_below(self.state.dir, enter.CNI_STATE)
+        return enter.Inside(enter.HERE, enter.plan_in_place(self.state, keep))
+
+    def nowhere(self, keep: list[str]) -> enter.Inside | enter.Unchanged:
+        """Stay where we are: this netns always exists."""
+        return self.inside(self.open_as_is(), keep)
+
+    def publication(self, reference: Reference, wanted: list[Json]) -> None:
+        """Open no port: the owner of this netns does that."""
+
+    def withdraw(self, record: AttachmentRecord) -> None:
+        """Close no port."""
+
+    def check_ports(self, record: AttachmentRecord) -> None:
+        """Look at no port."""
+
+    def leave(self) -> None:
+        """Leave the directory for the next call."""

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pasta of its own opens the ports of one attachment: for uplinks that cannot open any later.
+
+It puts a second interface into the shared netns. Connections that come in by it carry a mark, and
+replies to them go out by it: see `routing`. So the container sees the client's address, and the
+uplink's own connections are not touched. It costs 40 ms, and 16 MB of memory while it runs.
+"""
+
+from __future__ import annotations
+
+import _signal as signal  # see `child`
+import os
+
+from .. import child, interrupt, netns
+from ..errors import PORT_UNAVAILABLE, ShimError
+from ..invoke import with_path
+from ..records import start_time
+from ..shared import processes
+from ..shared.nsenter import run_in
+from ..state import make_private, read_file, remove_special
+from . import routing
+from .claims import DIRECTORY
+from .gate import Gate
+from .mappings import joined, ranges
+from .publisher import Publisher
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..decoding import Json
+    from ..state import State
+    from .mappings import Binding
+
+START_SECONDS = 30
+# Releases that do not know this option, of before August 2024, do not end every handshake.
+NEWER = b"--map-guest-addr"
+# Addresses of the interfaces, from what is for this link only: RFC 3927, and RFC 4193.
+ADDRESS4, ADDRESS6 = "169.254.{}.{}", "fd6e:6574:6e73::{:x}"
+
+
+class OwnPasta(Publisher):
+    """The pasta of one attachment, with a number of its own in the shared netns.
+
+    `program` is its path. Where it runs, `pid` and `since` are its process ID and start time.
+    """
+
+    driver = "pasta"
+    is_own = True
+
+    def __init__(
+        self, state: State, program: str, number: int = 0, pid: int = 0, since: int = 0
+    ) -> None:
+        self._state = state
+        self._program = program
+        self.number = number
+        self.pid = pid
+        self.since = since
+        self._gate: Gate | None = None
+
+    @property
+    def _name(self) -> str:
+        return f"pub{self.number}"
+
+    @property
+    def _log(self) -> str:
+        return self._state.path(f"{DIRECTORY}/{self._name}.log")
+
+    @property
+    def _pid_file(self) -> str:
+        return self._state.path(f"{DIRECTORY}/{self._name}.pid")
+
+    @property
+    def fields(self) -> Json:
+        """Write it for the record of an attachment."""
+        process = {"pid": self.pid, "startTime": self.since} if self.pid else {}
+        return {"driver": self.driver, "number": self.number, "path": self._program, **process}
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process is there."""
+        return bool(self.pid) and start_time(self.pid) == self.since
+
+    def prepare(self) -> None:
+        """Get ready, while this process is in the host's netns, to start it later."""
+        self._gate = Gate()
+
+    def cancel(self) -> None:
+        """End what `prepare` has made, if it is still waiting."""
+        if self._gate is not None:
+            self._gate.cancel()
+            self._gate = None
+
+    def open(self, wanted: Sequence[Binding]) -> None:
+        """Start it. Raises ShimError (code 106) where it does not open all of the ports."""
+        try:
+            self._route()
+            if self._start(wanted):
+                raise ShimError(
+                    PORT_UNAVAILABLE,
+                    f"cannot publish {', '.join(map(str, wanted[:5]))}",
+                    _said(self._log),
+                )
+            self.pid = int(read_file(self._pid_file))
+            self.since = start_time(self.pid)
+            os.unlink(self._pid_file)
+        except BaseException:
+            interrupt.disregard()
+            self.close(wanted)
+            raise
+
+    def _start(self, wanted: Sequence[Binding]) -> int:
+        """Start it and wait until it is in the background; give the exit status."""
+        make_private(self._state.path(DIRECTORY))
+        remove_special(self._log)
+        gate, self._gate = self._gate or Gate(), None
+        pid = gate.start(self._command(wanted), self._log)
+        pidfd = os.pidfd_open(pid)
+        try:
+            if not interrupt.wait(pidfd, START_SECONDS, "opening ports"):
+                raise ShimError(PORT_UNAVAILABLE, f"pasta is not ready after {START_SECONDS} s")
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            raise
+        finally:
+            os.close(pidfd)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return status
+
+    def _command(self, wanted: Sequence[Binding]) -> list[str]:
+        rules = ranges(joined(wanted))
+        options = [word for kind, text in rules for word in (f"-{kind[0]}", text)]
+        has = {kind for kind, _ in rules}
+        options += [word for k in ("tcp", "udp") if k not in has for word in (f"-{k[0]}", "none")]
+        address4, address6 = _addresses(self.number)
+        return [
+            self._program,
+            *options,
+            *("-T", "none", "-U", "none", "--no-map-gw", "--quiet"),
+            *("--no-dhcp", "--no-dhcpv6", "--no-ndp", "--no-ra"),
+            *("-a", address4, "-a", address6, "-I", self._name),
+            *("--pid", self._pid_file, "--log-file", self._log, "--netns", self._state.pin),
+        ]
+
+    def _route(self) -> None:
+        """Make its interface, which leads to containers, and answers back to it."""
+        is_old = self._is_old()
+        run_in(
+            self._state.pin,
+            lambda: routing.prepare(
+                self._name, self.number, *_addresses(self.number), is_old=is_old
+            ),
+        )
+
+    def _is_old(self) -> bool:
+        """Tell whether it needs help with the handshake of a connection, see `handshake`."""
+        _, usage, more = child.run(
+            self._program,
+            with_path(os.environ),
+            b"",
+            arguments=["--help"],
+            name="pasta",
+            what="asking pasta what it knows",
+            timeout=START_SECONDS,
+        )
+        return NEWER not in usage + more
+
+    def close(self, wanted: Sequence[Binding]) -> None:
+        """End it, whether or not it is known which process it is."""
+        found = processes.stray(self._state, self._log)
+        if self.pid:
+            found.add((self.pid, self.since))
+        for pid, since in found:
+            processes.stop(pid, since)
+        if netns.identity(self._state.pin, is_ours=True) is not None:
+            run_in(self._state.pin, lambda: routing.remove(self._name, self.number))
+        for path in (self._log, self._pid_file):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+
+
+def _addresses(number: int) -> tuple[str, str]:
+    return ADDRESS4.format(64 + number // 256, number % 256), ADDRESS6.format(number)
+
+
+def _said(log: str) -> str:
+    lines = read_file(log)[-2000:].decode(errors="replace").strip().splitlines()
+    # A line of an unprivileged pasta about the system log explains nothing.
+    return "; ".join(line for line in lines if "to syslog" not in line)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The record of the pause process of a user namespace: its keys."""
+
+from __future__ import annotations
+
+import os
+
+from .. import decoding
+from ..records import ProcessRecord, boot_id, start_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self
+
+    from ..decoding import Json
+
+
+class HolderRecord(ProcessRecord):
+    """`.holder`: the pause process of the user's own user namespace, and that namespace."""
+
+    __slots__ = ()
+    # The key of each namespace's inode, by its name in /proc/PID/ns.
+    NAMESPACES = (("userNamespace", "user"), ("mountNamespace", "mnt"))
+
+    @classmethod
+    def read(cls, text: bytes) -> Self:
+        """Read what is in the file; empty where it makes no sense."""
+        try:
+            fields = decoding.one(text)
+        except ValueError:
+            return cls()
+        record = cls(fields if isinstance(fields, dict) else None)
+        is_whole = (
+            record.pid and record.start_time and record.user_namespace and record.mount_namespace
+        )
+        return record if is_whole else cls()
+
+    @classmethod
+    def of(cls, pid: int, ranges: object) -> Self:
+        """Write down a process that is there; `ranges` are ranges of IDs, see `subids`."""
+        fields: Json = {"ranges": ranges, "pid": pid, "startTime": start_time(pid)}
+        fields["bootID"] = boot_id()
+        for key, kind in cls.NAMESPACES:
+            fields[key] = os.stat(f"/proc/{pid}/ns/{kind}").st_ino
+        return cls(fields)
+
+    @property
+    def ranges(self) -> object:
+        """The ranges of IDs that are mapped there, as they were written down."""
+        return self.fields.get("ranges")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process lives."""
+        return bool(self) and self.is_of_this_boot and self.is_running
