@@ -101,6 +101,17 @@ def test_open_and_close(state: State, pesto: Pesto, tmp_path: Path) -> None:
     assert (tmp_path / "calls").read_text().split() == ["-A", "-A", "-D"]
 
 
+def test_uplink_that_has_ended(state: State, tmp_path: Path) -> None:
+    """A pasta that was just killed has no port open, so closing succeeds without a word."""
+    refused = executable(tmp_path / "pesto", "#!/bin/sh\necho Connection refused >&2; exit 1\n")
+    with serving(state, greet):
+        pass  # the socket is left
+
+    Pesto(state, str(refused)).close(bindings(80, 82))
+
+    assert errors.warnings == []
+
+
 def test_nothing_to_open(state: State, pesto: Pesto, tmp_path: Path) -> None:
     """Without ports pesto is not called at all."""
     with serving(state, greet):

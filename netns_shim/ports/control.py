@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 SECONDS = 2.0
 
 
+class Ended(ShimError):
+    """No uplink listens on the socket any more: it has ended, and its ports with it."""
+
+
 class Beside:
     """Being in the directory of the socket, as a context: its path may be too long, unix(7)."""
 
@@ -40,7 +44,7 @@ def ask(state: State, request: bytes) -> bytes:
     """Make a connection, send a request if there is one, and give the answer.
 
     Without a request, it is the first part of what the uplink says by itself. Raises ShimError
-    (code 106) where the uplink does not answer.
+    (code 106) where the uplink does not answer: Ended where it has ended.
     """
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     deadline = time.monotonic() + SECONDS
@@ -57,6 +61,8 @@ def ask(state: State, request: bytes) -> bytes:
         return answer
     except BlockingIOError:
         raise silent(state, f"no answer within {SECONDS:g} s") from None
+    except ConnectionRefusedError as error:
+        raise silent(state, str(error), Ended) from None
     except OSError as error:
         raise silent(state, str(error)) from None
     finally:
@@ -78,9 +84,9 @@ def _limit(client: socket.socket, deadline: float) -> socket.socket:
     return client
 
 
-def silent(state: State, why: str) -> ShimError:
+def silent(state: State, why: str, kind: type[ShimError] = ShimError) -> ShimError:
     """Make the error for an uplink that does not answer."""
-    return ShimError(
+    return kind(
         PORT_UNAVAILABLE,
         f"the uplink of the shared netns {state.name!r} does not change its ports",
         f"{why}: `netns-shim refresh` starts it again",

@@ -65,7 +65,10 @@ class HostForward(Publisher):
                 self._ask("remove_hostfwd", id=entry["id"])
 
     def _entries(self) -> list[Json]:
-        answer = self._ask("list_hostfwd")
+        try:
+            answer = self._ask("list_hostfwd")
+        except control.Ended:
+            return []  # it was killed at this moment
         # The manual page has the list below `return`, release 1.2 has not.
         inner = answer.get("return", answer)
         entries = inner.get("entries") if isinstance(inner, dict) else None

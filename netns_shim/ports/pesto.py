@@ -72,11 +72,15 @@ class Pesto(Publisher):
         Raises ShimError (code 106) where pasta does not answer.
         """
         with self._alone():
-            self._close(wanted)
+            try:
+                self._close(wanted)
+            except control.Ended:
+                pass  # it was killed at this moment
 
     def _close(self, wanted: Sequence[Binding]) -> None:
         # With one that is missing, pesto deletes none.
         if self._call("-D", wanted):
+            self._settle()  # one that has ended does not complain of each port
             for binding in wanted:
                 problem = self._call("-D", [binding])
                 if problem and NO_RULE not in problem:
