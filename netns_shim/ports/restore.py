@@ -32,16 +32,10 @@ def restore(state: State, environ: Mapping[str, str]) -> None:
     sees to its own ports.
     """
     for name in references.names(state):
-        reference = references.find_idle(state, name)
-        if reference is None:
-            continue
         try:
-            if reference.record.ports and reference.phase == LIVE:
-                _open_attached(state, reference, environ)
+            _open_idle(state, name, environ)
         except (ShimError, OSError) as error:
             warn(f"a published port is not open: {error}")
-        finally:
-            reference.close()
     link = state.uplink()
     if link.lacks_ports:
         link.note_ports()
@@ -50,6 +44,17 @@ def restore(state: State, environ: Mapping[str, str]) -> None:
         _open_listed(state, environ)
     except (ShimError, OSError) as error:
         warn(f"a port of the shared netns is not open: {error}")
+
+
+def _open_idle(state: State, name: ReferenceName, environ: Mapping[str, str]) -> None:
+    reference = references.find_idle(state, name)
+    if reference is None:
+        return
+    try:
+        if reference.record.ports and reference.phase == LIVE:
+            _open_attached(state, reference, environ)
+    finally:
+        reference.close()
 
 
 def _open_attached(state: State, reference: Reference, environ: Mapping[str, str]) -> None:
