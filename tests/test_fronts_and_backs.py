@@ -13,6 +13,7 @@ import podman
 import pytest
 import releases
 from podman import Netavark
+from ports import answering, ask, mapping, publishing
 from runtime import PLUGIN, Runtime, bridge, ips, page, reaches, until
 
 SUBNETS = ("10.89.0.0/24", "fd00:89::/64")
@@ -116,6 +117,40 @@ def test_any_front_with_any_back(
         caller.detach("a", first)
         assert not reaches(second, "10.89.0.2")
         caller.detach("b", second)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("back", RELEASES)
+@pytest.mark.parametrize("front", ["cni", "netavark"])
+def test_published_port(
+    world: bench.World,
+    session: bench.Session,
+    netavark: dict[str, str],
+    front: str,
+    back: str,
+) -> None:
+    """A port that either wire asks for is open on the host until the container is detached."""
+    caller: CniFront | NetavarkFront = (
+        CniFront(session, back, netavark)
+        if front == "cni"
+        else NetavarkFront(session, back, netavark)
+    )
+    with session.container() as container, answering(world, container):
+        if isinstance(caller, CniFront):
+            caller.runtime.conf["capabilities"] = {"portMappings": True}
+            caller.runtime.conf.update(publishing(mapping(8080)))
+            caller.attach("web", container)
+        else:
+            given = podman.request(caller.made, "web", "10.89.0.2", "fd00:89::2", ports=[PORT])
+            caller.caller.setup(container, **given)
+        answers = [ask(world.internet, bench.HOST, 8080)]
+        if isinstance(caller, CniFront):
+            caller.detach("web", container)
+        else:
+            caller.caller.teardown(container, **given)
+        answers.append(ask(world.internet, bench.HOST, 8080, patience=0))
+
+    assert answers == [bench.PAGE, "refused"]
     assert world.leftovers() == []
 
 
