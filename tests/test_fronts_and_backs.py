@@ -28,6 +28,7 @@ asker.sendto(question, ("10.89.0.1", 53))
 print(socket.inet_ntoa(asker.recv(512)[-4:]))
 """
 PORTS = {"a": 8080, "b": 8081}
+WEB = {"host_port": 8080, "container_port": 80, "protocol": "tcp", "host_ip": "", "range": 1}
 
 
 def driver(netavark: dict[str, str], release: str, **more: object) -> dict[str, Any]:
@@ -83,8 +84,7 @@ class NetavarkFront:
 
     def attach(self, name: str, container: bench.Container, *addresses: str) -> list[str]:
         """Attach a container with these addresses; give those that it has."""
-        port = {"host_port": PORTS[name], "container_port": 80, "protocol": "tcp"}
-        port |= {"host_ip": "", "range": 1}
+        port = {**WEB, "host_port": PORTS[name]}
         self.given[name] = podman.request(self.made, name, *addresses, ports=[port])
         return self.caller.setup(container, **self.given[name])
 
@@ -141,7 +141,7 @@ def test_published_port(
             caller.runtime.conf.update(publishing(mapping(8080)))
             caller.attach("web", container)
         else:
-            given = podman.request(caller.made, "web", "10.89.0.2", "fd00:89::2", ports=[PORT])
+            given = podman.request(caller.made, "web", "10.89.0.2", "fd00:89::2", ports=[WEB])
             caller.caller.setup(container, **given)
         answers = [ask(world.internet, bench.HOST, 8080)]
         if isinstance(caller, CniFront):
