@@ -184,7 +184,7 @@ def resolv_conf_target(path: str) -> str:
 
 
 class Unchanged:
-    """Staying where the process is, as a context: a place, as `locks.NoLock` is a lock."""
+    """Staying where the process is, as a context that does nothing."""
 
     __slots__ = ()
 

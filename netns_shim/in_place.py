@@ -63,12 +63,12 @@ class InPlace:
         """Take nothing: the netns does not go with the references."""
         return None
 
-    def open_mended(self) -> int:
+    def open_repaired(self) -> int:
         """Open the netns of this process."""
         return netns.open_netns("/proc/self/ns/net")
 
-    open_as_is = open_mended
-    open_alive = open_mended
+    open_as_is = open_repaired
+    open_alive = open_repaired
 
     def lock(self, request: Request, conf: Configuration) -> Lock | NoLock:
         """Do not wait unless told to: the caller decides what else works in its netns."""

@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from .ports.publication import Publication
     from .references import Reference
     from .request import Request
-    from .target import Place
+    from .target import Target
 
 
 class Operation:
-    """A request with its configuration, its plugins and its place.
+    """A request with its configuration, its plugins and its target.
 
     Making one changes nothing and enters nothing. `name` is that of the attachment's reference.
     """
 
-    __slots__ = ("chain", "conf", "name", "place", "request", "versions", "was_valid")
+    __slots__ = ("chain", "conf", "name", "request", "target", "versions", "was_valid")
 
-    def __init__(self, request: Request, where: Place | None = None) -> None:
+    def __init__(self, request: Request, where: Target | None = None) -> None:
         """Check the configuration and find the plugins.
 
-        `where` is its place if that is known: once the process has entered a netns, it is too late
-        to find out. Raises ShimError for anything that is wrong.
+        `where` is its target if that is known: once the process has entered a netns, it is too
+        late to find out. Raises ShimError for anything that is wrong.
         """
         self.request = request
         log.about(request)
         self.conf = conf.read(request.conf)
-        self.place = where or target.choose(self.conf, request.environ)
-        state_of = self.place.state
+        self.target = where or target.choose(self.conf, request.environ)
+        state_of = self.target.state
         if state.is_private(state_of.base):
             state.is_private(state_of.dir)
         self.was_valid = conf.check(request.conf, state_of.stamps)
@@ -62,7 +62,7 @@ class Operation:
         if not self.conf.publish or not self.chain.takes("portMappings"):
             return None
         wanted = self.request.conf["runtimeConfig"]["portMappings"]
-        return self.place.publication(reference, wanted)
+        return self.target.publication(reference, wanted)
 
     def recall_ports(self, record: AttachmentRecord) -> None:
         """Give the plugins the port mappings that they were given by the ADD."""
@@ -73,19 +73,19 @@ class Operation:
             self.chain.offer("portMappings", mappings.recall(wanted, record.ports))
 
     def inside(self, fd: int | None) -> enter.Inside | enter.Unchanged:
-        """Give the context for plugins in the open netns of the place."""
-        return self.place.inside(fd, enter.paths_of(self.request))
+        """Give the context for plugins in the open netns of the target."""
+        return self.target.inside(fd, enter.paths_of(self.request))
 
     def nowhere(self) -> enter.Inside | enter.Unchanged:
-        """Give the context for plugins where the place has no netns."""
-        return self.place.nowhere(enter.paths_of(self.request))
+        """Give the context for plugins where the target has no netns."""
+        return self.target.nowhere(enter.paths_of(self.request))
 
     def mtu(self) -> int:
-        """Give the MTU for plugins without one of their own, 0 for none; the place is open.
+        """Give the MTU for plugins without one of their own, 0 for none; the target is open.
 
         In place, the netns and its uplink are the caller's affair.
         """
-        uplink, wanted = self.place.uplink, self.conf.mtu
+        uplink, wanted = self.target.uplink, self.conf.mtu
         if uplink is None:
             return 0
         return uplink.mtu or 0 if isinstance(wanted, str) else int(wanted)
@@ -93,12 +93,12 @@ class Operation:
     def prepare(self, container: ContainerNetns, fd: int) -> None:
         """Prepare a container for the uplink, from inside the netns, which is open as fd."""
         is_first = self.request.conf.get("prevResult") is None  # of the entries of a network
-        if is_first and self.place.uplink and self.place.uplink.driver == "pasta":
+        if is_first and self.target.uplink and self.target.uplink.driver == "pasta":
             container.repeat_sooner(fd)
 
     def lock(self) -> Once | Lock | NoLock:
         """Give the lock of this call among others, as a context; see `once`."""
-        return self.place.lock(self.request, self.conf)
+        return self.target.lock(self.request, self.conf)
 
     def remember(self) -> None:
         """Cache the validation and the plugins' versions for the next call.
@@ -107,7 +107,7 @@ class Operation:
         removed.
         """
         if not self.was_valid:
-            stamps = self.place.state.stamps
+            stamps = self.target.state.stamps
             try:
                 # No parents: what `netns-shim stop` removed meanwhile must not come back.
                 if not state.is_private(stamps):
@@ -129,29 +129,29 @@ def attach(call: Operation, reference: Reference, container: ContainerNetns) -> 
     _refuse_if_attached(reference, request, container)
     # First undo what an ADD or a DEL that was cut off has left, with that call's parameters.
     leftover = record.request(request.environ)
-    fd = call.place.open_mended()
+    fd = call.target.open_repaired()
     if not _overrides(request):
         container.check_is_other(fd)
     if leftover is not None:
         end_orphans([reference])
-        call.place.withdraw(record)
+        call.target.withdraw(record)
     ports = call.publish(reference)
     try:
         with call.lock(), call.inside(fd):
             if leftover is not None:
-                _delete_leftover(Operation(leftover, call.place), record, fd)
+                _delete_leftover(Operation(leftover, call.target), record, fd)
             call.prepare(container, fd)
             result = _add(call, reference, container, ports)
         return _finish(call, reference, result, fd, ports)
     except BaseException:
-        close_ports(call.place, reference)
+        close_ports(call.target, reference)
         raise
     finally:
         if ports is not None:
             ports.leave()
 
 
-def close_ports(where: Place, reference: Reference) -> None:
+def close_ports(where: Target, reference: Reference) -> None:
     """Close the ports of an ADD that has failed, whose error is the one to report.
 
     Where that fails, the reference stays: a port could be open, and a DEL, or GC, has to close it.
@@ -237,7 +237,7 @@ def end_orphans(held: list[Reference]) -> bool:
     return was_killed
 
 
-def give_back(where: Place, held: list[Reference]) -> None:
+def give_back(where: Target, held: list[Reference]) -> None:
     """End a call that has failed: drop the references it took, keep those from before."""
     interrupt.disregard()
     for reference in held:
@@ -279,24 +279,24 @@ def detach(call: Operation, reference: Reference) -> None:
     try:
         _delete(call, reference)
     except BaseException:
-        give_back(call.place, [reference])
+        give_back(call.target, [reference])
         raise
     reference.drop()
-    call.place.leave()
+    call.target.leave()
 
 
 def _delete(call: Operation, reference: Reference) -> None:
     record = reference.record
     call.chain.mtu = record.mtu
     end_orphans([reference])
-    fd = call.place.open_as_is()
+    fd = call.target.open_as_is()
     with call.lock():
         # Only now, because the container may have gone while this DEL was waiting.
         if is_gone(call.request.netns, record, fd):
             call.chain.lose_netns()
         mark_deleting(reference)
         # First: a connection that comes now would lead to a container that is half detached.
-        call.place.withdraw(record)
+        call.target.withdraw(record)
         call.recall_ports(record)
         with call.inside(fd):
             call.chain.delete(call.request.conf.get("prevResult") or record.result)
@@ -307,7 +307,7 @@ def delete_unknown(call: Operation) -> None:
 
     A lease may be in a directory that outlives the netns. No shared netns is made for this.
     """
-    if is_gone(call.request.netns, AttachmentRecord(call.name), call.place.open_as_is()):
+    if is_gone(call.request.netns, AttachmentRecord(call.name), call.target.open_as_is()):
         call.chain.lose_netns()
     with call.nowhere():
         call.chain.delete(call.request.conf.get("prevResult"))

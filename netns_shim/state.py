@@ -66,7 +66,7 @@ class State:
         if os.path.islink(self.refs):
             # We would list, and delete, files that are not ours.
             raise ShimError(
-                IO_FAILURE, f"refusing the state directory {self.refs}", "it is a link"
+                IO_FAILURE, f"refusing the state directory {self.refs}", "it is a link: remove it"
             )
         return os.path.isdir(self.refs)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .request import Request
     from .shared.uplink import Wanted
 
-    Place: TypeAlias = "Shared | InPlace"
+    Target: TypeAlias = "Shared | InPlace"
 
 # How often to make a netns again that other calls remove before this one gets in.
 ATTEMPTS = 10
@@ -43,7 +43,7 @@ ATTEMPTS = 10
 LAST_ONES = 8
 
 
-def choose(conf: Configuration, environ: Mapping[str, str]) -> Place:
+def choose(conf: Configuration, environ: Mapping[str, str]) -> Target:
     """Tell where the plugins of a configuration run. Nothing is made or entered for it."""
     base = state.base_dir(environ, conf.state_dir)
     if netns.is_in_place(conf.enter):
@@ -119,7 +119,9 @@ class Shared:
 
             lifecycle.create(self.state, self._wanted, self._environ)
         raise ShimError(
-            TRY_AGAIN_LATER, f"the shared netns {self.state.name!r} comes and goes all the time"
+            TRY_AGAIN_LATER,
+            f"the shared netns {self.state.name!r} is made and removed all the time",
+            "call again",
         )
 
     def find(self, name: ReferenceName) -> Reference | None:
@@ -137,7 +139,7 @@ class Shared:
         except FileExistsError:
             raise references.busy(name) from None
 
-    def open_mended(self) -> int:
+    def open_repaired(self) -> int:
         """Open the netns, to which a reference is held; repair it first if it is broken."""
         where = self.state
         self.uplink = uplink = where.uplink()

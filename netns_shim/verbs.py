@@ -28,7 +28,7 @@ class Attached:
         self.result = result
 
     def undo(self) -> None:
-        """Detach again, in the place to which it was attached."""
+        """Detach again, from the target to which it was attached."""
         _delete(self._call)
 
 
@@ -38,14 +38,14 @@ def add(request: Request) -> Attached:
     A failure gives the reference back, after the plugins have undone what they did.
     """
     call = Operation(request)
-    call.place.join()
-    container = call.place.open_container(request.netns)
+    call.target.join()
+    container = call.target.open_container(request.netns)
     try:
-        reference = call.place.take(call.name)
+        reference = call.target.take(call.name)
         try:
             result = attach(call, reference, container)
         except BaseException:
-            give_back(call.place, [reference])
+            give_back(call.target, [reference])
             raise
     finally:
         container.close()
@@ -57,39 +57,40 @@ def add(request: Request) -> Attached:
 def delete(request: Request) -> None:
     """DEL: run the plugins' DEL, then drop the reference; the last one removes the netns."""
     call = Operation(request)
-    call.place.join()
+    call.target.join()
     _delete(call)
 
 
 def _delete(call: Operation) -> None:
     # A DEL that finds nothing to detach runs in the netns as well, which has to stay meanwhile.
-    reference = call.place.find(call.name) or call.place.guard(call.name)
+    reference = call.target.find(call.name) or call.target.guard(call.name)
     if reference is not None:
         detach(call, reference)
         return
     try:
         delete_unknown(call)
     except BaseException:
-        give_back(call.place, [])
+        give_back(call.target, [])
         raise
-    call.place.leave()
+    call.target.leave()
 
 
 def check(request: Request) -> None:
     """CHECK: reference, netns, a live uplink and ports are there; then the plugins' CHECK."""
     call = Operation(request)
-    call.place.join()
-    reference = call.place.find(call.name)
+    call.target.join()
+    reference = call.target.find(call.name)
     if reference is None or reference.phase != LIVE:
         raise ShimError(
             UNKNOWN_CONTAINER,
             f"container {request.container_id!r} is not attached to network "
             f"{request.network!r} as {request.ifname!r}",
+            "call ADD first",
         )
     call.chain.mtu = reference.record.mtu
     call.recall_ports(reference.record)
-    fd = call.place.open_alive()
-    call.place.check_ports(reference.record)
+    fd = call.target.open_alive()
+    call.target.check_ports(reference.record)
     with call.inside(fd):
         call.chain.forward("CHECK", request.conf.get("prevResult") or reference.record.result)
     reference.close()
@@ -105,25 +106,25 @@ def gc(request: Request) -> None:
     began = time.time()
     valid = collect.valid_attachments(request.conf)
     call = Operation(request)
-    place = call.place
-    place.join()
+    target = call.target
+    target.join()
     # None where there is no netns, and in place: there, a caller in another netns may have
     # references as well, and does not know of ours.
-    guard = place.guard(ReferenceName.guard(COLLECTING))
+    guard = target.guard(ReferenceName.guard(COLLECTING))
     problems: list[str] = []
     try:
         if guard is not None:
             problems += collect.collect(call, valid, began)
         if call.chain.knows("GC"):
             try:
-                with call.nowhere() if guard is None else call.inside(place.open_as_is()):
+                with call.nowhere() if guard is None else call.inside(target.open_as_is()):
                     call.chain.forward("GC")
             except (ShimError, OSError) as error:
                 problems.append(str(error))
     finally:
         if guard is not None:
             guard.drop()
-            place.leave()
+            target.leave()
     if problems:
         count = f"{len(problems)} failures" if len(problems) > 1 else "a failure"
         raise ShimError(INTERNAL, f"garbage collection: {count}", "\n".join(problems))
@@ -136,10 +137,10 @@ def status(request: Request) -> None:
     """
     try:
         call = Operation(request)
-        call.place.join()
+        call.target.join()
     except ShimError as error:
         raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
-    call.place.check_ready()
+    call.target.check_ready()
     if call.chain.knows("STATUS"):
         with call.nowhere():
             call.chain.forward("STATUS")

@@ -325,7 +325,7 @@ def test_a_link_in_the_place_of_the_references(world: bench.World, session: benc
         for verb in ("ADD", "DEL", "CHECK"):
             error = runtime.fail(verb, "c", container.netns)
             assert error["code"] == errors.IO_FAILURE
-            assert error["details"] == "it is a link"
+            assert error["details"] == "it is a link: remove it"
 
         assert len(list(session.path(outside).iterdir())) == 1
         session.run(["sh", "-euc", 'rm "$0/refs"; mv "$1" "$0/refs"', where, outside])

@@ -61,9 +61,9 @@ OPTIONS: NetworkOptions = {
     ("addresses", "macs", "problem"),
     [
         (["10.0.0.1/24", "fd00:0::1/64"], ["", "02:00:00:00:00:aa"], None),
-        (["10.0.0.1/24"], [], "the address fd00::1: it has given 10.0.0.1/24"),
-        ([], [], "the address fd00::1: it has given none"),
-        (["10.0.0.1/24", "fd00::1/64"], [""], "the MAC 02:00:00:00:00:AA: it has given none"),
+        (["10.0.0.1/24"], [], "the address fd00::1: it gave 10.0.0.1/24"),
+        ([], [], "the address fd00::1: it gave none"),
+        (["10.0.0.1/24", "fd00::1/64"], [""], "the MAC 02:00:00:00:00:AA: it gave none"),
     ],
 )
 def test_requests(addresses: list[str], macs: list[str], problem: str | None) -> None:

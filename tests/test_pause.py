@@ -259,7 +259,7 @@ def test_other_subordinate_ids(world: bench.World) -> None:
         done = world.run([PLUGIN, "unshare", "--", "cat", "/proc/self/uid_map"])
 
         assert done.stdout.split()[-1] == "65536"
-        assert "the ranges in /etc/subuid or /etc/subgid are not those" in done.stderr
+        assert "/etc/subuid or /etc/subgid has changed" in done.stderr
     assert until(lambda: is_empty(world))
     done = world.run([PLUGIN, "unshare", "--", "cat", "/proc/self/uid_map"])
     assert done.stdout.split()[-1] == "1000"
@@ -337,7 +337,7 @@ def test_the_holder_is_killed_beside_a_command(world: bench.World) -> None:
         done = runtime.call("ADD", "new", new.netns)
 
         assert done.returncode == 0, done.stdout
-        assert f"PID {before['pid']}, was gone: another one holds it now" in done.stderr
+        assert f"PID {before['pid']}, was gone: another process holds it now" in done.stderr
         after = record(world)
         assert after["pid"] != before["pid"]
         for kind in ("userNamespace", "mountNamespace"):

@@ -424,7 +424,9 @@ def test_refresh_of_nothing(session: bench.Session) -> None:
     done = session.run([PLUGIN, "refresh", "--netns", "none"])
 
     assert done.returncode == 1
-    assert done.stderr == "netns-shim: there is no shared netns 'none'\n"
+    assert done.stderr.startswith(
+        "netns-shim: there is no shared netns 'none': `netns-shim status`"
+    )
     assert session.run([PLUGIN, "refresh", "--netns", "../x"]).returncode == 1
 
 

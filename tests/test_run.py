@@ -151,4 +151,4 @@ def test_without_a_command(session: bench.Session) -> None:
     done = session.run([PLUGIN, "run"])
 
     assert done.returncode == 1
-    assert done.stderr == "netns-shim: no command is given\n"
+    assert done.stderr == "netns-shim: no command is given: put it behind `--`\n"

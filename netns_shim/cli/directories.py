@@ -65,7 +65,7 @@ def candidates(kind: str, environ: Mapping[str, str]) -> list[str]:
         return list(dict.fromkeys([*with_plugins, *there, NEW]))
     home = environ.get("HOME", "")
     if not home.startswith("/"):
-        raise ShimError(INVALID_ENVIRONMENT, "HOME is not set", "say which directory")
+        raise ShimError(INVALID_ENVIRONMENT, "HOME is not set", "set it, or name a directory")
     return [f"{home.rstrip('/')}/.local/lib/{kind}"]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .. import interrupt, state
 from ..errors import TRY_AGAIN_LATER, ShimError
 from ..gc import collect
+from . import options
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -32,10 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and do nothing"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON for programs")
-    parser.add_argument(
-        "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
-    )
+    options.add_json(parser)
+    options.add_state_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .. import state
 from ..errors import IO_FAILURE, ShimError
+from . import options
 
 if TYPE_CHECKING:
     import argparse
@@ -29,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "[as FILE ends, else dot]",
     )
     parser.add_argument("--output", metavar="FILE", help="write into this file")
-    parser.add_argument(
-        "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
-    )
+    options.add_state_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:

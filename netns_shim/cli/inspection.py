@@ -66,7 +66,7 @@ def made_from(base: str, name: str, container_id: str) -> dict[tuple[str, ...], 
 def look(where: state.State) -> Json:
     """Gather what is known about one shared netns."""
     record = where.uplink()
-    place = Shared(where, {}, {})
+    target = Shared(where, {}, {})
     # By the names of the files: their content may be damaged, or not written yet.
     attachments: dict[tuple[str, ...], list[AttachmentRecord]] = {}
     commands = []
@@ -78,8 +78,8 @@ def look(where: state.State) -> Json:
     all_records = [record for records in attachments.values() for record in records]
     # A path for each namespace, as many attachments may be in one.
     paths = {r.netns_id: r.netns for r in all_records if leads_there(r)}
-    links, problem = _links(place, list(paths.values()))
-    signs, bridges = _signs(place, all_records), Bridges(links)
+    links, problem = _links(target, list(paths.values()))
+    signs, bridges = _signs(target, all_records), Bridges(links)
     host = Host(record)
     ports = published.of_netns(host)
     return {
@@ -125,11 +125,11 @@ def _changes(record: UplinkRecord) -> list[str] | None:
     return hostnet.changes(record.host)
 
 
-def _links(place: Shared, paths: list[str]) -> tuple[list[Json] | None, str | None]:
+def _links(target: Shared, paths: list[str]) -> tuple[list[Json] | None, str | None]:
     """List the links of a netns; None where it cannot be entered, and why."""
-    pin = place.state.pin
+    pin = target.state.pin
     try:
-        fd = place.open_as_is()
+        fd = target.open_as_is()
         if fd is None:
             return None, "the network namespace is lost; the next ADD makes it again"
         os.close(fd)
@@ -143,9 +143,9 @@ def _links(place: Shared, paths: list[str]) -> tuple[list[Json] | None, str | No
         return None, str(error)
 
 
-def _signs(place: Shared, records: list[AttachmentRecord]) -> Liveness | None:
+def _signs(target: Shared, records: list[AttachmentRecord]) -> Liveness | None:
     try:
-        return Liveness(place, records)
+        return Liveness(target, records)
     except (ShimError, OSError):
         return None  # `_links` tells why
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from .. import conf, interrupt
 from ..target import Shared
+from . import options
 from .progress import Progress
-from .run import place_of
 
 if TYPE_CHECKING:
     import argparse
@@ -19,30 +19,23 @@ SUMMARY = "Renew the uplink and resolv.conf of a shared network namespace."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument(
-        "--netns",
-        default=conf.DEFAULT_NETNS,
-        metavar="NAME",
-        help="the shared netns [%(default)s]",
-    )
-    parser.add_argument(
-        "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
-    )
+    options.add_netns(parser)
+    options.add_state_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Start the uplink again; containers are cut off while that takes."""
     from ..shared import lifecycle  # not for completions and other commands
 
-    where = place_of(arguments.netns, arguments.state_dir)
+    where = options.state_of(arguments)
     interrupt.heed()
-    place = Shared(where, conf.DEFAULT_UPLINK, os.environ)
+    target = Shared(where, conf.DEFAULT_UPLINK, os.environ)
     if where.exists():
-        place.join()
+        target.join()
     with Progress() as progress:
         progress.say("starting the uplink again")
         lifecycle.refresh(where, os.environ)
-        place.restore_ports()
+        target.restore_ports()
     record = where.uplink()
     addresses = ", ".join(record.addresses) or "no address"
     print(f"{where.name}: uplink {record.driver} started again, {addresses}")

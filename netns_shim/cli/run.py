@@ -11,32 +11,24 @@ import os
 
 from .. import conf, enter, netns, state
 from ..attachment import COMMAND, RUNNING, ReferenceName
-from ..cni import is_name
 from ..errors import INVALID_ENVIRONMENT, ShimError
 from ..target import Shared
 from ..userns import pause
-from . import supervisor
+from . import options, supervisor
 
 SUMMARY = "Run a command inside a shared network namespace."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument(
-        "--netns",
-        default=conf.DEFAULT_NETNS,
-        metavar="NAME",
-        help="the shared netns [%(default)s]",
-    )
+    options.add_netns(parser)
     parser.add_argument(
         "--uplink",
         default="",
         choices=("pasta", "slirp4netns", "none"),
         help="the uplink, where the namespace has to be made [pasta if it is installed]",
     )
-    parser.add_argument(
-        "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
-    )
+    options.add_state_dir(parser)
     parser.add_argument(
         "--explain", action="store_true", help="print what would be mounted, and do nothing"
     )
@@ -46,20 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Run the command and give its exit status: 128 and the signal's number if one ended it."""
     command = supervisor.words_of(arguments)
-    where = place_of(arguments.netns, arguments.state_dir)
+    where = options.state_of(arguments)
     if arguments.explain:
         print("\n".join(map(str, enter.plan(where, os.environ, []))))
         return 0
     if not command:
-        raise ShimError(INVALID_ENVIRONMENT, "no command is given")
+        raise ShimError(INVALID_ENVIRONMENT, "no command is given", "put it behind `--`")
     return run(command, where, arguments.uplink)
-
-
-def place_of(name: str, state_dir: str) -> state.State:
-    """Give the state of a shared netns by its name; ShimError (code 4) where it is not a name."""
-    if not is_name(name):
-        raise ShimError(INVALID_ENVIRONMENT, f"not a name for a netns: {name!r}")
-    return state.State(state.base_dir(os.environ, state_dir), name)
 
 
 def run(command: list[str], where: state.State, driver: str) -> int:
@@ -67,21 +52,21 @@ def run(command: list[str], where: state.State, driver: str) -> int:
     if netns.is_in_place("auto") and not where.exists():
         # Where plugins work in the caller's netns, the command does too.
         supervisor.execute(command)
-    place = Shared(where, {**conf.DEFAULT_UPLINK, "driver": driver}, os.environ)
-    place.join()
-    reference = place.take(ReferenceName.guard(COMMAND))
+    target = Shared(where, {**conf.DEFAULT_UPLINK, "driver": driver}, os.environ)
+    target.join()
+    reference = target.take(ReferenceName.guard(COMMAND))
 
     def undo() -> None:
         reference.drop()
-        place.leave()
+        target.leave()
         pause.leave()
 
     try:
-        fd = place.open_mended()
+        fd = target.open_repaired()
         reference.write(RUNNING, pid=os.getpid(), command=command, since=state.now())
         kept = supervisor.Keeper(undo)
     except BaseException:
         reference.drop()
-        place.leave()
+        target.leave()
         raise
     return kept.run(command, enter.Inside(fd, enter.plan(where, os.environ, [])))

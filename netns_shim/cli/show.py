@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .. import state
 from ..errors import UNKNOWN_CONTAINER, ShimError
+from . import options
 
 if TYPE_CHECKING:
     import argparse
@@ -28,10 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ifname", metavar="NAME", help="only this interface")
     parser.add_argument("--network", metavar="NAME", help="only this network")
-    parser.add_argument("--json", action="store_true", help="print JSON for programs")
-    parser.add_argument(
-        "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
-    )
+    options.add_json(parser)
+    options.add_state_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:

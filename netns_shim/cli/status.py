@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .. import state
+from . import options
 
 if TYPE_CHECKING:
     import argparse
@@ -22,15 +23,13 @@ SUMMARY = "Show the shared network namespaces and what is attached to them."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    options.add_json(parser)
     parser.add_argument(
         "--watch",
         action="store_true",
         help="follow what changes, until q or Ctrl-C; in a pipe, print again after each change",
     )
-    parser.add_argument(
-        "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
-    )
+    options.add_state_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -7,9 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from .. import conf, state
-from ..cni import is_name
-from ..errors import INVALID_ENVIRONMENT, ShimError, warn
+from ..errors import warn
+from . import options
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -22,35 +21,26 @@ SUMMARY = "Remove a shared network namespace with its uplink."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument(
-        "--netns",
-        default=conf.DEFAULT_NETNS,
-        metavar="NAME",
-        help="the shared netns [%(default)s]",
-    )
+    options.add_netns(parser)
     parser.add_argument(
         "--force",
         action="store_true",
         help="even while it is in use: each container is detached first",
     )
-    parser.add_argument(
-        "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
-    )
+    options.add_state_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Remove it and say what was done; the exit status is 1 if it stays, or a DEL failed."""
-    name = arguments.netns
-    if not is_name(name):
-        raise ShimError(INVALID_ENVIRONMENT, f"not a name for a netns: {name!r}")
+    where = options.state_of(arguments)
+    name = where.name
     from .stopping import Ending  # not for completions and other commands
 
-    base = state.base_dir(os.environ, arguments.state_dir)
     with Progress() as progress:
-        ending = Ending(state.State(base, name), os.environ, progress.tell)
+        ending = Ending(where, os.environ, progress.tell)
         is_gone = ending.end(by_force=arguments.force)
     if is_gone and not ending.is_up:
-        print(f"no shared network namespace {name!r} is up ({base})")
+        print(f"no shared network namespace {name!r} is up ({where.base})")
         return 0
     for file in ending.detached:
         print(f"{name}: detached {_name(file)}")

@@ -43,7 +43,7 @@ class Ending:
         self._where = where
         self._environ = environ
         self._tell = tell
-        self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
+        self._target = Shared(where, conf.DEFAULT_UPLINK, environ)
 
     def end(self, *, by_force: bool) -> bool:
         """Remove it and tell whether it is gone; without force only if it is not in use.
@@ -52,17 +52,17 @@ class Ending:
         """
         if not os.path.lexists(self._where.dir):
             return True
-        self._place.join()
-        fd = self._place.open_as_is()
+        self._target.join()
+        fd = self._target.open_as_is()
         if fd is None:
             liveness.refuse_if_elsewhere(self._where)
         else:
             os.close(fd)
         own = ReferenceName.guard(STOPPING)
-        guard = self._place.guard(own)
+        guard = self._target.guard(own)
         if guard is None:
             # A removal that was cut off has left this.
-            self._place.leave()
+            self._target.leave()
             return not self._where.exists()
         self.is_up = True
         try:
@@ -72,7 +72,7 @@ class Ending:
                 self._end_by_force(own)
         finally:
             guard.drop()
-            self._place.leave()
+            self._target.leave()
         return not self._where.exists()
 
     def _end_by_force(self, own: ReferenceName) -> None:
@@ -89,11 +89,12 @@ class Ending:
                     self.failed[name] = str(error)
             kept = {own.file, *(name.file for name in self.failed)}
             if lifecycle.destroy_despite(self._where, kept):
-                self._place.end_holder()
+                self._target.end_holder()
                 return
         raise ShimError(
             TRY_AGAIN_LATER,
             f"the shared netns {self._where.name!r} gets new attachments all the time",
+            "stop the runtime that makes them, then call again",
         )
 
     def _detach_one(self, name: ReferenceName) -> None:
@@ -108,7 +109,7 @@ class Ending:
                 raise ShimError(DECODING_FAILURE, what)
             request = collect.request_of(self._environ, reference.record)
             self._tell(request)
-            detach(Operation(request, self._place), reference)
+            detach(Operation(request, self._target), reference)
             self.detached.append(name)
         finally:
             reference.close()

@@ -11,7 +11,7 @@ import os
 
 from .. import enter, netns, state
 from ..userns import pause
-from . import run, supervisor
+from . import options, run, supervisor
 
 SUMMARY = "Run a command as root of the user namespace in which plugins run."
 
@@ -21,9 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--netns", default="", metavar="NAME", help="inside this shared network namespace, too"
     )
-    parser.add_argument(
-        "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
-    )
+    options.add_state_dir(parser)
     parser.add_argument(
         "words", nargs=argparse.REMAINDER, metavar="-- COMMAND …", help="[$SHELL, or /bin/sh]"
     )
@@ -33,7 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Run the command and give its exit status: 128 and the signal's number if one ended it."""
     command = supervisor.words_of(arguments) or [os.environ.get("SHELL") or "/bin/sh"]
     if arguments.netns:
-        return run.run(command, run.place_of(arguments.netns, arguments.state_dir), "")
+        return run.run(command, options.state_of(arguments), "")
     if netns.is_privileged():
         supervisor.execute(command)  # root already, of the machine or a user namespace
     base = state.base_dir(os.environ, arguments.state_dir)

@@ -15,7 +15,7 @@ from .. import __version__, netns, state
 from ..errors import ShimError
 from ..netavark import program
 from ..validate.conflist import PLUGIN_DIRS
-from . import directories, programs
+from . import directories, options, programs
 from .install import LIBRARIES, OPTIONAL, PACKAGE, is_launcher, is_packaged
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ SUMMARY = "Print the versions of everything that matters, for a bug report."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    options.add_json(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:

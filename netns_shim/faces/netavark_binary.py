@@ -81,7 +81,7 @@ class _Attaching:
         networks = "+".join(self._asked["networks"])
         log.name(f"{networks}:{self._asked['container_id']}")
         where = state.State(state.base_dir(environ), conf.DEFAULT_NETNS)
-        self._place = Shared(where, conf.DEFAULT_UPLINK, environ)
+        self._target = Shared(where, conf.DEFAULT_UPLINK, environ)
         # One program runs for all networks of the container: the first network stands for it.
         self._names = {n: self._name(n, i) for n, i in self._asked["networks"].items()}
         mark = references.mark(where, next(iter(self._names.values()), ReferenceName("")))
@@ -107,44 +107,44 @@ class _Attaching:
     def _turn(self) -> Lock:
         # See `driver`: two netavarks at once disturb each other.
         what = f"{NAME} {self._arguments.command}"
-        return Lock(self._place.state.path("netavark.lock"), TIMEOUT, what)
+        return Lock(self._target.state.path("netavark.lock"), TIMEOUT, what)
 
     def _name(self, network: str, ifname: str) -> ReferenceName:
         return ReferenceName.of(network, self._asked["container_id"], ifname, [NAME])
 
     def _setup(self) -> Outcome:
-        self._place.join()
-        container = self._place.open_container(self._arguments.argument)
+        self._target.join()
+        container = self._target.open_container(self._arguments.argument)
         held: list[Reference] = []
         try:
             for name in self._names.values():
-                held.append(self._place.take(name))
+                held.append(self._target.take(name))
             answer = self._attach(held, container)
         except BaseException:
-            give_back(self._place, held)
+            give_back(self._target, held)
             raise
         finally:
             container.close()
         if answer[0]:
-            give_back(self._place, held)
+            give_back(self._target, held)
         for reference in held:
             reference.close()
         return answer
 
     def _attach(self, held: list[Reference], container: netns.ContainerNetns) -> Outcome:
-        fd = self._place.open_mended()
-        uplink = self._place.uplink
+        fd = self._target.open_repaired()
+        uplink = self._target.uplink
         if uplink.mtu:
             self._text = _with_mtu(self._text, uplink.mtu)
         container.check_is_other(fd)
         is_leftover = end_orphans(held)
         if is_leftover:
             for reference in held:
-                self._place.withdraw(reference.record)
+                self._target.withdraw(reference.record)
         ours = [reference for reference in held if reference.phase != LIVE]
         ports = self._publish(ours)
         try:
-            with self._turn(), self._place.inside(fd, self._keep):
+            with self._turn(), self._target.inside(fd, self._keep):
                 if is_leftover:
                     self._undo()
                 if uplink.driver == "pasta":
@@ -168,7 +168,7 @@ class _Attaching:
         wanted = convert.expand_ports(self._asked["port_mappings"])
         if not wanted or not ours:
             return None
-        return self._place.publication(ours[0], wanted)
+        return self._target.publication(ours[0], wanted)
 
     def _offer(self, mappings: list[Json]) -> None:
         """Have netavark use other port mappings than it was asked for."""
@@ -192,10 +192,10 @@ class _Attaching:
                     reference.write(LIVE, result=result)
         except BaseException:
             interrupt.disregard()
-            with self._place.inside(fd, self._keep):
+            with self._target.inside(fd, self._keep):
                 self._undo()
             for reference in ours:
-                close_ports(self._place, reference)
+                close_ports(self._target, reference)
             raise
 
     def _set_up(self, *, can_undo: bool) -> Outcome:
@@ -217,20 +217,20 @@ class _Attaching:
 
     def tear_down(self) -> Outcome:
         """Tear the container down; drop the references of networks that are gone then."""
-        self._place.join()
-        found = [self._place.find(name) for name in self._names.values()]
+        self._target.join()
+        found = [self._target.find(name) for name in self._names.values()]
         held = [reference for reference in found if reference is not None]
         try:
             answer, path = self._detach(held)
         except BaseException:
-            give_back(self._place, held)
+            give_back(self._target, held)
             raise
         for reference in held:
             ifname = reference.record.name.ifname
             if answer[0] == 0 or not netns.has_interface(path, ifname):
                 reference.drop()
             reference.close()
-        self._place.leave()
+        self._target.leave()
         return answer
 
     def _detach(self, held: list[Reference]) -> tuple[Outcome, str]:
@@ -238,9 +238,9 @@ class _Attaching:
         end_orphans(held)
         path = self._arguments.argument
         if not held:
-            with self._place.nowhere(self._keep):
+            with self._target.nowhere(self._keep):
                 return self._tear_down(path), path
-        fd = self._place.open_as_is()
+        fd = self._target.open_as_is()
         with self._turn():
             # Only now, because the container may have gone while this call was waiting.
             if fd is not None and any(is_gone(path, reference.record, fd) for reference in held):
@@ -248,7 +248,7 @@ class _Attaching:
             for reference in held:
                 mark_deleting(reference)
                 self._withdraw(reference.record)
-            with self._place.inside(fd, self._keep):
+            with self._target.inside(fd, self._keep):
                 return self._tear_down(path), path
 
     def _withdraw(self, record: AttachmentRecord) -> None:
@@ -256,7 +256,7 @@ class _Attaching:
         if record.ports:
             from ..ports import mappings  # only where ports are published
 
-            self._place.withdraw(record)
+            self._target.withdraw(record)
             wanted = convert.expand_ports(self._asked["port_mappings"])
             self._offer(mappings.recall(wanted, record.ports))
 

@@ -37,7 +37,7 @@ def collect(call: Operation, valid: set[tuple[str, str]] | None, began: float) -
     `valid` comes from `valid_attachments`. `began` is when the runtime called. It decided before
     that what is valid, so attachments that were made later are left alone.
     """
-    where, network = call.place.state, call.request.network
+    where, network = call.target.state, call.request.network
     references.drop_ghosts(where)
     problems = []
     for name in [] if valid is None else _attachments(where):
@@ -82,14 +82,14 @@ def _is_attachment(entry: Any) -> bool:
 
 
 def _delete_stale(call: Operation, name: ReferenceName, began: float) -> None:
-    reference = _find(call.place.state, name)
+    reference = _find(call.target.state, name)
     if reference is None:
         return
     try:
         # A reference written since then is from an ADD that the runtime could not know about.
         if os.stat(reference.path).st_mtime < began and not reference.record.is_of_netavark:
             request = request_of(call.request.environ, reference.record)
-            detach(Operation(request, call.place), reference)
+            detach(Operation(request, call.target), reference)
     finally:
         reference.close()
 
@@ -109,7 +109,11 @@ def request_of(environ: Mapping[str, str], record: AttachmentRecord) -> Request:
         written = (request.network, request.container_id, request.ifname)
         if written == record.name.attachment:
             return request
-    raise ShimError(DECODING_FAILURE, "cannot decode the reference", "its content is damaged")
+    raise ShimError(
+        DECODING_FAILURE,
+        "cannot decode the reference",
+        "its content is damaged: `netns-shim stop --force` removes it with its netns",
+    )
 
 
 def _attachments(where: state.State) -> list[ReferenceName]:
@@ -132,8 +136,8 @@ def _holders(where: state.State) -> set[str]:
     It has to be any: a plugin may make up the name of a lease's network. And plugins that run in
     place may do so in this netns.
     """
-    places = (where, state.State(where.base, state.IN_PLACE))
-    names = [name for place in places for name in references.names(place)]
+    states = (where, state.State(where.base, state.IN_PLACE))
+    names = [name for each in states for name in references.names(each)]
     return {name.container_id for name in names if name.container_id}
 
 
@@ -151,10 +155,10 @@ def sweep(
     called before each DEL.
     """
     found = [where for where in state.all_in(base) if where.name != state.IN_PLACE]
-    places = [Shared(where, conf.DEFAULT_UPLINK, environ) for where in found]
-    for place in places[:1]:
-        place.join()
-    swept = [_Sweep(place, environ, dry_run, tell).run() for place in places]
+    targets = [Shared(where, conf.DEFAULT_UPLINK, environ) for where in found]
+    for target in targets[:1]:
+        target.join()
+    swept = [_Sweep(target, environ, dry_run, tell).run() for target in targets]
     return {"stateDir": base, "dryRun": dry_run, "netns": swept}
 
 
@@ -163,13 +167,13 @@ class _Sweep:
 
     def __init__(
         self,
-        place: Shared,
+        target: Shared,
         environ: Mapping[str, str],
         dry_run: bool,
         tell: Callable[[Request], None] | None,
     ) -> None:
-        self._where = place.state
-        self._place = place
+        self._where = target.state
+        self._target = target
         self._environ = environ
         self._dry_run = dry_run
         self._tell = tell
@@ -177,19 +181,19 @@ class _Sweep:
         self._found: dict[str, list[Json]] = {kind: [] for kind in kinds}
 
     def run(self) -> Json:
-        """Do it; give what was found."""
+        """Collect what is garbage here; give what was done, by kind."""
         is_removed = False
         try:
             if self._dry_run:
                 self._collect()
                 going = len(self._found["deleted"]) + len(self._found["dropped"])
                 is_removed = going == len(os.listdir(self._where.refs))
-            elif guard := self._place.guard(ReferenceName.guard(COLLECTING)):
+            elif guard := self._target.guard(ReferenceName.guard(COLLECTING)):
                 try:
                     self._collect()
                 finally:
                     guard.drop()
-                    self._place.leave()
+                    self._target.leave()
                 is_removed = not self._where.exists()
         except (ShimError, OSError) as error:
             self._add("failed", why=str(error))
@@ -202,7 +206,7 @@ class _Sweep:
         self._drop_ghosts()
         records = [r for r in references.references(self._where) if r.name.is_attachment]
         try:
-            signs = Liveness(self._place, records)
+            signs = Liveness(self._target, records)
         except ShimError as error:
             self._add("skipped", why=str(error))
             return
@@ -241,7 +245,7 @@ class _Sweep:
                 request = request_of(self._environ, record)
                 if self._tell is not None:
                     self._tell(request)
-                detach(Operation(request, self._place), reference)
+                detach(Operation(request, self._target), reference)
             self._add("deleted", **names)
         except (ShimError, OSError) as error:
             self._add("failed", **names, why=str(error))

@@ -127,5 +127,5 @@ def refuse_if_elsewhere(where: State) -> None:
         raise ShimError(
             CANNOT_ENTER,
             f"the shared netns {where.name!r} is pinned in another mount namespace",
-            f"that of the process {pid}",
+            f"that of the process {pid}: call from there",
         )

@@ -81,4 +81,4 @@ def check_requests(
 def ignored(who: str, what: str, given: list[str]) -> ShimError:
     """Make the error about a request; `given` is what the answer has instead."""
     message = f"the {who} ignored the request for {what}"
-    return ShimError(PLUGIN_MISBEHAVED, message, f"it has given {', '.join(given) or 'none'}")
+    return ShimError(PLUGIN_MISBEHAVED, message, f"it gave {', '.join(given) or 'none'}")

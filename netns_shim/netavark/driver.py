@@ -116,7 +116,7 @@ class Driver:
                 asked = wire.decode_asked(read_file(path))
             except (OSError, ShimError) as error:
                 # A power cut has lost the file, and the request with it.
-                warn(f"what driver {self.type!r} was asked is lost: {error}")
+                warn(f"driver {self.type!r} is not called: its request cannot be read: {error}")
             else:
                 self._tear_down(environ, asked)
             os.unlink(path)

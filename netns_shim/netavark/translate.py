@@ -68,7 +68,7 @@ def check_supported(entry: Json, offered: Json) -> None:
         raise ShimError(
             UNSUPPORTED_FIELD,
             f"unsupported field runtimeConfig.{key}: the driver {entry['driver']!r} of netavark "
-            "cannot be told of it",
+            "has no field for it",
             f"its value is {value!r}"[:500],
         )
 
@@ -166,7 +166,7 @@ def _match(entry: Json, ips: list[Json]) -> tuple[list[Subnet], list[str]]:
         raise ShimError(
             INVALID_NETWORK_CONFIG,
             f"the driver {entry['driver']!r} needs exactly one address of each subnet",
-            f"allocated were {', '.join(found)}; wrong: {', '.join(lost)}",
+            f"the IPAM plugin gave {', '.join(found)}; what does not fit: {', '.join(lost)}",
         )
     return subnets, addresses
 

@@ -42,7 +42,8 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
         interface, addresses, mtu, refusal = run_in(state.pin, lambda: _settle(chosen))
         if refusal:
             warn(
-                f"TCP connections may hang: {chosen.path} is old, and nftables refused: {refusal}"
+                f"TCP connections may hang: {chosen.path} is old, and nftables refused "
+                f"({refusal}): install a newer passt"
             )
     if chosen.takes_ipv6 and hostnet.lacks_ipv6(addresses):
         warn(

@@ -67,7 +67,7 @@ def repair(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
             _complete(state, record)
             return
         else:
-            what = "was gone" if record else "was in no record that can be read"
+            what = "was gone" if record else "has no record that can be read"
             warn(f"the uplink of the shared netns {state.name!r} {what} and is started again")
             connect.disconnect(state)
         _make_directories(state)
@@ -142,7 +142,7 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
 def _follow_name_servers(state: State, record: UplinkRecord) -> None:
     if connect.write_resolv_conf(state, record):
         # An uplink goes on forwarding to the name servers that it found when it started.
-        still = f"; what it forwards for does not follow: {REFRESH}"
+        still = f"; the uplink still forwards to the old ones: {REFRESH}"
         warn(
             f"the host's name servers have changed: resolv.conf of {state.name!r} is renewed"
             f"{still if record.driver == 'pasta' else ''}"
@@ -157,7 +157,11 @@ def refresh(state: State, environ: Mapping[str, str]) -> None:
     Raises ShimError where that cannot work, if possible before anything is changed.
     """
     if not state.exists():
-        raise ShimError(INVALID_ENVIRONMENT, f"there is no shared netns {state.name!r}")
+        raise ShimError(
+            INVALID_ENVIRONMENT,
+            f"there is no shared netns {state.name!r}",
+            "`netns-shim status` lists those that are up",
+        )
     with _locked(state):
         if netns.identity(state.pin, is_ours=True) is None:
             refuse_if_elsewhere(state)

@@ -117,7 +117,9 @@ def remove_tree(directory: str) -> None:
     for target in [mounted.point for mounted in table()]:
         if target == real or target.startswith(real + "/"):
             raise ShimError(
-                TRY_AGAIN_LATER, f"not removing {directory}", f"something is mounted on {target}"
+                TRY_AGAIN_LATER,
+                f"not removing {directory}",
+                f"something is mounted on {target}: unmount it, then call again",
             )
     # Not shutil.rmtree: its import takes longer than all the rest of a last DEL.
     for _, directories, files, fd in os.fwalk(directory, topdown=False):

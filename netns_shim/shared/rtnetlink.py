@@ -91,7 +91,9 @@ def dump(kind: int, form: str) -> list[Entry]:
         found = _dump(kind, form)
         if found is not None:
             return found
-    raise ShimError(UPLINK_FAILED, "the links and addresses change all the time")
+    raise ShimError(
+        UPLINK_FAILED, "the links and addresses of the netns change all the time", "call again"
+    )
 
 
 def _dump(kind: int, form: str) -> list[Entry] | None:

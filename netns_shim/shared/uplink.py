@@ -182,7 +182,7 @@ class Slirp4netns:
             self.forwarders = (str(ipaddress.IPv4Network(cidr, strict=False)[3]),)
         except (ValueError, IndexError) as error:
             raise ShimError(
-                INVALID_NETWORK_CONFIG, "uplink.options: --cidr is no IPv4 network", str(error)
+                INVALID_NETWORK_CONFIG, "uplink.options: --cidr is not an IPv4 network", str(error)
             ) from None
 
     def command(self, state: State, ready: int) -> list[str]:

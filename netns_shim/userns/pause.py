@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 # The lowest number of the descriptor that a command inherits: a shell uses lower ones.
 INHERITED = 100
-AGAIN = "another one holds it now"
+AGAIN = "another process holds it now"
 CHANGED = (
-    "the ranges in /etc/subuid or /etc/subgid are not those of the user namespace that is in use: "
-    "they count when nothing is attached and no command runs in it any more"
+    "/etc/subuid or /etc/subgid has changed since the user namespace was made: to use the new "
+    "ranges, detach all containers and end all commands in it"
 )
 
 # The state directory whose namespaces this process has joined, and its lock.
@@ -166,7 +166,8 @@ def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
     scope.move(pid, "holder", state.outer_uid(), os.environ)
     recover.move_records(base, before, record)
     if not _enter(record):
-        raise ShimError(CANNOT_ENTER, "the process that holds the user namespace has ended")
+        message = "the process that holds the user namespace has ended"
+        raise ShimError(CANNOT_ENTER, message, "call again")
     if found:
         warn(f"the process that held the user namespace, PID {before.pid}, was gone: {AGAIN}")
         recover.pin_again(base, record)

@@ -74,7 +74,7 @@ def _read(path: str) -> Json:
         raise ShimError(INVALID_NETWORK_CONFIG, f"not an absolute path: {path!r}")
     try:
         if not os.path.isfile(path):
-            raise ValueError("it is no file" if os.path.exists(path) else "there is nothing")
+            raise ValueError("it is not a file" if os.path.exists(path) else "it does not exist")
         with open(path, "rb") as file:
             text = file.read(MAXIMUM_SIZE + 1)
         if len(text) > MAXIMUM_SIZE:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from .. import options
+
 if TYPE_CHECKING:
     import argparse
 
@@ -21,10 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--conf", default="", metavar="FILE", help="check what the network in this file needs"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON for programs")
-    parser.add_argument(
-        "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
-    )
+    options.add_json(parser)
+    options.add_state_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:

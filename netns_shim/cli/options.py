@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options that several commands have, and the shared netns that they name."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from .. import conf, state
+from ..cni import is_name
+from ..errors import INVALID_ENVIRONMENT, ShimError
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_netns(parser: argparse.ArgumentParser) -> None:
+    """Add `--netns`, which names the shared netns to work on."""
+    parser.add_argument(
+        "--netns",
+        default=conf.DEFAULT_NETNS,
+        metavar="NAME",
+        help="the shared netns [%(default)s]",
+    )
+
+
+def add_state_dir(parser: argparse.ArgumentParser) -> None:
+    """Add `--state-dir`, for configurations that have the key `stateDir`."""
+    parser.add_argument(
+        "--state-dir", default="", metavar="DIR", help="the `stateDir` of the configuration"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`, for programs that read the output."""
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+
+
+def state_of(arguments: argparse.Namespace) -> state.State:
+    """Give the state of the shared netns that the options name.
+
+    Raises ShimError (code 4) where the name cannot be one.
+    """
+    name = arguments.netns
+    if not is_name(name):
+        raise ShimError(
+            INVALID_ENVIRONMENT,
+            f"not a name for a netns: {name!r}",
+            "take letters, digits, `_`, `.` and `-`, with a letter or a digit first",
+        )
+    return state.State(state.base_dir(os.environ, arguments.state_dir), name)
