@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..state import State
     from .uplink import Uplink, Wanted
 
+ACCEPT_DAD = "/proc/sys/net/ipv6/conf/default/accept_dad"
+
 
 def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
     """Start the uplink, then write its record and the resolv.conf that leads to it.
@@ -27,6 +29,8 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
     """
     if chosen.takes_ipv6:
         hostnet.await_ipv6()
+    if chosen.driver == "slirp4netns":
+        run_in(state.pin, lambda: _look_for_duplicates(look=True))
     chosen.start(state)
     pid, interface, addresses, mtu = None, "", list[str](), 0
     if not isinstance(chosen, uplink.Nothing):
@@ -45,6 +49,8 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
                 f"TCP connections may hang: {chosen.path} is old, and nftables refused "
                 f"({refusal}): install a newer passt"
             )
+    else:
+        run_in(state.pin, lambda: _look_for_duplicates(look=False))
     if chosen.takes_ipv6 and hostnet.lacks_ipv6(addresses):
         warn(
             f"the host has IPv6, and pasta gave none to the shared netns {state.name!r}: "
@@ -93,7 +99,26 @@ def _settle(chosen: Uplink) -> tuple[str, list[str], int, str]:
             refusal = error.strerror or str(error)
     if chosen.driver == "pasta":
         netns.repeat_sooner()
+    _look_for_duplicates(look=False)
     return (*rtnetlink.uplink_interface(), refusal)
+
+
+def _look_for_duplicates(*, look: bool) -> None:
+    """Tell new interfaces of this netns whether to look for duplicates of IPv6 addresses.
+
+    Bridges need not: what is in the netns comes from us, and from one set of leases. One that does
+    answers nothing for a second or two. The answers of containers wait for that, and come all at
+    once then, which a pasta of 2023 does not survive: see `ports.handshake`. But libslirp knows
+    only neighbours that have looked.
+    """
+    try:
+        fd = os.open(ACCEPT_DAD, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # a kernel without IPv6, or sysctls that cannot be written
+    try:
+        os.write(fd, b"1" if look else b"0")
+    finally:
+        os.close(fd)
 
 
 def write_resolv_conf(state: State, record: UplinkRecord) -> bool:

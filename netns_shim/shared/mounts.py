@@ -20,8 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..state import State
 
-# Whether new interfaces look for duplicates of their IPv6 addresses.
-ACCEPT_DAD = "/proc/sys/net/ipv6/conf/default/accept_dad"
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
 # struct ifreq, netdevice(7)
@@ -38,7 +36,6 @@ def pin(state: State) -> None:
             unshare(CLONE_NEWNET)
             control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             fcntl.ioctl(control.fileno(), SIOCSIFFLAGS, LOOPBACK_UP)
-            _use_addresses_at_once()
             mount("/proc/self/ns/net", state.pin, None, MS_BIND)
             os._exit(0)
         except OSError as error:
@@ -55,23 +52,6 @@ def pin(state: State) -> None:
         )
     if code:
         raise OSError(abs(code), f"cannot make a netns: {os.strerror(abs(code))}", state.pin)
-
-
-def _use_addresses_at_once() -> None:
-    """Have new interfaces use their IPv6 addresses without looking for duplicates.
-
-    What is in this netns comes from us and from one set of leases, so no address is there twice.
-    Otherwise a bridge does not answer for a second or two. Containers' answers wait for it, and
-    come all at once then, which a pasta of 2023 does not survive: see `ports.handshake`.
-    """
-    try:
-        fd = os.open(ACCEPT_DAD, os.O_WRONLY | os.O_CLOEXEC)
-    except OSError:
-        return  # a kernel without IPv6, or sysctls that cannot be written
-    try:
-        os.write(fd, b"0")
-    finally:
-        os.close(fd)
 
 
 def pin_again(state: State, pid: int, inode: object) -> bool:
