@@ -444,3 +444,20 @@ def test_refresh_from_another_user_namespace(
         assert page(container, bench.PAGE)
         runtime.delete("c", container)
     assert world.leftovers() == []
+
+
+def test_ipv6_after_refresh_of_slirp4netns(world: bench.World, session: bench.Session) -> None:
+    """A new slirp4netns in a netns that is up leads to IPv6 as the first one did."""
+    runtime = Runtime(
+        session, uplink={"driver": "slirp4netns"}, delegate=bridge("10.89.0.0/24", "fd00:89::/64")
+    )
+    with session.container() as container:
+        runtime.add("c", container)
+        before = page(container, bench.PAGE6)
+        session.run([PLUGIN, "refresh"], check=True)
+        after = page(container, bench.PAGE6)
+        runtime.delete("c", container)
+
+    assert before
+    assert after == before
+    assert world.leftovers() == []
