@@ -32,7 +32,7 @@ class Face:
         return True
 
     def answer(self, text: bytes) -> str:
-        """Do what the runtime asks for; give the text for stdout."""
+        """Call the function of `verbs` for what the runtime asks; give the text for stdout."""
         if self.verb == "VERSION":
             return cni.version_answer(text)
         from . import verbs  # half of all modules; VERSION, which runtimes ask often, does without

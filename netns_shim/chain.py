@@ -93,13 +93,13 @@ class Chain:
         return Link(entry, plugin, spoken, choose(spoken, wanted, plugin.type))
 
     def _settle(self, entries: Sequence[Json]) -> None:
-        """See to the values of the runtime that no plugin claims."""
+        """Find a plugin for the values of the runtime that no plugin claims, or refuse them."""
         given = self._request.conf.get("runtimeConfig") or {}
         claimed = {key for entry in entries for key in self._offered(entry)} if given else ()
         left = {key: value for key, value in given.items() if value and key not in claimed}
         if not left:
             return
-        from . import offered  # only where there is something to see to
+        from . import offered  # only where there are such values
 
         self._adopter, self._adopted = offered.adopt(entries, left)
         if self._request.verb == "ADD":

@@ -42,7 +42,7 @@ def heed() -> None:
 
 
 def disregard() -> None:
-    """Heed no signal any more, so that the undoing is finished."""
+    """Ignore signals from now on, so that the undoing is finished."""
     _received.clear()
     for number in SIGNALS:
         if signal.getsignal(number) is _note:

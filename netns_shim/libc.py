@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The system calls that Python lacks, each under its own name, with one failure funnel.
+"""The system calls that Python lacks, each under its own name; all of them raise OSError.
 
 It is loaded at every call. So the foreign functions are made from `_ctypes`, of which the
 module `ctypes` is a wrapper that takes three times as long to import (1.3 ms).

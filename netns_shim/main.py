@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     """Serve a runtime or a person; give the exit status.
 
     A CNI runtime passes no arguments. A command for people can inherit CNI_COMMAND from a runtime:
-    so arguments win.
+    so arguments win. A call of a plugin goes on in `skel.serve`.
     """
     if os.path.basename(argv[0]) == "netavark":
         from .faces import netavark_binary  # for a caller of the binary `netavark`

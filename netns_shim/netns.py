@@ -74,7 +74,7 @@ def open_netns(path: str, *, is_ours: bool = False) -> int:
 
 
 def identity(path: str, *, is_ours: bool = False) -> tuple[int, int] | None:
-    """Tell a network namespace from every other while it lives: device and inode.
+    """Give what tells a network namespace from all others that exist: device and inode.
 
     None where the path leads to no netns that can be opened.
     """
@@ -155,7 +155,7 @@ class ContainerNetns:
         return self.id not in [(info.st_dev, info.st_ino) for info in ours]
 
     def repeat_sooner(self, here: int) -> None:
-        """Do in it what `repeat_sooner` does, and come back to `here`, where this process is."""
+        """Call the function `repeat_sooner` inside; come back to `here`, where this process is."""
         setns(self._fd, CLONE_NEWNET, self.path)
         try:
             repeat_sooner()

@@ -84,10 +84,11 @@ def adopt(entries: Iterable[Json], left: Json) -> tuple[Json, Json]:
 
 
 def check(left: Json, declared: Mapping[str, Any] | None) -> None:
-    """Say what an ADD is asked for in vain; `declared` are the capabilities of the shim's entry.
+    """Refuse, or warn about, the values of an ADD that no plugin takes.
 
-    A runtime sends what the entry declares, and its user counts on that: ShimError (code 2). What
-    comes undeclared, as from netavark, is a warning.
+    `declared` are the capabilities of the shim's entry. A runtime sends what the entry declares,
+    and its user counts on that: ShimError (code 2). What comes undeclared, as from netavark, is a
+    warning.
     """
     for key, value in left.items():
         if (declared or {}).get(key) is True:

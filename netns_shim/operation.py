@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 
 class Operation:
-    """A request with its configuration, its plugins and its target.
+    """A request with its configuration, its plugins and its target; variables name it `call`.
 
     Making one changes nothing and enters nothing. `name` is that of the attachment's reference.
+    `conf` has the shim's own keys, and `request.conf` is the whole configuration as it was sent.
     """
 
     __slots__ = ("chain", "conf", "name", "request", "target", "versions", "was_valid")
@@ -57,8 +58,11 @@ class Operation:
         environ = {**request.environ, **references.mark(state_of, self.name)}
         self.chain = Chain(self.conf, request, environ, self.versions, state_of.path("netavark"))
 
-    def publish(self, reference: Reference) -> Publication | None:
-        """Prepare to open the ports that the runtime asks for; None where it asks for none."""
+    def prepare_ports(self, reference: Reference) -> Publication | None:
+        """Prepare to open the ports that the runtime asks for; None where it asks for none.
+
+        Call it in the host's netns, so before `inside`.
+        """
         if not self.conf.publish or not self.chain.takes("portMappings"):
             return None
         wanted = self.request.conf["runtimeConfig"]["portMappings"]
@@ -90,7 +94,7 @@ class Operation:
             return 0
         return uplink.mtu or 0 if isinstance(wanted, str) else int(wanted)
 
-    def prepare(self, container: ContainerNetns, fd: int) -> None:
+    def prepare_container(self, container: ContainerNetns, fd: int) -> None:
         """Prepare a container for the uplink, from inside the netns, which is open as fd."""
         is_first = self.request.conf.get("prevResult") is None  # of the entries of a network
         if is_first and self.target.uplink and self.target.uplink.driver == "pasta":
@@ -123,7 +127,8 @@ class Operation:
 def attach(call: Operation, reference: Reference, container: ContainerNetns) -> Json:
     """Do the ADD of an attachment whose reference is held; give the result.
 
-    A failure is raised after the plugins have undone what they did; the reference stays.
+    Ports are prepared outside, claimed inside (`_add`), and opened outside again (`_finish`). A
+    failure is raised after the plugins have undone what they did; the reference stays.
     """
     request, record = call.request, reference.record
     _refuse_if_attached(reference, request, container)
@@ -135,12 +140,12 @@ def attach(call: Operation, reference: Reference, container: ContainerNetns) -> 
     if leftover is not None:
         end_orphans([reference])
         call.target.withdraw(record)
-    ports = call.publish(reference)
+    ports = call.prepare_ports(reference)
     try:
         with call.lock(), call.inside(fd):
             if leftover is not None:
                 _delete_leftover(Operation(leftover, call.target), record, fd)
-            call.prepare(container, fd)
+            call.prepare_container(container, fd)
             result = _add(call, reference, container, ports)
         return _finish(call, reference, result, fd, ports)
     except BaseException:
@@ -165,7 +170,7 @@ def close_ports(where: Target, reference: Reference) -> None:
 
 
 def _delete_leftover(call: Operation, record: AttachmentRecord, fd: int) -> None:
-    """Do the DEL of an earlier attachment, in the way of the call itself."""
+    """Do the DEL of an earlier attachment, from inside; `call` is made of its record."""
     warn(f"removing what is left of an earlier attachment: {call.name}")
     call.chain.mtu = record.mtu
     if is_gone(call.request.netns, record, fd):
@@ -176,9 +181,10 @@ def _delete_leftover(call: Operation, record: AttachmentRecord, fd: int) -> None
 def _add(
     call: Operation, reference: Reference, container: ContainerNetns, ports: Publication | None
 ) -> Json:
+    """Write the first line of the reference, claim the ports, and run the plugins' ADD."""
     request = call.request
     call.chain.mtu = call.mtu()
-    begin(
+    mark_adding(
         reference,
         container,
         args=request.args,
@@ -208,7 +214,7 @@ def _finish(
     return result
 
 
-def begin(reference: Reference, container: ContainerNetns, **more: Any) -> None:
+def mark_adding(reference: Reference, container: ContainerNetns, **more: Any) -> None:
     """Write down all that a DEL needs, before anything is done; `more` as for `first_line`."""
     network, container_id, ifname = reference.record.name.attachment
     reference.write(

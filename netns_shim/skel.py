@@ -45,7 +45,10 @@ MAXIMUM_INPUT = 16 << 20
 
 
 def serve(face: Face, stdin: int, stdout: int) -> int:
-    """Serve one call over open descriptors; give the exit status."""
+    """Serve one call over open descriptors; give the exit status.
+
+    The face does the work in `answer`, and undoes it if the caller did not get that.
+    """
     text = b""
     warnings.clear()
     log.begin(face.verb, os.environ)
@@ -157,7 +160,7 @@ def _read(fd: int) -> bytes:
 
 
 def write(fd: int, data: bytes) -> None:
-    """Write all of it."""
+    """Write all of the data, also where the descriptor takes only a part at a time."""
     rest = memoryview(data)
     while rest:
         try:

@@ -33,9 +33,10 @@ class Attached:
 
 
 def add(request: Request) -> Attached:
-    """ADD: take the reference, enter, run the plugins, write down and give the result.
+    """ADD: take the reference, attach, leave the stamps; give the result.
 
-    A failure gives the reference back, after the plugins have undone what they did.
+    `operation.attach` enters and runs the plugins. A failure gives the reference back, after the
+    plugins have undone what they did.
     """
     call = Operation(request)
     call.target.join()

@@ -16,7 +16,14 @@ from ..attachment import LIVE, ReferenceName
 from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
 from ..locks import Lock
 from ..netavark import convert, program, wire
-from ..operation import begin, close_ports, end_orphans, give_back, is_gone, mark_deleting
+from ..operation import (
+    close_ports,
+    end_orphans,
+    give_back,
+    is_gone,
+    mark_adding,
+    mark_deleting,
+)
 from ..target import Shared
 from .netavark_arguments import Arguments
 
@@ -90,7 +97,7 @@ class _Attaching:
         self._keep = [*arguments.paths, *map(os.path.dirname, paths)]
 
     def run(self) -> Outcome:
-        """Do it; give exit status, stdout and stderr of the real netavark."""
+        """Set up or tear down; give exit status, stdout and stderr of the real netavark."""
         return self._setup() if self._arguments.command == "setup" else self.tear_down()
 
     def _start(self, words: list[str]) -> Outcome:
@@ -104,8 +111,8 @@ class _Attaching:
             timeout=TIMEOUT,
         )
 
-    def _turn(self) -> Lock:
-        # See `driver`: two netavarks at once disturb each other.
+    def _lock(self) -> Lock:
+        """Give the lock of netavark: two at once disturb each other, see `driver`."""
         what = f"{NAME} {self._arguments.command}"
         return Lock(self._target.state.path("netavark.lock"), TIMEOUT, what)
 
@@ -144,7 +151,7 @@ class _Attaching:
         ours = [reference for reference in held if reference.phase != LIVE]
         ports = self._publish(ours)
         try:
-            with self._turn(), self._target.inside(fd, self._keep):
+            with self._lock(), self._target.inside(fd, self._keep):
                 if is_leftover:
                     self._undo()
                 if uplink.driver == "pasta":
@@ -152,7 +159,7 @@ class _Attaching:
                 for reference in ours:
                     # The ports are the container's: its first reference stands for them.
                     more = ports.fields if ports is not None and reference is ours[0] else {}
-                    begin(reference, container, **more)
+                    mark_adding(reference, container, **more)
                 if ports is not None:
                     self._offer(ports.claim())
                 answer = self._set_up(can_undo=ours == held)
@@ -241,7 +248,7 @@ class _Attaching:
             with self._target.nowhere(self._keep):
                 return self._tear_down(path), path
         fd = self._target.open_as_is()
-        with self._turn():
+        with self._lock():
             # Only now, because the container may have gone while this call was waiting.
             if fd is not None and any(is_gone(path, reference.record, fd) for reference in held):
                 path = ""

@@ -97,7 +97,7 @@ def dump(kind: int, form: str) -> list[Entry]:
 
 
 def _dump(kind: int, form: str) -> list[Entry] | None:
-    """Do it once; give None where the list changed meanwhile."""
+    """Ask for the list once; give None where it changed meanwhile."""
     size = struct.calcsize(form)
     kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     kernel.send(message(kind, NLM_F_DUMP, bytes(size)))

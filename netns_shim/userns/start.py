@@ -126,7 +126,7 @@ def sysctl(name: str) -> str:
 def _hold(
     program: str, path: str, hear: int, told: int, lost: tuple[int, int | None] | None
 ) -> None:
-    """Be the process, from the fork on."""
+    """Run the new process, from the fork until it becomes `cat`."""
     # A session of its own: no terminal's interrupt can end it.
     os.setsid()
     user, mounts = lost or (None, None)
