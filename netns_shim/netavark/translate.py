@@ -194,8 +194,11 @@ def ips_of(answer: Json, version: str) -> list[Json]:
     return _checked_ips(converted.get("ips") or [], "malformed result", "ips", DECODING_FAILURE)
 
 
-def ips_of_caller(ipam: Json) -> list[Json]:
+def ips_of_caller(ipam: object) -> list[Json]:
     """List the addresses that the caller has allocated, as `ips_of` does; ShimError (code 7)."""
+    if not isinstance(ipam, dict):
+        message = "invalid request: runtimeConfig.ipam: must be an object"
+        raise ShimError(INVALID_NETWORK_CONFIG, message)
     ips = ipam.get("addresses") or []
     within = "runtimeConfig.ipam.addresses"
     return _checked_ips(ips, "invalid request", within, INVALID_NETWORK_CONFIG)
