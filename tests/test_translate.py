@@ -336,7 +336,7 @@ def test_another_interface_beside() -> None:
 
 @pytest.mark.parametrize("ipam", [True, 3, "10.0.0.1", ["10.0.0.1"]])
 def test_addresses_of_the_caller_are_an_object(ipam: object) -> None:
-    """What a caller has allocated and is no object is refused, as anything else of a wrong kind."""
+    """What a caller has allocated must be an object; anything else is refused."""
     with pytest.raises(ShimError, match=r"runtimeConfig\.ipam: must be an object") as raised:
         translate.ips_of_caller(ipam)
 

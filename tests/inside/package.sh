@@ -114,7 +114,8 @@ is_gone() {
 
 runs_nothing() {
     local found
-    found=$(find /proc -maxdepth 1 -user "$user" -name '[0-9]*' -exec cat {}/cmdline \;)
+    # find fails where a process of anyone ends while it looks.
+    found=$(find /proc -maxdepth 1 -user "$user" -name '[0-9]*' -exec cat {}/cmdline \; || :)
     echo "$found"
     [[ ! $found ]]
 }
