@@ -11,11 +11,10 @@ from __future__ import annotations
 import _signal as signal  # see `child`
 import os
 
-from .. import child, interrupt, netns
+from .. import interrupt, netns
 from ..errors import PORT_UNAVAILABLE, ShimError
-from ..invoke import with_path
 from ..records import start_time
-from ..shared import processes
+from ..shared import background, processes
 from ..shared.nsenter import run_in
 from ..state import make_private, read_file, remove_special
 from . import routing
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 30
 # Releases that do not know this option, of before August 2024, do not end every handshake.
-NEWER = b"--map-guest-addr"
+NEWER = "--map-guest-addr"
 # Addresses of the interfaces, from what is for this link only: RFC 3927, and RFC 4193.
 ADDRESS4, ADDRESS6 = "169.254.{}.{}", "fd6e:6574:6e73::{:x}"
 
@@ -154,16 +153,7 @@ class OwnPasta(Publisher):
 
     def _is_old(self) -> bool:
         """Tell whether it needs help with the handshake of a connection, see `handshake`."""
-        _, usage, more = child.run(
-            self._program,
-            with_path(os.environ),
-            b"",
-            arguments=["--help"],
-            name="pasta",
-            what="asking pasta what it knows",
-            timeout=START_SECONDS,
-        )
-        return NEWER not in usage + more
+        return NEWER not in "".join(background.usage(self._program, "pasta"))
 
     def close(self, wanted: Sequence[Binding]) -> None:
         """End it, whether or not it is known which process it is."""

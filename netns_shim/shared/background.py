@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Where an uplink listens for changes of its ports, in the state directory.
 CONTROL = "control"
+# How long a program may take to print its usage, in seconds.
+USAGE_SECONDS = 30
 # How long the path of a socket may be, in bytes: unix(7).
 MAXIMUM_SOCKET_PATH = 107
 
@@ -67,6 +69,23 @@ def start(command: list[str], state: State, *kept: int) -> int:
         os.fchdir(here)
         os.close(here)
         os.close(log)
+
+
+def usage(program: str, name: str) -> tuple[str, str]:
+    """Give what a program prints about its options, on stdout and on stderr.
+
+    `name` is what errors call it. Raises ShimError (code 100 or 101) where it cannot be run.
+    """
+    _, stdout, stderr = child.run(
+        program,
+        dict(os.environ),
+        b"",
+        arguments=["--help"],
+        name=name,
+        what=f"asking {name} what it knows",
+        timeout=USAGE_SECONDS,
+    )
+    return stdout.decode(errors="replace"), stderr.decode(errors="replace")
 
 
 def socket_of(state: State) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 
-from .. import child, interrupt
+from .. import interrupt
 from ..errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError
 from ..invoke import HELPER_DIRECTORIES, find_program, with_path
 from ..state import read_file, remove_special
@@ -281,18 +281,9 @@ def program_path(name: str, environ: Mapping[str, str]) -> str:
 
 def _usage(path: str) -> str:
     try:
-        _, usage, _ = child.run(
-            path,
-            dict(os.environ),
-            b"",
-            arguments=["--help"],
-            name="slirp4netns",
-            what="asking slirp4netns what it knows",
-            timeout=START_SECONDS,
-        )
+        return background.usage(path, "slirp4netns")[0]
     except ShimError as error:
         raise ShimError(UPLINK_FAILED, f"cannot start the uplink {path}", str(error)) from None
-    return usage.decode(errors="replace")
 
 
 def _given(options: list[str], name: str) -> bool:
