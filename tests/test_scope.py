@@ -158,7 +158,9 @@ class Manager:
     def __init__(self, world: bench.World, stack: ExitStack) -> None:
         self.world = world
         self.env = {**world.env, "DBUS_SESSION_BUS_ADDRESS": f"unix:path={world.runtime_dir}/bus"}
-        self.tops = [Path(top) / f"netns-shim-{world.uid}" for top in hierarchies()]
+        # Another run on this kernel, in a container, may have a user of the same number.
+        name = f"netns-shim-{world.uid}-{os.urandom(4).hex()}"
+        self.tops = [Path(top) / name for top in hierarchies()]
         stack.callback(self.remove_cgroups)
         for top in self.tops:
             for name in ("init.scope", "caller"):
