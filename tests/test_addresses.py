@@ -14,6 +14,7 @@ from netns_shim.shared import addresses
 ADDRESSES = st.one_of(
     st.ip_addresses(),
     *(st.ip_addresses(network=n) for n in ("127.0.0.0/8", "224.0.0.0/4", "fe80::/10", "ff00::/8")),
+    st.ip_addresses(network="::ffff:0:0/96"),
 )
 
 
@@ -21,12 +22,18 @@ ADDRESSES = st.one_of(
 @example(ipaddress.ip_address("::1"))
 @example(ipaddress.ip_address("::"))
 @example(ipaddress.ip_address("0.0.0.0"))
+@example(ipaddress.ip_address("::ffff:0.0.0.0"))
+@example(ipaddress.ip_address("::ffff:127.0.0.1"))
+@example(ipaddress.ip_address("::ffff:224.0.0.1"))
 def test_kinds(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     """Loopback, unspecified, multicast and link-local addresses are told as `ipaddress` does."""
     text = str(ip)
 
     assert addresses.packed(text) == ip.packed
-    assert addresses.is_own(ip.packed) == (ip.is_loopback or ip.is_unspecified)
+    packed = ip.packed
+    # Before 3.13, `ipaddress` did not look at the IPv4 address in a mapped one.
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    assert addresses.is_own(packed) == (ip.is_loopback or ip.is_unspecified)
     is_of_link = ip.version == 6 and ip.is_link_local
     is_ours = ip.is_loopback or ip.is_unspecified
     assert addresses.is_reachable(text) != (is_ours or ip.is_multicast or is_of_link)

@@ -172,11 +172,12 @@ class Manager:
         argv = ["dbus-daemon", "--session", "--nofork", "--print-address", address]
         quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
         bus = stack.enter_context(world.popen(argv, env=self.env, **quiet))
+        stack.callback(world._ids.kill)  # each is waited for, also if the next does not start
         assert bus.stdout.readline().startswith("unix:")
         stack.enter_context(self.start("init.scope", ["/usr/lib/systemd/systemd", "--user"]))
+        stack.callback(world._ids.kill)
         private = world.path(f"{world.runtime_dir}/systemd/private")
         assert until(lambda: private.exists() and self.units() is not None)
-        stack.callback(world._ids.kill)
 
     def start(self, cgroup: str, argv: list[str], **options: Any) -> bench.Child:
         """Start a program of the user's in a cgroup."""

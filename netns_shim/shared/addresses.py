@@ -6,6 +6,7 @@ from __future__ import annotations
 import _socket as socket  # not `socket`, which imports `enum` and `selectors`
 
 IPV4, IPV6 = 4, 16
+MAPPED = bytes(10) + b"\xff\xff"
 
 
 def packed(text: str) -> bytes:
@@ -30,6 +31,7 @@ def has_prefix(text: str) -> bool:
 
 def is_own(address: bytes) -> bool:
     """Tell whether only this machine can use it: loopback or unspecified addresses, ip(7)."""
+    address = _unmapped(address)
     if not any(address):
         return len(address) > 0
     if len(address) == IPV4:
@@ -39,8 +41,13 @@ def is_own(address: bytes) -> bool:
 
 def is_reachable(text: str) -> bool:
     """Tell whether others can reach an address: not multicast, not link-local."""
-    address = packed(text)
+    address = _unmapped(packed(text))
     if len(address) == IPV4:
         return not is_own(address) and not 224 <= address[0] < 240
     is_link_local = address[:1] == b"\xfe" and address[1] & 0xC0 == 0x80
     return len(address) == IPV6 and not (is_own(address) or address[0] == 0xFF or is_link_local)
+
+
+def _unmapped(address: bytes) -> bytes:
+    """Give the IPv4 address that an IPv6 address stands for, RFC 4291 section 2.5.5.2."""
+    return address[len(MAPPED) :] if address.startswith(MAPPED) else address
