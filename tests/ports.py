@@ -68,7 +68,7 @@ def answering(world: bench.World, container: Startable) -> Iterator[None]:
 
 
 def ask(
-    place: bench.Place, address: str, port: int, kind: str = "tcp", *, patience: float = 5
+    place: bench.Place, address: str, port: int, kind: str = "tcp", *, patience: float = 15
 ) -> str:
     """Ask a server from a place; give the client's address as the server sees it, or what failed.
 

@@ -128,14 +128,15 @@ def test_published_port(world: bench.World, podman: Podman) -> None:
     states = podman.call("ps", "--all", "--format={{.Status}}").stdout
     again = [ask(world.internet, HOST, PORT, kind) for kind in ("tcp", "udp")]
     podman.call("rm", "--force", "--time=0", "web")
-    gone = [ask(world.internet, HOST, PORT, patience=0) for kind in ("tcp", "udp")]
+    gone = [ask(world.internet, HOST, PORT, kind, patience=0) for kind in ("tcp", "udp")]
 
     assert seen == [PAGE, PAGE]
     assert [answer[:1].isdigit() for answer in near] == [True, True], near
     assert again == [PAGE, PAGE]
     assert states.startswith("Up")
-    assert gone == ["refused", "refused"]
-    assert [e for e in listening(world) if str(PORT) in e] == []
+    assert gone[0] == "refused"
+    assert gone[1] in ("refused", "silent")  # the kernel limits how often it refuses by ICMP
+    assert until(lambda: not [e for e in listening(world) if str(PORT) in e])
 
 
 def test_container_that_does_not_start(world: bench.World, podman: Podman) -> None:

@@ -369,7 +369,7 @@ def test_what_the_container_sees(world: bench.World, session: bench.Session, upl
                 ask(world.internet, HOST, 8080),
                 ask(world, HOST, 8080),
                 ask(world, "127.0.0.1", 8080),
-                ask(world, "::1", 8080, patience=5 if uplink != "slirp4netns" else 0),
+                ask(world, "::1", 8080, patience=15 if uplink != "slirp4netns" else 0),
             )
             inside = [ask(near, "10.89.0.1", 8080), ask(far, "10.90.0.1", 8080)]
             first = ask(world.internet, HOST6, 8080) if uplink != "slirp4netns" else PAGE6
