@@ -12,8 +12,15 @@ import bench
 import kinder
 import pytest
 import releases
+from hypothesis import HealthCheck, settings
 
 from netns_shim import errors, interrupt
+
+# The same examples in each run. `--hypothesis-profile=explore` makes others.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", PATIENT)
+settings.register_profile("same", PATIENT, derandomize=True)
+settings.load_profile("same")
 
 # The property of a test that is shown at the end of the run.
 TOLD = "told"

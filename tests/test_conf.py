@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from netns_shim import conf, errors
@@ -168,7 +168,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*conf.Configuration.__slots__, *KEYS]), JSON))
 def test_reading_before_checking_is_safe(changes: dict[str, Any]) -> None:
     """Whatever stands in a configuration, `read` ends in nothing but a refusal."""

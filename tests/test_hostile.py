@@ -65,9 +65,7 @@ RUN_TIME: Json = {
     "cni.dev/valid-attachments": [{"containerID": "c", "ifname": "eth0"}],
 }
 
-fuzz = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+fuzz = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

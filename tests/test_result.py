@@ -346,7 +346,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     value=st.dictionaries(KEYS, ANYTHING),
     to=st.sampled_from(VERSIONS),

@@ -230,7 +230,7 @@ def test_bad_keys(installed: Path, changes: dict[str, Any], verb: str, tmp_path:
     assert os.listdir(tmp_path) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     verb=st.sampled_from(["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION", "x"]),
     values=st.fixed_dictionaries(

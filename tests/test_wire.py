@@ -179,7 +179,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.binary() | st.builds(lambda value: json.dumps(value).encode(), JSON))
 def test_anything_at_all(text: bytes) -> None:
     """Whatever comes in, the only error is one with a code."""
@@ -193,7 +192,6 @@ def test_anything_at_all(text: bytes) -> None:
 KEYS = ("container_id", "container_name", "network", "network_options", "port_mappings")
 
 
-@settings(deadline=None)
 @given(st.sampled_from(KEYS), JSON, st.sampled_from([*NETWORK, "subnets", "options"]), JSON)
 def test_anything_in_one_place(key: str, value: Any, inner: str, other: Any) -> None:
     """Whatever stands in the place of one value, the only error is one with a code."""
@@ -461,7 +459,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(OPTIONS)
 def test_options_nearly_right(value: Any) -> None:
     """Options of nearly the right shape are safe file names, or an error with a code."""
