@@ -319,7 +319,8 @@ def test_of_root(world: bench.World) -> None:
     """
     done = world.root.run(["unshare", "--mount", "sh", "-eu"], input=script)
 
-    assert done.stderr == ""
+    # The libraries are those of the tests, which may be a user's.
+    assert [line for line in done.stderr.splitlines() if "site-packages" not in line] == []
     assert done.stdout.splitlines() == [
         "/usr/lib/cni/netns-shim",
         "removed /usr/lib/cni/netns-shim",
@@ -331,6 +332,34 @@ def test_of_root(world: bench.World) -> None:
         "/usr/local/lib/netavark/cni",
         "removed /usr/local/lib/netavark/cni",
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "back", "said"),
+    [
+        ("chown {uid} {file}", "chown 0 {file}", "the user {uid} can write {file},"),
+        ("chmod o+w {file}", "chmod o-w {file}", "every user can write {file},"),
+        ("chown {uid} {package}", "chown 0 {package}", "the user {uid} can write {package}"),
+        ("chmod o+w {package}/..", "chmod o-w {package}/..", "every user can write"),
+    ],
+)
+def test_of_root_from_what_others_can_write(
+    world: bench.World, change: str, back: str, said: str
+) -> None:
+    """Root is warned of a plugin whose code another user can change."""
+    package = f"/opt/netns-shim/{bench.LIB}/netns_shim"
+    facts = {"uid": world.uid, "package": package, "file": f"{package}/errors.py"}
+    before, after = (words.format(**facts).split() for words in (change, back))
+    world.root.run(before, check=True)
+    try:
+        done = world.root.run(["/opt/netns-shim/bin/netns-shim", "install", "/opt/cni/warned"])
+    finally:
+        world.root.run(after, check=True)
+        world.root.run(["rm", "-r", "/opt/cni/warned"], check=True)
+
+    assert done.returncode == 0
+    assert said.format(**facts) in done.stderr
+    assert "install the package as root" in done.stderr
 
 
 def test_uninstall_of_what_is_up(world: bench.World, session: bench.Session) -> None:

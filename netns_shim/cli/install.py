@@ -21,6 +21,7 @@ from . import directories
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
 SUMMARY = "Install the plugin into a directory of plugins, of CNI or of netavark."
 # What the launcher has to find; what these need in their turn is beside them.
@@ -118,8 +119,10 @@ def launcher() -> str:
             "the path of the interpreter does not fit into the first line of a script",
             interpreter,
         )
-    for path in [interpreter, *paths]:
-        _warn_if_private(path)
+    if os.geteuid() == 0 and not is_any:
+        for path in [interpreter, *paths]:
+            _warn_if_private(path)
+        _warn_of_writers([interpreter, *filter(None, files)])
     return text(interpreter, MARK, path_of(paths))
 
 
@@ -175,11 +178,39 @@ def _is_marked(path: str, mark: str) -> bool:
 
 def _warn_if_private(path: str) -> None:
     """Warn about a directory that other users cannot enter: the plugin would be root's alone."""
-    if os.geteuid() != 0:
-        return
-    parent = path
-    while parent != "/":
-        parent = os.path.dirname(parent)
+    for parent in _parents(path):
         if not os.stat(parent).st_mode & stat.S_IXOTH:
             warn(f"only {parent}'s owner can use the plugin: {path} is below it")
             return
+
+
+def _warn_of_writers(paths: list[str]) -> None:
+    """Warn if others than root can change what a plugin that root calls would run."""
+    seen: set[str] = set()
+    for path in paths:
+        for place in (*_below(path), path, *_parents(path)):
+            if place in seen:
+                continue
+            seen.add(place)
+            found = os.stat(place)
+            is_open = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
+            if found.st_uid or is_open:
+                writer = f"the user {found.st_uid}" if found.st_uid else "every user"
+                warn(
+                    f"{writer} can write {place}, and so have root run what they like, if root "
+                    "uses the plugin: install the package as root"
+                )
+                return
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path != "/":
+        path = os.path.dirname(path)
+        yield path
+
+
+def _below(path: str) -> Iterator[str]:
+    """List the files of a package; those of the libraries are as their directories."""
+    if path == PACKAGE:
+        for directory, _, files in os.walk(path):
+            yield from (f"{directory}/{file}" for file in ("", *files))
