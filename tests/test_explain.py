@@ -138,6 +138,10 @@ def test_valid_configurations(conf: dict[str, Any]) -> None:
             without(uplink={"driver": "pasta", "options": ["a", 1]}),
             "$.uplink.options[1]: must be a string, is 1",
         ),
+        (
+            without(uplink={"driver": "pasta", "options": ["-4", "--", "sh"]}),
+            '$.uplink.options[1]: "--" is not an option',
+        ),
         (without(capabilities={"ips": "yes"}), None),
         (without(delegate={"type": "x", "capabilities": {"ips": 1}}), None),
         (without(delegate={"type": "x", "capabilities": []}), None),

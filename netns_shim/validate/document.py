@@ -7,6 +7,7 @@ in the same words as an ADD. It does not judge the entries of other plugins.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -77,12 +78,24 @@ class Inspection:
             yield (*place, "type"), "must be the name of a plugin"
             return
         self.types.append(kind)
+        if kind != self._own_type and _sounds_like(kind, self._own_type):
+            yield (*place, "type"), f"no plugin is called so; did you mean '{self._own_type}'?"
         if kind == self._own_type:
             self.ours += 1
             # As a runtime sends it; the network's own keys have already been checked.
             sent = {**entry, "cniVersion": cni.CURRENT_VERSION, "name": "network"}
             for inner, why in explain.located(sent):
                 yield (*place, *inner), why
+
+
+def _sounds_like(kind: str, own_type: str) -> bool:
+    """Tell whether a type was meant to be that of the shim, and is mistyped.
+
+    It may be installed under another name on purpose, such as netns-shim-2.
+    """
+    return own_type not in kind and bool(
+        difflib.get_close_matches(kind.lower(), [own_type], cutoff=0.8)
+    )
 
 
 def _of_network(conf: Json) -> Iterator[Problem]:

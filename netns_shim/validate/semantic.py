@@ -42,6 +42,9 @@ def beyond_schema(conf: Json) -> Iterator[Problem]:
         options = uplink.get("options")
         if isinstance(options, list):
             texts += [(("uplink", "options", i), option) for i, option in enumerate(options)]
+            if "--" in options:
+                # What comes behind it, getopt(3) takes for a command to run.
+                yield ("uplink", "options", options.index("--")), '"--" is not an option'
     directories = conf.get("pluginDirs")
     if isinstance(directories, list):
         texts += [(("pluginDirs", index), path) for index, path in enumerate(directories)]
