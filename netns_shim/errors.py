@@ -81,7 +81,25 @@ warnings: list[str] = []
 def warn(message: str) -> None:
     """Write one line for people to stderr, the only channel outside the protocol."""
     warnings.append(message)
+    say(message)
+
+
+def say(message: str) -> None:
+    """Write a line to stderr that says who has written it, and cannot harm a terminal."""
+    line = shown(message, kept="\n")
     try:
-        print(f"netns-shim: {message}", file=sys.stderr)
+        print(f"netns-shim: {line}", file=sys.stderr)
     except OSError:
         pass  # stderr is closed or broken, which is no reason to fail
+
+
+def shown(text: object, *, kept: str = "") -> str:
+    """Write a text from outside so that a terminal shows it and does nothing else.
+
+    Control characters except those in `kept`, bytes that are not text, and characters that change
+    the direction of writing become escapes.
+    """
+    return "".join(
+        char if char.isprintable() or char in kept else char.encode("unicode_escape").decode()
+        for char in str(text)
+    )

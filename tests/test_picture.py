@@ -16,7 +16,8 @@ import pytest
 from looks import attachment, command, facts, link, make, netns, port, uplink
 from runtime import PLUGIN, Runtime, bridge
 
-from netns_shim.cli import graph, picture, printing
+from netns_shim import errors
+from netns_shim.cli import graph, picture
 from netns_shim.errors import ShimError
 from netns_shim.main import main
 
@@ -154,7 +155,7 @@ def test_labels_that_graphviz_draws(name: str) -> None:
     space = "{http://www.w3.org/2000/svg}"
     texts = [node.text for node in root.iter(f"{space}text")]
     kinds = [node.get("class") for node in root.iter(f"{space}g")]
-    shown = printing.shown(name)
+    shown = errors.shown(name)
     # Graphviz writes spaces of its own kind.
     assert [(text or "").replace("\xa0", " ") for text in texts].count(
         shown

@@ -84,24 +84,6 @@ def test_ranges() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("web-1", "web-1"),
-        ("größe 网络", "größe 网络"),
-        ("\x1b[2J", r"\x1b[2J"),
-        ("\x9b2J", r"\x9b2J"),
-        ("a\r\n\tb", r"a\r\n\tb"),
-        ("\u202egnp", r"\u202egnp"),
-        ("\udcff", r"\udcff"),
-        (7, "7"),
-    ],
-)
-def test_shown(text: Any, shown: str) -> None:
-    """What a terminal would act upon is an escape; letters stay."""
-    assert printing.shown(text) == shown
-
-
-@pytest.mark.parametrize(
     "text", ["ü", "\x7f", "\x9b2J\x1b[", "\u202e", "\udcff", "\U000e0001", "[b]x[/b]"]
 )
 def test_pretty(text: str) -> None:

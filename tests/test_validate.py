@@ -160,6 +160,28 @@ def test_json_that_go_takes_otherwise(tmp_path: Path, capsys: pytest.CaptureFixt
     ]
 
 
+@pytest.mark.parametrize("kind", ["netns_shim", "netnsshim", "Netns-Shim", "netns-shm"])
+def test_mistyped_type(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    """A type that was meant to be the shim's is a problem: no runtime would find the plugin."""
+    file = write(tmp_path / "a.conflist", one_list({**ENTRY, "type": kind}))
+
+    status, lines = validate(capsys, file)
+
+    assert status == 1
+    (line,) = lines
+    assert line.endswith("$.plugins[0].type: no plugin is called so; did you mean 'netns-shim'?")
+
+
+def test_harmless_for_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of others cannot act on the terminal."""
+    content = {**one_list({"type": "\x1b[2Jbridge"}), "cniVersion": "\x1b]0;title\x07"}
+    file = write(tmp_path / "\x1b[31m.conflist", content)
+
+    _, lines = validate(capsys, file)
+
+    assert [line for line in lines if not line.isprintable()] == []
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -169,6 +191,7 @@ def test_json_that_go_takes_otherwise(tmp_path: Path, capsys: pytest.CaptureFixt
             one_list({"type": "bridge"}, {"type": "portmap"}),
             "no entry of netns-shim in it, only bridge, portmap",
         ),
+        (one_list({"type": "netns-shim-2"}), "no entry of netns-shim in it, only netns-shim-2"),
         (one_list(ENTRY, ENTRY, {"type": "x"}), "valid"),
         ({**one_list(ENTRY), "$schema": "x", "whatever": [1]}, "valid"),
         ({**one_list(ENTRY), "cniVersion": "9.9", "cniVersions": ["1.0.0", "9.9"]}, "valid"),

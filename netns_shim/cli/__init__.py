@@ -6,9 +6,9 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 
 from .. import __version__
+from ..errors import say
 from ..skel import as_shim_error
 from . import (
     completers,
@@ -80,5 +80,5 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT  # as in a shell
     except Exception as error:
-        print(f"netns-shim: {as_shim_error(error)}", file=sys.stderr)
+        say(str(as_shim_error(error)))
         return 1

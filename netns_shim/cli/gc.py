@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from .. import interrupt, state
-from ..errors import TRY_AGAIN_LATER, ShimError
+from ..errors import TRY_AGAIN_LATER, ShimError, shown
 from ..gc import collect
 from . import options
 from .progress import Progress
@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
         interrupt.heed()
         progress.say("looking for what is gone")
         found = collect.sweep(base, os.environ, dry_run=arguments.dry_run, tell=progress.tell)
-    print(json.dumps(found, indent=2) if arguments.json else describe(found))
+    print(json.dumps(found, indent=2) if arguments.json else shown(describe(found), kept="\n"))
     return 1 if any(netns["failed"] for netns in found["netns"]) else 0
 
 

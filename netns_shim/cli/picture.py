@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import graphviz
 
 from ..attachment import LIVE
-from .printing import ports, short_id, shown
+from ..errors import shown
+from .printing import ports, short_id
 
 if TYPE_CHECKING:
     from ..decoding import Json

@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
+from ..errors import shown
+
 if TYPE_CHECKING:
     from ..decoding import Json
 
@@ -37,18 +39,6 @@ def console() -> Console:
     if not made.is_terminal:
         made.width = WHOLE_LINE
     return made
-
-
-def shown(text: Any) -> str:
-    """Write a text from outside so that a terminal shows it and does nothing else.
-
-    Control characters, bytes that are not text, and characters that change the direction of
-    writing become escapes.
-    """
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in str(text)
-    )
 
 
 def short_id(container_id: str) -> str:

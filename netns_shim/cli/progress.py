@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Self
 
 from .. import locks
+from ..errors import shown
 
 if TYPE_CHECKING:
     from ..request import Request
@@ -39,8 +40,6 @@ class Progress:
         if not self._is_wanted or text == self._text:
             return
         self._text = text
-        from .printing import shown  # rich: only for a terminal
-
         line = f"{shown(text)} …" if text else ""
         width = shutil.get_terminal_size().columns - 1
         # Go back to the beginning of the line, so that a warning overwrites it.

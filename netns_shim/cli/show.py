@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .. import state
-from ..errors import UNKNOWN_CONTAINER, ShimError
+from ..errors import UNKNOWN_CONTAINER, ShimError, shown
 from . import options
 
 if TYPE_CHECKING:
@@ -90,8 +90,6 @@ def choose(facts: Json, arguments: argparse.Namespace) -> list[tuple[str, Json]]
 
 
 def _unknown(message: str, names: list[str]) -> ShimError:
-    from .printing import shown
-
     there = "nothing is there"
     if names:
         there = f"attached {'is' if len(names) == 1 else 'are'} {', '.join(map(shown, names))}"
@@ -99,8 +97,6 @@ def _unknown(message: str, names: list[str]) -> ShimError:
 
 
 def _quoted(name: str) -> str:
-    from .printing import shown
-
     return f"'{shown(name)}'"
 
 
@@ -108,7 +104,7 @@ def describe(entry: Json, now: float, *, is_ascii: bool = False) -> list[Text]:
     """Write an attachment for people, a line or a block for each fact."""
     from rich.text import Text
 
-    from .printing import age, shown
+    from .printing import age
 
     since = entry["since"] or "unknown"
     old = age(since, now)
@@ -138,7 +134,7 @@ def _ports(entry: Json, *, is_ascii: bool) -> list[Text]:
     """Write a line for each published port, and who has them open."""
     from rich.text import Text
 
-    from .printing import ports, short_id, shown
+    from .printing import ports, short_id
 
     rows = ports(entry["ports"], short_id(entry["containerID"]), is_ascii=is_ascii)
     lines = [
@@ -158,7 +154,7 @@ def _origin(origin: Json) -> list[Text]:
     """Write what an attachment was made from: short texts on the line, others as JSON."""
     from rich.text import Text
 
-    from .printing import pretty, shown
+    from .printing import pretty
 
     lines = []
     for name, value in origin.items():

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from ..errors import warn
+from ..errors import shown, warn
 from . import options
 from .progress import Progress
 
@@ -40,10 +40,10 @@ def main(arguments: argparse.Namespace) -> int:
         ending = Ending(where, os.environ, progress.tell)
         is_gone = ending.end(by_force=arguments.force)
     if is_gone and not ending.is_up:
-        print(f"no shared network namespace {name!r} is up ({where.base})")
+        print(f"no shared network namespace {name!r} is up ({shown(where.base)})")
         return 0
     for file in ending.detached:
-        print(f"{name}: detached {_name(file)}")
+        print(shown(f"{name}: detached {_name(file)}"))
     for file, why in ending.failed.items():
         warn(f"{name}: not detached: {_name(file)}: {why}")
     if is_gone:
@@ -51,7 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 1 if ending.failed else 0
     users = [_describe(record) for record in ending.users] or ["a call that has just begun"]
     warn(f"the shared netns {name!r} is in use, and --force would end that:")
-    print("\n".join(f"  {user}" for user in users), file=sys.stderr)
+    print("\n".join(f"  {shown(user)}" for user in users), file=sys.stderr)
     return 1
 
 

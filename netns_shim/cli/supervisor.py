@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from .. import invoke
+from ..errors import say
 
 if TYPE_CHECKING:
     import argparse
@@ -58,7 +59,7 @@ class Keeper:
             _keep(hear, parent)
             at_end()
         except Exception as error:
-            print(f"netns-shim: {error}", file=sys.stderr)
+            say(str(error))
         os._exit(0)
 
     def run(self, command: list[str], inside: Inside | Unchanged, inherited: int = -1) -> int:
@@ -91,7 +92,7 @@ def _start(command: list[str], inside: Inside | Unchanged, begin: int) -> NoRetu
             inside.__enter__()
             execute(command)
     except Exception as error:
-        print(f"netns-shim: {error}", file=sys.stderr)
+        say(str(error))
     os._exit(126)
 
 
@@ -112,7 +113,7 @@ def execute(command: list[str]) -> NoReturn:
         status, text = 127, error.strerror
     except OSError as error:
         status, text = 126, error.strerror
-    print(f"netns-shim: {command[0]}: {text}", file=sys.stderr)
+    say(f"{command[0]}: {text}")
     sys.stderr.flush()
     os._exit(status)
 

@@ -13,8 +13,9 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ..attachment import LIVE
+from ..errors import shown
 from . import published
-from .printing import age, ports, short_id, shown
+from .printing import age, ports, short_id
 
 if TYPE_CHECKING:
     from ..decoding import Json

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .. import state
-from ..errors import IO_FAILURE, ShimError, warn
+from ..errors import IO_FAILURE, ShimError, shown, warn
 from . import directories, install
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ def main(arguments: argparse.Namespace) -> int:
     places = places or directories.candidates(arguments.kind, os.environ)
     removed = [path for path in (uninstall(place, name) for place in places) if path]
     for path in removed:
-        print(f"removed {path}")
+        print(f"removed {shown(path)}")
     if not removed:
-        print(f"nothing to remove: no {name} in {', '.join(places)}")
+        print(f"nothing to remove: no {name} in {shown(', '.join(places))}")
     elif any(where.name != state.IN_PLACE for where in state.all_in(state.base_dir(os.environ))):
         warn("a shared network namespace is up: `netns-shim stop` removes it")
     return 0

@@ -7,6 +7,7 @@ import io
 import sys
 from typing import TYPE_CHECKING
 
+from ..errors import shown
 from ..validate import conflist
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print a line for each problem, as compilers do; the exit status is 1 if there are any."""
-    # The name of a file may not be text, and a quoted text may hold half a character.
+    # The encoding may lack some characters.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     status = 0
@@ -39,7 +40,7 @@ def main(arguments: argparse.Namespace) -> int:
         lines, is_wrong = _report(file, arguments.type)
         status |= is_wrong
         for line in lines:
-            print(line)
+            print(shown(line))
     return status
 
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from ...errors import shown
 from .. import printing
 from .check import OK, PROBLEM, SKIPPED, WARNING, Check, Result
 
@@ -87,4 +88,4 @@ class Report:
 
 def _text(text: str, style: str) -> Text:
     """Write a quoted text so that the terminal shows it and does nothing else."""
-    return Text(printing.shown(text), style=style)
+    return Text(shown(text), style=style)
