@@ -212,6 +212,20 @@ def test_output(
         assert capsysbinary.readouterr().out == file.read_bytes()
 
 
+def test_ending_of_no_format(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that is named for another format is not written in one that it is not."""
+    file = tmp_path / "x.png"
+
+    assert main(["netns-shim", "graph", "--state-dir", str(base), "--output", str(file)]) == 1
+
+    said = capsys.readouterr().err
+    assert "no picture can be written as .png" in said
+    assert ".svg" in said
+    assert not file.exists()
+
+
 def test_without_graphviz(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -137,6 +137,23 @@ def test_an_attachment_and_a_command_share_the_netns(
     assert world.leftovers() == []
 
 
+def test_mistyped_netns(world: bench.World, session: bench.Session) -> None:
+    """A new netns with nearly the name of one that is up is said to be new; another is not."""
+    run = [PLUGIN, "run", "--uplink", "none", "--netns"]
+    with session.popen([*run, "tunnel", "--", *WAIT], stdin=-1, stdout=-1) as child:
+        assert child.stdout.readline() == "ready\n"
+        said = [session.run([*run, name, "--", "true"]) for name in ("tunel", "tunnel", "web")]
+        child.communicate()
+
+    assert [done.returncode for done in said] == [0, 0, 0]
+    assert [done.stderr for done in said] == [
+        "netns-shim: the shared netns 'tunel' is new; did you mean 'tunnel'?\n",
+        "",
+        "",
+    ]
+    assert until(lambda: world.leftovers() == [])
+
+
 def test_explain_makes_nothing(world: bench.World, session: bench.Session) -> None:
     """--explain lists the mounts and does nothing."""
     done = session.run([PLUGIN, "run", "--explain"], check=True)

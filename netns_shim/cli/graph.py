@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 SUMMARY = "Draw the shared network namespaces and what is attached to them."
 FORMATS = ("dot", "mermaid", "svg")
-ENDINGS = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid"}
+ENDINGS = {
+    **{"": "dot", ".dot": "dot", ".gv": "dot"},
+    **{".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid"},
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=FORMATS,
         help="dot for Graphviz, a flowchart of Mermaid, or SVG drawn by Graphviz "
-        "[as FILE ends, else dot]",
+        "[as FILE ends; dot without an ending]",
     )
     parser.add_argument("--output", metavar="FILE", help="write into this file")
     options.add_state_dir(parser)
@@ -37,9 +40,9 @@ def main(arguments: argparse.Namespace) -> int:
     """Write the picture."""
     from . import inspection  # not for the other commands
 
-    ending = os.path.splitext(arguments.output or "")[1]
+    kind = arguments.format or _kind_of(arguments.output or "")
     facts = inspection.collect(state.base_dir(os.environ, arguments.state_dir))
-    text = render(facts, arguments.format or ENDINGS.get(ending, "dot"))
+    text = render(facts, kind)
     if arguments.output:
         with open(arguments.output, "wb") as file:
             file.write(text)
@@ -48,6 +51,18 @@ def main(arguments: argparse.Namespace) -> int:
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
     return 0
+
+
+def _kind_of(file: str) -> str:
+    ending = os.path.splitext(file)[1]
+    if ending not in ENDINGS:
+        known = ", ".join(filter(None, ENDINGS))
+        raise ShimError(
+            IO_FAILURE,
+            f"no picture can be written as {ending}",
+            f"let the name end in one of {known}, or say which by --format",
+        )
+    return ENDINGS[ending]
 
 
 def render(facts: Json, kind: str) -> bytes:

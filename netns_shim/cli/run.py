@@ -11,7 +11,7 @@ import os
 
 from .. import conf, enter, netns, state
 from ..attachment import COMMAND, RUNNING, ReferenceName
-from ..errors import INVALID_ENVIRONMENT, ShimError
+from ..errors import INVALID_ENVIRONMENT, ShimError, warn
 from ..target import Shared
 from ..userns import pause
 from . import options, supervisor
@@ -47,6 +47,16 @@ def main(arguments: argparse.Namespace) -> int:
     return run(command, where, arguments.uplink)
 
 
+def _warn_of_a_slip(where: state.State) -> None:
+    """Warn of a new netns with nearly the name of one that is there."""
+    if not where.exists():
+        import difflib  # where it is there, the command begins at once
+
+        names = [other.name for other in state.all_in(where.base)]
+        for near in difflib.get_close_matches(where.name, names, n=1):
+            warn(f"the shared netns {where.name!r} is new; did you mean {near!r}?")
+
+
 def run(command: list[str], where: state.State, driver: str) -> int:
     """Run a command inside a shared netns, made with this uplink if need be, as `main` does."""
     if netns.is_in_place("auto") and not where.exists():
@@ -54,6 +64,7 @@ def run(command: list[str], where: state.State, driver: str) -> int:
         supervisor.execute(command)
     target = Shared(where, {**conf.DEFAULT_UPLINK, "driver": driver}, os.environ)
     target.join()
+    _warn_of_a_slip(where)
     reference = target.take(ReferenceName.guard(COMMAND))
 
     def undo() -> None:
