@@ -192,7 +192,11 @@ def test_harmless_for_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[s
             "no entry of netns-shim in it, only bridge, portmap",
         ),
         (one_list({"type": "netns-shim-2"}), "no entry of netns-shim in it, only netns-shim-2"),
-        (one_list(ENTRY, ENTRY, {"type": "x"}), "valid"),
+        (one_list(ENTRY, ENTRY), "valid"),
+        (
+            one_list(ENTRY, {"type": "x"}, {"type": "bridge"}),
+            "valid, but nothing is known here of the keys of x",
+        ),
         ({**one_list(ENTRY), "$schema": "x", "whatever": [1]}, "valid"),
         ({**one_list(ENTRY), "cniVersion": "9.9", "cniVersions": ["1.0.0", "9.9"]}, "valid"),
     ],

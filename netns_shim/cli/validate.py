@@ -57,7 +57,9 @@ def _report(file: str, own_type: str) -> tuple[list[str], bool]:
         return [f"{name}:{line}: {why}" for line, why in found.problems], True
     if not found.ours:
         return [f"{name}: no entry of {own_type} in it, only {', '.join(found.types)}"], False
-    return [f"{name}: valid"], False
+    unknown = ", ".join(dict.fromkeys(found.unknown))
+    note = f", but nothing is known here of the keys of {unknown}" if unknown else ""
+    return [f"{name}: valid{note}"], False
 
 
 def read(file: str) -> bytes:

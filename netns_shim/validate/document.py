@@ -2,7 +2,7 @@
 """All that is wrong with a CNI network in a file, each problem with its line.
 
 In the list it reports what libcni and `cni` refuse, in the shim's entries what `explain` refuses,
-in the same words as an ADD. It does not judge the entries of other plugins.
+in the same words as an ADD, and in the entries of other plugins what `plugins` knows to be wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import cni
 from ..errors import ShimError
-from . import conflist, explain
+from . import conflist, explain, plugins, semantic
 from .located import Place, Positions
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ FLAGS = ("disableCheck", "disableGC")
 class Inspection:
     """A file that was inspected: its `problems`, each a line number and a sentence.
 
-    `types` are the types of its entries, `ours` is how many of them belong to the shim.
+    `types` are the types of its entries, `ours` is how many of them belong to the shim, and
+    `unknown` are the types whose keys nothing is known of.
     """
 
     def __init__(self, text: bytes, file: str, own_type: str) -> None:
@@ -38,6 +39,7 @@ class Inspection:
         self.problems = positions.problems
         self.types: list[str] = []
         self.ours = 0
+        self.unknown: list[str] = []
         self._own_type = own_type
         if positions.is_read:
             for place, why in self._look(positions.value, file):
@@ -60,13 +62,13 @@ class Inspection:
         else:
             yield (), "neither a list of plugins ('plugins') nor a plugin ('type')"
 
-    def _look_at_list(self, plugins: Any) -> Iterator[Problem]:
-        if not isinstance(plugins, list):
+    def _look_at_list(self, entries: Any) -> Iterator[Problem]:
+        if not isinstance(entries, list):
             yield ("plugins",), "must be a list"
             return
-        if not plugins:
+        if not entries:
             yield ("plugins",), "must not be empty"
-        for index, entry in enumerate(plugins):
+        for index, entry in enumerate(entries):
             yield from self._look_at_entry(entry, ("plugins", index))
 
     def _look_at_entry(self, entry: Any, place: Place) -> Iterator[Problem]:
@@ -86,6 +88,17 @@ class Inspection:
             sent = {**entry, "cniVersion": cni.CURRENT_VERSION, "name": "network"}
             for inner, why in explain.located(sent):
                 yield (*place, *inner), why
+            for inner, delegated in semantic.entries(entry):
+                yield from self._look_at_plugin(delegated, (*place, *inner))
+        else:
+            yield from self._look_at_plugin(entry, place)
+
+    def _look_at_plugin(self, entry: Json, place: Place) -> Iterator[Problem]:
+        kind = entry.get("type")
+        if isinstance(kind, str) and kind not in plugins.PLUGINS:
+            self.unknown.append(kind)
+        for inner, why in plugins.problems(entry):
+            yield (*place, *inner), why
 
 
 def _sounds_like(kind: str, own_type: str) -> bool:

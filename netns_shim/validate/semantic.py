@@ -28,10 +28,10 @@ def beyond_schema(conf: Json) -> Iterator[Problem]:
     for place, value in types:
         if value == conf.get("type"):
             yield place, "a plugin cannot delegate to itself"
-    if "type" not in conf and any(entry.get("type") == OWN_TYPE for _, entry in _entries(conf)):
+    if "type" not in conf and any(entry.get("type") == OWN_TYPE for _, entry in entries(conf)):
         # It would run itself inside itself.
         yield ("plugins",), WHOLE_NETWORK
-    for place, entry in _entries(conf):
+    for place, entry in entries(conf):
         if "driver" in entry:
             yield from _beyond_driver(place, entry)
     yield from _beyond_publish(conf.get("publish"), conf.get("uplink"))
@@ -50,7 +50,7 @@ def beyond_schema(conf: Json) -> Iterator[Problem]:
         texts += [(("pluginDirs", index), path) for index, path in enumerate(directories)]
     texts += [
         ((*place, "path"), entry.get("path"))
-        for place, entry in _entries(conf)
+        for place, entry in entries(conf)
         if "driver" in entry
     ]
     for place, text in texts:
@@ -94,7 +94,8 @@ def _beyond_publish(publish: Any, uplink: Any) -> Iterator[Problem]:
                 yield ("publish", index), str(error)
 
 
-def _entries(conf: Json) -> Iterator[tuple[Place, Json]]:
+def entries(conf: Json) -> Iterator[tuple[Place, Json]]:
+    """List the plugins that an entry of the shim delegates to, with the place of each."""
     places: list[tuple[Place, Any]] = [(("delegate",), conf.get("delegate"))]
     plugins = conf.get("plugins")
     if isinstance(plugins, list):
@@ -103,7 +104,7 @@ def _entries(conf: Json) -> Iterator[tuple[Place, Json]]:
 
 
 def _delegated_types(conf: Json) -> Iterator[Problem]:
-    for place, plugin in _entries(conf):
+    for place, plugin in entries(conf):
         ipam = plugin.get("ipam")
         for key in ("driver", "type"):
             if isinstance(plugin.get(key), str):

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with the keys of plugins that everybody uses, as far as a file can tell.
+
+The plugins ignore a key that they do not know, and say nothing of it: with `ipMask` in place of
+`ipMasq`, a container does not reach the outside. So a key that is nearly theirs is a problem.
+Any other unknown key passes, because a plugin may be newer than this list, which is that of the
+reference plugins 1.9 (https://www.cni.dev/plugins/current/). ADD leaves all that to the plugin.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from .semantic import Place, Problem, show
+
+if TYPE_CHECKING:
+    from ..decoding import Json
+
+# What is wrong with a value; "" if nothing is.
+Rule = Callable[[Any], str]
+
+# The longest name of an interface, in bytes, netdevice(7).
+LONGEST_NAME = 15
+
+
+def _kind(wanted: str, *types: type) -> Rule:
+    def check(value: Any) -> str:
+        is_right = type(value) in types  # true and false are no numbers
+        return "" if is_right else f"must be {wanted}, is {show(value)}"
+
+    return check
+
+
+_flag = _kind("true or false", bool)
+_number = _kind("an integer", int)
+_text = _kind("a string", str)
+_object = _kind("an object", dict)
+_list = _kind("a list", list)
+
+
+def _interface(value: Any) -> str:
+    if problem := _text(value):
+        return problem
+    if len(value.encode(errors="replace")) > LONGEST_NAME:
+        return f"{show(value)} is longer than the {LONGEST_NAME} bytes of an interface's name"
+    is_name = value not in (".", "..") and not any(c in "/:" or c.isspace() for c in value)
+    return "" if is_name else f"{show(value)} is not a name for an interface"
+
+
+def _subnet(value: Any) -> str:
+    try:
+        subnet = ipaddress.ip_network(value if isinstance(value, str) else "")
+    except ValueError as error:
+        why = f": {error}" if "host bits" in str(error) else ""
+        return f"must be a subnet such as 10.88.0.0/16, is {show(value)}{why}"
+    is_large = subnet.max_prefixlen - subnet.prefixlen >= 2
+    return "" if is_large else f"{show(value)} is too small to give addresses from"
+
+
+def _address(value: Any) -> str:
+    try:
+        ipaddress.ip_address(value if isinstance(value, str) else "")
+    except ValueError:
+        return f"must be an address, is {show(value)}"
+    return ""
+
+
+def _with_prefix(value: Any) -> str:
+    try:
+        if "/" in value:
+            ipaddress.ip_interface(value)
+            return ""
+    except (TypeError, ValueError):
+        pass
+    return f"must be an address with a prefix length, such as 10.88.0.2/16, is {show(value)}"
+
+
+Keys = dict[str, Rule]
+
+_RANGE: Keys = {
+    "subnet": _subnet,
+    **dict.fromkeys(("rangeStart", "rangeEnd", "gateway"), _address),
+}
+_ADDRESS: Keys = {"address": _with_prefix, "gateway": _address}
+_ROUTE: Keys = {
+    **dict.fromkeys(("mtu", "advmss", "priority", "table", "scope"), _number),
+    **{"dst": _with_prefix, "gw": _address},
+}
+_OF_ALL: Keys = {
+    **dict.fromkeys(("cniVersion", "name", "type"), _text),
+    **dict.fromkeys(("capabilities", "args", "dns", "ipam", "runtimeConfig"), _object),
+}
+PLUGINS: dict[str, Keys] = {
+    "bridge": {
+        **dict.fromkeys(
+            ("isGateway", "isDefaultGateway", "forceAddress", "ipMasq", "hairpinMode"), _flag
+        ),
+        **dict.fromkeys(("promiscMode", "preserveDefaultVlan", "macspoofchk", "enabledad"), _flag),
+        **dict.fromkeys(("disableContainerInterface", "portIsolation"), _flag),
+        **{"bridge": _interface, "ipMasqBackend": _text, "mtu": _number},
+        **{"vlan": _number, "vlanTrunk": _list},
+    },
+    "ptp": {"ipMasq": _flag, "ipMasqBackend": _text, "mtu": _number},
+    "macvlan": {
+        **{"master": _interface, "mode": _text, "mtu": _number, "mac": _text},
+        **{"linkInContainer": _flag, "bcqueuelen": _number},
+    },
+    "ipvlan": {"master": _interface, "mode": _text, "mtu": _number, "linkInContainer": _flag},
+    "portmap": {
+        **dict.fromkeys(("snat", "masqAll"), _flag),
+        **dict.fromkeys(("conditionsV4", "conditionsV6"), _list),
+        **{"markMasqBit": _number, "externalSetMarkChain": _text, "backend": _text},
+    },
+    "firewall": dict.fromkeys(
+        ("backend", "iptablesAdminChainName", "firewalldZone", "ingressPolicy"), _text
+    ),
+    "tuning": {
+        **{"sysctl": _object, "mac": _text, "mtu": _number, "txQLen": _number},
+        **{"promisc": _flag, "allmulti": _flag, "dataDir": _text},
+    },
+    "bandwidth": {
+        **dict.fromkeys(("ingressRate", "ingressBurst", "egressRate", "egressBurst"), _number),
+        **dict.fromkeys(("shapedSubnets", "unshapedSubnets"), _list),
+    },
+}
+IPAMS: dict[str, Keys] = {
+    "host-local": {
+        **_RANGE,
+        **{"ranges": _list, "routes": _list, "resolvConf": _text, "dataDir": _text},
+    },
+    "static": {"addresses": _list, "routes": _list},
+    "dhcp": {"daemonSocketPath": _text, "request": _list, "provide": _list},
+}
+
+
+def problems(entry: Json) -> Iterator[Problem]:
+    """List what is wrong with the entry of a plugin in `PLUGINS`, and with its IPAM plugin's."""
+    kind = entry.get("type")
+    if isinstance(kind, str) and kind in PLUGINS:
+        yield from _check(entry, (), kind, {**PLUGINS[kind], **_OF_ALL})
+    ipam = entry.get("ipam")
+    if not isinstance(ipam, dict):
+        return
+    kind = ipam.get("type")
+    if not isinstance(kind, str) or kind not in IPAMS:
+        return
+    yield from _check(ipam, ("ipam",), kind, {"type": _text, **IPAMS[kind]})
+    for name, keys in (("addresses", _ADDRESS), ("routes", _ROUTE)):
+        yield from _check_each(ipam.get(name), ("ipam", name), kind, keys)
+    if isinstance(ipam.get("ranges"), list):
+        for index, ranges in enumerate(ipam["ranges"]):
+            yield from _check_each(ranges, ("ipam", "ranges", index), kind, _RANGE)
+
+
+def _check_each(values: Any, place: Place, kind: str, keys: Keys) -> Iterator[Problem]:
+    if isinstance(values, list):
+        for index, value in enumerate(values):
+            if isinstance(value, dict):
+                yield from _check(value, (*place, index), kind, keys)
+            else:
+                yield (*place, index), f"must be an object, is {show(value)}"
+
+
+def _check(value: Json, place: Place, kind: str, keys: Keys) -> Iterator[Problem]:
+    # The plugins are written in Go, which reads a key in upper or lower case.
+    rules = {key.lower(): rule for key, rule in keys.items()}
+    for key, given in value.items():
+        rule = rules.get(key.lower())
+        if rule is None:
+            for near in difflib.get_close_matches(key, keys, n=1, cutoff=0.8):
+                yield (*place, key), f"{kind} knows no such key; did you mean '{near}'?"
+        elif given is not None and (problem := rule(given)):
+            yield (*place, key), problem

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with the keys of plugins that everybody uses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netns_shim.validate import explain, plugins
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def told(entry: dict[str, Any]) -> list[str]:
+    """List the problems of an entry, one line each."""
+    return [f"{explain.show_place(place)}: {why}" for place, why in plugins.problems(entry)]
+
+
+def ipam(**keys: Any) -> dict[str, Any]:
+    """Make an entry of a bridge with host-local."""
+    return {"type": "bridge", "ipam": {"type": "host-local", **keys}}
+
+
+@pytest.mark.parametrize(
+    ("entry", "line"),
+    [
+        (
+            {"type": "bridge", "ipMask": True},
+            "$.ipMask: bridge knows no such key; did you mean 'ipMasq'?",
+        ),
+        (
+            {"type": "bridge", "isGatway": True},
+            "$.isGatway: bridge knows no such key; did you mean 'isGateway'?",
+        ),
+        ({"type": "bridge", "ipMasq": "yes"}, '$.ipMasq: must be true or false, is "yes"'),
+        ({"type": "ptp", "mtu": True}, "$.mtu: must be an integer, is true"),
+        (
+            {"type": "bridge", "bridge": "a-name-of-23-characters"},
+            '$.bridge: "a-name-of-23-characters" is longer than the 15 bytes of an '
+            "interface's name",
+        ),
+        ({"type": "macvlan", "master": "a/b"}, '$.master: "a/b" is not a name for an interface'),
+        ({"type": "ipvlan", "master": ".."}, '$.master: ".." is not a name for an interface'),
+        (
+            ipam(subnet="10.0.0.0/33"),
+            '$.ipam.subnet: must be a subnet such as 10.88.0.0/16, is "10.0.0.0/33"',
+        ),
+        (
+            ipam(ranges=[[{"subnet": "10.0.0.1/24"}]]),
+            "$.ipam.ranges[0][0].subnet: must be a subnet such as 10.88.0.0/16, is "
+            '"10.0.0.1/24": 10.0.0.1/24 has host bits set',
+        ),
+        (
+            ipam(subnet="10.0.0.0/31"),
+            '$.ipam.subnet: "10.0.0.0/31" is too small to give addresses from',
+        ),
+        (ipam(rangeStart="10.0.0.300"), '$.ipam.rangeStart: must be an address, is "10.0.0.300"'),
+        (ipam(subnet=7), "$.ipam.subnet: must be a subnet such as 10.88.0.0/16, is 7"),
+        (
+            ipam(routes=[{"dst": "0.0.0.0"}]),
+            "$.ipam.routes[0].dst: must be an address with a prefix length, such as 10.88.0.2/16, "
+            'is "0.0.0.0"',
+        ),
+        (ipam(routes=["0.0.0.0/0"]), '$.ipam.routes[0]: must be an object, is "0.0.0.0/0"'),
+        (
+            {"type": "other", "ipam": {"type": "static", "adresses": []}},
+            "$.ipam.adresses: static knows no such key; did you mean 'addresses'?",
+        ),
+        (
+            {"type": "tuning", "sysctls": {}},
+            "$.sysctls: tuning knows no such key; did you mean 'sysctl'?",
+        ),
+    ],
+)
+def test_problem(entry: dict[str, Any], line: str) -> None:
+    """A value that the plugin refuses is told, and a key that it would ignore."""
+    assert told(entry) == [line]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        {"type": 7},
+        {"type": "other", "ipMask": 1, "bridge": 7},
+        {"type": "bridge", "ISGATEWAY": True, "ipmasq": False},
+        {"type": "bridge", "bridge": None, "somethingOfALaterRelease": 1},
+        {"type": "bridge", "ipam": {"type": "other", "subnet": 7}},
+        {"type": "bridge", "ipam": {}},
+        {"type": "bridge", "ipam": []} | {"ipam": None},
+        ipam(subnet="2001:db8::/64", gateway="2001:db8::1", routes=[{"dst": "::/0"}]),
+        ipam(ranges=[[{"subnet": "10.0.0.0/30"}], "odd"]),
+    ],
+)
+def test_nothing_to_say(entry: dict[str, Any]) -> None:
+    """What a plugin takes, and what only a plugin that is not known here can judge, passes."""
+    assert told(entry) == []
+
+
+def test_samples() -> None:
+    """The samples have no problem, so the list has each key in them."""
+    files = sorted((ROOT / "conf").glob("*.conf*"))
+    entries = [
+        entry for file in files for entry in json.loads(file.read_text()).get("plugins", [])
+    ]
+    inner = [
+        plugin for entry in entries for plugin in entry.get("plugins", [entry.get("delegate")])
+    ]
+
+    assert len(files) > 5
+    assert [line for entry in [*entries, *filter(None, inner)] for line in told(entry)] == []
