@@ -87,9 +87,10 @@ class Shared:
 
     def check_ready(self) -> None:
         """Check that an ADD finds all it needs (STATUS). Raises ShimError (code 50 or 51)."""
-        from .shared import uplink  # runtimes ask for STATUS seldom
+        from .shared import ownership, uplink  # runtimes ask for STATUS seldom
 
         try:
+            ownership.check(self.state)
             uplink.check(self._wanted, self._environ)
         except ShimError as error:
             raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
@@ -239,9 +240,12 @@ class Shared:
     def leave(self) -> None:
         """Remove the netns if the last reference was dropped.
 
-        Ghosts, which killed calls have left, do not keep it.
+        Ghosts, which killed calls have left, do not keep it. A directory that is not ours is left
+        alone.
         """
-        while True:
+        if not self.state.is_ours() and not os.path.lexists(self.state.lock):
+            return
+        while self.state.is_ours():
             try:
                 os.rmdir(self.state.refs)
             except FileNotFoundError:

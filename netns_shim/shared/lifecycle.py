@@ -12,9 +12,9 @@ import fcntl
 import os
 
 from .. import hostnet, interrupt, locks, netns
-from ..errors import CANNOT_ENTER, INVALID_ENVIRONMENT, UPLINK_FAILED, ShimError, warn
+from ..errors import CANNOT_ENTER, INVALID_ENVIRONMENT, IO_FAILURE, UPLINK_FAILED, ShimError, warn
 from ..state import is_private, make_below, make_private, remove_special
-from . import connect, mounts, processes, uplink
+from . import connect, mounts, ownership, processes, uplink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def create(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         if state.exists():
             return
         refuse_if_elsewhere(state)
+        ownership.check(state)
         # What making or removing it has left, if that was cut off.
         _clear(state)
         try:
@@ -197,7 +198,9 @@ def destroy_despite(state: State, left: Collection[str]) -> bool:
         if names - set(left):
             return False
         for name in names:
-            mounts.remove_tree(f"{state.refs}/{name}")
+            if not ownership.remove_file(f"{state.refs}/{name}"):
+                what = f"not removing the directory {state.refs}/{name}"
+                raise ShimError(IO_FAILURE, what, "netns-shim has not made it: remove it")
         try:
             os.rmdir(state.refs)
         except FileNotFoundError:
@@ -262,7 +265,7 @@ def _forget_other_boot(state: State) -> None:
 
 
 def _make_directories(state: State) -> None:
-    make_private(state.dir)
+    ownership.claim(state)
     for name in ("started", "var", "run"):
         remove_special(state.path(name))  # a link leads out of our directory
     for name in ("started", "var/lib/cni", "run"):
@@ -278,11 +281,11 @@ def _make_directories(state: State) -> None:
 
 def _clear(state: State) -> None:
     """Remove all of a netns: the uplink first, as it may hold ports, then pin and files."""
-    if not is_private(state.dir):
+    if not (is_private(state.dir) and state.is_ours()):
         return
     if os.path.isdir(state.path(processes.PUBLISHERS)):
         processes.stop_publishers(state)
     processes.stop_name_server(state)
     connect.disconnect(state)
     mounts.unpin(state)
-    mounts.remove_tree(state.dir)
+    ownership.remove(state)
