@@ -123,7 +123,7 @@ def _processes() -> dict[tuple[int, int], int]:
 
 def refuse_if_elsewhere(where: State) -> None:
     """Refuse to judge by a pin that is mounted in the namespace of another process."""
-    if pid := processes.pinned_in(where.pin):
+    if pid := processes.pinned_in(where):
         raise ShimError(
             CANNOT_ENTER,
             f"the shared netns {where.name!r} is pinned in another mount namespace",

@@ -226,21 +226,22 @@ def refuse_if_elsewhere(state: State) -> None:
     there = record.mount_namespace
     if netns.identity(state.pin, is_ours=True) is not None:
         return
-    if not record.is_of_this_boot:
+    # Without a record that can be read, we have to look.
+    if record.is_of_other_boot or not os.path.lexists(state.pin):
         return
     is_here = there == os.stat("/proc/self/ns/mnt").st_ino
     # With another owner, our namespace has just got the number of one that is gone.
     if is_here and record.user_namespace == os.stat("/proc/self/ns/user").st_ino:
         return
     is_linked = record.pid and record.is_alive
-    pid = record.pid if is_linked else processes.pinned_in(state.pin)
+    pid = record.pid if is_linked else processes.pinned_in(state)
     if not pid:
         return
+    where = f"mnt:[{there}], where its uplink {record.driver} was started " if there else ""
     raise ShimError(
         CANNOT_ENTER,
         f"the shared netns {state.name!r} is pinned in another mount namespace",
-        f"mnt:[{there}], where its uplink {record.driver} was started "
-        f"(PID {pid} is there): run the container runtime there, or set another 'netns' or "
+        f"{where}(PID {pid} is there): run the container runtime there, or set another 'netns' or "
         "'stateDir'; if that session is over, end this process",
     )
 

@@ -178,12 +178,14 @@ def _adopt(base: str, fd: int) -> HolderRecord:
     from ..shared import processes  # only where there is no record
     from . import start
 
-    told = b"\0".join(map(os.fsencode, start.arguments(_path(base)))) + b"\0"
+    *program, path = start.arguments(_path(base))
     here = os.readlink("/proc/self/ns/user")
     for pid in processes.ids():
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
-                is_ours = file.read() == told and os.stat(f"/proc/{pid}").st_uid == os.geteuid()
+                *words, told, _ = [*map(os.fsdecode, file.read().split(b"\0")), "", ""][:4]
+            is_told = words == program and processes.is_same(told, path)
+            is_ours = is_told and os.stat(f"/proc/{pid}").st_uid == os.geteuid()
             if is_ours and os.readlink(f"/proc/{pid}/ns/user") != here:
                 record = HolderRecord.of(pid, _ranges_of(pid))
                 _write(fd, record)
