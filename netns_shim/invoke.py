@@ -78,7 +78,7 @@ def pass_on(stderr: bytes) -> None:
     """Write the log of a plugin that succeeded to our stderr, as libcni does."""
     try:
         if stderr:
-            os.write(2, stderr)
+            interrupt.write(2, stderr, "passing on what a plugin has printed")
     except OSError:
         pass  # a caller that does not read it has its network all the same
 

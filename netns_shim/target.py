@@ -130,15 +130,22 @@ class Shared:
         return references.find(self.state, name) if self.state.exists() else None
 
     def guard(self, name: ReferenceName) -> Reference | None:
-        """Take a guard, so that the netns stays meanwhile; None where there is no netns."""
-        if not self.state.exists():
-            return None
-        try:
-            return references.take(self.state, name)
-        except FileNotFoundError:
-            return None  # the last one is just leaving
-        except FileExistsError:
-            raise references.busy(name) from None
+        """Take a guard, so that the netns stays meanwhile; None where there is no netns.
+
+        Where an ADD has just begun, it gives the reference of that instead, after the ADD's end.
+        """
+        for _ in range(ATTEMPTS):
+            if not self.state.exists():
+                return None
+            try:
+                return references.take(self.state, name)
+            except FileNotFoundError:
+                return None  # the last one is just leaving
+            except FileExistsError:
+                reference = references.find(self.state, name)
+                if reference is not None:
+                    return reference
+        raise references.busy(name)
 
     def open_repaired(self) -> int:
         """Open the netns, to which a reference is held; repair it first if it is broken."""

@@ -62,7 +62,8 @@ def main(words: list[str]) -> int:
         status, stdout, stderr = attaching.run()
     except Exception as error:
         failure = skel.as_shim_error(error)
-        skel.write(1, wire.format_error(failure).encode())
+        interrupt.heed_again()
+        skel.deliver(1, wire.format_error(failure).encode(), is_open=is_open)
         log.end("failed", error=str(failure), code=failure.code)
         return 1
     invoke.pass_on(stderr)

@@ -243,7 +243,7 @@ def stop_name_server(state: State) -> None:
 
 
 def file_at(path: str) -> tuple[int, int] | None:
-    """Give what tells a file from all others, device and inode; None where there is none."""
+    """Give what tells a file from all others, device and inode; None where it is missing."""
     try:
         info = os.stat(path)
     except OSError:
