@@ -199,6 +199,19 @@ class Unchanged:
 HERE = -1
 
 
+def open_cwd() -> int:
+    """Open the working directory; go to the root where it cannot be used any more.
+
+    After su or sudo it may be one that the user may not search, such as /root.
+    """
+    flags = os.O_PATH | os.O_CLOEXEC
+    try:
+        return os.open(".", flags)
+    except OSError:
+        os.chdir("/")
+        return os.open(".", flags)
+
+
 class Inside:
     """Being inside a netns and the mounts made for it, as a context.
 
@@ -215,7 +228,7 @@ class Inside:
     def __enter__(self) -> None:
         self._mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         self._root = os.open("/", os.O_PATH | os.O_CLOEXEC)
-        self._cwd = os.open(".", os.O_PATH | os.O_CLOEXEC)
+        self._cwd = open_cwd()
         if self._netns is None:
             unshare(CLONE_NEWNET)
         elif self._netns != HERE:  # setns(2) into it needs a right that we may lack

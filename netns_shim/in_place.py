@@ -79,7 +79,7 @@ class InPlace:
 
         Inside Podman's rootless netns it is not, since Podman 5.
         """
-        if enter.can_keep_state() or not netns.is_privileged():
+        if enter.can_keep_state() or not netns.can_return():
             return enter.Unchanged()
         state.make_below(self.state.dir, enter.CNI_STATE)
         return enter.Inside(enter.HERE, enter.plan_in_place(self.state, keep))

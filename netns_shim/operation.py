@@ -133,20 +133,15 @@ def attach(call: Operation, reference: Reference, container: ContainerNetns) -> 
     request, record = call.request, reference.record
     _refuse_if_attached(reference, request, container)
     # First undo what an ADD or a DEL that was cut off has left, with that call's parameters.
-    leftover = record.request(request.environ)
     fd = call.target.open_repaired()
     if not _overrides(request):
         container.check_is_other(fd)
-    if leftover is not None:
+    if record.request(request.environ) is not None:
         end_orphans([reference])
         call.target.withdraw(record)
     ports = call.prepare_ports(reference)
     try:
-        with call.lock(), call.inside(fd):
-            if leftover is not None:
-                _delete_leftover(Operation(leftover, call.target), record, fd)
-            call.prepare_container(container, fd)
-            result = _add(call, reference, container, ports)
+        result = _attach_inside(call, reference, container, fd, ports)
         return _finish(call, reference, result, fd, ports)
     except BaseException:
         close_ports(call.target, reference)
@@ -154,6 +149,33 @@ def attach(call: Operation, reference: Reference, container: ContainerNetns) -> 
     finally:
         if ports is not None:
             ports.leave()
+
+
+def _attach_inside(
+    call: Operation,
+    reference: Reference,
+    container: ContainerNetns,
+    fd: int,
+    ports: Publication | None,
+) -> Json:
+    """Run the plugins' ADD in the netns, which is open as fd, after the DEL of what is left."""
+    record = reference.record
+    leftover = record.request(call.request.environ)
+    result: Json | None = None
+    try:
+        with call.lock(), call.inside(fd):
+            if leftover is not None:
+                _delete_leftover(Operation(leftover, call.target), record, fd)
+            call.prepare_container(container, fd)
+            result = _add(call, reference, container, ports)
+    except OSError:
+        if result is not None:
+            # The kernel has refused the way back.
+            interrupt.disregard()
+            with call.inside(fd):
+                call.chain.delete(result)
+        raise
+    return result
 
 
 def close_ports(where: Target, reference: Reference) -> None:

@@ -74,7 +74,7 @@ class Shared:
         After that, a caller without capabilities is root of the user's own user namespace, which
         is made if need be. Raises ShimError (code 103) where that is impossible.
         """
-        if not netns.is_privileged():
+        if not netns.check_return():
             from .userns import pause  # only for a user without capabilities
 
             pause.join(self.state.base)
