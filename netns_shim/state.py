@@ -111,8 +111,16 @@ class State:
             return False
 
     def missing(self) -> list[str]:
-        """List the missing files of a netns."""
-        return [name for name in PARTS if not os.path.exists(self.path(name))]
+        """List the missing files of a netns; one that is empty was cut off while it was made."""
+        return [name for name in PARTS if _is_missing(self.path(name))]
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return True
+    return info.st_size == 0 and stat.S_ISREG(info.st_mode)
 
 
 def all_in(base: str) -> list[State]:
