@@ -207,8 +207,8 @@ class Shared:
             return fd
         from .shared import lifecycle  # only where something is broken
 
-        lifecycle.refuse_if_elsewhere(self.state)
-        return None
+        lifecycle.check_reachable(self.state)
+        return self._open()  # another call may just have made it again
 
     def _open(self) -> int | None:
         try:

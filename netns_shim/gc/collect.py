@@ -185,9 +185,7 @@ class _Sweep:
         is_removed = False
         try:
             if self._dry_run:
-                self._collect()
-                going = len(self._found["deleted"]) + len(self._found["dropped"])
-                is_removed = going == len(os.listdir(self._where.refs))
+                is_removed = self._look()
             elif guard := self._target.guard(ReferenceName.guard(COLLECTING)):
                 try:
                     self._collect()
@@ -198,6 +196,27 @@ class _Sweep:
         except (ShimError, OSError) as error:
             self._add("failed", why=str(error))
         return {"name": self._where.name, **self._found, "isRemoved": is_removed}
+
+    def _look(self) -> bool:
+        """Look at what would be done; tell whether the netns would be removed.
+
+        Nothing keeps a netns for a dry run. What is found about one that goes meanwhile is wrong.
+        """
+        before, failure = _identity(self._where), ""
+        try:
+            self._collect()
+        except (ShimError, OSError) as error:
+            failure = str(error)
+        going = len(self._found["deleted"]) + len(self._found["dropped"])
+        is_removed = going == len(references.names(self._where))
+        if before is None or _identity(self._where) != before:
+            for entries in self._found.values():
+                entries.clear()
+            return False
+        if failure:
+            self._add("failed", why=failure)
+            return False
+        return is_removed
 
     def _add(self, kind: str, **entry: Any) -> None:
         self._found[kind].append(entry)
@@ -277,6 +296,15 @@ class _Sweep:
                 if is_in_doubt:
                     names["why"] = "a command is running in the netns, and may use it"
                 self._add("skipped" if is_in_doubt else "released", **names)
+
+
+def _identity(where: state.State) -> tuple[int, int, int] | None:
+    """Tell a netns from a later one of its name; None where it is gone."""
+    try:
+        info = os.stat(where.refs)
+    except FileNotFoundError:
+        return None
+    return info.st_ino, info.st_dev, where.uplink().netns
 
 
 def _problem_of(record: AttachmentRecord) -> str:

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 
-from .. import hostnet, interrupt, locks, netns
+from .. import hostnet, interrupt, locks, netns, references
 from ..errors import CANNOT_ENTER, INVALID_ENVIRONMENT, IO_FAILURE, UPLINK_FAILED, ShimError, warn
 from ..state import is_private, make_below, make_private, remove_special
 from . import connect, mounts, ownership, processes, uplink
@@ -33,7 +33,7 @@ REFRESH = "`netns-shim refresh` renews it"
 def create(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
     """Make the netns, unless another call just did; `wanted` is the configured uplink."""
     chosen = uplink.check(wanted, environ)
-    with _locked(state):
+    with locked(state):
         if state.exists():
             return
         refuse_if_elsewhere(state)
@@ -57,7 +57,7 @@ def repair(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
 
     A failure leaves things as they were; a netns with references is never removed.
     """
-    with _locked(state):
+    with locked(state):
         record = state.uplink()
         is_pinned = netns.identity(state.pin, is_ours=True) is not None or _pin_again(
             state, record
@@ -121,7 +121,7 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
     was started before there was a network, so that no connection is cut off. Otherwise a warning
     names `refresh`.
     """
-    with _locked(state):
+    with locked(state):
         record = state.uplink()
         before = record.host
         if before is None or not state.has_uplink(record):
@@ -163,7 +163,7 @@ def refresh(state: State, environ: Mapping[str, str]) -> None:
             f"there is no shared netns {state.name!r}",
             "`netns-shim status` lists those that are up",
         )
-    with _locked(state):
+    with locked(state):
         if netns.identity(state.pin, is_ours=True) is None:
             refuse_if_elsewhere(state)
             what = f"the shared netns {state.name!r} is lost"
@@ -182,7 +182,7 @@ def refresh(state: State, environ: Mapping[str, str]) -> None:
 
 def destroy(state: State) -> None:
     """Remove a netns whose `refs/` is gone, unless another call made it again meanwhile."""
-    with _locked(state):
+    with locked(state):
         if not os.path.isdir(state.refs):
             _clear(state)
 
@@ -192,9 +192,9 @@ def destroy_despite(state: State, left: Collection[str]) -> bool:
 
     A process that holds one of them finds it gone, as after a DEL.
     """
-    with _locked(state):
+    with locked(state):
         refuse_if_elsewhere(state)
-        names = set(os.listdir(state.refs)) if os.path.isdir(state.refs) else set()
+        names = {name.file for name in references.names(state)}
         if names - set(left):
             return False
         for name in names:
@@ -213,7 +213,20 @@ def destroy_despite(state: State, left: Collection[str]) -> bool:
     return True
 
 
-def _locked(state: State) -> Lock:
+def check_reachable(state: State) -> None:
+    """Refuse a netns that lives in another mount namespace, while no process changes it.
+
+    A call that is inside has a copy of the pin, also for a moment after another call unmounted it.
+    """
+    try:
+        refuse_if_elsewhere(state)
+    except ShimError:
+        with locked(state):
+            refuse_if_elsewhere(state)
+
+
+def locked(state: State) -> Lock:
+    """Give the lock for making, repairing and removing a netns, as a context."""
     make_private(state.base)
     what = f"the shared netns {state.name!r} is being made or removed by another process"
     who = "a process that makes, repairs or removes it"
