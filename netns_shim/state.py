@@ -15,7 +15,7 @@ import os
 import stat
 import time
 
-from . import encoding
+from . import encoding, netns
 from .errors import IO_FAILURE, ShimError, warn
 from .records import UplinkRecord
 
@@ -96,12 +96,17 @@ class State:
         write_atomically(self.path("uplink.json"), encoding.pretty(record.fields) + "\n")
 
     def has_uplink(self, record: UplinkRecord) -> bool:
-        """Tell whether the uplink of a record lives, and belongs to the pinned netns."""
+        """Tell whether the uplink of a record lives, and belongs to the pinned netns.
+
+        One in another PID namespace has its interface in there as long as it lives.
+        """
         try:
             pinned = os.stat(self.pin).st_ino
         except OSError:
             return False
-        return record.netns == pinned and record.is_alive
+        if record.netns != pinned or record.is_alive:
+            return record.netns == pinned
+        return record.is_hidden and netns.has_interface(self.pin, record.interface)
 
     def has_publishers(self) -> bool:
         """Tell whether processes other than the uplink open ports of the host for it."""

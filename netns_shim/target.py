@@ -94,7 +94,7 @@ class Shared:
             uplink.check(self._wanted, self._environ)
         except ShimError as error:
             raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
-        if self.state.exists() and not self.state.uplink().is_alive:
+        if self.state.exists() and not self._is_up(self.state.uplink()):
             raise ShimError(
                 LIMITED_CONNECTIVITY,
                 f"the shared netns {self.state.name!r} has lost its uplink",
@@ -159,8 +159,9 @@ class Shared:
             if fd is not None:
                 os.close(fd)
             lifecycle.repair(where, self._wanted, self._environ)
-            self.restore_ports()
             self.uplink = where.uplink()
+            if not self.uplink.is_hidden:
+                self.restore_ports()
             return netns.open_netns(where.pin, is_ours=True)
         if (before := uplink.host) is not None and (changes := hostnet.changes(before)):
             from .shared import lifecycle  # only where the host's network has changed
@@ -187,12 +188,14 @@ class Shared:
         """Close the ports that an attachment publishes."""
         if record.ports:
             from .ports import publication  # only where ports are published
+            from .shared import elsewhere
 
+            elsewhere.refuse_processes(self.state)
             publication.withdraw(self.state, record)
 
     def check_ports(self, record: AttachmentRecord) -> None:
         """Check that the ports of an attachment are open; ShimError (code 106) where not."""
-        if record.ports:
+        if record.ports and not self.state.uplink().is_hidden:
             from .ports import look  # only where ports are published
 
             look.check(self.state, record)
@@ -216,11 +219,15 @@ class Shared:
         except (OSError, ShimError):
             return None  # something else is at the path of the pin
 
+    def _is_up(self, uplink: UplinkRecord) -> bool:
+        """Tell whether an uplink lives, perhaps in another PID namespace."""
+        return uplink.is_alive or self.state.has_uplink(uplink)
+
     def open_alive(self) -> int:
         """Open the netns, to which a reference is held (CHECK); ShimError where it is broken."""
         fd = self.open_as_is()
         uplink = self.state.uplink()
-        if fd is None or not uplink.is_alive:
+        if fd is None or not self._is_up(uplink):
             what = "is lost" if fd is None else f"has lost its uplink {uplink.driver}"
             raise ShimError(
                 UPLINK_FAILED,

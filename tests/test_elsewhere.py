@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import bench
 import pytest
 from places import HOLD
-from runtime import PLUGIN, Runtime, bridge, reaches
+from runtime import PLUGIN, Runtime, bridge, page, reaches, until
 
 from netns_shim import errors
 from netns_shim.shared import processes
@@ -159,3 +160,107 @@ def test_spellings(tmp_path: Path) -> None:
     assert all(processes.is_same(path, f"{here}/real/a") for path in same)
     assert not any(processes.is_same(path, f"{here}/real/a") for path in others)
     assert processes.is_same(f"{here}/nothing/a", f"{here}/nothing/a")
+
+
+# A PID namespace of its own, as a sandbox has one; and one without a /proc that goes with it, in
+# which plugins of the Go library fail.
+SANDBOX = ["unshare", "--pid", "--fork", "--mount-proc"]
+HALF = ["unshare", "--pid", "--fork"]
+
+
+def call(
+    runtime: Runtime, before: list[str], verb: str, container_id: str, netns: str
+) -> dict[str, Any]:
+    """Make a call by way of another program; give its answer, empty for a success without one."""
+    env = runtime.environment(verb, container_id, netns)
+    done = runtime.place.run([*before, PLUGIN], env=env, input=json.dumps(runtime.conf))
+    assert done.stdout or done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout or "{}")
+    return answer
+
+
+@pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
+def test_another_pid_namespace(world: bench.World, session: bench.Session, driver: str) -> None:
+    """The living uplink is seen from there, and only what would have to end it is refused."""
+    runtime = Runtime(session, delegate=bridge(), uplink=driver, cniVersion="1.1.0")
+    home = world.env["HOME"]
+    with (
+        session.container(pinned=f"{home}/c") as container,
+        session.container(pinned=f"{home}/d") as other,
+    ):
+        runtime.add("c", container)
+        (up,) = runtime.status()
+
+        assert call(runtime, SANDBOX, "STATUS", "", "") == {}
+        assert call(runtime, SANDBOX, "CHECK", "c", container.netns) == {}
+        assert call(runtime, SANDBOX, "ADD", "d", other.netns)["ips"]
+        assert page(other, bench.PAGE)
+        assert call(runtime, SANDBOX, "DEL", "d", other.netns) == {}
+        for _ in range(2):
+            error = call(runtime, SANDBOX, "DEL", "c", container.netns)
+            assert error["code"] == errors.CANNOT_ENTER
+            assert "in another PID namespace" in error["msg"]
+        for command in (
+            [*SANDBOX, PLUGIN, "refresh"],
+            [*SANDBOX, PLUGIN, "stop", "--force"],
+            [*HALF, PLUGIN, "refresh"],
+        ):
+            done = session.run(command)
+            assert done.returncode == 1
+            assert "in another PID namespace" in done.stderr
+
+        (now,) = runtime.status()
+        assert (now["uplink"]["pid"], now["uplink"]["alive"]) == (up["uplink"]["pid"], True)
+        runtime.add("c", container, CNI_IFNAME="eth1")
+        assert page(container, bench.PAGE)
+        runtime.delete("c", container, CNI_IFNAME="eth1")
+    assert world.leftovers() == []
+
+
+def test_an_uplink_that_has_died_in_another_pid_namespace(
+    world: bench.World, session: bench.Session
+) -> None:
+    """Its interface is gone, so that an ADD from anywhere starts a new one."""
+    runtime = Runtime(session, delegate=bridge(), uplink="pasta")
+    home = world.env["HOME"]
+    with session.container(pinned=f"{home}/c") as container, session.container() as other:
+        answer = call(runtime, SANDBOX, "ADD", "c", container.netns)
+        assert answer["ips"]
+        assert until(lambda: "pasta" not in "".join(world.programs()))
+
+        runtime.add("d", other)
+
+        assert page(other, bench.PAGE)
+        runtime.delete("d", other)
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_a_proc_of_another_pid_namespace(world: bench.World, session: bench.Session) -> None:
+    """Where no process can be looked up, an ADD that needs that is refused, and leaves nothing."""
+    home = world.env["HOME"]
+    with session.container(pinned=f"{home}/c") as container:
+        runtime = Runtime(session, delegate=bridge(), uplink="pasta")
+        error = call(runtime, HALF, "ADD", "c", container.netns)
+
+        assert error["code"] == errors.CANNOT_ENTER
+        assert error["msg"] == "/proc is that of another PID namespace"
+    assert world.leftovers() == []
+
+
+def test_a_user_namespace_in_another_pid_namespace(world: bench.World) -> None:
+    """A user without capabilities makes no second one: it would cut off what is in the first."""
+    runtime = Runtime(world, delegate=bridge(), uplink="none")
+    sandbox = ["unshare", "--user", "--map-current-user", "--pid", "--fork", "--mount-proc", "--"]
+    drop = [*sandbox, "setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    with world.unshared() as own, own.container() as container:
+        runtime.add("c", container)
+
+        error = call(runtime, drop, "ADD", "d", container.netns)
+
+        assert error["code"] == errors.CANNOT_ENTER
+        assert "held in another PID namespace" in error["msg"]
+        assert reaches(container, GATEWAY)
+        runtime.delete("c", container)
+    assert until(lambda: world.leftovers() == [])
+    world.reset()

@@ -85,7 +85,7 @@ def look(where: state.State) -> Json:
     return {
         "name": where.name,
         "path": where.pin,
-        "uplink": _uplink(record),
+        "uplink": _uplink(record, is_hidden=record.is_hidden and where.has_uplink(record)),
         "addresses": record.addresses,
         "ports": ports,
         "publisher": published.publisher(host, ports, record.publisher),
@@ -98,12 +98,12 @@ def look(where: state.State) -> Json:
     }
 
 
-def _uplink(record: UplinkRecord) -> Json:
+def _uplink(record: UplinkRecord, *, is_hidden: bool) -> Json:
     is_alive = record.is_alive
     return {
         "driver": record.driver or None,
         "pid": record.pid or None,
-        "alive": is_alive,
+        "alive": is_alive or is_hidden,
         "since": _started(record.start_time) if is_alive and record.pid else None,
         "interface": record.interface,
         "mtu": record.mtu or None,

@@ -28,6 +28,8 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
 
     `wanted` is the configuration it was chosen by, for `refresh`.
     """
+    if not isinstance(chosen, uplink.Nothing):
+        processes.check_numbers()
     if chosen.takes_ipv6:
         hostnet.await_ipv6()
     if chosen.driver == "slirp4netns":

@@ -12,9 +12,9 @@ import fcntl
 import os
 
 from .. import hostnet, interrupt, locks, netns, references
-from ..errors import CANNOT_ENTER, INVALID_ENVIRONMENT, IO_FAILURE, UPLINK_FAILED, ShimError, warn
+from ..errors import INVALID_ENVIRONMENT, IO_FAILURE, UPLINK_FAILED, ShimError, warn
 from ..state import is_private, make_below, make_private, remove_special
-from . import connect, mounts, ownership, processes, uplink
+from . import connect, elsewhere, mounts, ownership, processes, uplink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def create(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
     with locked(state):
         if state.exists():
             return
-        refuse_if_elsewhere(state)
+        elsewhere.refuse_mounts(state)
         ownership.check(state)
         # What making or removing it has left, if that was cut off.
         _clear(state)
@@ -77,7 +77,7 @@ def repair(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
 
 def _pin_again(state: State, record: UplinkRecord) -> bool:
     """Pin a netns again whose pin is gone, if its uplink holds on to it, as pasta(1) does."""
-    refuse_if_elsewhere(state)
+    elsewhere.refuse_mounts(state)
     try:
         if not (record.pid and record.is_alive):
             return False
@@ -165,9 +165,10 @@ def refresh(state: State, environ: Mapping[str, str]) -> None:
         )
     with locked(state):
         if netns.identity(state.pin, is_ours=True) is None:
-            refuse_if_elsewhere(state)
+            elsewhere.refuse_mounts(state)
             what = f"the shared netns {state.name!r} is lost"
             raise ShimError(UPLINK_FAILED, what, "the next ADD repairs it")
+        elsewhere.refuse_processes(state)
         record = state.uplink()
         before = record.host or {}
         if before.get("routes") and not hostnet.look([])["routes"] and record.is_alive:
@@ -183,8 +184,14 @@ def refresh(state: State, environ: Mapping[str, str]) -> None:
 def destroy(state: State) -> None:
     """Remove a netns whose `refs/` is gone, unless another call made it again meanwhile."""
     with locked(state):
-        if not os.path.isdir(state.refs):
-            _clear(state)
+        if os.path.isdir(state.refs):
+            return
+        try:
+            elsewhere.refuse_processes(state)
+        except ShimError:
+            os.mkdir(state.refs, 0o700)  # whole again, for a call that can remove it
+            raise
+        _clear(state)
 
 
 def destroy_despite(state: State, left: Collection[str]) -> bool:
@@ -193,7 +200,8 @@ def destroy_despite(state: State, left: Collection[str]) -> bool:
     A process that holds one of them finds it gone, as after a DEL.
     """
     with locked(state):
-        refuse_if_elsewhere(state)
+        elsewhere.refuse_mounts(state)
+        elsewhere.refuse_processes(state)
         names = {name.file for name in references.names(state)}
         if names - set(left):
             return False
@@ -219,10 +227,10 @@ def check_reachable(state: State) -> None:
     A call that is inside has a copy of the pin, also for a moment after another call unmounted it.
     """
     try:
-        refuse_if_elsewhere(state)
+        elsewhere.refuse_mounts(state)
     except ShimError:
         with locked(state):
-            refuse_if_elsewhere(state)
+            elsewhere.refuse_mounts(state)
 
 
 def locked(state: State) -> Lock:
@@ -231,32 +239,6 @@ def locked(state: State) -> Lock:
     what = f"the shared netns {state.name!r} is being made or removed by another process"
     who = "a process that makes, repairs or removes it"
     return locks.making(state.lock, who, what)
-
-
-def refuse_if_elsewhere(state: State) -> None:
-    """Refuse to touch a netns that lives in a mount namespace other than ours."""
-    record = state.uplink()
-    there = record.mount_namespace
-    if netns.identity(state.pin, is_ours=True) is not None:
-        return
-    # Without a record that can be read, we have to look.
-    if record.is_of_other_boot or not os.path.lexists(state.pin):
-        return
-    is_here = there == os.stat("/proc/self/ns/mnt").st_ino
-    # With another owner, our namespace has just got the number of one that is gone.
-    if is_here and record.user_namespace == os.stat("/proc/self/ns/user").st_ino:
-        return
-    is_linked = record.pid and record.is_alive
-    pid = record.pid if is_linked else processes.pinned_in(state)
-    if not pid:
-        return
-    where = f"mnt:[{there}], where its uplink {record.driver} was started " if there else ""
-    raise ShimError(
-        CANNOT_ENTER,
-        f"the shared netns {state.name!r} is pinned in another mount namespace",
-        f"{where}(PID {pid} is there): run the container runtime there, or set another 'netns' or "
-        "'stateDir'; if that session is over, end this process",
-    )
 
 
 def _forget_other_boot(state: State) -> None:

@@ -13,7 +13,7 @@ import select
 import time
 
 from .. import interrupt
-from ..errors import warn
+from ..errors import CANNOT_ENTER, ShimError, warn
 from ..records import start_time
 from ..references import MARK
 from ..state import read_file
@@ -47,7 +47,7 @@ def stop(pid: int, since: int) -> None:
         return
     try:
         # Only now: the descriptor stays with the process whose identity we check.
-        if start_time(pid) != since:
+        if start_time(pid) != since or _number(pidfd) != pid:
             return
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
@@ -63,6 +63,22 @@ def stop(pid: int, since: int) -> None:
         warn(f"cannot end the process {pid}: {error}")
     finally:
         os.close(pidfd)
+
+
+def _number(pidfd: int) -> int:
+    """Read which process a descriptor is of. /proc may be that of another PID namespace."""
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
+        return next((int(line[4:]) for line in file if line.startswith(b"Pid:")), 0)
+
+
+def check_numbers() -> None:
+    """Refuse to start a process where /proc has other process IDs: ShimError (code 103)."""
+    if os.readlink("/proc/self") != str(os.getpid()):
+        raise ShimError(
+            CANNOT_ENTER,
+            "/proc is that of another PID namespace",
+            "mount proc(5) of this one, as `unshare --mount-proc` does",
+        )
 
 
 def stray(state: State, log: str = "") -> set[tuple[int, int]]:

@@ -153,6 +153,7 @@ def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
     from ..shared import scope  # only where it does not exist
     from . import recover, start, subids
 
+    recover.refuse_hidden(before, base, _path(base))
     record = HolderRecord()
     with recover.Found(before, base, _path(base)) as found:
         # Namespaces that exist have the map that they were made with.
