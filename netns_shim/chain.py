@@ -14,7 +14,7 @@ from .versions import Versions, at_least, choose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from .conf import Configuration
@@ -113,6 +113,10 @@ class Chain:
         """
         self._environ = {**self._environ, "CNI_NETNS": NOWHERE}
 
+    def mark(self, variables: Mapping[str, str]) -> None:
+        """Mark the processes of the call in another way, see `references.mark`."""
+        self._environ = {**self._environ, **variables}
+
     def takes(self, capability: str) -> bool:
         """Tell whether the runtime sent a value for a capability, and a plugin takes it."""
         return any(capability in self._offered(link.conf) for link in self._links)
@@ -125,15 +129,18 @@ class Chain:
         """Tell whether one of the plugins says that it knows CHECK, GC or STATUS."""
         return any(link.knows(verb) for link in self._links)
 
-    def add(self) -> Json:
+    def add(self, note: Callable[[Json], None] | None = None) -> Json:
         """Attach; give the result in the version of the request.
 
-        A failure is undone before it is raised: DEL is called on the plugin that failed and on
-        those before it, in reverse.
+        `note` is called with each result that goes to a next plugin, before that begins. A failure
+        is undone before it is raised: DEL is called on the plugin that failed and on those before
+        it, in reverse.
         """
         previous: Json | None = self._request.conf.get("prevResult")
         for position, link in enumerate(self._links):
             try:
+                if position and note is not None and previous is not None:
+                    note(previous)
                 previous = self._add(link, previous)
             except BaseException:
                 self._undo(self._links[: position + 1], previous)

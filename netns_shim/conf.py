@@ -140,18 +140,27 @@ def _published(publish: object) -> Json:
     return {"publish": publish} if isinstance(publish, list) else {}
 
 
-def static_part(conf: Json) -> str:
-    """Give the configuration as canonical JSON in ASCII, without the keys of the runtime.
-
-    Raises ShimError (code 7) where it is nested too deeply to be written.
-    """
-    static = {
+def static(conf: Json) -> Json:
+    """Leave out the keys of the runtime: what is left is in the file of the network."""
+    return {
         key: value
         for key, value in conf.items()
         if key not in _RUN_TIME_KEYS and not key.startswith(_RESERVED_PREFIX)
     }
+
+
+def is_same(one: Json | None, other: Json) -> bool:
+    """Tell whether two calls were given the same network."""
+    return one is not None and static(one) == static(other)
+
+
+def static_part(conf: Json) -> str:
+    """Give `static` of a configuration as canonical JSON in ASCII.
+
+    Raises ShimError (code 7) where it is nested too deeply to be written.
+    """
     try:
-        return encoding.compact(static, sort_keys=True)
+        return encoding.compact(static(conf), sort_keys=True)
     except RecursionError:
         message = "invalid configuration: nested too deeply"
         raise ShimError(INVALID_NETWORK_CONFIG, message) from None
@@ -167,8 +176,8 @@ def check(conf: Json, stamp_dir: str | None) -> bool:
         if not isinstance(conf.get(key), dict | None):
             raise ShimError(INVALID_NETWORK_CONFIG, f"$.{key}: must be an object")
     if stamp_dir is not None:
-        static = static_part(conf)
-        if _holds(os.path.join(stamp_dir, _stamp_name(conf, static)), _stamp_content(static)):
+        text = static_part(conf)
+        if _holds(os.path.join(stamp_dir, _stamp_name(conf, text)), _stamp_content(text)):
             return True
     _validate(conf)
     return False
@@ -179,25 +188,30 @@ def remember(conf: Json, stamp_dir: str) -> None:
 
     A failure to write it does no harm: the configuration is validated again next time.
     """
-    static = static_part(conf)
-    path = os.path.join(stamp_dir, _stamp_name(conf, static))
+    text = static_part(conf)
+    path = os.path.join(stamp_dir, _stamp_name(conf, text))
     try:
         # It is not synced: what a power cut leaves is not equal, and so not a stamp.
-        write_atomically(path, _stamp_content(static).decode())
+        write_atomically(path, _stamp_content(text).decode())
     except OSError:
         return
 
 
-def _stamp_name(conf: Json, static: str) -> str:
+def number(conf: Json) -> int:
+    """Tell a configuration from others of its network, which has few."""
+    return binascii.crc32(static_part(conf).encode("ascii"))
+
+
+def _stamp_name(conf: Json, text: str) -> str:
     name = conf.get("name")
     # The wire has checked the name, but `validate` reads configurations from files.
     if not isinstance(name, str) or not is_name(name):
         name = ""
-    return f"{name}-{binascii.crc32(static.encode('ascii')):08x}"
+    return f"{name}-{binascii.crc32(text.encode('ascii')):08x}"
 
 
-def _stamp_content(static: str) -> bytes:
-    return f"netns-shim {__version__}\n{static}\n".encode("ascii")
+def _stamp_content(text: str) -> bytes:
+    return f"netns-shim {__version__}\n{text}\n".encode("ascii")
 
 
 def _holds(path: str, content: bytes) -> bool:

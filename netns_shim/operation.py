@@ -18,6 +18,7 @@ from .versions import Versions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from .decoding import Json
@@ -38,11 +39,14 @@ class Operation:
 
     __slots__ = ("chain", "conf", "name", "request", "target", "versions", "was_valid")
 
-    def __init__(self, request: Request, where: Target | None = None) -> None:
+    def __init__(
+        self, request: Request, where: Target | None = None, name: ReferenceName | None = None
+    ) -> None:
         """Check the configuration and find the plugins.
 
         `where` is its target if that is known: once the process has entered a netns, it is too
-        late to find out. Raises ShimError for anything that is wrong.
+        late to find out. `name` is that of its reference if it has one. Raises ShimError for
+        anything that is wrong.
         """
         self.request = request
         log.about(request)
@@ -54,9 +58,16 @@ class Operation:
         self.was_valid = conf.check(request.conf, state_of.stamps)
         self.versions = Versions(state_of.path("plugins.json"))
         kinds = [entry.get("driver") or entry["type"] for entry in self.conf.plugins]
-        self.name = ReferenceName.of(request.network, request.container_id, request.ifname, kinds)
+        self.name = name or ReferenceName.of(
+            request.network, request.container_id, request.ifname, kinds
+        )
         environ = {**request.environ, **references.mark(state_of, self.name)}
         self.chain = Chain(self.conf, request, environ, self.versions, state_of.path("netavark"))
+
+    def rename(self, name: ReferenceName) -> None:
+        """Give its reference another name, before that is taken."""
+        self.name = name
+        self.chain.mark(references.mark(self.target.state, name))
 
     def prepare_ports(self, reference: Reference) -> Publication | None:
         """Prepare to open the ports that the runtime asks for; None where it asks for none.
@@ -124,24 +135,33 @@ class Operation:
         self.versions.remember()
 
 
-def attach(call: Operation, reference: Reference, container: ContainerNetns) -> Json:
+def attach(
+    call: Operation,
+    reference: Reference,
+    container: ContainerNetns,
+    others: Sequence[Reference] = (),
+) -> Json:
     """Do the ADD of an attachment whose reference is held; give the result.
 
-    Ports are prepared outside, claimed inside (`_add`), and opened outside again (`_finish`). A
-    failure is raised after the plugins have undone what they did; the reference stays.
+    First it undoes what an ADD or a DEL that was cut off has left, and `others`, which are of the
+    same container and are held, too. Ports are prepared outside, claimed inside (`_add`), and
+    opened outside again (`_finish`). A failure is raised after the plugins have undone what they
+    did; the reference stays.
     """
-    request, record = call.request, reference.record
+    request = call.request
     _refuse_if_attached(reference, request, container)
-    # First undo what an ADD or a DEL that was cut off has left, with that call's parameters.
+    left = [*others, *([reference] if reference.record.conf is not None else ())]
     fd = call.target.open_repaired()
     if not _overrides(request):
         container.check_is_other(fd)
-    if record.request(request.environ) is not None:
-        end_orphans([reference])
-        call.target.withdraw(record)
+    for each in left:
+        end_orphans([each])
+        call.target.withdraw(each.record)
     ports = call.prepare_ports(reference)
     try:
-        result = _attach_inside(call, reference, container, fd, ports)
+        result = _attach_inside(call, reference, container, fd, (ports, left))
+        for each in others:
+            each.drop()
         return _finish(call, reference, result, fd, ports)
     except BaseException:
         close_ports(call.target, reference)
@@ -156,16 +176,18 @@ def _attach_inside(
     reference: Reference,
     container: ContainerNetns,
     fd: int,
-    ports: Publication | None,
+    more: tuple[Publication | None, Sequence[Reference]],
 ) -> Json:
-    """Run the plugins' ADD in the netns, which is open as fd, after the DEL of what is left."""
-    record = reference.record
-    leftover = record.request(call.request.environ)
+    """Run the plugins' ADD in the netns, which is open as fd, after the DEL of what is left.
+
+    `more` are the ports to publish, and the references of what is left.
+    """
+    ports, left = more
     result: Json | None = None
     try:
         with call.lock(), call.inside(fd):
-            if leftover is not None:
-                _delete_leftover(Operation(leftover, call.target), record, fd)
+            for each in left:
+                _delete_leftover(call, each, fd)
             call.prepare_container(container, fd)
             result = _add(call, reference, container, ports)
     except OSError:
@@ -191,13 +213,20 @@ def close_ports(where: Target, reference: Reference) -> None:
         warn(f"undoing a failed ADD: {error}")
 
 
-def _delete_leftover(call: Operation, record: AttachmentRecord, fd: int) -> None:
-    """Do the DEL of an earlier attachment, from inside; `call` is made of its record."""
-    warn(f"removing what is left of an earlier attachment: {call.name}")
-    call.chain.mtu = record.mtu
-    if is_gone(call.request.netns, record, fd):
-        call.chain.lose_netns()
-    call.chain.delete(record.result)
+def _delete_leftover(call: Operation, reference: Reference, fd: int) -> None:
+    """Do the DEL of an earlier attachment with that call's parameters, from inside."""
+    from . import recall  # only where something is left
+
+    record = reference.record
+    request = recall.request_of(record, call.request.environ)
+    if request is None:
+        return
+    warn(f"removing what is left of an earlier attachment: {record.name}")
+    earlier = Operation(request, call.target, record.name)
+    earlier.chain.mtu = record.mtu
+    if is_gone(request.netns, record, fd):
+        earlier.chain.lose_netns()
+    earlier.chain.delete(record.previous)
 
 
 def _add(
@@ -217,7 +246,7 @@ def _add(
     )
     if ports is not None:
         call.chain.offer("portMappings", ports.claim())
-    return call.chain.add()
+    return call.chain.add(lambda so_far: reference.write(ADDING, result=so_far))
 
 
 def _finish(
@@ -277,16 +306,21 @@ def _refuse_if_attached(reference: Reference, request: Request, container: Conta
     """Refuse a second ADD of a living attachment; if its container is gone, allow it."""
     if reference.is_ours or reference.phase != LIVE:
         return
-    if _is_attached(reference.record, request, container):
-        raise ShimError(
-            ALREADY_ATTACHED,
-            f"container {request.container_id!r} is already attached to network "
-            f"{request.network!r} as {request.ifname!r}",
-            f"since {reference.record.since}; call DEL first",
-        )
+    if is_attached(reference.record, request, container):
+        raise refusal(reference.record, request)
 
 
-def _is_attached(record: AttachmentRecord, request: Request, container: ContainerNetns) -> bool:
+def refusal(record: AttachmentRecord, request: Request) -> ShimError:
+    """Make the error for a second ADD."""
+    return ShimError(
+        ALREADY_ATTACHED,
+        f"container {request.container_id!r} is already attached to network "
+        f"{record.name.network!r} as {request.ifname!r}",
+        f"since {record.since}; call DEL first",
+    )
+
+
+def is_attached(record: AttachmentRecord, request: Request, container: ContainerNetns) -> bool:
     """Tell whether a recorded attachment belongs to the container of the request."""
     if record.is_of_other_boot or record.netns_id != container.id:
         return False
@@ -297,6 +331,16 @@ def _is_attached(record: AttachmentRecord, request: Request, container: Containe
 
 def _overrides(request: Request) -> bool:
     return request.environ.get("CNI_NETNS_OVERRIDE", "").lower() in ("1", "true")
+
+
+def detach_by(request: Request, where: Target, reference: Reference) -> None:
+    """Do what `detach` does, by a request for it."""
+    try:
+        call = Operation(request, where, reference.record.name)
+    except BaseException:
+        reference.close()
+        raise
+    detach(call, reference)
 
 
 def detach(call: Operation, reference: Reference) -> None:
@@ -315,6 +359,10 @@ def detach(call: Operation, reference: Reference) -> None:
 
 def _delete(call: Operation, reference: Reference) -> None:
     record = reference.record
+    result = call.request.conf.get("prevResult")
+    if not result or record.phase == ADDING:
+        # The runtime has no result of an ADD that was cut off; it may have that of an earlier one.
+        result = record.previous or result
     call.chain.mtu = record.mtu
     end_orphans([reference])
     fd = call.target.open_as_is()
@@ -327,7 +375,7 @@ def _delete(call: Operation, reference: Reference) -> None:
         call.target.withdraw(record)
         call.recall_ports(record)
         with call.inside(fd):
-            call.chain.delete(call.request.conf.get("prevResult") or record.result)
+            call.chain.delete(result)
 
 
 def delete_unknown(call: Operation) -> None:

@@ -17,13 +17,11 @@ import time
 from . import encoding, locks
 from .attachment import ADDING, AttachmentRecord, ReferenceName
 from .errors import TRY_AGAIN_LATER, ShimError
-from .state import MAXIMUM_FILE, read_file
+from .state import IN_PLACE, MAXIMUM_FILE, State, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from .state import State
 
 # In the environment of plugins: the session of the call, and the path of its reference.
 MARK = "NETNS_SHIM_CALL"
@@ -223,9 +221,28 @@ def references(state: State) -> list[AttachmentRecord]:
     return _read(state, "")
 
 
-def of_interface(state: State, container_id: str, ifname: str) -> list[AttachmentRecord]:
-    """Read the references of one interface of a container, as `references` does."""
-    return _read(state, ReferenceName.part(container_id, ifname))
+def anywhere(base: str, container_id: str, ifname: str) -> list[tuple[State, ReferenceName]]:
+    """Name the references of one interface of a container in all of a state directory.
+
+    Only names are read: what cannot be listed has none. Ask whether a directory is ours before you
+    open a file in it.
+    """
+    part = ReferenceName.part(container_id, ifname)
+    found = []
+    for netns in _list(base):
+        if netns[0] == "." and netns != IN_PLACE:
+            continue
+        for file in _list(f"{base}/{netns}/refs"):
+            if part in file and (name := ReferenceName(file)).is_of(container_id, ifname):
+                found.append((State(base, netns), name))
+    return found
+
+
+def _list(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []
 
 
 def of_container(state: State, container_id: str) -> list[AttachmentRecord]:
@@ -243,10 +260,13 @@ def names(state: State, part: str = "") -> list[ReferenceName]:
 
 
 def _read(state: State, part: str) -> list[AttachmentRecord]:
-    records = []
-    for name in names(state, part):
-        try:
-            records.append(AttachmentRecord.parse(name, read_file(f"{state.refs}/{name}")))
-        except OSError:
-            continue  # it has just been dropped, or is not ours
-    return records
+    records = (read(state, name) for name in names(state, part))
+    return [record for record in records if record is not None]
+
+
+def read(state: State, name: ReferenceName) -> AttachmentRecord | None:
+    """Read one reference without a lock; None where it has just been dropped, or is not ours."""
+    try:
+        return AttachmentRecord.parse(name, read_file(f"{state.refs}/{name}"))
+    except OSError:
+        return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
+from . import conf as configuration
 from . import enter, hostnet, netns, references, state
 from .errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, TRY_AGAIN_LATER, UPLINK_FAILED, ShimError
 from .locks import NoLock
@@ -51,6 +52,17 @@ def choose(conf: Configuration, environ: Mapping[str, str]) -> Target:
 
         return InPlace(State(base, state.IN_PLACE))
     return Shared(State(base, conf.netns), conf.uplink, environ)
+
+
+def at(there: State, like: Target, environ: Mapping[str, str]) -> Target:
+    """Give the target of something that is attached, perhaps elsewhere than `like`."""
+    if there.dir == like.state.dir:
+        return like
+    if there.name == state.IN_PLACE:
+        from .in_place import InPlace  # the netns is the caller's
+
+        return InPlace(there)
+    return Shared(there, configuration.DEFAULT_UPLINK, environ)
 
 
 class Shared:

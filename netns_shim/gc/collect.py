@@ -12,11 +12,11 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import conf, references, state
+from .. import conf, recall, references, state
 from ..attachment import COLLECTING, AttachmentRecord, ReferenceName
 from ..enter import CNI_STATE
 from ..errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
-from ..operation import Operation, detach
+from ..operation import Operation, detach_by
 from ..request import Request
 from ..target import Shared
 from . import leases
@@ -89,7 +89,7 @@ def _delete_stale(call: Operation, name: ReferenceName, began: float) -> None:
         # A reference written since then is from an ADD that the runtime could not know about.
         if os.stat(reference.path).st_mtime < began and not reference.record.is_of_netavark:
             request = request_of(call.request.environ, reference.record)
-            detach(Operation(request, call.target), reference)
+            detach_by(request, call.target, reference)
     finally:
         reference.close()
 
@@ -104,7 +104,7 @@ def _find(where: state.State, name: ReferenceName) -> references.Reference | Non
 
 def request_of(environ: Mapping[str, str], record: AttachmentRecord) -> Request:
     """Make the DEL of an attachment; ShimError (code 6) where its reference is damaged."""
-    request = record.request(environ)
+    request = recall.request_of(record, environ)
     if request is not None:
         written = (request.network, request.container_id, request.ifname)
         if written == record.name.attachment:
@@ -264,7 +264,7 @@ class _Sweep:
                 request = request_of(self._environ, record)
                 if self._tell is not None:
                     self._tell(request)
-                detach(Operation(request, self._target), reference)
+                detach_by(request, self._target, reference)
             self._add("deleted", **names)
         except (ShimError, OSError) as error:
             self._add("failed", **names, why=str(error))
