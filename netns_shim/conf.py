@@ -149,9 +149,16 @@ def static(conf: Json) -> Json:
     }
 
 
-def is_same(one: Json | None, other: Json) -> bool:
+def is_same_network(one: Json | None, other: Json) -> bool:
     """Tell whether two calls were given the same network."""
     return one is not None and static(one) == static(other)
+
+
+def is_same_call(one: Json | None, other: Json) -> bool:
+    """Tell whether a runtime asks for the same as in an earlier call, but for a result."""
+    return is_same_network(one, other) and all(
+        (one or {}).get(key) == other.get(key) for key in _RUN_TIME_KEYS if key != "prevResult"
+    )
 
 
 def static_part(conf: Json) -> str:

@@ -91,11 +91,12 @@ def call_of(request: Request, record: AttachmentRecord) -> Request:
     """Make a DEL or CHECK of a runtime one of what the ADD was given, and say what differs.
 
     The runtime's word counts for what it alone can know: where the container and the plugins are
-    by now, and its result. Where the reference does not have what the ADD was given, the request
-    is what there is.
+    by now, and its result. What it asked for at the ADD is not left to it: `portmap` removes
+    nothing unless it is told of ports. Where the reference does not have what the ADD was given,
+    the request is what there is.
     """
     made = request_of(record, request.environ)
-    if made is None or conf.is_same(record.conf, request.conf):
+    if made is None:
         return request
     try:
         conf.check(made.conf, None)
@@ -239,7 +240,9 @@ def _is_of(request: Request, record: AttachmentRecord) -> bool:
 def _position(request: Request, found: list[Found]) -> int | None:
     """Tell which entry a request is for: the same one, or else one with the same plugins."""
     kinds = _kinds(request)
-    same = [n for n, (_, record) in enumerate(found) if conf.is_same(record.conf, request.conf)]
+    same = [
+        n for n, (_, record) in enumerate(found) if conf.is_same_network(record.conf, request.conf)
+    ]
     alike = [n for n, (_, record) in enumerate(found) if record.name.kinds == kinds]
     return next(iter((*same, *alike)), None)
 
@@ -289,7 +292,7 @@ def prepare(call: Operation, container: ContainerNetns) -> list[Reference]:
     if request.conf.get("prevResult") is not None:
         here = [r for there, r in found if (there.dir, str(r.name)) == (where.dir, str(call.name))]
         if any(
-            _is_live(r, request, container) and not conf.is_same(r.conf, request.conf)
+            _is_live(r, request, container) and not conf.is_same_network(r.conf, request.conf)
             for r in here
         ):
             call.rename(call.name.numbered(conf.number(request.conf)))

@@ -100,7 +100,8 @@ def _detach_unchanged(
     reference = where.find(name)
     if reference is None:
         return False
-    if not conf.is_same(reference.record.conf, request.conf):
+    given = reference.record
+    if given.args != request.args or not conf.is_same_call(given.conf, request.conf):
         reference.close()
         return False
     detach_by(request, where, reference)
