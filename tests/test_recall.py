@@ -242,3 +242,129 @@ def test_another_network_is_not_a_renamed_one(session: bench.Session) -> None:
 
         assert reaches(container, "10.89.0.1")
         runtime.delete("c", container)
+
+
+class Chained:
+    """A network whose entries are wrapped one by one, as libcni calls them."""
+
+    def __init__(self, place: bench.Place, **entries: dict[str, Any]) -> None:
+        self.place = place
+        self.entries = {
+            name: Runtime(place, uplink="none", delegate=plugin)
+            for name, plugin in entries.items()
+        }
+        self.result: dict[str, Any] = {}
+
+    def add(self, container: bench.Container) -> None:
+        """Add all entries, each with the result of the one before."""
+        for number, runtime in enumerate(self.entries.values()):
+            conf = {"prevResult": self.result} if number else {}
+            self.result = runtime.add("c", container, conf=conf)
+
+    def delete(self, container: bench.Container, *names: str) -> None:
+        """Delete entries, the last one first, each with the result of all."""
+        for name in reversed(names):
+            self.entries[name].delete("c", container, conf={"prevResult": self.result})
+
+    def plugins(self) -> list[list[str]]:
+        """List the types of the plugins of each attachment."""
+        any_of = next(iter(self.entries.values()))
+        return [r["plugins"] for netns in any_of.status() for r in netns["references"]]
+
+
+def test_entries_of_the_same_type(world: bench.World, session: bench.Session) -> None:
+    """Two entries of one type that are wrapped one by one are two attachments."""
+    other = {"type": "tuning", "promisc": True}
+    network = Chained(session, bridge=bridge(), mtu=TUNING, promisc=other)
+    with session.container() as container:
+        network.add(container)
+        assert network.plugins() == [["bridge", "tuning", "tuning"]]
+        shown = container.run(["ip", "-d", "link", "show", "eth0"], check=True).stdout
+        assert "mtu 1400" in shown
+        assert "promiscuity 1" in shown
+
+        for name, runtime in network.entries.items():
+            conf = {"prevResult": network.result} if name != "bridge" else {}
+            error = runtime.fail("ADD", "c", container.netns, conf=conf)
+            assert error["code"] == errors.ALREADY_ATTACHED, name
+
+        for name in ("bridge", "promisc"):  # tuning wants what it was not told of as it was
+            conf = {"prevResult": network.result}
+            network.entries[name].succeed("CHECK", "c", container.netns, conf=conf)
+        network.delete(container, "promisc")
+        shown = container.run(["ip", "-d", "link", "show", "eth0"], check=True).stdout
+        assert ("promiscuity 0" in shown, "mtu 1400" in shown) == (True, True)
+        network.delete(container, "bridge", "mtu")
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        ("bridge", "mtu", "fire"),
+        ("bridge", "fire"),
+        ("bridge", "mtu"),
+        ("bridge",),
+        ("fire", "bridge"),
+        ("bridge", "edited", "fire"),
+        ("bridge", "mtu", "fire", "new"),
+    ],
+)
+def test_entries_that_were_removed(
+    world: bench.World, session: bench.Session, left: tuple[str, ...]
+) -> None:
+    """The DELs of what is left of a list, or is new in it, undo what the old one had added."""
+    plugins = {"bridge": bridge(), "mtu": TUNING, "fire": FIREWALL}
+    before = Chained(session, **plugins)
+    new = {"type": "bandwidth", "ingressRate": 1000, "ingressBurst": 1000}
+    now = Chained(session, **plugins, edited={**TUNING, "mtu": 1300}, new=new)
+    with session.container() as container, session.container() as other:
+        before.add(container)
+        Runtime(session, uplink="none", delegate=bridge()).add("other", other)
+
+        now.result = before.result
+        now.delete(container, *left)
+
+        assert rules(session, "10.89.0.2") == []
+        assert "eth0" not in container.run(["ip", "link"], check=True).stdout
+        assert reaches(other, "10.89.0.1")
+        assert before.plugins() == [["bridge"]]
+        Runtime(session, uplink="none", delegate=bridge()).delete("other", other)
+    assert world.leftovers() == []
+
+
+def test_entry_that_was_cut_off(world: bench.World, session: bench.Session) -> None:
+    """An entry that is killed is undone with the result that it was given, without a runtime's."""
+    network = Chained(session, bridge=bridge(), fire=FIREWALL)
+    refs = session.path(f"{world.state_dir}/default/refs")
+    with session.container() as container:
+        network.add(container)
+        (reference,) = refs.glob("*:firewall")
+        first, *_ = reference.read_text().splitlines()
+        reference.write_text(f"{first}\n")
+        assert rules(session, "10.89.0.2")
+
+        network.entries["fire"].delete("c", container)
+
+        assert [line for line in rules(session, "10.89.0.2") if "CNI-FORWARD" in line] == []
+        network.delete(container, "bridge")
+    assert world.leftovers() == []
+
+
+def test_delete_without_what_the_runtime_asked_for(session: bench.Session) -> None:
+    """A DEL that brings no ports removes the rules for those of its ADD."""
+    capabilities = {"portMappings": True}
+    runtime = Runtime(
+        session, uplink="none", plugins=[bridge(), PORTMAP], capabilities=capabilities
+    )
+    ports = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
+    with session.container() as container, session.container() as other:
+        runtime.add("other", other)
+        runtime.add("c", container, conf={"runtimeConfig": {"portMappings": ports}})
+        assert rules(session, "10.89.0.3")
+
+        done = runtime.call("DEL", "c", container.netns)
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert rules(session, "10.89.0.3") == []
+        runtime.delete("other", other)
