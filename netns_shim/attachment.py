@@ -105,10 +105,6 @@ class ReferenceName:
         """Network, container and interface, which identify an attachment in the specification."""
         return self.network, self.container_id, self.ifname
 
-    def is_of(self, container_id: str, ifname: str) -> bool:
-        """Tell whether it belongs to an attachment of this interface, to whatever network."""
-        return bool(self.network) and (self.container_id, self.ifname) == (container_id, ifname)
-
     @property
     def pid(self) -> str:
         """The ID of the process that a guard belongs to, as text."""
@@ -230,6 +226,11 @@ class AttachmentRecord(Record):
         from . import offered  # only where a runtime has offered something
 
         return {**conf, "runtimeConfig": offered.canonical(conf["runtimeConfig"])}
+
+    @property
+    def asked(self) -> Json | None:
+        """What the setup of the `netavark` binary was given for this network."""
+        return self.object("asked")
 
     @property
     def mtu(self) -> int:

@@ -11,7 +11,7 @@ import os
 from . import conf, enter, interrupt, log, references, state, target
 from .attachment import ADDING, DELETING, LIVE, AttachmentRecord, ReferenceName, first_line
 from .chain import Chain
-from .errors import ALREADY_ATTACHED, ShimError, warn
+from .errors import ShimError, warn
 from .locks import NoLock
 from .netns import ContainerNetns
 from .versions import Versions
@@ -148,11 +148,13 @@ def attach(
     opened outside again (`_finish`). A failure is raised after the plugins have undone what they
     did; the reference stays.
     """
-    request = call.request
-    _refuse_if_attached(reference, request, container)
+    if not reference.is_ours and reference.phase == LIVE:
+        from . import search  # only for a second ADD
+
+        search.refuse_if_attached(reference.record, call.request, container)
     left = [*others, *([reference] if reference.record.conf is not None else ())]
     fd = call.target.open_repaired()
-    if not _overrides(request):
+    if not _overrides(call.request):
         container.check_is_other(fd)
     for each in left:
         end_orphans([each])
@@ -300,33 +302,6 @@ def give_back(where: Target, held: list[Reference]) -> None:
     for reference in held:
         reference.give_back()
     where.leave()
-
-
-def _refuse_if_attached(reference: Reference, request: Request, container: ContainerNetns) -> None:
-    """Refuse a second ADD of a living attachment; if its container is gone, allow it."""
-    if reference.is_ours or reference.phase != LIVE:
-        return
-    if is_attached(reference.record, request, container):
-        raise refusal(reference.record, request)
-
-
-def refusal(record: AttachmentRecord, request: Request) -> ShimError:
-    """Make the error for a second ADD."""
-    return ShimError(
-        ALREADY_ATTACHED,
-        f"container {request.container_id!r} is already attached to network "
-        f"{record.name.network!r} as {request.ifname!r}",
-        f"since {record.since}; call DEL first",
-    )
-
-
-def is_attached(record: AttachmentRecord, request: Request, container: ContainerNetns) -> bool:
-    """Tell whether a recorded attachment belongs to the container of the request."""
-    if record.is_of_other_boot or record.netns_id != container.id:
-        return False
-    # The kernel reuses the number of a namespace that is gone: the new one has no interface.
-    made = [entry.get("name") for entry in (record.result or {}).get("interfaces") or []]
-    return request.ifname not in made or container.has_interface(request.ifname)
 
 
 def _overrides(request: Request) -> bool:

@@ -233,8 +233,9 @@ def anywhere(base: str, container_id: str, ifname: str) -> list[tuple[State, Ref
         if netns[0] == "." and netns != IN_PLACE:
             continue
         for file in _list(f"{base}/{netns}/refs"):
-            if part in file and (name := ReferenceName(file)).is_of(container_id, ifname):
-                found.append((State(base, netns), name))
+            # The types of plugins may look like the part.
+            if part in file and ReferenceName(file).attachment[1:] == (container_id, ifname):
+                found.append((State(base, netns), ReferenceName(file)))
     return found
 
 

@@ -45,15 +45,15 @@ def add(request: Request) -> Attached:
     call = Operation(request)
     is_known = bool(_names(call.target, request))
     if is_known:
-        from . import recall  # only for an interface that is attached, or was
+        from . import search  # only for an interface that is attached, or was
 
-        recall.refuse_elsewhere(call)
+        search.refuse_elsewhere(call)
     call.target.join()
     container = call.target.open_container(request.netns)
     others: list[Reference] = []
     try:
         if is_known:
-            others = recall.prepare(call, container)
+            others = search.prepare(call, container)
         reference = call.target.take(call.name)
         try:
             result = attach(call, reference, container, others)
@@ -109,9 +109,9 @@ def _detach_unchanged(
 
 
 def _detach_changed(where: Target, request: Request) -> bool:
-    from . import recall  # only for a network that was edited, or an interface of another one
+    from . import search  # only for a network that was edited, or an interface of another one
 
-    return recall.detach(where, request)
+    return search.detach(where, request)
 
 
 def _delete(call: Operation) -> None:
@@ -130,10 +130,10 @@ def _delete(call: Operation) -> None:
 
 def check(request: Request) -> None:
     """CHECK: reference, netns, a live uplink and ports are there; then the plugins' CHECK."""
-    from . import recall  # runtimes call CHECK seldom
+    from . import recall, search  # runtimes call CHECK seldom
 
     where = target.choose(conf.read(request.conf), request.environ)
-    found = recall.find_one(where, request)
+    found = search.find_one(where, request)
     if found is None or found[1].phase != LIVE:
         Operation(request, where)  # a wrong configuration is what to say first
         raise ShimError(

@@ -98,11 +98,11 @@ def _recall(asked: Exec, environ: Mapping[str, str]) -> Request | None:
 
     The network may have got its `stateDir` after the setup.
     """
-    from .. import recall  # not for a setup
+    from .. import recall, search  # not for a setup
 
     given = asked.network.get("options", {}).get("stateDir", "")
     for base in dict.fromkeys((state.base_dir(environ, given), state.base_dir(environ))):
-        for _, record in recall.records_in(base, asked.container_id, asked.ifname):
+        for _, record in search.records_in(base, asked.container_id, asked.ifname):
             request = recall.request_of(record, environ)
             if request is not None:
                 return request
