@@ -159,6 +159,7 @@ def attach(
     for each in left:
         end_orphans([each])
         call.target.withdraw(each.record)
+    reference.enter()
     ports = call.prepare_ports(reference)
     try:
         result = _attach_inside(call, reference, container, fd, (ports, left))

@@ -79,7 +79,7 @@ def _read(where: Target, request: Request) -> list[Found]:
 def records_in(base: str, container_id: str, ifname: str) -> list[Found]:
     """Read the references of one interface of a container in all of a state directory."""
     found = []
-    for there, name in references.anywhere(base, container_id, ifname):
+    for there, name in references.anywhere(base, container_id, ifname, thoroughly=True):
         try:
             record = references.read(there, name) if there.exists() else None
         except ShimError:

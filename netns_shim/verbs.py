@@ -69,19 +69,25 @@ def add(request: Request) -> Attached:
     return Attached(call, result)
 
 
-def _names(where: Target, request: Request) -> list[tuple[State, ReferenceName]]:
+def _names(
+    where: Target, request: Request, *, thoroughly: bool = False
+) -> list[tuple[State, ReferenceName]]:
     """Name the references of the interface of a request; see `references.anywhere`."""
     bases = [where.state.base]
     if request.conf.get("stateDir"):
         bases.append(state.base_dir(request.environ))  # the network may have got the key later
     part = request.container_id, request.ifname
-    return [found for base in dict.fromkeys(bases) for found in references.anywhere(base, *part)]
+    return [
+        found
+        for base in dict.fromkeys(bases)
+        for found in references.anywhere(base, *part, thoroughly=thoroughly)
+    ]
 
 
 def delete(request: Request) -> None:
     """DEL: undo what ADD was given, then drop the reference; the last one removes the netns."""
     where = target.choose(conf.read(request.conf), request.environ)
-    names = _names(where, request)
+    names = _names(where, request) or _names(where, request, thoroughly=True)
     if names and (_detach_unchanged(where, names, request) or _detach_changed(where, request)):
         return
     call = Operation(request, where)

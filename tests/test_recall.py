@@ -231,6 +231,22 @@ def test_user_without_capabilities(world: bench.World, edit: str) -> None:
     world.reset()
 
 
+@pytest.mark.parametrize("edit", ["a plugin more", "another netns", "another name"])
+def test_delete_of_what_0_1_0_attached(
+    world: bench.World, session: bench.Session, edit: str
+) -> None:
+    """That release made no index; what it has attached is found all the same."""
+    edited = Edited(session, edit)
+    with session.container() as container:
+        edited.before.add("c", container)
+        session.run(["rm", f"{world.state_dir}/default/started/:c:eth0"], check=True)
+
+        edited.now.delete("c", container)
+
+        assert "eth0" not in container.run(["ip", "link"], check=True).stdout
+    assert world.leftovers() == []
+
+
 def test_another_network_is_not_a_renamed_one(session: bench.Session) -> None:
     """A DEL for a namespace that was never attached leaves what has the same names alone."""
     runtime = Runtime(session, uplink="none", delegate=bridge())

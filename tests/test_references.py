@@ -420,3 +420,27 @@ def test_a_guard_beside_an_add_that_fails(state: State, monkeypatch: pytest.Monk
     assert found is not None
     assert found.is_ours
     found.close()
+
+
+def test_index(state: State) -> None:
+    """What is attached to an interface is found by a link, of one or several, until it is gone."""
+    names = [NAME, ReferenceName("net:c:eth0:tuning"), ReferenceName("net:c:eth1:bridge")]
+    others = [ReferenceName("net:d:eth0:bridge"), ReferenceName("net:d:eth1:a:c:eth0:b")]
+    taken = [references.take(state, name) for name in (*names, *others)]
+    for reference in taken:
+        reference.enter()
+        reference.enter()
+
+    def found(*, thoroughly: bool = False) -> list[str]:
+        named = references.anywhere(state.base, "c", "eth0", thoroughly=thoroughly)
+        return [name.file for _, name in named]
+
+    assert found() == found(thoroughly=True) == [name.file for name in names[:2]]
+    assert all(path.exists() for path in Path(state.path("started")).iterdir())
+    taken[0].drop()
+    assert found() == [names[1].file]
+    taken[1].drop()
+    assert found() == []
+    for reference in taken[2:]:
+        reference.drop()
+    assert os.listdir(state.path("started")) == []
