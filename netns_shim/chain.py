@@ -142,7 +142,8 @@ class Chain:
                 if position and note is not None and previous is not None:
                     note(previous)
                 previous = self._add(link, previous)
-            except BaseException:
+            except BaseException as error:
+                self._explain(link, error)
                 self._undo(self._links[: position + 1], previous)
                 raise
         assert previous is not None  # a configuration has at least one plugin
@@ -158,13 +159,35 @@ class Chain:
             )
         return result.convert(answer, self._request.cni_version, assume=link.version)
 
+    def _explain(self, link: Link, error: BaseException) -> None:
+        """Say what to do about an error of a plugin that does not say it."""
+        if isinstance(error, PluginFailed):
+            from . import daemons  # only after a failure
+
+            if daemons.is_missing(link.conf, error):
+                how = daemons.how(self._request.conf)
+                warn(f"the daemon of dhcp does not run in there: {how}")
+
     def _undo(self, links: list[Link], previous: Json | None) -> None:
         interrupt.disregard()
         for link in reversed(links):
             try:
-                self._call("DEL", link, previous)
+                self._detach(link, previous)
             except (ShimError, OSError) as error:
                 warn(f"undoing a failed ADD: {error}")
+
+    def _detach(self, link: Link, previous: Json | None) -> None:
+        """Call DEL; without its IPAM plugin where the daemon of that is gone with all leases."""
+        try:
+            self._call("DEL", link, previous)
+        except PluginFailed as error:
+            from . import daemons  # only after a failure
+
+            if not daemons.is_missing(link.conf, error):
+                raise
+            other = Link(daemons.without(link.conf), link.plugin, link.spoken, link.version)
+            self._call("DEL", other, previous)
+            warn("the daemon of dhcp does not run in there, so no lease was released")
 
     def delete(self, previous: Json | None) -> None:
         """Detach; the first error ends it, because the runtime will call again.
@@ -175,9 +198,9 @@ class Chain:
         """
         for link in reversed(self._links):
             try:
-                self._call("DEL", link, previous)
+                self._detach(link, previous)
             except PluginFailed as error:
-                self._call("DEL", link, previous)
+                self._detach(link, previous)
                 warn(f"plugin {link.plugin.type!r} (DEL) succeeded when called again: {error}")
 
     def forward(self, verb: str, previous: Json | None = None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from . import conf, enter, interrupt, log, references, state, target
+from . import conf, interrupt, kept, log, references, state, target
 from .attachment import ADDING, DELETING, LIVE, AttachmentRecord, ReferenceName, first_line
 from .chain import Chain
 from .errors import ShimError, warn
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from . import enter
     from .decoding import Json
     from .locks import Lock
     from .once import Once
@@ -89,11 +90,11 @@ class Operation:
 
     def inside(self, fd: int | None) -> enter.Inside | enter.Unchanged:
         """Give the context for plugins in the open netns of the target."""
-        return self.target.inside(fd, enter.paths_of(self.request))
+        return self.target.inside(fd, kept.of_request(self.request))
 
     def nowhere(self) -> enter.Inside | enter.Unchanged:
         """Give the context for plugins where the target has no netns."""
-        return self.target.nowhere(enter.paths_of(self.request))
+        return self.target.nowhere(kept.of_request(self.request))
 
     def mtu(self) -> int:
         """Give the MTU for plugins without one of their own, 0 for none; the target is open.

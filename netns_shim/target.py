@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .conf import Configuration
     from .decoding import Json
     from .in_place import InPlace
+    from .kept import Paths
     from .locks import Lock
     from .once import Once
     from .ports.publication import Publication
@@ -252,14 +253,14 @@ class Shared:
         """Give the lock of an ADD or a DEL, as a context; a reference must be held."""
         return lock_of(self.state, request, conf)
 
-    def inside(self, fd: int | None, keep: list[str]) -> enter.Inside:
+    def inside(self, fd: int | None, keep: Paths) -> enter.Inside:
         """Give the context for plugins in the netns, or in a new one with the same state.
 
         `keep` are paths that the plugins will be given; they have to stay visible.
         """
         return enter.Inside(fd, enter.plan(self.state, self._environ, keep))
 
-    def nowhere(self, keep: list[str]) -> enter.Inside:
+    def nowhere(self, keep: Paths) -> enter.Inside:
         """Give the context for plugins without a shared netns: a netns that ends with us."""
         return enter.Inside(None, enter.throwaway_plan(self._environ, keep))
 

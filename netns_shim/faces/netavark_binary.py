@@ -14,6 +14,7 @@ import os
 from .. import child, conf, encoding, interrupt, invoke, log, netns, references, skel, state
 from ..attachment import LIVE, ReferenceName
 from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
+from ..kept import Paths
 from ..locks import Lock
 from ..netavark import convert, program, wire
 from ..operation import (
@@ -96,7 +97,9 @@ class _Attaching:
         mark = references.mark(where, next(iter(self._names.values()), ReferenceName("")))
         self._environ = {**invoke.with_path(environ), **mark}
         paths = [*arguments.paths, real, arguments.argument]
-        self._keep = [*arguments.paths, *map(os.path.dirname, paths)]
+        self._keep = Paths(arguments.paths)
+        for path in paths:
+            self._keep.add_around(path)
 
     def run(self) -> Outcome:
         """Set up or tear down; give exit status, stdout and stderr of the real netavark."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import conf, recall, references, state
 from ..attachment import COLLECTING, AttachmentRecord, ReferenceName
-from ..enter import CNI_STATE
 from ..errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
+from ..kept import CNI_STATE
 from ..operation import Operation, detach_by
 from ..request import Request
 from ..target import Shared

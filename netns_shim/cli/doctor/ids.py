@@ -9,7 +9,7 @@ import stat
 
 from ... import state
 from ...errors import ShimError
-from ...userns import subids
+from ...userns import start, subids
 from .. import programs
 from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, Result
 
@@ -100,7 +100,7 @@ def mappers(context: Context) -> Result:
         return Result(SKIPPED, why)
     found, problems = [], []
     for name, capability in (("newuidmap", CAP_SETUID), ("newgidmap", CAP_SETGID)):
-        path = programs.find(name, context.environ)
+        path = start.trusted(name, context.environ)
         problem = _problem(path, capability) if path else "is not installed"
         if problem:
             problems.append(f"{path or name} {problem}")
