@@ -80,7 +80,7 @@ class InPlace:
 
         Inside Podman's rootless netns it is not, since Podman 5.
         """
-        if enter.can_keep_state() or not netns.can_return():
+        if enter.can_keep_state() or not (netns.can_return() and netns.can_mount()):
             return enter.Unchanged()
         state.make_below(self.state.dir, kept.CNI_STATE)
         return enter.Inside(enter.HERE, enter.plan_in_place(self.state, keep))

@@ -77,6 +77,7 @@ def _holds(held: int, *numbers: int) -> bool:
 
 
 def _is_ours(path: str) -> bool:
+    """Tell whether this user namespace, or one below it, owns the namespace at a path."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.close(ns_userns(fd))
@@ -85,6 +86,38 @@ def _is_ours(path: str) -> bool:
     finally:
         os.close(fd)
     return True
+
+
+def can_mount() -> bool:
+    """Tell whether this process may mount in its mount namespace, and come back to it."""
+    return _is_ours("/proc/self/ns/mnt")
+
+
+def refuse_if_nested(pin: str) -> None:
+    """Refuse to go on without power over a shared netns, or to make one: ShimError (code 103).
+
+    A process has no power over what belongs to a user namespace above its own, whatever its
+    capabilities are. Nothing has been done yet, which could not be undone then.
+    """
+    try:
+        fd = open_netns(pin, is_ours=True)
+    except (OSError, ShimError):
+        if can_mount():
+            return
+        what, why = "this user namespace cannot mount", "it needs a mount namespace of its own"
+    else:
+        try:
+            os.close(ns_userns(fd))
+            return
+        except PermissionError:
+            what, why = (
+                "no power over the shared netns",
+                f"{pin} belongs to another user namespace",
+            )
+        finally:
+            os.close(fd)
+    hint = "start what calls it with `netns-shim unshare -- RUNTIME`"
+    raise ShimError(CANNOT_ENTER, what, f"{why}: {hint}")
 
 
 def is_initial_userns() -> bool:

@@ -87,7 +87,9 @@ class Shared:
         After that, a caller without capabilities is root of the user's own user namespace, which
         is made if need be. Raises ShimError (code 103) where that is impossible.
         """
-        if not netns.check_return():
+        if netns.check_return():
+            netns.refuse_if_nested(self.state.pin)
+        else:
             from .userns import pause  # only for a user without capabilities
 
             pause.join(self.state.base)

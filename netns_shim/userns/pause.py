@@ -157,13 +157,14 @@ def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
     record = HolderRecord()
     with recover.Found(before, base, _path(base)) as found:
         # Namespaces that exist have the map that they were made with.
-        ranges = before.ranges if found else subids.wanted()
+        maps = {} if found else subids.wanted(os.environ)
+        ranges = before.ranges if found else maps
 
         def write_down(pid: int) -> None:
             record.fields.update(HolderRecord.of(pid, ranges).fields)
             _write(fd, record)
 
-        pid = start.start(_path(base), subids.wanted(), write_down, found)
+        pid = start.start(_path(base), maps, write_down, found)
     scope.move(pid, "holder", state.outer_uid(), os.environ)
     recover.move_records(base, before, record)
     if not _enter(record):
@@ -208,7 +209,8 @@ def _is_changed(record: HolderRecord) -> bool:
     """Tell whether the user's subordinate IDs have changed; call it outside."""
     from . import subids  # imports nothing but `pwd`
 
-    return record.ranges != subids.wanted()
+    # A directory server would be asked in each call.
+    return not subids.is_elsewhere() and record.ranges != subids.wanted(os.environ)
 
 
 def _enter(record: HolderRecord) -> bool:

@@ -15,6 +15,7 @@ import os
 from .. import child, interrupt, invoke
 from ..errors import CANNOT_ENTER, ShimError, warn
 from ..libc import CLONE_NEWNS, CLONE_NEWUSER, MS_REC, MS_SHARED, MS_SLAVE, mount, setns, unshare
+from . import subids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _write_map(pid: int, kind: str, extents: list[Extent]) -> None:
         if not why:
             return
     else:
-        why = f"/etc/sub{kind} has none for this user"
+        why = f"{subids.source(kind, os.environ)} has none for this user"
     warn(
         f"no subordinate {kind}s, as {why}: root is the only {kind} in the user namespace, so "
         "a program that changes to another one there, or gives it a file, fails"
