@@ -11,7 +11,7 @@ from typing import Any
 
 import bench
 import pytest
-from runtime import PLUGIN, Runtime, ips, kill, reaches
+from runtime import PLUGIN, Runtime, ips, kill, reaches, until
 
 from netns_shim import daemons
 from netns_shim.errors import PluginFailed
@@ -81,7 +81,7 @@ def test_daemon_of_the_host(
         runtime.conf["keep"] = [kept]
         assert runtime.add("one", container)["dns"]["search"] == ["hello one"]
         runtime.delete("one", container)
-    assert world.leftovers() == []
+    assert until(lambda: world.leftovers() == [])
 
 
 def test_daemon_that_is_not_there(world: bench.World, session: bench.Session, asking: str) -> None:
@@ -93,7 +93,7 @@ def test_daemon_that_is_not_there(world: bench.World, session: bench.Session, as
 
     assert done.returncode == 1
     assert "`keep`: /run/gone is not there: its daemon may not run" in done.stderr
-    assert world.leftovers() == []
+    assert until(lambda: world.leftovers() == [])
 
 
 def test_command_with_a_daemon_of_the_host(
@@ -105,7 +105,7 @@ def test_command_with_a_daemon_of_the_host(
     assert session.run([PLUGIN, "run", "--uplink", "none", *test]).returncode == 0
     assert world.run([PLUGIN, "unshare", "--netns", "x", *test]).returncode == 0
     assert session.run([PLUGIN, "run", "--uplink", "none", *test[2:]]).returncode == 1
-    assert world.leftovers() == []
+    assert until(lambda: world.leftovers() == [])
 
 
 @pytest.mark.parametrize("keep", ["/run", "/run/", "/", "/var/run", "run/x", "", 1])
@@ -179,7 +179,7 @@ def test_dhcp(world: bench.World) -> None:
     assert done.returncode == 0
     assert "no lease was released" in done.stderr
     assert gone == 1
-    assert world.leftovers() == []
+    assert until(lambda: world.leftovers() == [])
 
 
 @pytest.mark.parametrize(

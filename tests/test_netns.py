@@ -10,7 +10,7 @@ from typing import Any
 
 import bench
 import pytest
-from runtime import PLUGIN, Runtime, bridge, ips, reaches
+from runtime import PLUGIN, Runtime, bridge, ips, reaches, until
 
 from netns_shim import netns
 
@@ -104,7 +104,7 @@ def test_nested_user_namespace(world: bench.World, options: list[str]) -> None:
         assert [reference["phase"] for reference in shown["references"]] == ["live"]
         assert reaches(container, address)
         runtime.delete("one", container, **env)
-    assert world.leftovers() == []
+    assert until(lambda: world.leftovers() == [])
 
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import bench
 import pytest
-from runtime import PLUGIN, Runtime, bridge, ips, page
+from runtime import PLUGIN, Runtime, bridge, ips, page, until
 
 SYSTEM = "/run/current-system/sw/bin"
 WRAPPERS = "/run/wrappers/bin"
@@ -70,7 +70,7 @@ def test_attach(nixos: bench.World, path: str) -> None:
 
     assert len(maps.splitlines()) == 2
     assert ips(result) == ["10.89.0.2"]
-    assert nixos.leftovers() == []
+    assert until(lambda: nixos.leftovers() == [])
 
 
 @pytest.mark.netns
@@ -81,7 +81,7 @@ def test_commands(nixos: bench.World) -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("lo ")
-    assert nixos.leftovers() == []
+    assert until(lambda: nixos.leftovers() == [])
 
 
 @pytest.mark.netns
@@ -105,4 +105,4 @@ def test_tools_of_a_directory_below_run(world: bench.World, session: bench.Sessi
         runtime.delete("one", container, PATH="/run/tools:/usr/bin")
     world.root.run(["rm", "-r", "/run/tools"], check=True)
 
-    assert world.leftovers() == []
+    assert until(lambda: world.leftovers() == [])

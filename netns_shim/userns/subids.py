@@ -121,7 +121,7 @@ def _ask(program: str, kind: str, name: str, environ: Mapping[str, str]) -> list
 
 
 def lines(path: str) -> list[tuple[str, int, int]]:
-    """List the ranges of all users in a file: name or ID, first, how many. Odd lines are left out."""
+    """List the ranges of all users in a file: name or ID, first, how many."""
     result = []
     for line in _read(path):
         name, *numbers = line.strip().split(":")
