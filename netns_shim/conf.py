@@ -50,13 +50,14 @@ class Configuration:
     was given none: "uplink" for that of the uplink, a number of bytes, or 0 for its own default;
     `publish` tells whether port mappings of the runtime are opened on the host; `state_dir` is an
     absolute path, or empty for the default; `timeout` is in seconds, for one delegated plugin and
-    for waiting for other calls; `plugin_dirs` lists where to look for plugins of netavark, empty
-    for the default; `parallel` is True to wait for no other call, False to go one at a time, None
-    to wait where plugins are known to clash.
+    for waiting for other calls; `keep` lists paths that plugins see; `plugin_dirs` lists where to
+    look for plugins of netavark, empty for the default; `parallel` is True to wait for no other
+    call, False to go one at a time, None to wait where plugins are known to clash.
     """
 
     __slots__ = (
         "enter",
+        "keep",
         "mtu",
         "netns",
         "parallel",
@@ -78,6 +79,7 @@ class Configuration:
         state_dir: str = "",
         timeout: float = DEFAULT_TIMEOUT,
         plugin_dirs: list[str] | None = None,
+        keep: list[str] | None = None,
         parallel: bool | None = None,
         mtu: str | float = DEFAULT_MTU,
         publish: bool = True,
@@ -89,6 +91,7 @@ class Configuration:
         self.state_dir = state_dir
         self.timeout = timeout
         self.plugin_dirs = plugin_dirs or []
+        self.keep = keep or []
         self.parallel = parallel
         self.mtu = mtu
         self.publish = publish
@@ -116,6 +119,7 @@ def read(conf: Json) -> Configuration:
         state_dir=conf.get("stateDir", ""),
         timeout=conf.get("timeout", DEFAULT_TIMEOUT),
         plugin_dirs=conf.get("pluginDirs"),
+        keep=conf.get("keep"),
         parallel=conf.get("parallel"),
         publish=conf.get("publish") is not False,
         mtu=conf.get("mtu", DEFAULT_MTU),
