@@ -29,6 +29,7 @@ class InPlace:
 
     __slots__ = ("state",)
     uplink = None  # it is the caller's
+    is_connected = True
 
     def __init__(self, where: State) -> None:
         self.state = where
@@ -67,6 +68,9 @@ class InPlace:
     def open_repaired(self) -> int:
         """Open the netns of this process."""
         return netns.open_netns("/proc/self/ns/net")
+
+    def reconnect(self) -> None:
+        """Do nothing: the uplink is the caller's."""
 
     open_as_is = open_repaired
     open_alive = open_repaired

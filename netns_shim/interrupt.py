@@ -101,17 +101,22 @@ def check(what: str) -> None:
         raise Stopped(f"{what} was stopped by {told}")
 
 
-def wait(fd: int, seconds: float, what: str) -> bool:
-    """Wait until a descriptor can be read; tell whether it can. Raises Stopped as `check`."""
+def wait(fd: int, seconds: float, what: str, *others: int) -> bool:
+    """Wait until a descriptor, or one of others, can be read; tell whether one can.
+
+    Raises Stopped as `check`.
+    """
     poll = select.poll()
-    poll.register(fd, select.POLLIN)
+    wanted = {fd, *others}
+    for each in wanted:
+        poll.register(each, select.POLLIN)
     if descriptor() >= 0:
         poll.register(descriptor(), select.POLLIN)
     deadline = time.monotonic() + seconds
     while True:
         check(what)
         ready = [found for found, _ in poll.poll(max(0, deadline - time.monotonic()) * 1000)]
-        if fd in ready:
+        if wanted.intersection(ready):
             return True
         if not ready:
             return False

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # The first argument of a plugin of netavark; no command for people has such a name.
 NETAVARK_COMMANDS = ("create", "setup", "teardown", "info")
+# What a guardian says. It may be one that an earlier release has started: see `shared.guardian`.
+REVIVE = "revive"
 
 
 def main(argv: list[str]) -> int:
@@ -33,6 +35,10 @@ def main(argv: list[str]) -> int:
         from .faces import netavark_plugin  # for netavark as the caller
 
         return skel.serve(netavark_plugin.Face(argv[1:], os.environ), 0, 1)
+    if len(argv) == 4 and argv[1] == REVIVE:
+        from .shared import revival  # only after the end of an uplink
+
+        return revival.main(argv[2], argv[3])
     # A shell that asks for completions passes no arguments either.
     if argv[1:] or (os.environ.get("_ARGCOMPLETE") and not os.environ.get("CNI_COMMAND")):
         from . import cli  # argparse and more: for people only

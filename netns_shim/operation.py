@@ -258,8 +258,7 @@ def _finish(
 ) -> Json:
     """Open the ports of the host, and write down that the attachment is live."""
     try:
-        if ports is not None:
-            ports.open(result)
+        _open_ports(call, result, ports)
         reference.write(LIVE, result=result)
     except BaseException:
         interrupt.disregard()
@@ -267,6 +266,21 @@ def _finish(
             call.chain.delete(result)
         raise
     return result
+
+
+def _open_ports(call: Operation, result: Json, ports: Publication | None) -> None:
+    """Open the ports of the host. If the uplink has died meanwhile, first see to another one."""
+    try:
+        if ports is not None:
+            ports.open(result)
+        if call.target.is_connected:
+            return
+    except ShimError:
+        if call.target.is_connected:
+            raise
+    call.target.reconnect()
+    if ports is not None:
+        ports.open(result)
 
 
 def mark_adding(reference: Reference, container: ContainerNetns, **more: Any) -> None:

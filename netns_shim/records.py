@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from .decoding import Json
 
+# Where proc_pid_stat(5) has what we look at, counted from the state of the process.
+_FLAGS, _START_TIME, _PENDING = 6, 19, 28
+# Flag and pending signal of a process that is on its way out: it takes pasta(1) 10 to 40 ms.
+_EXITING, _SIGKILL = 0x4, 1 << 8
 # The largest ID that fits into a C int; the kernel takes larger ones for something else.
 MAXIMUM_PID = (1 << 31) - 1
 
@@ -42,12 +46,32 @@ def start_time(pid: int) -> int:
     A process ID alone may belong to another process by now; with this it is an identity. 0 where
     the process is gone, or a zombie: some init processes never reap one.
     """
+    fields = _stat(pid)
+    return int(fields[_START_TIME]) if fields else 0
+
+
+def lives(pid: int, since: int) -> bool:
+    """Tell whether a process is there, is the one that started then, and has not been killed.
+
+    One that has got its SIGKILL may be there for a moment, but does nothing any more.
+    """
+    fields = _stat(pid) if pid and since else []
+    return (
+        bool(fields)
+        and int(fields[_START_TIME]) == since
+        and not int(fields[_FLAGS]) & _EXITING
+        and not int(fields[_PENDING]) & _SIGKILL
+    )
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Read what proc_pid_stat(5) says after the name; empty where it is gone, or a zombie."""
     try:
         text = _read(f"/proc/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return []
     fields = text.rpartition(b")")[2].split()
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+    return [] if fields[0] in (b"Z", b"X") else fields
 
 
 def _read(path: str) -> bytes:
@@ -137,8 +161,8 @@ class ProcessRecord(Record):
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there, and is still the same one."""
-        return self.start_time == start_time(self.pid) != 0 if self.pid else False
+        """Whether the process is there, is still the same one, and has not been killed."""
+        return lives(self.pid, self.start_time)
 
 
 class UplinkRecord(ProcessRecord):
@@ -172,6 +196,7 @@ class UplinkRecord(ProcessRecord):
         driver: str,
         wanted: Mapping[str, Any],
         pid: int | None,
+        guardian: int | None,
         tap_descriptor: int | None,
         pin: str,
         interface: str,
@@ -185,6 +210,8 @@ class UplinkRecord(ProcessRecord):
     ) -> Self:
         """Write down an uplink that this process has started, or None as its `pid`.
 
+        `guardian` is the process ID of its guardian, None where it has none.
+
         `wanted` is the configuration it was chosen by, `pin` the path of the shared netns, and
         `host` the host's network as `hostnet` saw it. For the others see below.
         """
@@ -194,6 +221,7 @@ class UplinkRecord(ProcessRecord):
                 "wanted": dict(wanted),
                 "pid": pid,
                 "startTime": start_time(pid) if pid else None,
+                **({"guardian": _process(guardian)} if guardian else {}),
                 "tapDescriptor": tap_descriptor,
                 "bootID": boot_id(),
                 "pidNamespace": pid_namespace(),
@@ -216,6 +244,20 @@ class UplinkRecord(ProcessRecord):
     def driver(self) -> str:
         """`pasta`, `slirp4netns` or `none`; "" where there is no record."""
         return self.text("driver")
+
+    @property
+    def guardian(self) -> ProcessRecord:
+        """The process that starts it again when it ends; empty where it has none."""
+        return ProcessRecord(self.object("guardian"))
+
+    @property
+    def lacks_guardian(self) -> bool:
+        """Whether its guardian has ended, and another one can take its place."""
+        return "guardian" in self.fields and not (self.is_hidden or self.guardian.is_running)
+
+    def note_guardian(self, pid: int, problem: str = "") -> None:
+        """Note its present guardian, and why that could not start the uplink again so far."""
+        self.fields["guardian"] = {**_process(pid), **({"problem": problem[:500]} if problem else {})}
 
     @property
     def wanted(self) -> Json:
@@ -309,6 +351,10 @@ class UplinkRecord(ProcessRecord):
         if self.fields.get("pid") is None:
             return self.driver == "none"
         return self.is_running and _has_interface(self.pid, self.fields.get("tapDescriptor"))
+
+
+def _process(pid: int) -> Json:
+    return {"pid": pid, "startTime": start_time(pid)}
 
 
 def _has_interface(pid: int, fd: object) -> bool:

@@ -268,6 +268,14 @@ def write_atomically(path: str, text: str) -> None:
             raise
 
 
+def remove(path: str) -> None:
+    """Remove a file of ours that may be there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
 def remove_special(path: str) -> None:
     """Remove an object at the path of a file that is neither a file nor a directory."""
     try:

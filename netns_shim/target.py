@@ -183,9 +183,22 @@ class Shared:
 
             lifecycle.follow(where, changes, self._environ)
             uplink = where.uplink()
+        if uplink.lacks_guardian:
+            from .shared import lifecycle  # only where one was killed
+
+            lifecycle.guard(where)
         if uplink.lacks_ports or uplink.lacks_listed or where.has_publishers():
             self.restore_ports()
         return fd
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the uplink that the netns had when it was opened is still there."""
+        return not self.uplink.pid or self.uplink.is_running
+
+    def reconnect(self) -> None:
+        """Repair the netns after the end of its uplink, unless its guardian has done it."""
+        os.close(self.open_repaired())
 
     def restore_ports(self) -> None:
         """Open again what is published where its publisher has ended."""

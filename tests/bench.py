@@ -182,6 +182,8 @@ class World(Place):
                 words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
                 if program.startswith(PROGRAMS) or records.intersection(words):
                     found.append(f"process {pid}: {program}")
+                elif any(word.startswith(tops) and word.endswith("/netns") for word in words):
+                    found.append(f"guardian {pid}: {program}")
                 lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
                 points = {line.split()[4] for line in lines}
                 mounts |= {point for point in points if point.startswith(tops)}

@@ -143,7 +143,7 @@ def is_let_go(fifo: Path, fd: int, seconds: float = 20) -> bool:
     return False
 
 
-# An uplink that goes to the background like pasta. Files beside it say how it is to behave.
+# An uplink like pasta in the foreground. Files beside it say how it is to behave.
 PASTA = f"""#!/usr/bin/python3 -IS
 import json, os, signal, sys
 
@@ -159,11 +159,9 @@ if os.path.exists(directory + "/broken"):
     sys.exit(2)
 if os.path.exists(directory + "/hanging"):
     signal.pause()
-child = os.fork()
-if child == 0:
-    signal.pause()
 with open(sys.argv[sys.argv.index("--pid") + 1], "w") as file:
-    file.write(str(child) + "\\n")
+    file.write(str(os.getpid()) + "\\n")
+signal.pause()
 """
 
 # An uplink that stays in the foreground and says when it is ready, like slirp4netns.

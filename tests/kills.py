@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import bench
 from ports import listening
-from runtime import PLUGIN, Runtime, bridge, ips, kill, page, reaches
+from runtime import PLUGIN, Runtime, bridge, ips, kill_for_good, page, reaches
 
 GATEWAY = "10.89.0.1"
 STEPWISE = "/opt/bench/stepwise"
@@ -107,7 +107,7 @@ class Scene:
             self.runtime.add(self.id, self.victim, conf=self.conf)
         if self.scenario.dead:
             (netns,) = self.runtime.status()
-            kill(netns["uplink"]["pid"])
+            kill_for_good(netns["uplink"])
 
     @property
     def conf(self) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def uplink(**keys: Any) -> dict[str, Any]:
         "since": "2026-01-02T01:02:00Z",
         "interface": "tap0",
         "mtu": 65520,
+        "guardian": {"pid": 4712, "alive": True, "problem": None},
         "changes": [],
         **keys,
     }
@@ -115,7 +116,7 @@ def netns(name: str = "default", **keys: Any) -> dict[str, Any]:
 
 def facts(*found: dict[str, Any]) -> dict[str, Any]:
     """Describe all that is up."""
-    return {"stateDir": "/base", "netns": [*found]}
+    return {"stateDir": "/base", "netns": [*found], "pauseProcess": None}
 
 
 def plain(renderable: Any, width: int = 99) -> list[str]:

@@ -110,6 +110,13 @@ def kill(pid: int) -> None:
     os.close(pidfd)
 
 
+def kill_for_good(uplink: dict[str, Any]) -> None:
+    """Kill an uplink of `status`, or of its record, and first its guardian: it stays dead."""
+    if uplink.get("guardian"):
+        kill(uplink["guardian"]["pid"])
+    kill(uplink["pid"])
+
+
 def until(condition: Callable[[], object], seconds: float = 20) -> bool:
     """Wait for what happens in processes that cannot be waited for; tell whether it did."""
     deadline = time.monotonic() + seconds

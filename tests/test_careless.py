@@ -14,7 +14,7 @@ import bench
 import fakes
 import pytest
 from fake_netavark import NETNS
-from runtime import PLUGIN, Runtime, bridge, kill, reaches
+from runtime import PLUGIN, Runtime, bridge, kill_for_good, reaches
 
 from netns_shim import errors
 from netns_shim.cli import install
@@ -279,7 +279,7 @@ def test_a_planted_link(world: bench.World, session: bench.Session, name: str) -
         script = 'rm -rf "$0"; ln -s "$1" "$0"'
         session.run(["sh", "-euc", script, f"{where}/{name}", outside], check=True)
         # So that all of it is written again.
-        kill(before["uplink"]["pid"])
+        kill_for_good(before["uplink"])
         runtime.add("new", new, conf={"timeout": 77})
         assert reaches(new, "10.89.0.1")
         runtime.delete("old", old)
@@ -301,7 +301,7 @@ def test_a_link_in_the_place_of_the_pin(world: bench.World, session: bench.Sessi
         runtime.add("old", old)
         script = 'umount --lazy "$0"; rm "$0"; ln -s "$1" "$0"'
         (before,) = runtime.status()
-        kill(before["uplink"]["pid"])
+        kill_for_good(before["uplink"])
         session.run(["sh", "-euc", script, pin, other.netns], check=True)
 
         runtime.add("new", new)

@@ -13,7 +13,7 @@ from pathlib import Path
 import bench
 import pytest
 from diagnosis import ask, ask_in, replaced, results
-from runtime import PLUGIN, Runtime, bridge, kill
+from runtime import PLUGIN, Runtime, bridge, kill_for_good
 
 
 @pytest.mark.usefixtures("log_in")
@@ -251,7 +251,7 @@ def test_nothing_is_up(session: bench.Session) -> None:
 @pytest.mark.usefixtures("container")
 def test_dead_uplink(world: bench.World, session: bench.Session, runtime: Runtime) -> None:
     """An uplink that has ended is found, from inside and from outside of the session."""
-    kill(runtime.status()[0]["uplink"]["pid"])
+    kill_for_good(runtime.status()[0]["uplink"])
 
     for place in (session, world):
         assert amiss(world, place) == ["default: has lost its uplink pasta"]

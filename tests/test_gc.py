@@ -269,9 +269,10 @@ def test_a_netns_that_is_lost(world: bench.World, session: bench.Session, uplink
     with world.session() as gone, gone.container() as container:
         Runtime(gone, delegate=bridge(), uplink=uplink).add("c", container)
         container.close()
-        pid = runtime.status()[0]["uplink"]["pid"]
-        if pid:
-            session.run(["sh", "-c", 'kill "$0"', str(pid)])
+        found = runtime.status()[0]["uplink"]
+        if found["pid"]:
+            pids = [str(found["guardian"]["pid"]), str(found["pid"])]
+            session.run(["sh", "-c", 'kill "$0"; sleep 0.1; kill "$1"', *pids])
             assert until(lambda: not runtime.status()[0]["uplink"]["alive"])
         gone.close()
 

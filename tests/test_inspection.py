@@ -17,7 +17,7 @@ from typing import Any
 import bench
 import pytest
 from looks import LIVE, NOW, SINCE, asked, make, plain
-from runtime import DUAL, PLUGIN, Runtime, bridge, kill, until
+from runtime import DUAL, PLUGIN, Runtime, bridge, kill_for_good, until
 
 from netns_shim.cli import inspection, tree
 from netns_shim.errors import ShimError
@@ -50,7 +50,8 @@ def text(base: Path) -> str:
 def test_nothing_is_up(base: Path) -> None:
     """Where nothing is up there are no facts, and nothing is made."""
     for path in (base, base / "no" / "such"):
-        assert inspection.collect(str(path)) == {"stateDir": str(path), "netns": []}
+        nothing: dict[str, Any] = {"stateDir": str(path), "netns": [], "pauseProcess": None}
+        assert inspection.collect(str(path)) == nothing
     assert os.listdir(base) == []
 
 
@@ -91,6 +92,7 @@ def test_shape(base: Path) -> None:
                     "alive": True,
                     "interface": "eth0",
                     "mtu": None,
+                    "guardian": None,
                     "changes": ["routes"],
                 },
                 "addresses": ["192.0.2.7", "2001:db8::7"],
@@ -129,6 +131,7 @@ def test_shape(base: Path) -> None:
                 "problem": "the network namespace is lost; the next ADD makes it again",
             }
         ],
+        "pauseProcess": None,
     }
 
 
@@ -544,7 +547,7 @@ def test_a_dead_uplink(world: bench.World, session: bench.Session) -> None:
     runtime = Runtime(session, delegate=bridge())
     with session.container() as container:
         runtime.add("c", container)
-        kill(runtime.status()[0]["uplink"]["pid"])
+        kill_for_good(runtime.status()[0]["uplink"])
 
         (found,) = runtime.status()
         drawn = session.run([PLUGIN, "status"], check=True).stdout

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import bench
 import pytest
-from runtime import PLUGIN, Runtime, bridge, kill, page
+from runtime import PLUGIN, Runtime, bridge, kill_for_good, page
 
 from netns_shim import errors
 
@@ -52,7 +52,7 @@ def test_a_dead_uplink_is_started_again(
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
         (before,) = runtime.status()
-        kill(before["uplink"]["pid"])
+        kill_for_good(before["uplink"])
         assert page(old, bench.PAGE) == ""
 
         done = runtime.call("ADD", "new", new.netns)
@@ -93,7 +93,7 @@ def test_a_process_id_that_is_somebody_elses(world: bench.World, session: bench.
         runtime.add("c", container)
         stranger = session.popen(["cat"], stdin=subprocess.PIPE)
         content = json.loads(record.read_text())
-        kill(content["pid"])
+        kill_for_good(content)
         record.write_text(json.dumps({**content, "pid": stranger.pid}))
         assert runtime.status()[0]["uplink"]["alive"] is False
 
@@ -111,7 +111,7 @@ def test_a_lost_pin(world: bench.World, session: bench.Session) -> None:
         runtime.add("old", old)
         session.run(["umount", "--lazy", pin], check=True)
         (before,) = runtime.status()
-        kill(before["uplink"]["pid"])
+        kill_for_good(before["uplink"])
 
         done = runtime.call("ADD", "new", new.netns)
 
@@ -131,7 +131,7 @@ def test_delete_after_the_pin_is_lost(world: bench.World, session: bench.Session
         runtime.add("c", container)
         session.run(["umount", "--lazy", pin], check=True)
         (before,) = runtime.status()
-        kill(before["uplink"]["pid"])
+        kill_for_good(before["uplink"])
 
         runtime.delete("c", container)
     assert world.leftovers() == []

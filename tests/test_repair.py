@@ -10,7 +10,7 @@ from pathlib import Path
 
 import bench
 import pytest
-from runtime import PLUGIN, Runtime, bridge, kill, page, reaches
+from runtime import PLUGIN, Runtime, bridge, kill, kill_for_good, page, reaches
 
 from netns_shim import errors
 from netns_shim.records import start_time
@@ -183,14 +183,16 @@ def test_a_pin_that_is_gone(
 
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
 def test_an_interface_that_is_gone(
-    world: bench.World, session: bench.Session, driver: str
+    world: bench.World, session: bench.Session, state: str, driver: str
 ) -> None:
     """An uplink that lives on without its interface is no uplink; it is started again."""
     runtime = Runtime(session, delegate=bridge(), uplink=driver)
     tap = {"pasta": "eth0", "slirp4netns": "tap0"}[driver]
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
-        session.run([PLUGIN, "run", "--", "ip", "link", "del", tap], check=True)
+        kill(runtime.status()[0]["uplink"]["guardian"]["pid"])  # pasta ends
+        pin = f"--net={state}/netns"
+        session.run(["nsenter", pin, "ip", "link", "del", tap], check=True)
         assert not runtime.status()[0]["uplink"]["alive"]
 
         add_with_a_line(runtime, "new", new, "is started again")
@@ -210,7 +212,7 @@ def test_state_of_another_boot(
         runtime.add("old", old)
         record = session.path(f"{state}/uplink.json")
         before = json.loads(record.read_text())
-        kill(before["pid"])
+        kill_for_good(before)
         # Another user's process has the ID now, even with the same start time.
         stranger = session.popen(["cat"], stdin=-1)
         start = start_time(stranger.pid)

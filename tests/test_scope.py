@@ -80,7 +80,8 @@ def test_an_uplink_is_moved(world: bench.World, session: bench.Session) -> None:
             *("org.freedesktop.systemd1.Manager", "StartTransientUnit", "ssa(sv)a(sa(sv))"),
         ]
         assert words[8:11] == [unit, "fail", "4"]
-        assert words[14:18] == ["PIDs", "au", "1", str(pid)]
+        guardian = netns["uplink"]["guardian"]["pid"]
+        assert words[14:19] == ["PIDs", "au", "2", str(pid), str(guardian)]
         assert words[-1] == "0"
         runtime.delete("c", container)
         runtime.delete("other", other)
@@ -243,13 +244,14 @@ def test_with_systemd(world: bench.World, manager: Manager) -> None:
     with manager.start("caller", argv, text=True, **pipes) as child:
         assert child.stdout.readline() == "ready\n"
         (netns,) = Runtime(world).status()
-        uplink = netns["uplink"]["pid"]
+        uplink, guardian = netns["uplink"]["pid"], netns["uplink"]["guardian"]["pid"]
         path = world.path(f"{world.state_dir}/.holder")
         holder = json.loads(path.read_text())["pid"]
 
         scopes = [f"netns-shim-holder-{holder}.scope", f"netns-shim-pasta-default-{uplink}.scope"]
         assert manager.units() == scopes
         assert [cgroup(holder), cgroup(uplink)] == scopes
+        assert cgroup(guardian) == cgroup(uplink)
         assert cgroup(child.pid) == "caller"
         assert child.communicate()[1] == ""
     assert until(lambda: manager.units() == [])

@@ -11,7 +11,7 @@ from typing import Any
 import bench
 import pytest
 import releases
-from runtime import PLUGIN, kill, page, reaches, until
+from runtime import PLUGIN, kill_for_good, page, reaches, until
 
 STAND_IN = "/opt/bench/netavark"
 RELEASES = releases.versions()
@@ -396,7 +396,7 @@ def test_uplink_that_died(world: bench.World, session: bench.Session, caller: Ca
     with session.container() as first, session.container() as second:
         caller.succeed("setup", first, **request("a", 5, "one"))
         status = json.loads(session.run([PLUGIN, "status", "--json"], check=True).stdout)
-        kill(status["netns"][0]["uplink"]["pid"])
+        kill_for_good(status["netns"][0]["uplink"])
 
         caller.succeed("setup", second, **request("b", 6, "one"))
 

@@ -53,7 +53,7 @@ def test_all_there_is() -> None:
     """Uplink, bridges with what is at them, what is at none, other links and commands."""
     assert draw(FULL) == [
         "default",
-        "├── ● uplink pasta  tap0  192.0.2.7  2001:db8::7  PID 4711  2 h 5 min",
+        "├── ● uplink pasta  tap0  192.0.2.7  2001:db8::7  PID 4711  2 h 5 min  guardian PID 4712",
         "├── ports of the namespace itself",
         "│   ├── 0.0.0.0:8443 → default:443/tcp  open",
         "│   └── 0.0.0.0:53 → default:53/udp",
@@ -79,7 +79,7 @@ def test_all_there_is() -> None:
 def test_what_is_wrong_is_marked() -> None:
     """An uplink, containers and commands that are gone have a mark, a word, and what to do."""
     found = netns(
-        uplink=uplink(alive=False, since=None, changes=["nameServers", "routes"]),
+        uplink=uplink(alive=False, since=None, guardian=None, changes=["nameServers", "routes"]),
         references=[
             attachment("a", "10.0.0.2/24", alive=False, sign=""),
             attachment("b", "10.0.0.3/24", alive=None, sign="veth7 leads somewhere unknown"),
@@ -113,6 +113,39 @@ def test_what_is_wrong_is_marked() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("keys", "lines"),
+    [
+        ({"guardian": None}, ["  2 h 5 min", "! no guardian would start it again: netns-shim "]),
+        (
+            {"guardian": {"pid": 8, "alive": False, "problem": "x"}, "alive": False},
+            ["  2 h 5 min  gone", "! the next ADD starts it again"],
+        ),
+        (
+            {"guardian": {"pid": 8, "alive": True, "problem": None}, "alive": False},
+            ["  guardian PID 8  gone", "! its guardian starts it again"],
+        ),
+        (
+            {"guardian": {"pid": 8, "alive": True, "problem": "x\n"}, "alive": False},
+            ["  guardian PID 8  gone", "! its guardian starts it again, but could not so far: x"],
+        ),
+    ],
+)
+def test_guardian(keys: dict[str, Any], lines: list[str]) -> None:
+    """It is shown beside its uplink; where it is gone or does not succeed, that is said."""
+    _, first, second, *_ = draw(netns(uplink=uplink(**keys)), width=150)
+
+    assert first.endswith(lines[0])
+    assert second.startswith(f"    └── {lines[1]}")
+
+
+def test_pause_process() -> None:
+    """It stays as long as a netns is up, and so it is shown after them."""
+    found = {**facts(netns()), "pauseProcess": {"pid": 7, "alive": True}}
+
+    assert plain(tree.draw(found, NOW))[-1] == "pause process  PID 7"
+
+
 def test_files_alone() -> None:
     """Where the netns cannot be entered, what the files say is drawn."""
     found = netns(
@@ -121,7 +154,7 @@ def test_files_alone() -> None:
 
     assert draw(found) == [
         "default",
-        "├── ● uplink pasta  tap0  192.0.2.7  PID 4711  2 h 5 min",
+        "├── ● uplink pasta  tap0  192.0.2.7  PID 4711  2 h 5 min  guardian PID 4712",
         "├── bridge cni0",
         "│   └── ● c  eth0  10.0.0.2/24  net  3 min",
         "└── ! not all can be seen: it is elsewhere",
@@ -130,7 +163,7 @@ def test_files_alone() -> None:
 
 def test_no_uplink_and_an_unknown_one() -> None:
     """Without an uplink there is nothing to say of it; an unreadable record is an unknown one."""
-    nothing = {"pid": None, "since": None, "interface": "", "changes": None}
+    nothing = {"pid": None, "since": None, "interface": "", "changes": None, "guardian": None}
     none = netns("a", uplink=uplink(driver="none", **nothing), addresses=[])
     unknown = netns("b", uplink=uplink(driver=None, alive=False, **nothing), addresses=[])
 

@@ -66,7 +66,7 @@ def pasta(bin_dir: Path, *options: str) -> Pasta:
 def test_arguments_of_pasta(state: State) -> None:
     """Without options nothing is forwarded into the netns, and the host is not exposed."""
     assert Pasta("/missing/pasta", []).command(state) == [
-        *("/missing/pasta", "--config-net"),
+        *("/missing/pasta", "--config-net", "--foreground"),
         *("--pid", f"{state.dir}/uplink.pid"),
         *("--dns-forward", "169.254.1.1"),
         *("-t", "none", "-u", "none", "-T", "none", "-U", "none"),

@@ -9,7 +9,7 @@ import signal
 
 import bench
 import pytest
-from runtime import PLUGIN, Runtime, bridge, kill, reaches, until
+from runtime import PLUGIN, Runtime, bridge, kill_for_good, reaches, until
 
 from netns_shim import errors
 from netns_shim.records import start_time
@@ -221,7 +221,7 @@ def test_check_wants_a_live_uplink(world: bench.World, session: bench.Session) -
     with session.container() as container, session.container() as other:
         runtime.add("c", container)
         (netns,) = runtime.status()
-        kill(netns["uplink"]["pid"])
+        kill_for_good(netns["uplink"])
 
         error = runtime.fail("CHECK", "c", container.netns)
         assert error["code"] == errors.UPLINK_FAILED
@@ -275,7 +275,7 @@ def test_status_of_a_lost_uplink(world: bench.World, session: bench.Session) -> 
     with session.container() as container:
         runtime.add("c", container)
         (netns,) = runtime.status()
-        kill(netns["uplink"]["pid"])
+        kill_for_good(netns["uplink"])
 
         assert runtime.fail("STATUS")["code"] == errors.LIMITED_CONNECTIVITY
         runtime.delete("c", container)

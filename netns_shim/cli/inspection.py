@@ -19,6 +19,7 @@ from ..records import start_time
 from ..shared import links as netlinks
 from ..target import Shared
 from ..userns import pause
+from ..userns.record import HolderRecord
 from . import published
 from .bridges import Bridges
 
@@ -41,7 +42,13 @@ def collect(base: str) -> Json:
     if not netns.is_privileged():
         pause.look(base)  # where a user without capabilities sees more
     found = [look(where) for where in state.all_in(base) if where.name != state.IN_PLACE]
-    return {"stateDir": base, "netns": found}
+    return {"stateDir": base, "netns": found, "pauseProcess": _holder(base)}
+
+
+def _holder(base: str) -> Json | None:
+    """Tell which process holds the user's own user namespace; None where none does."""
+    record = HolderRecord.read_file(base)
+    return {"pid": record.pid, "alive": record.is_alive} if record else None
 
 
 def made_from(base: str, name: str, container_id: str) -> dict[tuple[str, ...], list[Json]]:
@@ -107,8 +114,17 @@ def _uplink(record: UplinkRecord, *, is_hidden: bool) -> Json:
         "since": _started(record.start_time) if is_alive and record.pid else None,
         "interface": record.interface,
         "mtu": record.mtu or None,
+        "guardian": _guardian(record),
         "changes": _changes(record),
     }
+
+
+def _guardian(record: UplinkRecord) -> Json | None:
+    guardian = record.guardian
+    if not guardian:
+        return None
+    problem = guardian.text("problem") or None
+    return {"pid": guardian.pid, "alive": guardian.is_running, "problem": problem}
 
 
 def _started(ticks: int) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Cell = tuple[str, str]  # a text and its style
 GAP = "  "
 REFRESH = "netns-shim refresh renews it"
+GUARD = "netns-shim refresh gives it one"
 
 
 class Marks:
@@ -43,7 +44,10 @@ def draw(facts: Json, now: float, *, is_whole: bool = True, is_ascii: bool = Fal
     if not facts["netns"]:
         return Group(Text(f"no shared network namespace is up ({shown(facts['stateDir'])})"))
     marks = Marks(is_ascii=is_ascii)
-    return Group(*(_Drawing(netns, now, marks, is_whole).tree for netns in facts["netns"]))
+    trees = [_Drawing(netns, now, marks, is_whole).tree for netns in facts["netns"]]
+    holder = facts["pauseProcess"]
+    words = [Text(f"pause process  PID {shown(holder['pid'])}", "dim")] if holder else []
+    return Group(*trees, *words)
 
 
 class _Drawing:
@@ -70,10 +74,17 @@ class _Drawing:
         words += [(_word(address), "cyan") for address in self._netns["addresses"]]
         words += [(f"PID {_word(uplink['pid'])}" if uplink["pid"] else "", "dim")]
         words += [(age(uplink["since"], self._now), "dim")]
+        guardian = uplink["guardian"] or {"pid": None, "alive": False, "problem": None}
+        words += [(f"guardian PID {_word(guardian['pid'])}" if guardian["alive"] else "", "dim")]
         words += [("" if uplink["alive"] else "gone", "bold red")]
         branch = self.tree.add(_line(words))
         if not uplink["alive"]:
-            self._note(branch, "the next ADD starts it again")
+            who = "its guardian" if guardian["alive"] else "the next ADD"
+            problem = shown(guardian["problem"] or "")
+            tried = f", but could not so far: {problem}" if guardian["alive"] and problem else ""
+            self._note(branch, f"{who} starts it again{tried}")
+        elif uplink["pid"] and not guardian["alive"]:
+            self._note(branch, f"no guardian would start it again: {GUARD}")
         if uplink["changes"]:
             changed = " and ".join(map(_CHANGES.__getitem__, uplink["changes"]))
             self._note(branch, f"the host's {changed} have changed since it started: {REFRESH}")

@@ -28,21 +28,29 @@ USAGE_SECONDS = 30
 MAXIMUM_SOCKET_PATH = 107
 
 
-def start(command: list[str], state: State, *kept: int) -> int:
-    """Start an uplink in a session of its own, with the descriptors `kept`; give its process ID.
+def start(command: list[str], state: State, *kept: int, stdin: int = -1) -> int:
+    """Start an uplink; see `spawn`."""
+    remove_special(state.path(CONTROL))  # the socket of an uplink that was killed
+    return spawn(command, state, *kept, stdin=stdin)
 
-    Raises ShimError (code 102) where the program cannot be executed.
+
+def spawn(command: list[str], state: State, *kept: int, stdin: int = -1) -> int:
+    """Start a process that stays, in a session of its own; give its process ID.
+
+    It has the descriptors `kept`, and `stdin`, which is /dev/null by default. Raises ShimError
+    (code 102) where the program cannot be executed.
     """
     # The uplink opens its log by path, and would write through a link.
     remove_special(state.path("uplink.log"))
-    remove_special(state.path(CONTROL))  # the socket of an uplink that was killed
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     log = os.open(state.path("uplink.log"), flags, 0o600)
     here = enter.open_cwd()
     # A process that stays must not have the caller's open files.
     others = {int(fd) for fd in os.listdir("/proc/self/fd")} - {0, 1, 2, *kept}
     actions: list[tuple[Any, ...]] = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+        if stdin < 0
+        else (os.POSIX_SPAWN_DUP2, stdin, 0),
         (os.POSIX_SPAWN_DUP2, log, 1),
         (os.POSIX_SPAWN_DUP2, log, 2),
         # dup2(2) of a descriptor on itself makes it inheritable.

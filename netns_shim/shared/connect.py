@@ -6,11 +6,11 @@ from __future__ import annotations
 import errno
 import os
 
-from .. import hostnet, netns
+from .. import hostnet, interrupt, netns
 from ..errors import ShimError, warn
 from ..records import UplinkRecord
 from ..state import outer_uid, remove_special
-from . import processes, resolvconf, rtnetlink, scope, uplink
+from . import guardian, processes, resolvconf, rtnetlink, scope, uplink
 from .nsenter import run_in
 
 TYPE_CHECKING = False
@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..state import State
-    from .uplink import Uplink, Wanted
+    from .uplink import Pasta, Slirp4netns, Uplink, Wanted
 
+REFRESH = "`netns-shim refresh` gives it one"
 ACCEPT_DAD = "/proc/sys/net/ipv6/conf/default/accept_dad"
 
 
-def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
+def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> None:
     """Start the uplink, then write its record and the resolv.conf that leads to it.
 
-    `wanted` is the configuration it was chosen by, for `refresh`.
+    `wanted` is the configuration it was chosen by, for `refresh`, and `attempt` is for its
+    guardian.
     """
     if not isinstance(chosen, uplink.Nothing):
         processes.check_numbers()
@@ -34,11 +36,9 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
         hostnet.await_ipv6()
     if chosen.driver == "slirp4netns":
         run_in(state.pin, lambda: _look_for_duplicates(look=True))
-    chosen.start(state)
-    pid, interface, addresses, mtu = None, "", list[str](), 0
+    pid, guard, interface, addresses, mtu = None, None, "", list[str](), 0
     if not isinstance(chosen, uplink.Nothing):
-        pid = chosen.wait(state)
-        scope.move(pid, f"{chosen.driver}-{state.name}", outer_uid(), os.environ)
+        pid, guard = _start(state, chosen, attempt)
         if chosen.ipv6:
             from . import netlink  # pyroute2, which pasta does not need
 
@@ -65,6 +65,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
         driver=chosen.driver,
         wanted=wanted,
         pid=pid,
+        guardian=guard,
         tap_descriptor=processes.descriptor(pid, uplink.TUN) if pid else None,
         pin=state.pin,
         interface=interface,
@@ -77,6 +78,35 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
         lacks_ports=os.path.isdir(state.path(processes.PUBLISHERS)),
     )
     write_resolv_conf(state, record)
+    state.write_uplink(record)
+
+
+def _start(state: State, chosen: Pasta | Slirp4netns, attempt: int) -> tuple[int, int | None]:
+    """Start an uplink and its guardian; give their process IDs."""
+    with guardian.Lifeline(state) as line:
+        chosen.start(state, line.writer)
+        pid = chosen.wait(state)
+        guard = guardian.start(state, line.reader, attempt)
+    found = [each for each in (pid, guard) if each]
+    scope.move(found, f"{chosen.driver}-{state.name}", outer_uid(), os.environ)
+    return pid, guard
+
+
+def guard(state: State, record: UplinkRecord) -> None:
+    """Give the uplink of a record, which lives, another guardian, and write that down."""
+    try:
+        reader = guardian.open_reader(state)
+    except OSError as error:
+        warn(f"the uplink of {state.name!r} gets no other guardian: {error}; {REFRESH}")
+        record.fields.pop("guardian")
+    else:
+        pid = guardian.start(state, reader)
+        os.close(reader)
+        if pid is None:
+            return
+        scope.move([pid], f"guardian-{state.name}", outer_uid(), os.environ)
+        warn(f"the guardian of the uplink of {state.name!r}: it was gone, and has been replaced")
+        record.note_guardian(pid)
     state.write_uplink(record)
 
 
@@ -167,8 +197,12 @@ def disconnect(state: State) -> None:
     """End the uplink, with or without a record of it."""
     record = state.uplink()
     known = set()
-    if record.pid and record.is_of_this_boot:
-        known.add((record.pid, record.start_time))
+    if record.is_of_this_boot:
+        # First: it would take the end of the uplink for a failure.
+        if record.guardian.pid not in (0, os.getpid()):
+            processes.stop(record.guardian.pid, record.guardian.start_time)
+        if record.pid:
+            known.add((record.pid, record.start_time))
     # One without a record: the process that started it was killed before it wrote one.
     found = known | processes.stray(state)
     ended = set[tuple[int, int]]()
@@ -183,9 +217,26 @@ def disconnect(state: State) -> None:
 def renew(state: State, environ: Mapping[str, str]) -> None:
     """End the uplink and start it again, as it was, in the same netns.
 
-    Raises ShimError (code 102) where it fails; then the netns has no uplink.
+    Raises ShimError (code 102) where it fails; then see `again`.
     """
     wanted = state.uplink().wanted
-    chosen = uplink.choose(wanted, environ)
+    again(state, uplink.choose(wanted, environ), wanted)
+
+
+def again(state: State, chosen: Uplink, wanted: Wanted) -> None:
+    """End the uplink and start another one, in the same netns.
+
+    Raises ShimError (code 102) where that fails. Then a guardian goes on trying.
+    """
     disconnect(state)
-    connect(state, chosen, wanted)
+    try:
+        connect(state, chosen, wanted)
+    except BaseException as error:
+        interrupt.disregard()
+        disconnect(state)
+        record = state.uplink()
+        pid = guardian.start(state, -1, 1) if record.pid and record.is_of_this_boot else None
+        if pid is not None:
+            record.note_guardian(pid, str(error))
+            state.write_uplink(record)
+        raise

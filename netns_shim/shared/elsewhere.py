@@ -32,11 +32,14 @@ def refuse_mounts(state: State) -> None:
     if not pid:
         return
     where = f"mnt:[{there}], where its uplink {record.driver} was started " if there else ""
+    guardian = record.guardian
+    # It would bring back an uplink that is ended first.
+    guarded = f", guarded by PID {guardian.pid}, to be ended first" if guardian.is_running else ""
     raise ShimError(
         CANNOT_ENTER,
         f"the shared netns {state.name!r} is pinned in another mount namespace",
-        f"{where}(PID {pid} is there): run the container runtime there, or set another 'netns' or "
-        "'stateDir'; if that session is over, end this process",
+        f"{where}(PID {pid} is there{guarded}): run the container runtime there, or set another "
+        "'netns' or 'stateDir'; if that session is over, end this process",
     )
 
 

@@ -70,9 +70,8 @@ def repair(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         else:
             what = "was gone" if record else "has no record that can be read"
             warn(f"the uplink of the shared netns {state.name!r} {what} and is started again")
-            connect.disconnect(state)
         _make_directories(state)
-        connect.connect(state, uplink.check(wanted, environ), wanted)
+        connect.again(state, uplink.check(wanted, environ), wanted)
 
 
 def _pin_again(state: State, record: UplinkRecord) -> bool:
@@ -179,6 +178,14 @@ def refresh(state: State, environ: Mapping[str, str]) -> None:
             )
         _make_directories(state)
         connect.renew(state, environ)
+
+
+def guard(state: State) -> None:
+    """Give an uplink another guardian if its own was killed."""
+    with locked(state):
+        record = state.uplink()
+        if record.lacks_guardian and state.has_uplink(record):
+            connect.guard(state, record)
 
 
 def destroy(state: State) -> None:

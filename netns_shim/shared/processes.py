@@ -82,10 +82,10 @@ def check_numbers() -> None:
 
 
 def stray(state: State, log: str = "") -> set[tuple[int, int]]:
-    """Find uplinks of a netns without a record: process IDs and start times.
+    """Find uplinks and guardians of a netns without a record: process IDs and start times.
 
-    Their arguments name the pin, and they have a file open that only an uplink of this netns has:
-    its log, or the netns itself. The path alone proves nothing: another mount namespace can have
+    Their arguments name the pin, and they have a file open that only they have: the log of the
+    uplink, or the netns itself. The path alone proves nothing: another mount namespace can have
     it too. With `log`, find publishers of ports instead, which are told a path that begins so.
     """
     found, has_missed = _scan(state, log)
@@ -102,6 +102,8 @@ def _scan(state: State, log: str) -> tuple[set[tuple[int, int]], bool]:
     told = os.fsencode((log or state.path(PUBLISHERS)).removeprefix(state.base))
     found, has_missed = set(), False
     for pid in ids():
+        if pid == os.getpid():
+            continue  # a guardian that brings the uplink back
         try:
             # In the try as well: hidepid, proc(5), refuses even this for other users' processes.
             with open(f"/proc/{pid}/cmdline", "rb") as file:

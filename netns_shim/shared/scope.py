@@ -27,23 +27,25 @@ MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
 METHOD = ("org.freedesktop.systemd1.Manager", "StartTransientUnit")
 
 
-def move(pid: int, name: str, uid: str, environ: Mapping[str, str]) -> None:
-    """Move a process into a scope `netns-shim-NAME-PID.scope` of the user's service manager.
+def move(pids: list[int], name: str, uid: str, environ: Mapping[str, str]) -> None:
+    """Move processes into a scope `netns-shim-NAME-PID.scope` of the user's service manager.
 
-    `uid` is the user's ID outside of any user namespace. Nothing happens where there is no systemd
-    or no bus; a failure is a warning. Raises Stopped when a signal says to stop.
+    The scope has the ID of the first one. `uid` is the user's ID outside of any user namespace.
+    Nothing happens where there is no systemd or no bus; a failure is a warning. Raises Stopped
+    when a signal says to stop.
     """
     busctl = find_program("busctl", with_path(environ)["PATH"].split(":"))
     bus = _bus(uid, environ)
     if not (os.path.isdir(BOOTED) and bus and busctl):
         return
+    pid = pids[0]
     unit = f"netns-shim-{name}-{pid}.scope"
     try:
         status, _, stderr = child.run(
             busctl,
             {**with_path(environ), "DBUS_SESSION_BUS_ADDRESS": bus},
             b"",
-            arguments=command(unit, pid),
+            arguments=command(unit, pids),
             name="busctl",
             what="moving a process to its own scope",
             timeout=SECONDS,
@@ -55,11 +57,11 @@ def move(pid: int, name: str, uid: str, environ: Mapping[str, str]) -> None:
         warn(f"{name} (PID {pid}) stays in the cgroup of its caller, and ends with it: {problem}")
 
 
-def command(unit: str, pid: int) -> list[str]:
+def command(unit: str, pids: list[int]) -> list[str]:
     """Give the arguments of busctl(1) for the call of the method."""
     properties = [
         *("Description", "s", "netns-shim: the network of rootless containers"),
-        *("PIDs", "au", "1", str(pid)),
+        *("PIDs", "au", str(len(pids)), *map(str, pids)),
         # Otherwise a shutdown ends it before the containers that need it.
         *("DefaultDependencies", "b", "false"),
         *("CollectMode", "s", "inactive-or-failed"),

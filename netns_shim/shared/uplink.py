@@ -12,7 +12,7 @@ import os
 from .. import interrupt
 from ..errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError
 from ..invoke import HELPER_DIRECTORIES, find_program, with_path
-from ..state import read_file, remove_special
+from ..state import remove
 from . import background
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ class Nothing:
     takes_ipv6 = False
     sends_bare_segments = False
 
-    def start(self, state: State) -> None:
+    def start(self, state: State, lifeline: int = -1) -> None:
         """Start nothing."""
 
 
@@ -94,7 +94,8 @@ class Pasta:
     def command(self, state: State) -> list[str]:
         """List the arguments, in Podman's order; the last pair is the newest."""
         options = self.options
-        command = [self.path, "--config-net", *options, "--pid", state.path("uplink.pid")]
+        command = [self.path, "--config-net", *options, "--foreground"]
+        command += ["--pid", state.path("uplink.pid")]
         if not _given(options, "--dns-forward"):
             command += ["--dns-forward", DNS_FORWARD]
         for short, long in (
@@ -116,44 +117,65 @@ class Pasta:
             command += ["--conf-path", background.socket_of(state)[1]]
         return command
 
-    def start(self, state: State) -> None:
-        """Start it; it goes into the background by itself when it is ready."""
-        remove_special(state.path("uplink.pid"))
-        self._pid = background.start(self.command(state), state)
+    def start(self, state: State, lifeline: int = -1) -> None:
+        """Start it, with `lifeline` as its stdin; see `guardian`.
+
+        It stays in the foreground, because one that goes into the background closes its stdin. It
+        writes its process ID when it is ready: into a FIFO, so that we can wait for that.
+        """
+        self._lifeline = lifeline
+        path = state.path("uplink.pid")
+        remove(path)
+        os.mkfifo(path, 0o600)
+        self._ready = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self._pid = background.start(self.command(state), state, stdin=lifeline)
+        except BaseException:
+            os.close(self._ready)
+            raise
 
     def wait(self, state: State) -> int:
         """Wait until it is ready; give its process ID. ShimError (code 102) where it fails."""
-        pidfd = os.pidfd_open(self._pid)
         try:
-            if not interrupt.wait(pidfd, START_SECONDS, "starting the uplink"):
-                raise background.failed("pasta", f"not ready after {START_SECONDS} s", state)
+            is_ready = self._await(state)
         except BaseException:
             background.kill(self._pid)
             raise
         finally:
-            os.close(pidfd)
+            os.close(self._ready)
+            os.unlink(state.path("uplink.pid"))
+        if is_ready:
+            return self._pid
         status = background.end(self._pid)
         said = background.log_of(state) if status == 1 else ""
         if self.control and "unrecognized option '--conf" in said:
             self.control = ""  # the two programs are not of one package
             os.truncate(state.path("uplink.log"), 0)
-            self.start(state)
+            self.start(state, self._lifeline)
             return self.wait(state)
         if self.maps_guest and "unrecognized option '--map-guest" in said:
             # Releases before August 2024 do not know the option.
             self.maps_guest, self.host_addresses = False, ()
             self.sends_bare_segments = True
             os.truncate(state.path("uplink.log"), 0)
-            self.start(state)
+            self.start(state, self._lifeline)
             return self.wait(state)
-        if status:
-            raise background.failed("pasta", f"exit status {status}", state)
+        raise background.failed("pasta", f"exit status {status}", state)
+
+    def _await(self, state: State) -> bool:
+        """Wait until it has written its process ID (True), or has ended."""
+        what, pidfd = "starting the uplink", os.pidfd_open(self._pid)
         try:
-            pid = int(read_file(state.path("uplink.pid")))
-            os.unlink(state.path("uplink.pid"))
-        except (OSError, ValueError):
-            raise background.failed("pasta", "it has not written its process ID", state) from None
-        return pid
+            if not interrupt.wait(self._ready, START_SECONDS, what, pidfd):
+                raise background.failed("pasta", f"not ready after {START_SECONDS} s", state)
+            if _read(self._ready):
+                return True
+            # It has closed the FIFO, or has never opened it.
+            if not interrupt.wait(pidfd, START_SECONDS, what):
+                raise background.failed("pasta", "it has not written its process ID", state)
+            return False
+        finally:
+            os.close(pidfd)
 
 
 class Slirp4netns:
@@ -209,11 +231,12 @@ class Slirp4netns:
         place = ["--netns-type=path", state.pin, "tap0"]
         return [self.path, *known, *self.options, "-c", "-r", str(ready), *place]
 
-    def start(self, state: State) -> None:
-        """Start it in the background; it says over a pipe when it is ready."""
+    def start(self, state: State, lifeline: int = -1) -> None:
+        """Start it, with `lifeline` as its stdin; it says over a pipe when it is ready."""
         self._ready, ready = os.pipe()
         try:
-            self._pid = background.start(self.command(state, ready), state, ready)
+            command = self.command(state, ready)
+            self._pid = background.start(command, state, ready, stdin=lifeline)
         except BaseException:
             os.close(self._ready)
             raise
@@ -284,6 +307,13 @@ def _usage(path: str) -> str:
         return background.usage(path, "slirp4netns")[0]
     except ShimError as error:
         raise ShimError(UPLINK_FAILED, f"cannot start the uplink {path}", str(error)) from None
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, 64)
+    except BlockingIOError:
+        return b""  # no process has opened it for writing yet
 
 
 def _given(options: list[str], name: str) -> bool:

@@ -165,7 +165,7 @@ def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
             _write(fd, record)
 
         pid = start.start(_path(base), maps, write_down, found)
-    scope.move(pid, "holder", state.outer_uid(), os.environ)
+    scope.move([pid], "holder", state.outer_uid(), os.environ)
     recover.move_records(base, before, record)
     if not _enter(record):
         message = "the process that holds the user namespace has ended"

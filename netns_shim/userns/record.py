@@ -7,6 +7,7 @@ import os
 
 from .. import decoding
 from ..records import ProcessRecord, boot_id, pid_namespace, start_time
+from ..state import HOLDER, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ class HolderRecord(ProcessRecord):
             record.pid and record.start_time and record.user_namespace and record.mount_namespace
         )
         return record if is_whole else cls()
+
+    @classmethod
+    def read_file(cls, base: str) -> Self:
+        """Read the record of a state directory; empty where it is missing or makes no sense."""
+        try:
+            return cls.read(read_file(f"{base}/{HOLDER}"))
+        except OSError:
+            return cls()
 
     @classmethod
     def of(cls, pid: int, ranges: object) -> Self:

@@ -58,6 +58,7 @@ class Found:
         self._namespaces: Namespaces | None = None
         if before.is_of_this_boot:
             candidates = [*_users(path), *(uplink.pid for _, uplink in _alive(base, before))]
+            candidates += _guardians(base, before)
             for pid in candidates:
                 self._namespaces = self._namespaces or _open(pid, before)
 
@@ -111,6 +112,13 @@ def _alive(base: str, before: HolderRecord) -> list[tuple[state.State, UplinkRec
         if uplink.pid and is_of and uplink.is_alive:
             found.append((where, uplink))
     return found
+
+
+def _guardians(base: str, before: HolderRecord) -> list[int]:
+    """List the guardians of uplinks of a record: they may be at work on a dead one."""
+    records = [where.uplink() for where in state.all_in(base)]
+    found = [r.guardian for r in records if r.mount_namespace == before.mount_namespace]
+    return [guardian.pid for guardian in found if guardian.is_running]
 
 
 def move_records(base: str, before: HolderRecord, record: HolderRecord) -> None:

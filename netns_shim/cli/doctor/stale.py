@@ -64,7 +64,11 @@ def _odd(where: state.State) -> Iterator[str]:
     elif record.is_of_other_boot:
         yield f"{where.name}: is of an earlier boot"
     elif not (record.is_alive or where.has_uplink(record)):
-        yield f"{where.name}: has lost its uplink {record.driver}"
+        problem = record.guardian.text("problem")
+        tried = f", and its guardian cannot start it again: {problem}" if problem else ""
+        yield f"{where.name}: has lost its uplink {record.driver}{tried}"
+    elif record.pid and not (record.is_hidden or record.guardian.is_running):
+        yield f"{where.name}: no guardian would start its uplink again"
     if missing := where.missing():
         yield f"{where.name}: {', '.join(missing)} is missing"
     for reference in references.references(where):

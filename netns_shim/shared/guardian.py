@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guardian of an uplink: a process as small as a shell, which brings a dead uplink back.
+
+The stdin of an uplink is the *lifeline*, a FIFO that no other process can write to, and that the
+uplink never reads. So a reader of it learns at once when the uplink has ended, however it ended.
+The guardian is a shell that waits for that, and becomes `revival` then. It is no parent of the
+uplink: where it has been killed, another one can take its place, and the uplink goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .. import main
+from ..errors import ShimError, warn
+from ..invoke import DEFAULT_PATH, find_program
+from ..state import remove
+from . import background
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..state import State
+
+SHELL = "sh"
+LIFELINE = "lifeline"
+# It reads nothing: no process writes. It becomes Python without a fork, so it stays one process.
+SCRIPT = 'read nothing; exec "$@"'
+# How it is called in the list of processes.
+NAME = "netns-shim-guardian"
+
+
+class Lifeline:
+    """A new lifeline, as a context: both of its ends, for the uplink and for its guardian."""
+
+    __slots__ = ("reader", "writer")
+
+    def __init__(self, state: State) -> None:
+        path = state.path(LIFELINE)
+        remove(path)  # that of an uplink before, which is no longer of interest
+        os.mkfifo(path, 0o600)
+        self.reader = open_reader(state)
+        self.writer = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+
+    def __enter__(self) -> Lifeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.reader)
+        os.close(self.writer)
+
+
+def open_reader(state: State) -> int:
+    """Open the lifeline of an uplink for its guardian; OSError where there is no FIFO."""
+    # Without O_NONBLOCK, this would wait for a writer.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(state.path(LIFELINE), flags)
+    os.set_blocking(fd, True)
+    return fd
+
+
+def start(state: State, reader: int, attempt: int = 0) -> int | None:
+    """Start the guardian of an uplink; give its process ID, None with a warning where it fails.
+
+    `reader` is the lifeline, -1 where there is no uplink, so that the guardian starts one. The
+    caller is in the netns and the user namespace in which that is to be. `attempt` counts the
+    uplinks that have ended at once or could not be started.
+    """
+    shell = find_program(SHELL, DEFAULT_PATH.split(":"))
+    paths = [path for path in sys.path if path.startswith("/")]
+    # The same modules as this call's. The launcher can be gone by then, or have another name.
+    code = f"import sys; sys.path[:] = {paths!r}; from netns_shim.main import run; run()"
+    revival = [sys.executable, "-IS", "-c", code, main.REVIVE, state.pin, str(attempt)]
+    try:
+        return background.spawn([shell, "-c", SCRIPT, NAME, *revival], state, stdin=reader)
+    except (ShimError, OSError) as error:
+        warn(f"the uplink of {state.name!r} has no guardian, which would start it again: {error}")
+        return None

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guardian becomes when its uplink has ended: the call that starts another one.
+
+It runs where the uplink was started: in the same user and mount namespace, and in the host's
+netns. It tries until the netns has an uplink, or until nothing is attached to it any more.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .. import interrupt, log, netns, skel
+from ..errors import ShimError, Stopped, warn, warnings
+from ..state import State
+from ..target import Shared
+from . import connect, lifecycle, uplink
+
+# How long to wait before an attempt, in seconds; the last one counts for all that follow.
+PAUSES = (0, 0.1, 1, 2, 4, 8, 15, 30, 60)
+# After an uplink that has lived for so long, in seconds, there is no need to wait.
+LONG = 1.0
+
+
+def main(pin: str, attempt: str) -> int:
+    """Bring the uplink of a shared netns back; give the exit status.
+
+    `pin` is the path of the pin; `attempt` counts the attempts before this one.
+    """
+    skel.settle()
+    interrupt.heed()
+    base, name = os.path.dirname(pin).rsplit("/", 1)
+    state = State(base, name)
+    number = 0 if _has_lived(state) else int(attempt)
+    said = ""
+    while True:
+        warnings.clear()
+        log.begin("revive", os.environ)
+        log.name(name)
+        try:
+            _pause(PAUSES[min(number, len(PAUSES) - 1)])
+            if _revive(state, number):
+                log.end()
+            return 0
+        except Stopped:
+            return 1  # what it was to bring back is ended on purpose
+        except (ShimError, OSError) as error:
+            if str(error) != said:
+                said = str(error)
+                warn(f"the uplink of {name!r} cannot be started again: {said}")
+            log.end("failed", error=said, code=skel.as_shim_error(error).code)
+        number += 1
+
+
+def _has_lived(state: State) -> bool:
+    """Tell whether the uplink that has ended has lived for long."""
+    ticks = state.uplink().start_time
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return now - ticks / os.sysconf("SC_CLK_TCK") >= LONG
+
+
+def _pause(seconds: float) -> None:
+    reader, writer = os.pipe()
+    try:
+        interrupt.wait(reader, seconds, "bringing the uplink back")
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def _revive(state: State, number: int) -> bool:
+    """Start the uplink, with a new guardian; tell whether that was still to be done."""
+    if not _is_used(state):
+        return False  # the lock is in a directory that is not to be made again
+    with lifecycle.locked(state):
+        record = state.uplink()
+        mine = os.getpid()
+        is_mine = record.guardian.pid == mine or not record.guardian.is_running
+        is_up = state.has_uplink(record) or netns.identity(state.pin, is_ours=True) is None
+        if not is_mine or is_up or record.driver in ("", "none") or not _is_used(state):
+            return False
+        wanted = record.wanted
+        try:
+            if number > 1:
+                os.truncate(state.path("uplink.log"), 0)  # one attempt fails as the other
+            chosen = uplink.check(wanted, os.environ)
+            connect.disconnect(state)
+            connect.connect(state, chosen, wanted, number + 1)
+        except Stopped:
+            connect.disconnect(state)
+            raise
+        except (ShimError, OSError) as error:
+            connect.disconnect(state)
+            record.note_guardian(mine, str(error))
+            state.write_uplink(record)
+            raise
+    Shared(state, wanted, os.environ).restore_ports()
+    return True
+
+
+def _is_used(state: State) -> bool:
+    """Tell whether anything has a reference to the netns."""
+    return state.exists() and bool(os.listdir(state.refs))
