@@ -69,8 +69,8 @@ class InPlace:
         """Open the netns of this process."""
         return netns.open_netns("/proc/self/ns/net")
 
-    def reconnect(self) -> None:
-        """Do nothing: the uplink is the caller's."""
+    def await_uplink(self) -> None:
+        """Do not wait: the uplink is the caller's."""
 
     open_as_is = open_repaired
     open_alive = open_repaired

@@ -269,17 +269,17 @@ def _finish(
 
 
 def _open_ports(call: Operation, result: Json, ports: Publication | None) -> None:
-    """Open the ports of the host. If the uplink has died meanwhile, first see to another one."""
+    """Open the ports of the host, by the uplink that has replaced one that died meanwhile."""
     try:
         if ports is not None:
             ports.open(result)
         if call.target.is_connected:
             return
     except ShimError:
-        if call.target.is_connected:
+        if call.target.is_connected or ports is None or not ports.are_of_uplink:
             raise
-    call.target.reconnect()
-    if ports is not None:
+    call.target.await_uplink()
+    if ports is not None and ports.are_of_uplink:
         ports.open(result)
 
 

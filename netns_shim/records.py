@@ -257,7 +257,8 @@ class UplinkRecord(ProcessRecord):
 
     def note_guardian(self, pid: int, problem: str = "") -> None:
         """Note its present guardian, and why that could not start the uplink again so far."""
-        self.fields["guardian"] = {**_process(pid), **({"problem": problem[:500]} if problem else {})}
+        said = {"problem": problem[:500]} if problem else {}
+        self.fields["guardian"] = {**_process(pid), **said}
 
     @property
     def wanted(self) -> Json:

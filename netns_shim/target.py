@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from . import conf as configuration
-from . import enter, hostnet, netns, references, state
+from . import enter, hostnet, interrupt, netns, references, state
 from .errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, TRY_AGAIN_LATER, UPLINK_FAILED, ShimError
-from .locks import NoLock
+from .locks import PAUSE, NoLock
 from .netns import ContainerNetns
 from .once import lock_of
 from .records import UplinkRecord
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 # How often to make a netns again that other calls remove before this one gets in.
 ATTEMPTS = 10
+# How long an ADD waits for a guardian to bring the uplink back, in seconds.
+REVIVAL_SECONDS = 20
 # How many references to look at when the last attachment may have gone: a netns with more of them
 # is not about to be removed.
 LAST_ONES = 8
@@ -196,9 +199,25 @@ class Shared:
         """Whether the uplink that the netns had when it was opened is still there."""
         return not self.uplink.pid or self.uplink.is_running
 
-    def reconnect(self) -> None:
-        """Repair the netns after the end of its uplink, unless its guardian has done it."""
-        os.close(self.open_repaired())
+    def await_uplink(self) -> None:
+        """Wait for the uplink that the guardian starts after the end of the one before.
+
+        This process has entered the netns, so it cannot start one for the host's. Raises ShimError
+        (code 102) where none comes.
+        """
+        deadline = time.monotonic() + REVIVAL_SECONDS
+        while not (uplink := self.state.uplink()).is_alive:
+            guardian = uplink.guardian
+            problem = guardian.text("problem")
+            if problem or not guardian.is_running or time.monotonic() > deadline:
+                raise ShimError(
+                    UPLINK_FAILED,
+                    f"the uplink of {self.state.name!r} has ended during this ADD",
+                    problem or "call again: the next ADD repairs it",
+                )
+            interrupt.check("waiting for the uplink")
+            time.sleep(PAUSE)
+        self.uplink = uplink
 
     def restore_ports(self) -> None:
         """Open again what is published where its publisher has ended."""

@@ -27,6 +27,8 @@ VARYING = re.compile(r"\b[0-9a-f]{8,24}\b|(?<=victim)\d+|\b\d+\b")
 class Scenario(NamedTuple):
     """A call that is to be harmed, and what is there before it.
 
+    The verb `revive` is what a guardian calls.
+
     `beside`: another container is attached throughout; `attached`: so is the call's own container;
     `dead`: the uplink has died; `forgotten`: no call for the call's container comes again;
     `released`: the next one is a DEL; `in_place`: plugins run where the caller is; `keys`: of the
@@ -133,6 +135,8 @@ class Scene:
         for log in ("", ".traced", ".traced.calls"):
             self.world.path(self.log + log).unlink(missing_ok=True)
         argv = [interpreter(self.world), "-IS", STEPWISE, PLUGIN]
+        if scenario.verb == "revive":
+            argv += ["revive", f"{self.world.state_dir}/default/netns", "0"]
         return self.caller.run(argv, env=env, input=text)
 
     def was_traced_to_death(self) -> bool:
@@ -231,7 +235,7 @@ class Scene:
         names = self.world.programs()
         found = Counter(f"process {'cat' if name in holders else name}" for name in names)
         for line in self.world.leftovers():
-            if not line.startswith("process "):
+            if not line.startswith(("process ", "guardian ")):
                 found[line.replace(top, "")] += 1
         found.update(f"port {port}" for port in listening(self.world))
         with suppress(FileNotFoundError):

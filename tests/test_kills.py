@@ -99,6 +99,7 @@ SHIM = {
     "a DEL too many, not repeated": Scenario("DEL", beside=True, forgotten=True),
     "GC": Scenario("GC", beside=True, attached=True, keys=COLLECTED, conf=VALID),
     "an ADD that repairs": Scenario("ADD", uplink="pasta", beside=True, dead=True),
+    "a revival": Scenario("revive", uplink="pasta", beside=True, dead=True),
     "an ADD that publishes": publishes("ADD", "pasta"),
     "a DEL that withdraws": publishes("DEL", "pasta"),
     "an ADD that publishes by slirp4netns": publishes("ADD", "slirp4netns"),
@@ -167,15 +168,24 @@ def is_honest(scene: Scene, point: Point, done: subprocess.CompletedProcess[str]
         yield f"fails: {text_of(done)}"
 
 
-@pytest.mark.parametrize("what", UPLINK)
+@pytest.mark.parametrize(
+    ("what", "who"),
+    [
+        *((what, who) for what in UPLINK for who in ("uplink", "both")),
+        ("a warm ADD", "guardian"),
+    ],
+)
 def test_the_uplink_is_killed(
-    worlds: list[bench.World], tell: Callable[[str], None], what: str
+    worlds: list[bench.World], tell: Callable[[str], None], what: str, who: str
 ) -> None:
-    """Wherever it dies, the call succeeds or says so, and the next ADD connects everybody."""
+    """Wherever it dies, the call succeeds or says so, and the next ADD connects everybody.
+
+    So it is if its guardian dies, and if both die.
+    """
     swept = Sweep(worlds, UPLINK[what])
     names = swept.count("watch")
     # Without an uplink there is nothing to kill.
-    points = [point for point in at_steps(names, "uplink") if point.name.endswith(MARK)]
+    points = [point for point in at_steps(names, who) if point.name.endswith(MARK)]
     assert points
 
     reached, problems = swept.run([[point] for point in points], is_honest)

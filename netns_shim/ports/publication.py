@@ -84,6 +84,11 @@ class Publication:
         publisher = self._publisher.fields if self._later is None else {"driver": restore.LATER}
         return publishing(choice.fields_of(self._ports), publisher)
 
+    @property
+    def are_of_uplink(self) -> bool:
+        """Whether the uplink opens them, and so closes them when it ends."""
+        return not self._publisher.is_own
+
     def claim(self) -> list[Json]:
         """Claim the ports in the shared netns; give the mappings for the plugins.
 

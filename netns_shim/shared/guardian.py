@@ -67,9 +67,11 @@ def start(state: State, reader: int, attempt: int = 0) -> int | None:
     uplinks that have ended at once or could not be started.
     """
     shell = find_program(SHELL, DEFAULT_PATH.split(":"))
-    paths = [path for path in sys.path if path.startswith("/")]
-    # The same modules as this call's. The launcher can be gone by then, or have another name.
-    code = f"import sys; sys.path[:] = {paths!r}; from netns_shim.main import run; run()"
+    library = os.path.dirname(os.__file__)  # of this Python: it may be a newer one by then
+    own = (library, f"{library}/lib-dynload")
+    paths = [path for path in sys.path if path not in own and not path.endswith(".zip")]
+    # The launcher can be gone by then, or have the name of another face.
+    code = f"import sys; sys.path += {paths!r}; from netns_shim.main import run; run()"
     revival = [sys.executable, "-IS", "-c", code, main.REVIVE, state.pin, str(attempt)]
     try:
         return background.spawn([shell, "-c", SCRIPT, NAME, *revival], state, stdin=reader)

@@ -94,10 +94,14 @@ def _revive(state: State, number: int) -> bool:
             record.note_guardian(mine, str(error))
             state.write_uplink(record)
             raise
-    Shared(state, wanted, os.environ).restore_ports()
+        # With the lock: a publisher that is started now must not miss the end of the netns.
+        Shared(state, wanted, os.environ).restore_ports()
     return True
 
 
 def _is_used(state: State) -> bool:
-    """Tell whether anything has a reference to the netns."""
-    return state.exists() and bool(os.listdir(state.refs))
+    """Tell whether anything has a reference to the netns, whose directories are ours still."""
+    try:
+        return state.exists() and bool(os.listdir(state.refs))
+    except (ShimError, FileNotFoundError):
+        return False
