@@ -57,12 +57,15 @@ def resident(stage: Stage, first: Json) -> list[Row]:
     before = Counter(stage.world.programs())
     _run(stage, [PLUGIN], "ADD", first)
     during = Counter(stage.world.programs()) - before
+    guardians = [line for line in stage.world.leftovers() if line.startswith("guardian ")]
     _run(stage, [PLUGIN], "DEL", first)
     after = Counter(stage.world.programs()) - before
     uplinks = [name for name in during.elements() if name.startswith(("pasta", "passt"))]
+    others = during.total() - len(uplinks) - len(guardians)
     return [
         count(FIGURE, "processes that stay after an ADD, the uplink", len(uplinks)),
-        count(FIGURE, "processes that stay, others", during.total() - len(uplinks), goal=0),
+        count(FIGURE, "processes that stay after an ADD, its guardian", len(guardians)),
+        count(FIGURE, "processes that stay, others", others, goal=0),
         count(FIGURE, "processes that stay after the last DEL", after.total(), goal=0),
     ]
 
