@@ -35,10 +35,10 @@ def main(argv: list[str]) -> int:
         from .faces import netavark_plugin  # for netavark as the caller
 
         return skel.serve(netavark_plugin.Face(argv[1:], os.environ), 0, 1)
-    if len(argv) == 4 and argv[1] == REVIVE:
-        from .shared import revival  # only after the end of an uplink
+    if argv[1:2] == [REVIVE]:
+        from .shared import revival  # only after the end of an uplink, or of a publisher
 
-        return revival.main(argv[2], argv[3])
+        return revival.main(*argv[2:])
     # A shell that asks for completions passes no arguments either.
     if argv[1:] or (os.environ.get("_ARGCOMPLETE") and not os.environ.get("CNI_COMMAND")):
         from . import cli  # argparse and more: for people only

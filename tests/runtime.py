@@ -117,6 +117,14 @@ def kill_for_good(uplink: dict[str, Any]) -> None:
     kill(uplink["pid"])
 
 
+def kill_publisher(pid: int) -> None:
+    """Kill a pasta that opens ports, and first its guardian, which is its parent."""
+    with open(f"/proc/{pid}/status") as file:
+        (parent,) = (int(line.split()[1]) for line in file if line.startswith("PPid:"))
+    kill(parent)
+    kill(pid)
+
+
 def until(condition: Callable[[], object], seconds: float = 20) -> bool:
     """Wait for what happens in processes that cannot be waited for; tell whether it did."""
     deadline = time.monotonic() + seconds

@@ -11,7 +11,7 @@ import bench
 import pytest
 from diagnosis import FAKES, Fakes, ask, ask_in, hide
 from ports import PORTMAP, mapping, publishing, runtime
-from runtime import bridge, kill
+from runtime import bridge, kill_publisher
 
 TAKE = "import socket; s = socket.create_server(('', 8080)); print(flush=True); input()"
 NAMED = {"capabilities": {"portMappings": True}}
@@ -59,7 +59,7 @@ def test_recorded_ports(world: bench.World, session: bench.Session) -> None:
     with session.container() as container:
         client.succeed("ADD", "web", container.netns, conf=ports)
         inside, outside = ask(session)["published ports"], ask(world)["published ports"]
-        kill(client.status()[0]["references"][0]["publisher"]["pid"])
+        kill_publisher(client.status()[0]["references"][0]["publisher"]["pid"])
         closed = ask(session)["published ports"]
         with session.popen(["python3", "-c", TAKE], stdin=-1, stdout=-1) as taker:
             taker.stdout.readline()

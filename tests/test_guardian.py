@@ -17,7 +17,7 @@ import ports
 import pytest
 from fakes import executable
 from gate import Gate
-from runtime import PLUGIN, Runtime, bridge, kill, kill_for_good, page, until
+from runtime import PLUGIN, Runtime, bridge, kill, kill_for_good, kill_publisher, page, until
 
 from netns_shim import errors
 from netns_shim.records import start_time
@@ -64,6 +64,38 @@ def test_a_dead_uplink_comes_back(world: bench.World, session: bench.Session, dr
         assert is_gone(before["guardian"]["pid"])
         runtime.delete("c", container)
     assert world.leftovers() == []
+
+
+def publisher(runtime: Runtime) -> int:
+    """Give the process ID of the publisher of the last attachment."""
+    (netns,) = runtime.status()
+    return int(netns["references"][-1]["publisher"]["pid"])
+
+
+def has_other_publisher(runtime: Runtime, before: int) -> bool:
+    """Wait for another publisher; tell whether it came in time."""
+    return until(lambda: publisher(runtime) != before, DEADLINE)
+
+
+def test_a_dead_publisher_comes_back(world: bench.World, session: bench.Session) -> None:
+    """Without a call as well: a pasta of its own that opens the ports of one container."""
+    runtime = ports.runtime(session, uplink="none")
+    with session.container() as container, ports.answering(world, container):
+        runtime.add("c", container, conf=ports.publishing(ports.mapping(8080)))
+
+        for _ in range(2):
+            before = publisher(runtime)
+            kill(before)
+            assert has_other_publisher(runtime, before)
+            assert ports.ask(world.internet, bench.HOST, 8080)
+
+        kill_publisher(publisher(runtime))
+        with session.container() as other:
+            runtime.add("o", other)
+            assert ports.ask(world.internet, bench.HOST, 8080)
+            runtime.delete("o", other)
+        runtime.delete("c", container)
+        assert until(lambda: world.leftovers() == [], DEADLINE)
 
 
 def test_for_a_user_without_capabilities(world: bench.World) -> None:

@@ -11,7 +11,7 @@ import pytest
 from bench import HOST, PAGE
 from fakes import executable
 from ports import ASKER, answering, ask, mapping, publishing, runtime
-from runtime import kill
+from runtime import kill_publisher
 
 pytestmark = pytest.mark.netns
 # It is the uplink, and fails as a publisher.
@@ -71,7 +71,7 @@ def test_pasta_that_was_killed(world: bench.World, session: bench.Session) -> No
         client.succeed("ADD", "web", other.netns, conf=publishing(mapping(8080)))
         (path,) = world.path(f"{world.state_dir}/default/refs").glob("*:web:*")
         lines = map(json.loads, path.read_text().splitlines())
-        kill(
+        kill_publisher(
             [line["publisher"]["pid"] for line in lines if "pid" in line.get("publisher", {})][-1]
         )
         look = INSIDE.format(world.state_dir, "ip -brief link")

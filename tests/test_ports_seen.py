@@ -10,7 +10,7 @@ import bench
 import pytest
 from bench import HOST
 from ports import mapping, publishing, runtime
-from runtime import DUAL, PLUGIN, Runtime, kill
+from runtime import DUAL, PLUGIN, Runtime, kill_publisher
 
 pytestmark = pytest.mark.netns
 TAKE = "import socket; s = socket.create_server(('', 8080)); print(flush=True); input()"
@@ -73,7 +73,7 @@ def test_ports_without_publisher(world: bench.World, session: bench.Session) -> 
     client = runtime(session, *DUAL, uplink="none")
     with session.container() as container:
         client.succeed("ADD", "web", container.netns, conf=PORTS)
-        kill(attached(client)["publisher"]["pid"])
+        kill_publisher(attached(client)["publisher"]["pid"])
         closed, error = states(client), client.fail("CHECK", "web", container.netns, conf=PORTS)
         client.succeed("STATUS", conf={"cniVersion": "1.1.0"})
         with session.popen(["python3", "-c", TAKE], stdin=-1, stdout=-1) as taker:

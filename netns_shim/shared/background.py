@@ -10,9 +10,9 @@ from __future__ import annotations
 import _signal as signal  # see `child`
 import os
 
-from .. import child, enter
+from .. import child, enter, interrupt
 from ..errors import UPLINK_FAILED, ShimError
-from ..state import remove_special
+from ..state import remove, remove_special
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,6 +77,34 @@ def spawn(command: list[str], state: State, *kept: int, stdin: int = -1) -> int:
         os.fchdir(here)
         os.close(here)
         os.close(log)
+
+
+def ready(fifo: int, pid: int, seconds: float, what: str) -> bytes | None:
+    """Wait until a process has written into a FIFO, or has ended.
+
+    Give what it wrote, b"" where it has ended, None after so many seconds. Raises Stopped where a
+    signal says to stop; `what` is what it stops.
+    """
+    pidfd = os.pidfd_open(pid)
+    try:
+        if not interrupt.wait(fifo, seconds, what, pidfd):
+            return None
+        try:
+            if said := os.read(fifo, 64):
+                return said
+        except BlockingIOError:
+            pass  # no process has opened it for writing yet
+        # It has ended, or it has closed the FIFO and is about to.
+        return b"" if interrupt.wait(pidfd, seconds, what) else None
+    finally:
+        os.close(pidfd)
+
+
+def open_fifo(path: str) -> int:
+    """Make a FIFO, and open it for reading; it is for one answer of a process that is started."""
+    remove(path)
+    os.mkfifo(path, 0o600)
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def usage(program: str, name: str) -> tuple[str, str]:

@@ -26,6 +26,8 @@ SHELL = "sh"
 LIFELINE = "lifeline"
 # It reads nothing: no process writes. It becomes Python without a fork, so it stays one process.
 SCRIPT = 'read nothing; exec "$@"'
+# A publisher that a signal has ended comes back, but not one that could not be started.
+PARENT = '"$@"; s=$?; [ $s -gt 128 ] || exit $s;'
 # How it is called in the list of processes.
 NAME = "netns-shim-guardian"
 
@@ -66,15 +68,31 @@ def start(state: State, reader: int, attempt: int = 0) -> int | None:
     caller is in the netns and the user namespace in which that is to be. `attempt` counts the
     uplinks that have ended at once or could not be started.
     """
-    shell = find_program(SHELL, DEFAULT_PATH.split(":"))
+    try:
+        command = [_shell(), "-c", SCRIPT, NAME, *_revival(state, str(attempt))]
+        return background.spawn(command, state, stdin=reader)
+    except (ShimError, OSError) as error:
+        warn(f"the uplink of {state.name!r} has no guardian, which would start it again: {error}")
+        return None
+
+
+def guarded(state: State, command: list[str], log: str) -> list[str]:
+    """Give the arguments of a guardian that is the parent of a publisher with this log."""
+    # As `shlex` does, which imports eight modules more.
+    quoted = ["'{}'".format(word.replace("'", "'\\''")) for word in _revival(state, "0", log)]
+    script = f"{PARENT} exec {' '.join(quoted)}"
+    return [_shell(), "-c", script, NAME, *command]
+
+
+def _shell() -> str:
+    return find_program(SHELL, DEFAULT_PATH.split(":")) or f"/bin/{SHELL}"
+
+
+def _revival(state: State, *arguments: str) -> list[str]:
+    """List the arguments of the call that a guardian becomes."""
     library = os.path.dirname(os.__file__)  # of this Python: it may be a newer one by then
     own = (library, f"{library}/lib-dynload")
     paths = [path for path in sys.path if path not in own and not path.endswith(".zip")]
     # The launcher can be gone by then, or have the name of another face.
     code = f"import sys; sys.path += {paths!r}; from netns_shim.main import run; run()"
-    revival = [sys.executable, "-IS", "-c", code, main.REVIVE, state.pin, str(attempt)]
-    try:
-        return background.spawn([shell, "-c", SCRIPT, NAME, *revival], state, stdin=reader)
-    except (ShimError, OSError) as error:
-        warn(f"the uplink of {state.name!r} has no guardian, which would start it again: {error}")
-        return None
+    return [sys.executable, "-IS", "-c", code, main.REVIVE, state.pin, *arguments]

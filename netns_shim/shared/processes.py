@@ -86,7 +86,8 @@ def stray(state: State, log: str = "") -> set[tuple[int, int]]:
 
     Their arguments name the pin, and they have a file open that only they have: the log of the
     uplink, or the netns itself. The path alone proves nothing: another mount namespace can have
-    it too. With `log`, find publishers of ports instead, which are told a path that begins so.
+    it too. With `log`, find publishers of ports instead, which are told a path that begins so;
+    that of a directory ends with a slash.
     """
     found, has_missed = _scan(state, log)
     # A process that ended during the scan may have been an uplink on its way to the background,
@@ -96,7 +97,10 @@ def stray(state: State, log: str = "") -> set[tuple[int, int]]:
 
 def _scan(state: State, log: str) -> tuple[set[tuple[int, int]], bool]:
     """Look at each process once; tell as well whether one ended before we looked."""
-    held = {file_at(log or state.path("uplink.log")), file_at(state.pin)} - {None}
+    held = {file_at(log or state.path("uplink.log")), file_at(state.pin)}
+    if log[-1:] == "/" and os.path.isdir(log):
+        held |= {file_at(log + name) for name in os.listdir(log)}
+    held -= {None}
     # Without what is above the directory: another call may have spelled that with other links.
     pin = os.fsencode(state.pin.removeprefix(state.base))
     told = os.fsencode((log or state.path(PUBLISHERS)).removeprefix(state.base))
@@ -126,7 +130,7 @@ def _scan(state: State, log: str) -> tuple[set[tuple[int, int]], bool]:
 
 def stop_publishers(state: State) -> None:
     """End every process that has ports of the host open for a netns, but for its uplink."""
-    for pid, since in stray(state, state.path(PUBLISHERS)):
+    for pid, since in sorted(stray(state, state.path(PUBLISHERS))):  # parents first
         stop(pid, since)
 
 

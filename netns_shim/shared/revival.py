@@ -12,6 +12,7 @@ import time
 
 from .. import interrupt, log, netns, skel
 from ..errors import ShimError, Stopped, warn, warnings
+from ..records import start_time
 from ..state import State
 from ..target import Shared
 from . import connect, lifecycle, uplink
@@ -22,15 +23,18 @@ PAUSES = (0, 0.1, 1, 2, 4, 8, 15, 30, 60)
 LONG = 1.0
 
 
-def main(pin: str, attempt: str) -> int:
+def main(pin: str, attempt: str, publisher: str = "") -> int:
     """Bring the uplink of a shared netns back; give the exit status.
 
-    `pin` is the path of the pin; `attempt` counts the attempts before this one.
+    `pin` is the path of the pin; `attempt` counts the attempts before this one. With the path of
+    the log of a publisher, bring that back instead.
     """
     skel.settle()
     interrupt.heed()
     base, name = os.path.dirname(pin).rsplit("/", 1)
     state = State(base, name)
+    if publisher:
+        return _publish_again(state)
     number = 0 if _has_lived(state) else int(attempt)
     said = ""
     while True:
@@ -52,11 +56,33 @@ def main(pin: str, attempt: str) -> int:
         number += 1
 
 
+def _publish_again(state: State) -> int:
+    """Open the ports whose publisher has ended; give the exit status."""
+    log.begin("revive", os.environ)
+    log.name(f"{state.name}: published ports")
+    # This process is as old as the publisher was.
+    pauses = (0, 2) if _age(start_time(os.getpid())) >= LONG else (1, 2)
+    try:
+        for seconds in pauses:  # the second time for what a call has held
+            _pause(seconds)
+            if not _is_used(state):
+                return 0
+            with lifecycle.locked(state):
+                Shared(state, {}, os.environ).restore_ports()
+    except Stopped:
+        return 1
+    log.end()
+    return 0
+
+
+def _age(ticks: int) -> float:
+    """Tell for how many seconds a process has lived that started then, proc_pid_stat(5)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _has_lived(state: State) -> bool:
     """Tell whether the uplink that has ended has lived for long."""
-    ticks = state.uplink().start_time
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    return now - ticks / os.sysconf("SC_CLK_TCK") >= LONG
+    return _age(state.uplink().start_time) >= LONG
 
 
 def _pause(seconds: float) -> None:

@@ -12,7 +12,6 @@ import os
 from .. import interrupt
 from ..errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError
 from ..invoke import HELPER_DIRECTORIES, find_program, with_path
-from ..state import remove
 from . import background
 
 TYPE_CHECKING = False
@@ -124,10 +123,7 @@ class Pasta:
         writes its process ID when it is ready: into a FIFO, so that we can wait for that.
         """
         self._lifeline = lifeline
-        path = state.path("uplink.pid")
-        remove(path)
-        os.mkfifo(path, 0o600)
-        self._ready = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._ready = background.open_fifo(state.path("uplink.pid"))
         try:
             self._pid = background.start(self.command(state), state, stdin=lifeline)
         except BaseException:
@@ -137,23 +133,25 @@ class Pasta:
     def wait(self, state: State) -> int:
         """Wait until it is ready; give its process ID. ShimError (code 102) where it fails."""
         try:
-            is_ready = self._await(state)
+            said = background.ready(self._ready, self._pid, START_SECONDS, "starting the uplink")
+            if said is None:
+                raise background.failed("pasta", f"not ready after {START_SECONDS} s", state)
         except BaseException:
             background.kill(self._pid)
             raise
         finally:
             os.close(self._ready)
             os.unlink(state.path("uplink.pid"))
-        if is_ready:
+        if said:
             return self._pid
         status = background.end(self._pid)
-        said = background.log_of(state) if status == 1 else ""
-        if self.control and "unrecognized option '--conf" in said:
+        text = background.log_of(state) if status == 1 else ""
+        if self.control and "unrecognized option '--conf" in text:
             self.control = ""  # the two programs are not of one package
             os.truncate(state.path("uplink.log"), 0)
             self.start(state, self._lifeline)
             return self.wait(state)
-        if self.maps_guest and "unrecognized option '--map-guest" in said:
+        if self.maps_guest and "unrecognized option '--map-guest" in text:
             # Releases before August 2024 do not know the option.
             self.maps_guest, self.host_addresses = False, ()
             self.sends_bare_segments = True
@@ -161,21 +159,6 @@ class Pasta:
             self.start(state, self._lifeline)
             return self.wait(state)
         raise background.failed("pasta", f"exit status {status}", state)
-
-    def _await(self, state: State) -> bool:
-        """Wait until it has written its process ID (True), or has ended."""
-        what, pidfd = "starting the uplink", os.pidfd_open(self._pid)
-        try:
-            if not interrupt.wait(self._ready, START_SECONDS, what, pidfd):
-                raise background.failed("pasta", f"not ready after {START_SECONDS} s", state)
-            if _read(self._ready):
-                return True
-            # It has closed the FIFO, or has never opened it.
-            if not interrupt.wait(pidfd, START_SECONDS, what):
-                raise background.failed("pasta", "it has not written its process ID", state)
-            return False
-        finally:
-            os.close(pidfd)
 
 
 class Slirp4netns:
@@ -307,13 +290,6 @@ def _usage(path: str) -> str:
         return background.usage(path, "slirp4netns")[0]
     except ShimError as error:
         raise ShimError(UPLINK_FAILED, f"cannot start the uplink {path}", str(error)) from None
-
-
-def _read(fd: int) -> bytes:
-    try:
-        return os.read(fd, 64)
-    except BlockingIOError:
-        return b""  # no process has opened it for writing yet
 
 
 def _given(options: list[str], name: str) -> bool:
