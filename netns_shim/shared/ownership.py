@@ -23,7 +23,7 @@ DIRECTORIES = frozenset({"netavark", "ports", "run", "started", "validated", "va
 REPLACED = ("plugins.json", "resolv.conf", "uplink.json")
 FILES = frozenset(
     {
-        *("control", "control.lock", "netavark.lock", "netns", "refs", "turn.lock"),
+        *("control", "control.lock", "lifeline", "netavark.lock", "netns", "refs", "turn.lock"),
         *("uplink.log", "uplink.pid"),
         *REPLACED,
         *(f"{name}.new" for name in REPLACED),
