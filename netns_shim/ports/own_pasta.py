@@ -3,7 +3,7 @@
 
 It puts a second interface into the shared netns. Connections that come in by it carry a mark, and
 replies to them go out by it: see `routing`. So the container sees the client's address, and the
-uplink's own connections are not touched. It costs 40 ms, and 16 MB of memory while it runs.
+uplink's own connections are not touched. It costs 40 ms, and 29 MB of memory while it runs.
 Its parent is its guardian, which opens the ports again if it is killed.
 """
 
