@@ -75,6 +75,12 @@ def lacks_ipv6(addresses: list[str]) -> bool:
     return bool(_routes6()) and not any(":" in address for address in addresses)
 
 
+def is_on_default_link(server: str) -> bool:
+    """Tell whether the zone of an address is the interface of a default route of IPv6."""
+    zone = server.partition("%")[2]
+    return bool(zone) and any(route.endswith(f" {zone}") for route in _routes6())
+
+
 def _without_link_local() -> list[str]:
     interfaces = {route.rpartition(" ")[2] for route in _routes6()}
     if not interfaces:

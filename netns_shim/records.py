@@ -202,7 +202,8 @@ class UplinkRecord(ProcessRecord):
         interface: str,
         addresses: list[str],
         mtu: int | None,
-        dns_forwarders: list[str],
+        forwarders: list[str],
+        forwards: list[str] | None,
         host_addresses: list[str],
         host: Json,
         control: str = "",
@@ -232,7 +233,8 @@ class UplinkRecord(ProcessRecord):
                 "interface": interface,
                 "addresses": addresses,
                 **({} if mtu is None else {"mtu": mtu}),
-                "dnsForwarders": dns_forwarders,
+                "dnsForwarders": [],
+                "names": {"forwarders": forwarders, "forwards": forwards},
                 "hostAddresses": host_addresses,
                 "host": host,
                 "control": control,
@@ -298,8 +300,40 @@ class UplinkRecord(ProcessRecord):
 
     @property
     def dns_forwarders(self) -> list[str]:
-        """The addresses at which it forwards to the host's name servers."""
+        """The addresses at which questions get to the host's name servers."""
         return self.texts("dnsForwarders")
+
+    @property
+    def _names(self) -> Record:
+        return Record(self.object("names"))
+
+    @property
+    def forwarders(self) -> list[str]:
+        """All addresses that may be one of these at a time, see `names`."""
+        return self._names.texts("forwarders") or self.dns_forwarders
+
+    @property
+    def forwards(self) -> list[str] | None:
+        """What it forwards by itself, see `names.plan`; None where it finds servers by itself."""
+        names = self._names
+        return names.texts("forwards") if isinstance(names.fields.get("forwards"), list) else None
+
+    @property
+    def name_rules(self) -> list[Any]:
+        """The rules by which questions are led on, see `names.Plan`."""
+        rules = self._names.fields.get("rules")
+        return rules if isinstance(rules, list) else []
+
+    @property
+    def search(self) -> list[str]:
+        """The domains in which the host looks for short names."""
+        return self._names.texts("search")
+
+    def note_names(self, forwarders: list[str], rules: list[list[str]], search: list[str]) -> None:
+        """Note where questions go at present."""
+        self.fields["dnsForwarders"] = forwarders
+        names = {"rules": rules, "search": search}
+        self.fields["names"] = {**(self.object("names") or {}), **names}
 
     @property
     def host(self) -> Json | None:

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from netns_shim.records import UplinkRecord
-from netns_shim.shared import connect, resolvconf
+from netns_shim.shared import resolvconf
 from netns_shim.state import State
 
 
@@ -29,7 +28,7 @@ def compose(files: Path, host: str, *forwarders: str, ipv6: bool = True, **other
     """Return what is composed from the files of a host."""
     for name, text in {"host": host, **others}.items():
         (files / name).write_text(text)
-    return resolvconf.compose(list(forwarders), has_ipv6=ipv6)
+    return resolvconf.compose(resolvconf.HostNames(), list(forwarders), has_ipv6=ipv6)
 
 
 def test_forwarder_is_first(files: Path) -> None:
@@ -123,7 +122,10 @@ def test_nothing_is_invented(files: Path) -> None:
 
 def test_host_without_a_file() -> None:
     """A host without the file has no servers but that of the uplink."""
-    assert resolvconf.compose(["169.254.1.1"], has_ipv6=False) == "nameserver 169.254.1.1\n"
+    assert (
+        resolvconf.compose(resolvconf.HostNames(), ["169.254.1.1"], has_ipv6=False)
+        == "nameserver 169.254.1.1\n"
+    )
 
 
 def test_odd_lines(files: Path) -> None:
@@ -140,7 +142,9 @@ def test_file_that_is_no_text(files: Path) -> None:
     """Whatever is in the file, its readable lines count."""
     (files / "host").write_bytes(b"\xff\xfe\nnameserver 192.0.2.1\n")
 
-    assert resolvconf.compose([], has_ipv6=False) == "nameserver 192.0.2.1\n"
+    assert (
+        resolvconf.compose(resolvconf.HostNames(), [], has_ipv6=False) == "nameserver 192.0.2.1\n"
+    )
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -149,41 +153,39 @@ def test_any_file(files: Path, host: str) -> None:
     """Any file gives lines of three kinds."""
     (files / "host").write_text(host, encoding="utf-8", errors="replace")
 
-    text = resolvconf.compose(["169.254.1.1"], has_ipv6=True)
+    text = resolvconf.compose(resolvconf.HostNames(), ["169.254.1.1"], has_ipv6=True)
 
     assert {line.split()[0] for line in text.splitlines()} <= {"search", "nameserver", "options"}
     assert "nameserver 169.254.1.1\n" in text
 
 
-def test_shorter_text(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shorter_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that is cut off while it writes less than was there has written all of it."""
-    where, record = State(str(files), "default"), UplinkRecord()
-    (files / "default").mkdir()
+    where = State(str(tmp_path), "default")
+    os.mkdir(where.dir)
     file = Path(where.path("resolv.conf"))
-    (files / "host").write_text("search example.test\nnameserver 192.0.2.1\n")
-    assert connect.write_resolv_conf(where, record)
+    assert resolvconf.write(where, "search example.test\nnameserver 192.0.2.1\n")
     seen = file.stat()
-    (files / "host").write_text("nameserver 192.0.2.2\n")
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "ftruncate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            connect.write_resolv_conf(where, record)
+            resolvconf.write(where, "nameserver 192.0.2.2\n")
 
     assert file.read_text().strip() == "nameserver 192.0.2.2"
-    assert connect.write_resolv_conf(where, record)
+    assert resolvconf.write(where, "nameserver 192.0.2.2\n")
     assert file.read_text() == "nameserver 192.0.2.2\n"
-    assert not connect.write_resolv_conf(where, record)
+    assert not resolvconf.write(where, "nameserver 192.0.2.2\n")
     assert file.stat().st_ino == seen.st_ino  # where it is mounted, it is seen
     assert sorted(path.name for path in file.parent.iterdir()) == ["resolv.conf"]
 
 
-def test_nothing_to_say(files: Path) -> None:
+def test_nothing_to_say(tmp_path: Path) -> None:
     """A host without name servers leads to a file that is not empty: that would be cut off."""
-    where = State(str(files), "default")
-    (files / "default").mkdir()
+    where = State(str(tmp_path), "default")
+    os.mkdir(where.dir)
 
-    assert connect.write_resolv_conf(where, UplinkRecord())
-    assert not connect.write_resolv_conf(where, UplinkRecord())
+    assert resolvconf.write(where, "")
+    assert not resolvconf.write(where, "")
     assert Path(where.path("resolv.conf")).read_text() == "\n"
     assert "resolv.conf" not in where.missing()

@@ -17,12 +17,23 @@ from runtime import until
 from netns_shim import errors, invoke
 from netns_shim.errors import ShimError
 from netns_shim.records import start_time
-from netns_shim.shared import connect, uplink
+from netns_shim.shared import connect, resolvconf, uplink
 from netns_shim.shared.processes import stop, stray
 from netns_shim.shared.uplink import Nothing, Pasta, Slirp4netns
 from netns_shim.state import State
 
+FORWARDER, FORWARDER6 = "169.254.1.1", "fd6e:7368:696d::53"
 USAGE = "--disable-host-loopback --mtu=MTU --enable-sandbox --enable-seccomp --enable-ipv6"
+
+
+@pytest.fixture(autouse=True)
+def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put the host's resolv.conf into a file of the test's own."""
+    path = tmp_path / "resolv.conf"
+    path.write_text("nameserver 192.0.2.53\n")
+    monkeypatch.setattr(resolvconf, "RESOLV_CONF", str(path))
+    monkeypatch.setattr(resolvconf, "BEHIND_STUBS", ())
+    return path
 
 
 @pytest.fixture
@@ -68,12 +79,13 @@ def test_arguments_of_pasta(state: State) -> None:
     assert Pasta("/missing/pasta", []).command(state) == [
         *("/missing/pasta", "--config-net", "--foreground"),
         *("--pid", f"{state.dir}/uplink.pid"),
-        *("--dns-forward", "169.254.1.1"),
+        *("--dns-forward", FORWARDER, "--dns-forward", FORWARDER6),
         *("-t", "none", "-u", "none", "-T", "none", "-U", "none"),
         *("--no-map-gw", "--quiet"),
         *("--log-file", f"{state.dir}/uplink.log"),
         *("--netns", state.pin),
         *("--map-guest-addr", "169.254.1.2"),
+        *("--dns-host", "127.0.0.1"),
     ]
 
 
@@ -111,22 +123,22 @@ def test_options_of_pasta(
     assert [argument for argument in present if argument not in command] == []
     kept = [option for option in options if option != "--map-gw"]
     assert command[2 : 2 + len(kept)] == kept
-    for option in ("-t", "-u", "-T", "-U", "--dns-forward", "--map-guest-addr", "--log-file"):
+    for option in ("-t", "-u", "-T", "-U", "--map-guest-addr", "--log-file"):
         assert command.count(option) <= 1
 
 
 @pytest.mark.parametrize(
     ("options", "forwarders", "host_addresses"),
     [
-        ([], ("169.254.1.1",), ("169.254.1.2",)),
+        ([], (FORWARDER, FORWARDER6), ("169.254.1.2",)),
         (["--dns-forward", "192.0.2.1"], ("192.0.2.1",), ("169.254.1.2",)),
         (
             ["--dns-forward=192.0.2.1", "--dns-forward=2001:db8::1"],
             ("192.0.2.1", "2001:db8::1"),
             ("169.254.1.2",),
         ),
-        (["--map-guest-addr=192.0.2.2"], ("169.254.1.1",), ("192.0.2.2",)),
-        (["--map-guest-addr", "192.0.2.2"], ("169.254.1.1",), ("192.0.2.2",)),
+        (["--map-guest-addr=192.0.2.2"], (FORWARDER, FORWARDER6), ("192.0.2.2",)),
+        (["--map-guest-addr", "192.0.2.2"], (FORWARDER, FORWARDER6), ("192.0.2.2",)),
     ],
 )
 def test_addresses_of_pasta(
@@ -183,7 +195,10 @@ def test_old_pasta_is_started_without_the_new_option(state: State, bin_dir: Path
     pid = chosen.wait(state)
 
     first, second = (call["argv"] for call in fakes.log(bin_dir))
-    assert first == [*second, "--map-guest-addr", "169.254.1.2"]
+    # That one lets answers of the forwarder's server come from a wrong address.
+    new = ["--map-guest-addr", "169.254.1.2", "--dns-host", "127.0.0.1"]
+    forwarding = ["--dns-forward", FORWARDER, "--dns-forward", FORWARDER6]
+    assert [word for word in first if word not in (*new, *forwarding)] == second
     assert pid is not None
     assert chosen.host_addresses == ()
     assert chosen.sends_bare_segments

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 from .. import hostnet, interrupt, netns
 from ..errors import ShimError, warn
 from ..records import UplinkRecord
-from ..state import outer_uid, remove_special
-from . import guardian, processes, resolvconf, rtnetlink, scope, uplink
+from ..state import outer_uid
+from . import guardian, names, processes, rtnetlink, scope, uplink
 from .nsenter import run_in
 
 TYPE_CHECKING = False
@@ -59,8 +58,6 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
             f"the host has IPv6, and pasta gave none to the shared netns {state.name!r}: "
             "`netns-shim refresh` tries again"
         )
-    # A forwarder can be reached only if the netns has its address family.
-    families = {":" in address for address in addresses}
     record = UplinkRecord.of(
         driver=chosen.driver,
         wanted=wanted,
@@ -71,13 +68,14 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
         interface=interface,
         addresses=addresses,
         mtu=None if _is_of_before(state) else mtu,
-        dns_forwarders=[f for f in chosen.forwarders if (":" in f) in families],
+        forwarders=list(chosen.forwarders),
+        forwards=chosen.forwards,
         host_addresses=list(chosen.host_addresses),
         host=hostnet.look(addresses) if chosen.driver == "pasta" else hostnet.look_at_names(),
         control=chosen.control,
         lacks_ports=os.path.isdir(state.path(processes.PUBLISHERS)),
     )
-    write_resolv_conf(state, record)
+    names.follow(state, record, is_new=True)
     state.write_uplink(record)
 
 
@@ -152,45 +150,6 @@ def _look_for_duplicates(*, look: bool) -> None:
         os.write(fd, b"1" if look else b"0")
     finally:
         os.close(fd)
-
-
-def write_resolv_conf(state: State, record: UplinkRecord) -> bool:
-    """Write the resolv.conf that goes with a record; tell whether that changed it.
-
-    An existing file is overwritten, not replaced. A process that runs in the netns, such as a name
-    server, has it mounted: it sees the new content, but after a rename(2) would see the old file.
-    It is never empty, which would tell that it was cut off, and one write(2) makes it whole.
-    """
-    has_ipv6 = any(":" in address for address in record.addresses)
-    text = resolvconf.compose(record.dns_forwarders, has_ipv6=has_ipv6).encode() or b"\n"
-    path = state.path("resolv.conf")
-    remove_special(path)
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        fd = os.open(path, flags)
-    except FileNotFoundError:
-        new = f"{path}.new"
-        remove_special(new)
-        fd = os.open(new, flags | os.O_CREAT | os.O_TRUNC, 0o600)
-    else:
-        new = ""
-    with open(fd, "r+b", buffering=0) as file:
-        before = file.read()
-        if before == text:
-            return False
-        # In a container it is mounted into, root is an unprivileged user of ours.
-        os.fchmod(fd, 0o644)
-        # Empty lines cover what is longer there, until it is cut.
-        _write_whole(fd, text.ljust(len(before), b"\n"), path)
-        os.ftruncate(fd, len(text))
-    if new:
-        os.rename(new, path)
-    return True
-
-
-def _write_whole(fd: int, text: bytes, path: str) -> None:
-    if os.pwrite(fd, text, 0) != len(text):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def disconnect(state: State) -> None:

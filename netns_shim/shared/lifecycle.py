@@ -14,7 +14,7 @@ import os
 from .. import hostnet, interrupt, locks, netns, references
 from ..errors import INVALID_ENVIRONMENT, IO_FAILURE, UPLINK_FAILED, ShimError, warn
 from ..state import is_private, make_below, make_private, remove_special
-from . import connect, elsewhere, mounts, ownership, processes, uplink
+from . import connect, elsewhere, mounts, names, ownership, processes, uplink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,14 +109,15 @@ def _complete(state: State, record: UplinkRecord) -> None:
     lost = state.missing()
     if lost:
         _make_directories(state)
-        connect.write_resolv_conf(state, record)
+        names.follow(state, record)
+        state.write_uplink(record)
         warn(f"{', '.join(lost)} of the shared netns {state.name!r} was gone and is made again")
 
 
 def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None:
     """Act on changes of the host's network, see `hostnet`.
 
-    New name servers go into the resolv.conf of the netns. The uplink is started again only if it
+    Questions about names go to the new name servers. The uplink is started again only if it
     was started before there was a network, so that no connection is cut off. Otherwise a warning
     names `refresh`.
     """
@@ -130,7 +131,7 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
             connect.renew(state, environ)
             return
         if "nameServers" in changes:
-            _follow_name_servers(state, record)
+            _follow_name_servers(state, record, environ)
     others = [name for name in changes if name != "nameServers"]
     if others:
         warn(
@@ -139,16 +140,13 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
         )
 
 
-def _follow_name_servers(state: State, record: UplinkRecord) -> None:
-    if connect.write_resolv_conf(state, record):
-        # An uplink goes on forwarding to the name servers that it found when it started.
-        still = f"; the uplink still forwards to the old ones: {REFRESH}"
-        warn(
-            f"the host's name servers have changed: resolv.conf of {state.name!r} is renewed"
-            f"{still if record.driver == 'pasta' else ''}"
-        )
-    record.see(hostnet.look_at_names())
+def _follow_name_servers(state: State, record: UplinkRecord, environ: Mapping[str, str]) -> None:
+    before = record.dns_forwarders
+    found = names.follow(state, record)
     state.write_uplink(record)
+    # pasta looks for a resolver on the host's loopback when it starts.
+    if found.lost and before and record.driver == "pasta":
+        connect.renew(state, environ)
 
 
 def refresh(state: State, environ: Mapping[str, str]) -> None:

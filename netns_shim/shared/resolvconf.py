@@ -1,33 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The resolv.conf of the shared netns, resolv.conf(5)."""
+"""The host's resolv.conf, and the one of the shared netns: resolv.conf(5)."""
 
 from __future__ import annotations
 
+import errno
+import os
+
 from ..hostnet import BEHIND_STUBS, RESOLV_CONF
+from ..state import remove_special
 from . import addresses
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..state import State
 
-def compose(forwarders: list[str], *, has_ipv6: bool) -> str:
-    """Write a resolv.conf: the uplink's servers first, then the host's that can be reached.
+
+class HostNames:
+    """What the host's files say about names.
+
+    `listed` are the servers of /etc/resolv.conf, with their zones. Where one of these is on the
+    host's loopback, `behind` are the servers that the resolver there asks, if a file names them.
+    `search` and `options` are lines for the netns.
+    """
+
+    __slots__ = ("behind", "listed", "options", "search")
+
+    def __init__(self) -> None:
+        """Read the files; one that cannot be read counts as empty."""
+        lines = _read(RESOLV_CONF)
+        self.listed = _values(lines, "nameserver")
+        self.behind = list[str]()
+        if any(is_loopback(server) for server in self.listed):
+            for path in BEHIND_STUBS:
+                real = _read(path)
+                if found := _values(real, "nameserver"):
+                    lines, self.behind = real, found
+                    break
+        # The last `search` counts; `domain` is its older form. Options add up.
+        self.search = [v for keyword, v in lines if keyword in ("search", "domain")][-1:]
+        self.options = [v for keyword, v in lines if keyword == "options"]
+
+    @property
+    def servers(self) -> list[str]:
+        """The servers that may be reached from another netns."""
+        return list(filter(is_reachable, self.behind or self.listed))
+
+
+def compose(host: HostNames, forwarders: list[str], *, has_ipv6: bool) -> str:
+    """Write a resolv.conf: the forwarders first, then the host's servers that can be reached.
 
     Search domains and options are the host's. No other servers are ever put in.
     """
-    lines = _read(RESOLV_CONF)
-    if any(_is_loopback(server) for server in _values(lines, "nameserver")):
-        for path in BEHIND_STUBS:
-            real = _read(path)
-            if _values(real, "nameserver"):
-                lines = real
-                break
-    servers = [*forwarders, *_values(lines, "nameserver")]
-    wanted = [s for s in dict.fromkeys(servers) if _is_reachable(s, has_ipv6=has_ipv6)]
-    # The last `search` counts; `domain` is its older form. Options add up.
-    search = [v for keyword, v in lines if keyword in ("search", "domain")][-1:]
-    options = [v for keyword, v in lines if keyword == "options"]
+    known = [server for server in host.servers if has_ipv6 or ":" not in server]
     return "".join(
-        [f"search {value}\n" for value in search]
-        + [f"nameserver {server}\n" for server in wanted]
-        + [f"options {value}\n" for value in options]
+        [f"search {value}\n" for value in host.search]
+        + [f"nameserver {server}\n" for server in dict.fromkeys([*forwarders, *known])]
+        + [f"options {value}\n" for value in host.options]
     )
 
 
@@ -49,13 +77,53 @@ def _values(lines: list[tuple[str, str]], keyword: str) -> list[str]:
     return [value.split()[0] for found, value in lines if found == keyword]
 
 
-def _is_loopback(server: str) -> bool:
+def is_loopback(server: str) -> bool:
+    """Tell whether a server can be asked by the host only."""
     return addresses.is_own(addresses.packed(server.partition("%")[0]))
 
 
-def _is_reachable(server: str, *, has_ipv6: bool) -> bool:
-    # An address with a zone is of no use here: it names an interface of the host.
+def is_reachable(server: str) -> bool:
+    """Tell whether a server may be reached from another netns.
+
+    An address with a zone cannot: the zone names an interface of the host.
+    """
     address = addresses.packed(server)
-    return len(address) in (addresses.IPV4, addresses.IPV6 if has_ipv6 else 0) and (
-        not addresses.is_own(address)
-    )
+    return len(address) > 0 and not addresses.is_own(address)
+
+
+def write(state: State, text: str) -> bool:
+    """Write the resolv.conf of a netns; tell whether that changed it.
+
+    An existing file is overwritten, not replaced. A process that runs in the netns, such as a name
+    server, has it mounted: it sees the new content, but after a rename(2) would see the old file.
+    It is never empty, which would tell that it was cut off, and one write(2) makes it whole.
+    """
+    content = text.encode() or b"\n"
+    path = state.path("resolv.conf")
+    remove_special(path)
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        fd = os.open(path, flags)
+    except FileNotFoundError:
+        new = f"{path}.new"
+        remove_special(new)
+        fd = os.open(new, flags | os.O_CREAT | os.O_TRUNC, 0o600)
+    else:
+        new = ""
+    with open(fd, "r+b", buffering=0) as file:
+        before = file.read()
+        if before == content:
+            return False
+        # In a container it is mounted into, root is an unprivileged user of ours.
+        os.fchmod(fd, 0o644)
+        # Empty lines cover what is longer there, until it is cut.
+        _write_whole(fd, content.ljust(len(before), b"\n"), path)
+        os.ftruncate(fd, len(content))
+    if new:
+        os.rename(new, path)
+    return True
+
+
+def _write_whole(fd: int, content: bytes, path: str) -> None:
+    if os.pwrite(fd, content, 0) != len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)

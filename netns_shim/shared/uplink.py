@@ -12,7 +12,9 @@ import os
 from .. import interrupt
 from ..errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError
 from ..invoke import HELPER_DIRECTORIES, find_program, with_path
-from . import background
+from . import background, resolvconf
+from .forwarding import Forwarding, of_old_pasta, of_pasta
+from .names import FORWARDER, FORWARDER6
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ OWN_OPTIONS = (
     *("-c", "--conf-path"),
 )
 
-DNS_FORWARD = "169.254.1.1"
 MAP_GUEST = "169.254.1.2"
 
 
@@ -43,6 +44,7 @@ class Nothing:
     driver = "none"
     control = ""
     forwarders: tuple[str, ...] = ()
+    forwards: list[str] | None = None
     host_addresses: tuple[str, ...] = ()
     takes_ipv6 = False
     sends_bare_segments = False
@@ -54,7 +56,8 @@ class Nothing:
 class Pasta:
     """pasta(1) of passt, which puts the host's own addresses into the netns.
 
-    `takes_ipv6` tells whether it takes IPv6 addresses too: no option forbids it.
+    `takes_ipv6` tells whether it takes IPv6 addresses too: no option forbids it. For `forwards`,
+    which is known once it has been started, see `names.plan`.
     """
 
     driver = "pasta"
@@ -63,18 +66,7 @@ class Pasta:
 
     def __init__(self, path: str, options: list[str]) -> None:
         """Refuse options that would keep us from starting or ending it."""
-        own = (
-            "-f",
-            "--foreground",
-            "-P",
-            "--pid",
-            "-l",
-            "--log-file",
-            "--netns",
-            "-c",
-            "--conf-path",
-        )
-        for option in own:
+        for option in OWN_OPTIONS:
             if _given(options, option):
                 raise ShimError(
                     INVALID_NETWORK_CONFIG, f"uplink.options: {option} is set by netns-shim itself"
@@ -87,24 +79,31 @@ class Pasta:
         self.takes_ipv6 = not (_given(options, "-4") or _given(options, "--ipv4-only"))
         self.maps_gateway = "--map-gw" in options
         self.maps_guest = not _given(options, "--map-guest-addr")
-        self.forwarders = _values(options, "--dns-forward") or (DNS_FORWARD,)
+        self.names_host = True
+        # An address that the user has chosen is the user's affair.
+        own = _values(options, "--dns-forward")
+        ours = (FORWARDER, FORWARDER6) if self.takes_ipv6 else (FORWARDER,)
+        self.forwarders: tuple[str, ...] = own or ours
+        self.forwards: list[str] | None = None if own else []
         self.host_addresses = _values(options, "--map-guest-addr") or (MAP_GUEST,)
 
     def command(self, state: State) -> list[str]:
-        """List the arguments, in Podman's order; the last pair is the newest."""
+        """List the arguments, in Podman's order; the newest are the last."""
         options = self.options
         command = [self.path, "--config-net", *options, "--foreground"]
         command += ["--pid", state.path("uplink.pid")]
-        if not _given(options, "--dns-forward"):
-            command += ["--dns-forward", DNS_FORWARD]
-        for short, long in (
-            ("-t", "--tcp-ports"),
-            ("-u", "--udp-ports"),
-            ("-T", "--tcp-ns"),
-            ("-U", "--udp-ns"),
+        forwarding = self._forwarding()
+        if self.forwards is not None:
+            self.forwards = forwarding.forwards
+        command += forwarding.options
+        for short, long, value in (
+            ("-t", "--tcp-ports", "none"),
+            ("-u", "--udp-ports", "none"),
+            ("-T", "--tcp-ns", forwarding.passed_on),
+            ("-U", "--udp-ns", "none"),
         ):
             if not _given(options, short) and not _given(options, long):
-                command += [short, "none"]
+                command += [short, value]
         if not self.maps_gateway:
             command.append("--no-map-gw")
         if not any(_given(options, o) for o in ("-d", "--debug", "--trace")):
@@ -112,9 +111,18 @@ class Pasta:
         command += ["--log-file", state.path("uplink.log"), "--netns", state.pin]
         if self.maps_guest:
             command += ["--map-guest-addr", MAP_GUEST]
+        command += forwarding.newest
         if self.control:
             command += ["--conf-path", background.socket_of(state)[1]]
         return command
+
+    def _forwarding(self) -> Forwarding:
+        if self.forwards is None:
+            return Forwarding([])
+        host = resolvconf.HostNames()
+        if self.sends_bare_segments:
+            return of_old_pasta(host, self.forwarders)
+        return of_pasta(host, self.forwarders, names_host=self.names_host)
 
     def start(self, state: State, lifeline: int = -1) -> None:
         """Start it, with `lifeline` as its stdin; see `guardian`.
@@ -146,19 +154,26 @@ class Pasta:
             return self._pid
         status = background.end(self._pid)
         text = background.log_of(state) if status == 1 else ""
-        if self.control and "unrecognized option '--conf" in text:
-            self.control = ""  # the two programs are not of one package
-            os.truncate(state.path("uplink.log"), 0)
-            self.start(state, self._lifeline)
-            return self.wait(state)
-        if self.maps_guest and "unrecognized option '--map-guest" in text:
-            # Releases before August 2024 do not know the option.
-            self.maps_guest, self.host_addresses = False, ()
-            self.sends_bare_segments = True
+        if self._does_without(text):
             os.truncate(state.path("uplink.log"), 0)
             self.start(state, self._lifeline)
             return self.wait(state)
         raise background.failed("pasta", f"exit status {status}", state)
+
+    def _does_without(self, said: str) -> bool:
+        """Leave out an option of ours that this release does not know, if that was the error."""
+        unknown = said.partition("unrecognized option '")[2].partition("'")[0]
+        if unknown.startswith("--conf") and self.control:
+            self.control = ""  # the two programs are not of one package
+        elif unknown.startswith("--map-guest") and self.maps_guest:
+            # Releases before August 2024 do not know it.
+            self.maps_guest, self.host_addresses = False, ()
+            self.sends_bare_segments = True
+        elif unknown.startswith("--dns-host") and self.names_host:
+            self.names_host = False  # nor do those before October 2024
+        else:
+            return False
+        return True
 
 
 class Slirp4netns:
@@ -170,6 +185,7 @@ class Slirp4netns:
     """
 
     driver = "slirp4netns"
+    forwards: list[str] | None = None
     ipv6: tuple[str, ...] = ()
     host_addresses: tuple[str, ...] = ()
     takes_ipv6 = False
@@ -184,7 +200,8 @@ class Slirp4netns:
 
         cidr = (_values(options, "--cidr") or ("10.0.2.0/24",))[-1]
         try:
-            self.forwarders = (str(ipaddress.IPv4Network(cidr, strict=False)[3]),)
+            third = str(ipaddress.IPv4Network(cidr, strict=False)[3])
+            self.forwarders: tuple[str, ...] = (third,)
         except (ValueError, IndexError) as error:
             raise ShimError(
                 INVALID_NETWORK_CONFIG, "uplink.options: --cidr is not an IPv4 network", str(error)
@@ -208,6 +225,7 @@ class Slirp4netns:
         if "--enable-ipv6" in [*known, *self.options]:
             # The IPv6 network of libslirp is fixed; the address in it matches the IPv4 one.
             self.ipv6 = ("tap0", "fd00::100/64", "fd00::2")
+            self.forwarders = (*self.forwarders, "fd00::3")
         if "--api-socket" in usage and not _given(self.options, "--api-socket"):
             self.control = self.path
             known.append(f"--api-socket={background.socket_of(state)[1]}")
