@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from . import conf, interrupt, kept, log, references, state, target
+from . import conf, interrupt, kept, log, references, result, state, target
 from .attachment import ADDING, DELETING, LIVE, AttachmentRecord, ReferenceName, first_line
 from .chain import Chain
 from .errors import ShimError, warn
@@ -105,6 +105,16 @@ class Operation:
         if uplink is None:
             return 0
         return uplink.mtu or 0 if isinstance(wanted, str) else int(wanted)
+
+    def with_names(self, answer: Json) -> Json:
+        """Give a result with the name servers of the netns, for a runtime that asks it for some.
+
+        In place, they are the caller's affair.
+        """
+        uplink = self.target.uplink
+        if uplink is None or uplink.driver == "none":
+            return answer
+        return result.name_servers(answer, uplink.dns_forwarders, uplink.search)
 
     def prepare_container(self, container: ContainerNetns, fd: int) -> None:
         """Prepare a container for the uplink, from inside the netns, which is open as fd."""
@@ -250,7 +260,8 @@ def _add(
     )
     if ports is not None:
         call.chain.offer("portMappings", ports.claim())
-    return call.chain.add(lambda so_far: reference.write(ADDING, result=so_far))
+    made = call.chain.add(lambda so_far: reference.write(ADDING, result=so_far))
+    return call.with_names(made)
 
 
 def _finish(

@@ -75,6 +75,23 @@ def addresses(result: Any) -> list[str]:
     return [address for address in found if isinstance(address, str) and address]
 
 
+def name_servers(result: Json, servers: list[str], search: list[str]) -> Json:
+    """Give a result that names servers, and domains for short names; itself if it has servers.
+
+    Only those are named that a default route of the container leads to.
+    """
+    given = result.get("dns") or {}
+    if given.get("nameservers"):
+        return result
+    holders = [result, result.get("ip4") or {}, result.get("ip6") or {}]
+    routes = {route["dst"] for holder in holders for route in holder.get("routes") or []}
+    named = [s for s in servers if ("::/0" if ":" in s else "0.0.0.0/0") in routes]
+    if not named:
+        return result
+    domains = {"search": search} if search else {}
+    return {**result, "dns": {**domains, **given, "nameservers": named}}
+
+
 def _family(version: str) -> int:
     try:
         return _FAMILY[version]

@@ -364,3 +364,48 @@ def test_any_object_is_converted_or_refused(value: Any, to: str, assume: str) ->
     assert json.dumps(value) == before
     if answer is not None:
         assert result.convert(answer, to) == answer
+
+
+ROUTED = {"routes": [{"dst": "0.0.0.0/0"}]}
+BOTH = {"routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}
+SERVERS = ["192.0.2.53", "2001:db8::53"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (ROUTED, {"nameservers": ["192.0.2.53"], "search": ["a"]}),
+        (BOTH, {"nameservers": SERVERS, "search": ["a"]}),
+        ({"ip4": ROUTED, "dns": {}}, {"nameservers": ["192.0.2.53"], "search": ["a"]}),
+        ({"ip6": {"routes": [{"dst": "::/0"}]}}, {"nameservers": SERVERS[1:], "search": ["a"]}),
+        (
+            {**ROUTED, "dns": {"search": ["own"], "domain": "d"}},
+            {"nameservers": ["192.0.2.53"], "search": ["own"], "domain": "d"},
+        ),
+    ],
+)
+def test_name_servers_are_added(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Servers to which a default route leads are named; what a plugin has said, stays."""
+    assert result.name_servers(given, SERVERS, ["a"])["dns"] == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"routes": [{"dst": "10.0.0.0/8"}]},
+        {"routes": None, "ip4": None},
+        {**ROUTED, "dns": {"nameservers": ["192.0.2.1"]}},
+    ],
+)
+def test_name_servers_are_not_added(given: dict[str, Any]) -> None:
+    """A plugin's own servers stay alone, and a container without a way out gets none."""
+    before = json.loads(json.dumps(given))
+
+    assert result.name_servers(given, SERVERS, ["a"]) == before
+    assert given == before
+
+
+def test_no_domain_is_added() -> None:
+    """Without domains, there is no empty list of them."""
+    assert result.name_servers(ROUTED, SERVERS, [])["dns"] == {"nameservers": ["192.0.2.53"]}

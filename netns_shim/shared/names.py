@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FORWARDER = "169.254.1.1"
 # The bytes after the prefix `fd` spell `nshim`.
 FORWARDER6 = "fd6e:7368:696d::53"
+# The forwarder of slirp4netns. Buildah before 1.31 names it first in every rootless container.
+ALIAS = "10.0.2.3"
 PROTOCOLS = ("udp", "tcp")
 
 
@@ -58,9 +60,12 @@ def plan(host: HostNames, forwarders: list[str], forwards: list[str] | None) -> 
             if listed or not host.listed:
                 found.forwarders.append(forwarder)
             continue
-        rules = [_rule(forwarder, one, listed, behind, forwards) for one in PROTOCOLS]
-        found.rules += [rule for rule in rules if rule is not None]
-        if [forwarder, "udp", ""] not in rules:
+        leads = {one: _lead(one, listed, behind, forwards) for one in PROTOCOLS}
+        found.rules += [[forwarder, one, to] for one, to in leads.items() if to is not None]
+        if forwarder == FORWARDER and ALIAS not in (*host.listed, *host.behind):
+            leads_on = {one: forwarder if to is None else to for one, to in leads.items()}
+            found.rules += [[ALIAS, one, to] for one, to in leads_on.items()]
+        if leads["udp"] != "":
             found.forwarders.append(forwarder)
     if not found.forwarders and not any(_of(one, host.servers) for one in forwarders):
         found.lost = list(dict.fromkeys(host.listed))
@@ -73,18 +78,15 @@ def _of(forwarder: str, servers: list[str]) -> list[str]:
     return [server for server in servers if (":" in server) == (":" in forwarder)]
 
 
-def _rule(
-    forwarder: str, protocol: str, listed: list[str], behind: list[str], forwards: list[str]
-) -> list[str] | None:
-    """Give the rule for a protocol; None where the uplink itself forwards."""
+def _lead(protocol: str, listed: list[str], behind: list[str], forwards: list[str]) -> str | None:
+    """Tell to which server a rule has to lead, "" to refuse; None where the uplink forwards."""
     first = listed[0] if listed else ""
     if first and not resolvconf.is_reachable(first):
         if f"{protocol} {first}" in forwards:
             return None
         if f"local {first}" in forwards and not any(map(resolvconf.is_reachable, behind)):
-            return [forwarder, protocol, first]
-    others = filter(resolvconf.is_reachable, [*behind, *listed])
-    return [forwarder, protocol, next(others, "")]
+            return first
+    return next(filter(resolvconf.is_reachable, [*behind, *listed]), "")
 
 
 def follow(state: State, record: UplinkRecord, *, is_new: bool = False) -> Plan:
