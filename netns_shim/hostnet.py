@@ -58,6 +58,11 @@ def look_at_names() -> Json:
     return {"nameServers": [_file(path) for path in (RESOLV_CONF, *BEHIND_STUBS)]}
 
 
+def time_of_names() -> int:
+    """Tell when the host's resolv.conf was written, in ns; 0 where it is missing."""
+    return (_file(RESOLV_CONF) or [0])[-1]
+
+
 def await_ipv6() -> None:
     """Wait until the interfaces of the default routes of IPv6 have their link-local addresses.
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # The part of `signal` that is in C: what netns_shim takes of it. Its numbers are plain integers.
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
 SIG_DFL: int
 SIG_IGN: int
+SIG_SETMASK: int
 SIGCHLD: int
 SIGHUP: int
 SIGINT: int
@@ -13,6 +14,7 @@ SIGKILL: int
 SIGPIPE: int
 SIGQUIT: int
 SIGTERM: int
+SIGURG: int
 SIGXFSZ: int
 
 _Handler = Callable[[int, FrameType | None], Any] | int | None
@@ -21,5 +23,6 @@ def getsignal(signalnum: int, /) -> _Handler: ...
 def pidfd_send_signal(
     pidfd: int, signalnum: int, siginfo: None = None, flags: int = 0, /
 ) -> None: ...
+def pthread_sigmask(how: int, mask: Iterable[int], /) -> set[int]: ...
 def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int: ...
 def signal(signalnum: int, handler: _Handler, /) -> _Handler: ...

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import bench
 import pytest
-from runtime import DUAL, PLUGIN, Runtime, bridge
+from conftest import TOLD
+from runtime import DUAL, PLUGIN, Runtime, bridge, until
 
 NAME, LARGE = "one.example.test", "large.example.test"
 FORWARDER, FORWARDER6 = "169.254.1.1", "fd6e:7368:696d::53"
@@ -247,3 +248,42 @@ def test_answer_of_an_add(session: bench.Session, names: Names) -> None:
         _, result = attached(session, undo, *DUAL)
 
     assert result["dns"] == {"nameservers": [FORWARDER], "search": ["one.test", "two.test"]}
+
+
+# How the host's resolv.conf changes. The last one is in place, and of the same size as before.
+CHANGES = {
+    "replaced": """printf 'nameserver 198.51.100.54\\n' >/etc/x; mv /etc/x /etc/resolv.conf""",
+    "a link": """mkdir -p /run/NetworkManager; cd /run/NetworkManager
+        echo nameserver 198.51.100.54 >resolv.conf; ln -s "$PWD/resolv.conf" /etc/x
+        mv /etc/x /etc/resolv.conf""",
+    "gone and back": """rm /etc/resolv.conf; echo nameserver 198.51.100.54 >/etc/resolv.conf""",
+    "in place": "echo nameserver 198.51.100.54 >/etc/resolv.conf",
+}
+# An idle machine needs 0.3 s; a busy one starts programs slowly.
+SECONDS = 8.0
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_resolv_conf(
+    session: bench.Session,
+    names: Names,
+    change: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Containers ask the new server a moment later, without a call; and so again after that."""
+    names.outside("198.51.100.53", "192.0.2.1")
+    names.outside("198.51.100.54", "192.0.2.2")
+    names.write("198.51.100.53")
+    with ExitStack() as undo:
+        asked, _ = attached(session, undo, uplink="pasta")
+        for _ in range(2):
+            assert asked.behind(NAME, FORWARDER) == "192.0.2.1"
+
+            names.world.root.run(["sh", "-euc", CHANGES[change]], check=True)
+            since = time.monotonic()
+
+            assert until(lambda: asked.behind(NAME, FORWARDER, "tcp") == "192.0.2.2", SECONDS)
+            record_property(TOLD, f"after {time.monotonic() - since:.2f} s")
+            assert asked.behind(NAME, FORWARDER) == asked.inside(NAME) == "192.0.2.2"
+            names.replace("198.51.100.53")
+            assert until(lambda: asked.behind(NAME, FORWARDER, "tcp") == "192.0.2.1", SECONDS)

@@ -16,6 +16,7 @@ from ..state import remove, remove_special
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ..state import State
@@ -105,6 +106,35 @@ def open_fifo(path: str) -> int:
     remove(path)
     os.mkfifo(path, 0o600)
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def fork(state: State, stdin: int, become: Callable[[], None]) -> int:
+    """Start a process that stays as `spawn` does, but by fork(2); give its process ID.
+
+    In it, `become` executes a program: after something that has to be done by the process itself.
+    """
+    remove_special(state.path("uplink.log"))
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    log = os.open(state.path("uplink.log"), flags, 0o600)
+    pid = os.fork()
+    if pid:
+        os.close(log)
+        return pid
+    try:
+        os.setsid()
+        os.chdir("/")
+        os.dup2(stdin if stdin >= 0 else os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        signal.set_wakeup_fd(-1)
+        for number in child.DEFAULT_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        become()
+    except Exception as error:
+        os.write(2, f"netns-shim: {error}\n".encode(errors="replace"))
+    finally:
+        os._exit(1)
 
 
 def usage(program: str, name: str) -> tuple[str, str]:

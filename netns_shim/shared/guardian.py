@@ -3,7 +3,8 @@
 
 The stdin of an uplink is the *lifeline*, a FIFO that no other process can write to, and that the
 uplink never reads. So a reader of it learns at once when the uplink has ended, however it ended.
-The guardian is a shell that waits for that, and becomes `revival` then. It is no parent of the
+The guardian is a shell that waits for that, or for another resolv.conf of the host (`watch`), and
+becomes `revival` then. It is no parent of the
 uplink: where it has been killed, another one can take its place, and the uplink goes on.
 """
 
@@ -16,7 +17,7 @@ from .. import main
 from ..errors import ShimError, warn
 from ..invoke import DEFAULT_PATH, find_program
 from ..state import remove
-from . import background
+from . import background, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 SHELL = "sh"
 LIFELINE = "lifeline"
-# It reads nothing: no process writes. It becomes Python without a fork, so it stays one process.
-SCRIPT = 'read nothing; exec "$@"'
 # A publisher that a signal has ended comes back, but not one that could not be started.
 PARENT = '"$@"; s=$?; [ $s -gt 128 ] || exit $s;'
 # How it is called in the list of processes.
@@ -69,11 +68,23 @@ def start(state: State, reader: int, attempt: int = 0) -> int | None:
     uplinks that have ended at once or could not be started.
     """
     try:
-        command = [_shell(), "-c", SCRIPT, NAME, *_revival(state, str(attempt))]
-        return background.spawn(command, state, stdin=reader)
+        return background.fork(state, reader, lambda: stay(state, attempt))
     except (ShimError, OSError) as error:
         warn(f"the uplink of {state.name!r} has no guardian, which would start it again: {error}")
         return None
+
+
+def stay(state: State, attempt: int) -> None:
+    """Become the guardian, or become it again: the lifeline is stdin already.
+
+    Raises OSError where there is no shell.
+    """
+    os.closerange(3, 1 << 20)
+    script = watch.script(is_there=watch.arm())
+    stamp = state.path("resolv.conf")
+    # It becomes Python without a fork, so it stays one process.
+    command = [SHELL, "-c", script, NAME, stamp, *_revival(state, str(attempt))]
+    os.execve(_shell(), command, os.environ)
 
 
 def guarded(state: State, command: list[str], log: str) -> list[str]:

@@ -94,6 +94,7 @@ def follow(state: State, record: UplinkRecord, *, is_new: bool = False) -> Plan:
 
     The record is changed, and not written. `is_new` is an uplink that has just been started.
     """
+    seen, time = hostnet.look_at_names(), hostnet.time_of_names()
     host = resolvconf.HostNames()
     families = {":" in address for address in record.addresses}
     forwarders = [one for one in record.forwarders if (":" in one) in families]
@@ -108,7 +109,9 @@ def follow(state: State, record: UplinkRecord, *, is_new: bool = False) -> Plan:
         warn(f"names do not resolve in the shared netns {state.name!r}: {explain(found.lost)}")
     resolvconf.write(state, resolvconf.compose(host, found.forwarders, has_ipv6=True in families))
     record.note_names(found.forwarders, found.rules, " ".join(host.search).split())
-    record.see(hostnet.look_at_names())
+    record.see(seen)
+    if time:
+        os.utime(state.path("resolv.conf"), ns=(time, time))  # see `watch`
     return found
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a guardian becomes when its uplink has ended: the call that starts another one.
 
+Or when the host has another resolv.conf: then it follows that, and becomes the guardian again.
+
 It runs where the uplink was started: in the same user and mount namespace, and in the host's
 netns. It tries until the netns has an uplink, or until nothing is attached to it any more.
 """
@@ -10,17 +12,22 @@ from __future__ import annotations
 import os
 import time
 
-from .. import interrupt, log, netns, skel
+from .. import hostnet, interrupt, log, netns, skel
 from ..errors import ShimError, Stopped, warn, warnings
 from ..records import start_time
 from ..state import State
 from ..target import Shared
-from . import connect, lifecycle, uplink
+from . import connect, guardian, lifecycle, uplink
 
 # How long to wait before an attempt, in seconds; the last one counts for all that follow.
 PAUSES = (0, 0.1, 1, 2, 4, 8, 15, 30, 60)
 # After an uplink that has lived for so long, in seconds, there is no need to wait.
 LONG = 1.0
+# How long a program may take to write the host's resolv.conf, in seconds.
+SETTLE = 0.1
+# How long to wait after it was woken without a reason, in seconds: it must not use up the machine.
+IDLE = 0.3
+NAMES = "nameServers"
 
 
 def main(pin: str, attempt: str, publisher: str = "") -> int:
@@ -29,12 +36,21 @@ def main(pin: str, attempt: str, publisher: str = "") -> int:
     `pin` is the path of the pin; `attempt` counts the attempts before this one. With the path of
     the log of a publisher, bring that back instead.
     """
+    os.closerange(3, 1 << 20)  # what the guardian has watched
     skel.settle()
     interrupt.heed()
     base, name = os.path.dirname(pin).rsplit("/", 1)
     state = State(base, name)
     if publisher:
         return _publish_again(state)
+    if _is_guarding(state):
+        try:
+            _follow(state)
+            if _is_guarding(state):
+                guardian.stay(state, int(attempt))
+            return 0  # another uplink was started, with a guardian
+        except Stopped:
+            return 1
     number = 0 if _has_lived(state) else int(attempt)
     said = ""
     while True:
@@ -78,6 +94,29 @@ def _publish_again(state: State) -> int:
 def _age(ticks: int) -> float:
     """Tell for how many seconds a process has lived that started then, proc_pid_stat(5)."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _is_guarding(state: State) -> bool:
+    """Tell whether this process is the guardian of an uplink that lives."""
+    record = state.uplink()
+    return record.guardian.pid == os.getpid() and record.is_alive
+
+
+def _follow(state: State) -> None:
+    """Have questions about names go to the host's present servers."""
+    _pause(SETTLE)
+    log.begin("follow", os.environ)
+    log.name(state.name)
+    try:
+        before = state.uplink().host or {}
+        if NAMES not in hostnet.changes(before):
+            _pause(IDLE)
+            return
+        lifecycle.follow(state, [NAMES], os.environ)
+        log.end()
+    except (ShimError, OSError) as error:
+        warn(f"the name servers of {state.name!r} are not those of the host: {error}")
+        log.end("failed", error=str(error), code=skel.as_shim_error(error).code)
 
 
 def _has_lived(state: State) -> bool:
