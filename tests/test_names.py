@@ -287,3 +287,92 @@ def test_another_resolv_conf(
             assert asked.behind(NAME, FORWARDER) == asked.inside(NAME) == "192.0.2.2"
             names.replace("198.51.100.53")
             assert until(lambda: asked.behind(NAME, FORWARDER, "tcp") == "192.0.2.1", SECONDS)
+
+
+def test_slirp4netns_reads_the_file_again(session: bench.Session, names: Names) -> None:
+    """slirp4netns finds the new servers by itself, in its sandbox."""
+    names.outside("198.51.100.53", "192.0.2.1")
+    names.outside("198.51.100.54", "192.0.2.2")
+    names.write("198.51.100.53")
+    with ExitStack() as undo:
+        asked, _ = attached(session, undo, uplink="slirp4netns")
+        assert asked.behind(NAME, "10.0.2.3") == "192.0.2.1"
+
+        names.replace("198.51.100.54")
+
+        assert until(lambda: asked.behind(NAME, "10.0.2.3") == "192.0.2.2", SECONDS)
+
+
+@pytest.mark.parametrize("link", ["/opt/wsl/resolv.conf", "/var/run/wsl/resolv.conf"])
+def test_resolv_conf_outside_of_the_sandbox(
+    session: bench.Session, names: Names, link: str
+) -> None:
+    """slirp4netns gets no sandbox where that would hide the servers from it."""
+    names.outside("198.51.100.53", "192.0.2.1")
+    script = """
+        mkdir -p "${0%/*}"; echo nameserver 198.51.100.53 >"$0"; ln -s "$0" /etc/x
+        mv /etc/x /etc/resolv.conf"""
+    names.world.root.run(["sh", "-euc", script, link], check=True)
+    with ExitStack() as undo:
+        asked, _ = attached(session, undo, uplink="slirp4netns")
+
+        assert asked.inside(NAME) == asked.behind(NAME, "10.0.2.3") == "192.0.2.1"
+    names.world.root.run(["rm", "-r", link.rpartition("/")[0]], check=True)
+
+
+def test_sandbox_that_cannot_be_made(session: bench.Session, names: Names) -> None:
+    """slirp4netns is started again without it, which is said once."""
+    path = names.world.path(f"{bench.TYPED}/slirp")
+    path.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *--enable-sandbox*) echo create_sandbox failed; exit 1 ;; esac\n'
+        'exec slirp4netns "$@"\n'
+    )
+    path.chmod(0o755)
+    runtime = Runtime(
+        session,
+        delegate=bridge(),
+        uplink={"driver": "slirp4netns", "path": f"{bench.TYPED}/slirp"},
+    )
+    with session.container() as container:
+        done = runtime.call("ADD", "c", container.netns)
+
+        assert done.returncode == 0, done.stdout
+        assert done.stderr.count("\n") == 1
+        assert "runs without one" in done.stderr
+        assert Asked(session, container).behind("www.example.test", "10.0.2.3") == "203.0.113.7"
+        runtime.delete("c", container)
+
+
+def test_resolver_on_the_loopback_that_comes_later(
+    world: bench.World, session: bench.Session, names: Names
+) -> None:
+    """A host that begins to ask a resolver of its own, and stops to: containers follow."""
+    names.outside("198.51.100.53", "192.0.2.1")
+    names.serve(world.root, "127.0.0.1", "192.0.2.2")
+    names.write("198.51.100.53")
+    with ExitStack() as undo:
+        asked, _ = attached(session, undo, uplink="pasta")
+        assert asked.behind(NAME, FORWARDER) == "192.0.2.1"
+
+        names.replace("127.0.0.1")
+
+        assert until(lambda: asked.behind(NAME, FORWARDER) == "192.0.2.2", SECONDS)
+        assert until(lambda: asked.behind(NAME, FORWARDER, "tcp") == "192.0.2.2", SECONDS)
+        names.replace("198.51.100.53")
+        assert until(lambda: asked.behind(NAME, FORWARDER) == "192.0.2.1", SECONDS)
+
+
+def test_no_name_server_yet(session: bench.Session, names: Names) -> None:
+    """Where the host has no server yet, a lookup fails at once; later on, there are answers."""
+    names.outside("198.51.100.53", "192.0.2.1")
+    names.write()
+    with ExitStack() as undo:
+        asked, result = attached(session, undo, uplink="pasta")
+        assert result["dns"] == {"nameservers": [FORWARDER]}
+        for protocol in ("udp", "tcp"):
+            assert "refused" in asked.behind(NAME, FORWARDER, protocol)
+
+        names.replace("198.51.100.53")
+
+        assert until(lambda: asked.behind(NAME, FORWARDER) == "192.0.2.1", SECONDS)

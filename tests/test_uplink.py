@@ -33,6 +33,7 @@ def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_text("nameserver 192.0.2.53\n")
     monkeypatch.setattr(resolvconf, "RESOLV_CONF", str(path))
     monkeypatch.setattr(resolvconf, "BEHIND_STUBS", ())
+    monkeypatch.setattr(resolvconf, "is_below", lambda *_: True)
     return path
 
 

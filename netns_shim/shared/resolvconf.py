@@ -14,6 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..state import State
 
+# How many links lead on to another one before that counts as a mistake.
+MAXIMUM_LINKS = 40
+
 
 class HostNames:
     """What the host's files say about names.
@@ -57,6 +60,25 @@ def compose(host: HostNames, forwarders: list[str], *, has_ipv6: bool) -> str:
         + [f"nameserver {server}\n" for server in dict.fromkeys([*forwarders, *known])]
         + [f"options {value}\n" for value in host.options]
     )
+
+
+def is_below(*directories: str) -> bool:
+    """Tell whether the host's file can be read by a process that sees only these directories.
+
+    Also each link on the way must be in there: /var/run leads to /run, but is not.
+    """
+    path = RESOLV_CONF
+    for _ in range(MAXIMUM_LINKS):
+        directory, name = os.path.split(os.path.normpath(path))
+        if not any(f"{os.path.realpath(directory)}/".startswith(f"{d}/") for d in directories):
+            return False
+        if not any(f"{directory}/".startswith(f"{d}/") for d in directories):
+            return False
+        try:
+            path = os.path.join(directory, os.readlink(f"{directory}/{name}"))
+        except OSError:
+            return True  # it is the file itself, or missing
+    return False
 
 
 def _read(path: str) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import itertools
 import os
 
 from .. import interrupt
-from ..errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError
+from ..errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError, warn
 from ..invoke import HELPER_DIRECTORIES, find_program, with_path
 from . import background, resolvconf
 from .forwarding import Forwarding, of_old_pasta, of_pasta
@@ -35,6 +35,8 @@ OWN_OPTIONS = (
     *("-c", "--conf-path"),
 )
 
+# What slirp4netns says where it cannot mount: as on a root that is in memory, or in a container.
+NO_SANDBOX = "create_sandbox failed"
 MAP_GUEST = "169.254.1.2"
 
 
@@ -196,6 +198,8 @@ class Slirp4netns:
         """Derive the address of its name server, the third of its network."""
         self.path = path
         self.options = options
+        # In its sandbox it sees nothing but /etc and /run.
+        self.has_sandbox = resolvconf.is_below("/etc", "/run")
         import ipaddress  # which pasta does not need
 
         cidr = (_values(options, "--cidr") or ("10.0.2.0/24",))[-1]
@@ -213,7 +217,7 @@ class Slirp4netns:
         wanted = (
             "--disable-host-loopback",
             "--mtu=65520",
-            "--enable-sandbox",
+            *(["--enable-sandbox"] if self.has_sandbox else []),
             "--enable-seccomp",
             "--enable-ipv6",
         )
@@ -225,7 +229,7 @@ class Slirp4netns:
         if "--enable-ipv6" in [*known, *self.options]:
             # The IPv6 network of libslirp is fixed; the address in it matches the IPv4 one.
             self.ipv6 = ("tap0", "fd00::100/64", "fd00::2")
-            self.forwarders = (*self.forwarders, "fd00::3")
+            self.forwarders = (self.forwarders[0], "fd00::3")
         if "--api-socket" in usage and not _given(self.options, "--api-socket"):
             self.control = self.path
             known.append(f"--api-socket={background.socket_of(state)[1]}")
@@ -234,6 +238,7 @@ class Slirp4netns:
 
     def start(self, state: State, lifeline: int = -1) -> None:
         """Start it, with `lifeline` as its stdin; it says over a pipe when it is ready."""
+        self._lifeline = lifeline
         self._ready, ready = os.pipe()
         try:
             command = self.command(state, ready)
@@ -256,9 +261,15 @@ class Slirp4netns:
             os.close(self._ready)
             if not is_ready:
                 status = background.kill(self._pid)
-        if not is_ready:
-            raise background.failed("slirp4netns", f"exit status {status}", state)
-        return self._pid
+        if is_ready:
+            return self._pid
+        if self.has_sandbox and NO_SANDBOX in background.log_of(state):
+            warn(f"{self.path} cannot make its sandbox, and runs without one")
+            self.has_sandbox = False
+            os.truncate(state.path("uplink.log"), 0)
+            self.start(state, self._lifeline)
+            return self.wait(state)
+        raise background.failed("slirp4netns", f"exit status {status}", state)
 
 
 Uplink = Nothing | Pasta | Slirp4netns
