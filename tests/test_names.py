@@ -11,6 +11,7 @@ from typing import Any
 import bench
 import pytest
 from conftest import TOLD
+from diagnosis import ask
 from runtime import DUAL, PLUGIN, Runtime, bridge, until
 
 NAME, LARGE = "one.example.test", "large.example.test"
@@ -376,3 +377,47 @@ def test_no_name_server_yet(session: bench.Session, names: Names) -> None:
         names.replace("198.51.100.53")
 
         assert until(lambda: asked.behind(NAME, FORWARDER) == "192.0.2.1", SECONDS)
+
+
+def doctor(place: bench.Place) -> tuple[str, str, list[str]]:
+    """Ask doctor about names: result, message and details."""
+    found = ask(place)["names"]
+    return found["result"], found["message"], found.get("details", [])
+
+
+def test_doctor_asks(world: bench.World, session: bench.Session, names: Names) -> None:
+    """It asks through the uplink, and tells a host without an answer from a container without."""
+    names.outside("198.51.100.53", "192.0.2.1")
+    names.write("198.51.100.53")
+    assert doctor(world) == ("ok", "198.51.100.53: it is asked once a shared netns is up", [])
+    with ExitStack() as undo:
+        attached(session, undo, uplink="pasta")
+        well = doctor(session)
+        drop = "/usr/sbin/nft insert rule inet netns-shim-names leaving udp dport 53 drop"
+        session.run([PLUGIN, "run", "--", *drop.split()], check=True)
+        ill = doctor(session)
+        names.replace("198.51.100.99")
+        dead = doctor(session)
+        names.replace()
+        nothing = doctor(session)
+
+    assert well == ("ok", "198.51.100.53: answers come in default", [])
+    assert ill[0] == "problem"
+    assert ill[2] == [f"default: {FORWARDER} does not answer over UDP"]
+    assert dead[:2] == ("warning", "no name server of the host answers: 198.51.100.99")
+    assert nothing[0] == "warning"
+    assert "names no server" in nothing[1]
+
+
+def test_doctor_of_a_user_without_capabilities(
+    world: bench.World, session: bench.Session, names: Names
+) -> None:
+    """It gets into the user's own namespaces for that."""
+    names.outside("198.51.100.53", "192.0.2.1")
+    names.write("198.51.100.53")
+    command = [PLUGIN, "run", "--", "sh", "-c", "echo; read line"]
+    with world.popen(command, stdin=-1, stdout=-1) as guest:
+        assert guest.stdout.readline() == "\n"
+
+        assert doctor(world) == ("ok", "198.51.100.53: answers come in default", [])
+        guest.communicate("\n", timeout=30)

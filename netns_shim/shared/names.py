@@ -96,9 +96,7 @@ def follow(state: State, record: UplinkRecord, *, is_new: bool = False) -> Plan:
     """
     seen, time = hostnet.look_at_names(), hostnet.time_of_names()
     host = resolvconf.HostNames()
-    families = {":" in address for address in record.addresses}
-    forwarders = [one for one in record.forwarders if (":" in one) in families]
-    found = plan(host, forwarders, record.forwards)
+    found = look(record, host)
     is_other = record.forwards is not None and (is_new or found.rules != record.name_rules)
     if is_other and (why := _redirect(state, found.rules)):
         # What an uplink forwards may be another server than the first one.
@@ -107,12 +105,20 @@ def follow(state: State, record: UplinkRecord, *, is_new: bool = False) -> Plan:
         warn(f"containers do not follow other name servers of the host: nftables refused ({why})")
     if found.lost and record.forwarders:
         warn(f"names do not resolve in the shared netns {state.name!r}: {explain(found.lost)}")
-    resolvconf.write(state, resolvconf.compose(host, found.forwarders, has_ipv6=True in families))
+    has_ipv6 = any(":" in address for address in record.addresses)
+    resolvconf.write(state, resolvconf.compose(host, found.forwarders, has_ipv6=has_ipv6))
     record.note_names(found.forwarders, found.rules, " ".join(host.search).split())
     record.see(seen)
     if time:
         os.utime(state.path("resolv.conf"), ns=(time, time))  # see `watch`
     return found
+
+
+def look(record: UplinkRecord, host: HostNames | None = None) -> Plan:
+    """Tell where questions have to go in the netns of a record, by what the host says now."""
+    families = {":" in address for address in record.addresses}
+    forwarders = [one for one in record.forwarders if (":" in one) in families]
+    return plan(host or resolvconf.HostNames(), forwarders, record.forwards)
 
 
 def explain(lost: list[str]) -> str:

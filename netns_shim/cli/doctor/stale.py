@@ -125,6 +125,11 @@ def _name(entry: Json) -> str:
     return f"{name}: " if name else ""
 
 
+def _not_followed(look: Json) -> list[str]:
+    """Tell what has changed of the host's network; its name servers are followed at once."""
+    return [key for key in hostnet.changes(look) if key != "nameServers"]
+
+
 def host_network(context: Context) -> Result:
     """Check whether the host's network is still the one that the uplink was started in."""
     try:
@@ -134,7 +139,7 @@ def host_network(context: Context) -> Result:
     looks = {name: look for name, look in found.items() if look is not None}
     if not looks:
         return Result(SKIPPED, NOTHING)
-    changed = [(name, hostnet.changes(look)) for name, look in looks.items()]
+    changed = [(name, _not_followed(look)) for name, look in looks.items()]
     lines = [f"{name}: other {' and '.join(keys)}" for name, keys in changed if keys]
     if lines:
         names = " and ".join(f"netns-shim refresh --netns {n}" for n, keys in changed if keys)

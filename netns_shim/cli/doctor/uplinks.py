@@ -29,7 +29,7 @@ NO_DRIVER = (errno.ENODEV, errno.ENXIO, errno.ENOENT)
 
 def tun(context: Context) -> Result:
     """Check that /dev/net/tun can be opened, as every uplink does."""
-    if why := _why_not(context):
+    if why := why_not(context):
         return Result(SKIPPED, why)
     try:
         if os.stat(uplink.TUN).st_rdev != DEVICE:
@@ -47,7 +47,7 @@ def tun(context: Context) -> Result:
 
 def pasta(context: Context) -> Result:
     """Check pasta: is it installed, does it run, does it know all our options?"""
-    if why := _why_not(context):
+    if why := why_not(context):
         return Result(SKIPPED, why)
     path = uplink.program_path("pasta", context.environ)
     if not path:
@@ -75,7 +75,7 @@ def examine_pasta(path: str, environ: Mapping[str, str]) -> Result:
 
 def congestion_control(context: Context) -> Result:
     """Check that TCP in a container slows down when pasta has to drop packets."""
-    if why := _why_not(context):
+    if why := why_not(context):
         return Result(SKIPPED, why)
     if not uplink.program_path("pasta", context.environ):
         return Result(SKIPPED, "pasta is not installed")
@@ -98,7 +98,7 @@ def ping(context: Context) -> Result:
 
     It tries: in a user namespace, the sysctl does not show groups that are not mapped.
     """
-    if why := _why_not(context):
+    if why := why_not(context):
         return Result(SKIPPED, why)
     try:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP).close()
@@ -116,7 +116,7 @@ def ping(context: Context) -> Result:
 
 def slirp4netns(context: Context) -> Result:
     """Check slirp4netns, which is the second choice."""
-    if why := _why_not(context):
+    if why := why_not(context):
         return Result(SKIPPED, why)
     path = uplink.program_path("slirp4netns", context.environ)
     if not path:
@@ -135,7 +135,8 @@ def examine_slirp4netns(path: str, environ: Mapping[str, str], *, is_needed: boo
     return Result(OK, f"{version} ({path})")
 
 
-def _why_not(context: Context) -> str:
+def why_not(context: Context) -> str:
+    """Tell why no uplink is to be looked at, or ""."""
     if context.is_in_place:
         return IN_PLACE
     return "" if context.wants_uplink else NO_UPLINK

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names: does a name server answer, as the host and through the uplink of each shared netns?"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+from ... import hostnet, netns, state
+from ...errors import ShimError
+from ...shared import names as planned
+from ...shared import resolvconf
+from ...shared.nsenter import run_in
+from ...userns import pause
+from .check import OK, PROBLEM, SKIPPED, WARNING, Context, Result
+from .uplinks import why_not
+
+if TYPE_CHECKING:
+    from ...records import UplinkRecord
+    from ...state import State
+
+SECONDS = 1.5
+# How many servers of the host to wait for.
+MOST = 3
+# Which servers the root of all names has: every resolver can answer that, or refuse to.
+QUESTION = b"\x4e\x53\x01\0\0\1\0\0\0\0\0\0" + b"\0\0\2\0\1"
+KINDS = {"UDP": socket.SOCK_DGRAM, "TCP": socket.SOCK_STREAM}
+REFRESH = "netns-shim refresh"
+
+
+def resolution(context: Context) -> Result:
+    """Ask the first name server of the host, and the one that containers have, a question."""
+    if why := why_not(context):
+        return Result(SKIPPED, why)
+    host = resolvconf.HostNames()
+    if not host.listed:
+        return Result(
+            WARNING,
+            f"{hostnet.RESOLV_CONF} names no server: no name resolves, here and in containers",
+            "connect the host to a network",
+        )
+    if not netns.is_privileged():
+        pause.look(context.base)  # to get into what is up
+    servers = ", ".join(host.listed)
+    kinds = [kind for kind in KINDS if any(_answers(one, kind) for one in host.listed[:MOST])]
+    if "UDP" not in kinds:
+        return Result(
+            WARNING,
+            f"no name server of the host answers: {servers}",
+            "look at the network of the host first",
+        )
+    try:
+        found = [where for where in state.all_in(context.base) if where.uplink().forwarders]
+        silent = [line for where in found for line in _silent(where, kinds)]
+    except (ShimError, OSError) as error:
+        return Result(SKIPPED, f"it cannot be tried: {error}")
+    if silent:
+        what = "name servers do not answer in containers"
+        return Result(PROBLEM, what, f"{REFRESH}; docs/troubleshooting.md has more", tuple(silent))
+    where = " and ".join(one.name for one in found)
+    said = f"answers come in {where}" if found else "it is asked once a shared netns is up"
+    return Result(OK, f"{servers}: {said}")
+
+
+def _silent(where: State, kinds: list[str]) -> list[str]:
+    """Ask the server of a shared netns, as the host can be asked; tell what does not answer."""
+    record = where.uplink()
+    if not record.is_alive:
+        return [f"{where.name}: the uplink is gone"]
+    if not record.dns_forwarders:
+        return [f"{where.name}: {_why(record)}"]
+    server = record.dns_forwarders[0]
+    missed: list[str] = run_in(
+        where.pin, lambda: [kind for kind in kinds if not _answers(server, kind)]
+    )
+    return [f"{where.name}: {server} does not answer over {kind}" for kind in missed]
+
+
+def _why(record: UplinkRecord) -> str:
+    """Tell why a netns has no forwarder; its servers may still be asked by their addresses."""
+    found = planned.look(record)
+    return planned.explain(found.lost) if found.lost else "the kernel has refused our rules"
+
+
+def _answers(server: str, kind: str) -> bool:
+    try:
+        family, _, _, _, place = socket.getaddrinfo(
+            server, 53, type=KINDS[kind], flags=socket.AI_NUMERICHOST
+        )[0]
+        with socket.socket(family, KINDS[kind]) as asker:
+            asker.settimeout(SECONDS)
+            asker.connect(place)
+            length = struct.pack("!H", len(QUESTION)) if kind == "TCP" else b""
+            asker.sendall(length + QUESTION)
+            return bool(asker.recv(4096))
+    except OSError:
+        return False
