@@ -144,6 +144,11 @@ def _follow_name_servers(state: State, record: UplinkRecord, environ: Mapping[st
     before = record.dns_forwarders
     found = names.follow(state, record)
     state.write_uplink(record)
+    if record.driver == "pasta" and record.forwards is None:
+        warn(
+            f"the host's name servers have changed, and the uplink of {state.name!r} forwards to "
+            f"the old ones, as its options say so: {REFRESH}"
+        )
     # pasta looks for a resolver on the host's loopback when it starts.
     if found.lost and before and record.driver == "pasta":
         connect.renew(state, environ)
