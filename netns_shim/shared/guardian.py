@@ -4,8 +4,8 @@
 The stdin of an uplink is the *lifeline*, a FIFO that no other process can write to, and that the
 uplink never reads. So a reader of it learns at once when the uplink has ended, however it ended.
 The guardian is a shell that waits for that, or for another resolv.conf of the host (`watch`), and
-becomes `revival` then. It is no parent of the
-uplink: where it has been killed, another one can take its place, and the uplink goes on.
+becomes `revival` then. It is no parent of the uplink: where it has been killed, another one can
+take its place, and the uplink goes on.
 """
 
 from __future__ import annotations
