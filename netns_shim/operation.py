@@ -114,7 +114,15 @@ class Operation:
         uplink = self.target.uplink
         if uplink is None or uplink.driver == "none":
             return answer
-        return result.name_servers(answer, uplink.dns_forwarders, uplink.search)
+        servers = uplink.dns_forwarders
+        named = result.name_servers(answer, servers, uplink.search)
+        if servers and named is answer and not answer.get("dns") and result.default_routes(answer):
+            family = "IPv6" if ":" in servers[0] else "IPv4"
+            warn(
+                f"names do not resolve in this container: its network does not lead to "
+                f"{servers[0]}, as the host's name servers need: give it a subnet of {family}"
+            )
+        return named
 
     def prepare_container(self, container: ContainerNetns, fd: int) -> None:
         """Prepare a container for the uplink, from inside the netns, which is open as fd."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .decoding import Json
 
+_DEFAULT_ROUTES = ("0.0.0.0/0", "::/0")
 _FAMILY = {
     "0.1.0": 0,
     "0.2.0": 0,
@@ -83,13 +84,19 @@ def name_servers(result: Json, servers: list[str], search: list[str]) -> Json:
     given = result.get("dns") or {}
     if given.get("nameservers"):
         return result
-    holders = [result, result.get("ip4") or {}, result.get("ip6") or {}]
-    routes = {route["dst"] for holder in holders for route in holder.get("routes") or []}
-    named = [s for s in servers if ("::/0" if ":" in s else "0.0.0.0/0") in routes]
+    routes = default_routes(result)
+    named = [s for s in servers if _DEFAULT_ROUTES[":" in s] in routes]
     if not named:
         return result
     domains = {"search": search} if search else {}
     return {**result, "dns": {**domains, **given, "nameservers": named}}
+
+
+def default_routes(result: Json) -> set[str]:
+    """List the destinations of the default routes: 0.0.0.0/0, ::/0, both or neither."""
+    holders = [result, result.get("ip4") or {}, result.get("ip6") or {}]
+    routes = {route["dst"] for holder in holders for route in holder.get("routes") or []}
+    return routes.intersection(_DEFAULT_ROUTES)
 
 
 def _family(version: str) -> int:

@@ -203,6 +203,18 @@ def test_servers_of_ipv6_only(session: bench.Session, names: Names, uplink: str)
         assert asked.inside(NAME) == asked.inside(LARGE) == "192.0.2.3"
 
 
+def test_container_of_the_other_family(session: bench.Session, names: Names) -> None:
+    """That a container without IPv6 cannot ask the only servers is said, with what to do."""
+    names.write("2001:db8:100::53")
+    runtime = Runtime(session, delegate=bridge(), uplink="pasta")
+    with session.container() as container:
+        done = runtime.call("ADD", "c", container.netns)
+        runtime.delete("c", container)
+
+    assert done.returncode == 0, done.stdout
+    assert "give it a subnet of IPv6" in done.stderr
+
+
 @pytest.mark.parametrize("uplink", UPLINKS)
 def test_server_of_a_link(session: bench.Session, names: Names, uplink: str) -> None:
     """A server that only the host's link leads to answers, or it is said that it cannot.

@@ -518,8 +518,9 @@ def test_an_old_pasta_without_nftables(
         done = call_pretending(world, runtime, WITHOUT_NFTABLES, "ADD", container, uplink=wanted)
 
         assert done.returncode == 0, done.stdout
-        (line,) = done.stderr.splitlines()
-        assert re.search(r"TCP connections .* hang: .*old/pasta .*Protocol not supported", line)
+        hanging, names = done.stderr.splitlines()
+        assert re.search(r"TCP connections .* hang: .*old/pasta .*Protocol not supported", hanging)
+        assert "containers do not follow other name servers" in names
         assert page(container, bench.PAGE)
         runtime.delete("c", container)
     assert world.leftovers() == []
