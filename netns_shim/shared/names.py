@@ -10,6 +10,8 @@ forwards. slirp4netns reads the host's file again by itself, so it needs no rule
 
 from __future__ import annotations
 
+import os
+
 from .. import hostnet
 from ..errors import ShimError, warn
 from . import resolvconf
