@@ -287,6 +287,7 @@ def _make_directories(state: State) -> None:
 
 def _clear(state: State) -> None:
     """Remove all of a netns: the uplink first, as it may hold ports, then pin and files."""
+    ownership.forget(state)
     if not (is_private(state.dir) and state.is_ours()):
         return
     if os.path.isdir(state.path(processes.PUBLISHERS)):

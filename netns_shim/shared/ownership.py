@@ -81,27 +81,41 @@ def _refused(path: str, why: str) -> ShimError:
 
 
 def claim(state: State) -> None:
-    """Make the directory, or take over one that passes `check`, and leave the mark in it."""
-    try:
-        os.mkdir(state.dir, 0o700)
-        text = MADE
-    except FileExistsError:
-        if not is_private(state.dir) or os.path.lexists(_mark(state)):
-            return
+    """Make the directory, or take over one that passes `check`, and leave the mark in it.
+
+    A new one gets its name when it has its mark: a call that is killed leaves none without.
+    """
+    if not is_private(state.dir):
+        forget(state)
+        os.mkdir(_aside(state), 0o700)
+        try:
+            _write_mark(_aside(state), MADE)
+            os.rename(_aside(state), state.dir)
+        except OSError:
+            forget(state)
+            raise
+    elif not os.path.lexists(_mark(state)):
         check(state)
         text = MADE if os.listdir(state.dir) else FOUND
+        try:
+            _write_mark(state.dir, text)
+        except OSError:
+            remove_file(_mark(state))
+            raise
+
+
+def forget(state: State) -> None:
+    """Remove what making or removing a directory has left beside it, if that was cut off."""
     try:
-        _write_mark(state, text)
-    except OSError:
-        remove_file(_mark(state))
-        if not os.listdir(state.dir) and text == MADE:
-            os.rmdir(state.dir)
-        raise
+        remove_file(f"{_aside(state)}/{MARK}")
+        os.rmdir(_aside(state))
+    except FileNotFoundError:
+        pass
 
 
-def _write_mark(state: State, text: bytes) -> None:
+def _write_mark(directory: str, text: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(_mark(state), flags, 0o600)
+    fd = os.open(f"{directory}/{MARK}", flags, 0o600)
     try:
         os.write(fd, text)
     finally:
@@ -125,11 +139,14 @@ def remove(state: State) -> None:
         return
     try:
         was_there = read_file(_mark(state)) == FOUND
-        os.unlink(_mark(state))
     except FileNotFoundError:
         was_there = False
-    if not was_there:
-        os.rmdir(state.dir)
+    if was_there:
+        os.unlink(_mark(state))
+    else:
+        forget(state)
+        os.rename(state.dir, _aside(state))
+        forget(state)
 
 
 def remove_file(path: str) -> bool:
@@ -146,6 +163,10 @@ def remove_file(path: str) -> bool:
     except FileNotFoundError:
         pass
     return True
+
+
+def _aside(state: State) -> str:
+    return f"{state.base}/.new-{state.name}"
 
 
 def _mark(state: State) -> str:
