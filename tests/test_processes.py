@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,20 @@ def test_uplink_that_is_gone(waiting: subprocess.Popen[bytes]) -> None:
     waiting.wait()
 
     stop(waiting.pid, since)
+
+
+def test_id_that_is_a_threads() -> None:
+    """Ending what has ended is no failure where a thread of another process has its ID."""
+    go_on = threading.Event()
+    thread = threading.Thread(target=go_on.wait)
+    thread.start()
+
+    assert thread.native_id
+    stop(thread.native_id, 1)
+
+    assert thread.is_alive()
+    go_on.set()
+    thread.join()
 
 
 @pytest.mark.parametrize("held", ["uplink.log", "netns"])

@@ -8,6 +8,7 @@ we know to which process.
 from __future__ import annotations
 
 import _signal as signal  # see `child`
+import errno
 import os
 import select
 import time
@@ -43,8 +44,11 @@ def stop(pid: int, since: int) -> None:
     """
     try:
         pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
+    except OSError as error:
+        # The last two are for a thread of a process, which has the ID now; kernels differ.
+        if error.errno in (errno.ESRCH, errno.EINVAL, errno.ENOENT):
+            return
+        raise
     try:
         # Only now: the descriptor stays with the process whose identity we check.
         if start_time(pid) != since or _number(pidfd) != pid:
