@@ -32,6 +32,7 @@ DEFAULT_ROUTES = (
     (b"00000000", b"00000080"),
     (b"00000080", b"00000080"),
 )
+IPV6 = "/proc/sys/net/ipv6/conf"
 NOWHERE6 = b"0" * 32
 # How long an interface may take to get its link-local address after it is up, in seconds.
 LINK_LOCAL_SECONDS = 1.0
@@ -86,6 +87,19 @@ def is_on_default_link(server: str) -> bool:
     return bool(zone) and any(route.endswith(f" {zone}") for route in _routes6())
 
 
+def has_ipv6() -> bool:
+    """Tell whether IPv6 is not turned off on the host, though it may have no network with it."""
+    return _lines(f"{IPV6}/all/disable_ipv6") == [b"0\n"]
+
+
+def link_local_interface() -> str:
+    """Give an interface with a link-local address, if possible of a default route; or ""."""
+    entries = [line.split() for line in _lines("/proc/net/if_inet6")]
+    found = [entry[5].decode() for entry in entries if entry[3] == LINK_SCOPE]
+    preferred = {route.rpartition(" ")[2] for route in _routes6()}
+    return next((name for name in found if name in preferred), (*found, "")[0])
+
+
 def _without_link_local() -> list[str]:
     interfaces = {route.rpartition(" ")[2] for route in _routes6()}
     if not interfaces:
@@ -96,7 +110,7 @@ def _without_link_local() -> list[str]:
 
 
 def _makes_addresses(interface: str) -> bool:
-    mode = _lines(f"/proc/sys/net/ipv6/conf/{interface}/addr_gen_mode")
+    mode = _lines(f"{IPV6}/{interface}/addr_gen_mode")
     return bool(mode) and mode[0].strip() != NO_ADDRESS
 
 

@@ -206,6 +206,7 @@ class UplinkRecord(ProcessRecord):
         forwards: list[str] | None,
         host_addresses: list[str],
         host: Json,
+        copies_addresses: bool = False,
         control: str = "",
         lacks_ports: bool = False,
     ) -> Self:
@@ -237,6 +238,7 @@ class UplinkRecord(ProcessRecord):
                 "names": {"forwarders": forwarders, "forwards": forwards},
                 "hostAddresses": host_addresses,
                 "host": host,
+                "copiesAddresses": copies_addresses,
                 "control": control,
                 "lacksPorts": lacks_ports,
             }
@@ -339,6 +341,22 @@ class UplinkRecord(ProcessRecord):
     def host(self) -> Json | None:
         """The host's network as it was then, see `hostnet`; None where that is not known."""
         return self.object("host")
+
+    @property
+    def host_addresses(self) -> list[str]:
+        """The addresses at which the netns reaches the host, whatever its own are now."""
+        return self.texts("hostAddresses")
+
+    @property
+    def copies_addresses(self) -> bool:
+        """Whether the netns has addresses and routes of the host, as every pasta gave in 0.1.0."""
+        copies = self.fields.get("copiesAddresses")
+        return self.driver == "pasta" if copies is None else copies is True
+
+    def outdated(self, changes: list[str]) -> list[str]:
+        """Choose from the changes of the host's network those that a new uplink would follow."""
+        followed = () if self.copies_addresses else ("routes", "addresses")
+        return [change for change in changes if change not in followed]
 
     @property
     def control(self) -> str:

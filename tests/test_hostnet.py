@@ -143,3 +143,24 @@ def test_a_network_that_has_just_come_up(world: bench.World, session: bench.Sess
         assert page(container, bench.PAGE_BEYOND)
         runtime.delete("c", container)
     assert world.leftovers() == []
+
+
+def test_interface_with_a_link_local_address(files: Files) -> None:
+    """That of the default route is preferred; any other will do, and there may be none."""
+    other = LINK_LOCAL.replace(b"eth0", b"wlan0")
+
+    files([other, LINK_LOCAL])
+    preferred = hostnet.link_local_interface()
+    files([GLOBAL, other])
+    found = hostnet.link_local_interface()
+    files([GLOBAL])
+
+    assert (preferred, found, hostnet.link_local_interface()) == ("eth0", "wlan0", "")
+
+
+@pytest.mark.parametrize(("text", "has"), [(b"0\n", True), (b"1\n", False), (b"", False)])
+def test_ipv6_is_turned_off(files: Files, text: bytes, has: bool) -> None:
+    """The kernel says whether the administrator has turned it off, or that there is none."""
+    files([], mode=text)
+
+    assert hostnet.has_ipv6() == has

@@ -353,7 +353,7 @@ def _kill_all(session: bench.Session) -> None:
 # own address, at 127.0.0.1, and at ::1. IPv6 is answered later, for the bridge has an address
 # that is not usable for a second.
 SEEN = {
-    "pesto": (PAGE, "169.254.1.2", HOST, HOST6),
+    "pesto": (PAGE, HOST, "198.19.110.114", "fd6e:6574:6e73:1::2"),
     "pasta": (PAGE, HOST, "169.254.64.1", "fd6e:6574:6e73::1"),
     "pasta of 2023": (PAGE, HOST, "10.89.0.1", "fd6e:6574:6e73::1"),
     "slirp4netns": (PAGE, HOST, "10.0.2.2", "refused"),

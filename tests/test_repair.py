@@ -187,12 +187,11 @@ def test_an_interface_that_is_gone(
 ) -> None:
     """An uplink that lives on without its interface is no uplink; it is started again."""
     runtime = Runtime(session, delegate=bridge(), uplink=driver)
-    tap = {"pasta": "eth0", "slirp4netns": "tap0"}[driver]
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
         kill(runtime.status()[0]["uplink"]["guardian"]["pid"])  # pasta ends
         pin = f"--net={state}/netns"
-        session.run(["nsenter", pin, "ip", "link", "del", tap], check=True)
+        session.run(["nsenter", pin, "ip", "link", "del", "tap0"], check=True)
         assert not runtime.status()[0]["uplink"]["alive"]
 
         add_with_a_line(runtime, "new", new, "is started again")
@@ -380,10 +379,15 @@ def move(world: bench.World) -> None:
         world.root.run(command, check=True)
 
 
+# An option of pasta that has it take the addresses of the host, as it does by itself.
+COPYING = {"uplink": {"driver": "pasta", "options": ["-i", "eth0"]}}
+
+
 def test_the_host_has_moved(
     world: bench.World, session: bench.Session, runtime: Runtime, routes: None
 ) -> None:
-    """Each ADD reports a new address of the host until `refresh`, which cuts no container off."""
+    """With the host's addresses inside, each ADD reports new ones until `refresh`."""
+    runtime.conf |= COPYING
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
         assert page(old, bench.PAGE)
@@ -412,7 +416,8 @@ def test_the_host_has_moved(
 def test_refresh_without_a_network(
     world: bench.World, session: bench.Session, runtime: Runtime, routes: None
 ) -> None:
-    """Without a way out there is no new uplink to be had: the old one stays, and that is said."""
+    """With the host's addresses inside, the old uplink stays where there are none to be had."""
+    runtime.conf |= COPYING
     with session.container() as container:
         runtime.add("c", container)
         before = runtime.status()[0]["uplink"]
@@ -433,12 +438,13 @@ def test_refresh_without_a_network(
 def test_a_network_that_comes_late(
     world: bench.World, session: bench.Session, runtime: Runtime, state: str
 ) -> None:
-    """An uplink from before there was a network is started again by the first ADD after that."""
+    """An uplink of 0.1.0 from before there was a network is started again by the first ADD."""
     with session.container() as old, session.container() as new:
         runtime.add("old", old)
         record = session.path(f"{state}/uplink.json")
         content = json.loads(record.read_text())
         content["host"].update(routes=[], addresses=[])  # as it would have found the machine then
+        del content["copiesAddresses"]
         record.write_text(json.dumps(content))
 
         add_with_a_line(runtime, "new", new, "has a network now")

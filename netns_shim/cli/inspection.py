@@ -138,7 +138,7 @@ def _changes(record: UplinkRecord) -> list[str] | None:
     """List what has changed in the host's network; None where this is not the host's netns."""
     if record.host is None or record.host_netns != os.stat("/proc/self/ns/net").st_ino:
         return None
-    return hostnet.changes(record.host)
+    return record.outdated(hostnet.changes(record.host))
 
 
 def _links(target: Shared, paths: list[str]) -> tuple[list[Json] | None, str | None]:

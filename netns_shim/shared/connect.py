@@ -31,7 +31,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
     """
     if not isinstance(chosen, uplink.Nothing):
         processes.check_numbers()
-    if chosen.takes_ipv6:
+    if chosen.takes_ipv6 and chosen.copies_addresses:
         hostnet.await_ipv6()
     if chosen.driver == "slirp4netns":
         run_in(state.pin, lambda: _look_for_duplicates(look=True))
@@ -53,11 +53,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
             )
     else:
         run_in(state.pin, lambda: _look_for_duplicates(look=False))
-    if chosen.takes_ipv6 and hostnet.lacks_ipv6(addresses):
-        warn(
-            f"the host has IPv6, and pasta gave none to the shared netns {state.name!r}: "
-            "`netns-shim refresh` tries again"
-        )
+    _tell_lack(state, chosen, addresses)
     record = UplinkRecord.of(
         driver=chosen.driver,
         wanted=wanted,
@@ -71,10 +67,13 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
         forwarders=list(chosen.forwarders),
         forwards=chosen.forwards,
         host_addresses=list(chosen.host_addresses),
-        host=hostnet.look(addresses) if chosen.driver == "pasta" else hostnet.look_at_names(),
+        host=hostnet.look(addresses) if chosen.copies_addresses else hostnet.look_at_names(),
+        copies_addresses=chosen.copies_addresses,
         control=chosen.control,
         lacks_ports=os.path.isdir(state.path(processes.PUBLISHERS)),
     )
+    if chosen.driver == "pasta" and not chosen.copies_addresses:
+        lead_to_host(state, record)
     names.follow(state, record, is_new=True)
     state.write_uplink(record)
 
@@ -108,6 +107,34 @@ def guard(state: State, record: UplinkRecord) -> None:
     state.write_uplink(record)
 
 
+def _tell_lack(state: State, chosen: Uplink, addresses: list[str]) -> None:
+    if chosen.takes_ipv6 and hostnet.lacks_ipv6(addresses):
+        warn(
+            f"the host has IPv6, and pasta gave none to the shared netns {state.name!r}: "
+            "`netns-shim refresh` tries again"
+        )
+
+
+def follow(state: State, record: UplinkRecord, environ: Mapping[str, str]) -> None:
+    """Follow routes and addresses of the host, where those in the netns are pasta's own."""
+    lead_to_host(state, record)
+    _tell_lack(state, uplink.choose(record.wanted, environ), record.addresses)
+    state.write_uplink(record)
+
+
+def lead_to_host(state: State, record: UplinkRecord) -> None:
+    """Lead the addresses that the host has in a netns to its own of now, and note those."""
+    from . import hostward  # only with addresses of pasta's own, at first or after a change
+
+    pairs = hostward.pairs(record.host_addresses)
+    try:
+        run_in(state.pin, lambda: hostward.lead(pairs))
+    except ShimError as error:
+        names = ", ".join(record.host_addresses)
+        warn(f"containers cannot reach the host at {names}: {error.details}")
+    record.see(hostward.look(pairs))
+
+
 def _is_of_before(state: State) -> bool:
     """Tell whether the netns is of a release that gave no network the MTU of its uplink.
 
@@ -121,17 +148,18 @@ def _is_of_before(state: State) -> bool:
 def _settle(chosen: Uplink) -> tuple[str, list[str], int, str]:
     """Finish the set-up inside; give interface, addresses, MTU, and why a rule was refused."""
     refusal = ""
+    interface, addresses, mtu = rtnetlink.uplink_interface()
     if chosen.sends_bare_segments:
         from . import nftables  # which a newer pasta does not need
 
         try:
-            nftables.drop_bare_segments()
+            nftables.mend_segments(interface)
         except OSError as error:
             refusal = error.strerror or str(error)
     if chosen.driver == "pasta":
         netns.repeat_sooner()
     _look_for_duplicates(look=False)
-    return (*rtnetlink.uplink_interface(), refusal)
+    return interface, addresses, mtu, refusal
 
 
 def _look_for_duplicates(*, look: bool) -> None:

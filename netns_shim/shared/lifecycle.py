@@ -126,13 +126,16 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
         before = record.host
         if before is None or not state.has_uplink(record):
             return
-        if "routes" in changes and before.get("routes") == []:
+        is_copy = record.copies_addresses
+        if is_copy and "routes" in changes and before.get("routes") == []:
             warn(f"the host has a network now: the uplink of {state.name!r} is started again")
             connect.renew(state, environ)
             return
         if "nameServers" in changes:
             _follow_name_servers(state, record, environ)
-    others = [name for name in changes if name != "nameServers"]
+        if not is_copy and {"routes", "addresses"}.intersection(changes):
+            connect.follow(state, record, environ)
+    others = [name for name in record.outdated(changes) if name != "nameServers"]
     if others:
         warn(
             f"the host's {' and '.join(others)} have changed since the uplink of {state.name!r} "
@@ -173,7 +176,8 @@ def refresh(state: State, environ: Mapping[str, str]) -> None:
         elsewhere.refuse_processes(state)
         record = state.uplink()
         before = record.host or {}
-        if before.get("routes") and not hostnet.look([])["routes"] and record.is_alive:
+        depends = record.copies_addresses and before.get("routes")
+        if depends and not hostnet.look([])["routes"] and record.is_alive:
             raise ShimError(
                 UPLINK_FAILED,
                 "the host has no default route now, so the uplink is left as it is",

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of nftables, each sent to the kernel in one message, and the rule against an old pasta.
+"""Tables of nftables, each sent to the kernel in one message, and the rules against an old pasta.
 
 pasta before April 2024 announces a new window in a segment without ACK. A receiver drops that
 (RFC 9293, section 3.10.7.4), but behind NAT it never gets there: connection tracking does not
 count it as part of a connection, so it goes to the netns itself, which answers with a reset. That
 ends every connection to a host that is more than one hop away.
+
+pasta of 2023 says in a segment without ACK that a connection is refused. A client ignores
+that (RFC 9293, section 3.10.7.3) and goes on asking for two minutes. The number that the segment
+acknowledges is right, so only the flag is missing.
 
 nft(8) need not be installed, and pyroute2 takes longer to import than an uplink takes to start.
 The numbers are those of include/uapi/linux: netfilter.h and netfilter/.
@@ -13,14 +17,12 @@ The numbers are those of include/uapi/linux: netfilter.h and netfilter/.
 from __future__ import annotations
 
 import _socket as socket  # see `addresses`
-import errno
 import struct
 
 from .attributes import (
     NLM_F_ACK,
     NLM_F_APPEND,
     NLM_F_CREATE,
-    NLM_F_EXCL,
     attribute,
     message,
     nest,
@@ -32,13 +34,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TABLE, CHAIN = b"netns-shim\0", b"prerouting\0"
-COMMENT = b"pasta of before April 2024 sends these\0"
+COMMENTS = (
+    b"pasta of before April 2024 sends these\0",
+    b"pasta of 2023 refuses connections without\0",
+)
 
 NETLINK_NETFILTER = 12
 NFPROTO_UNSPEC, NFPROTO_INET = 0, 1
 NFNL_SUBSYS_NFTABLES = 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
-NEWTABLE, NEWCHAIN, NEWRULE = (NFNL_SUBSYS_NFTABLES << 8 | n for n in (0, 3, 6))
+NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE = (NFNL_SUBSYS_NFTABLES << 8 | n for n in (0, 2, 3, 6))
 
 NFTA_TABLE_NAME = 1
 NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_TYPE = 1, 3, 4, 7
@@ -51,37 +56,75 @@ NFTA_VERDICT_CODE, NFTA_VERDICT_CHAIN = 1, 2
 PREROUTING, OUTPUT = 0, 3
 BEFORE_CONNECTION_TRACKING = -300
 VERDICT, REGISTER = 0, 1
-L4PROTO, TRANSPORT_HEADER, EQUAL, DROP = 16, 2, 0, 0
+IIFNAME, L4PROTO, TRANSPORT_HEADER, EQUAL, DROP = 6, 16, 2, 0, 0
+IFNAMSIZ, CSUM_INET, CSUM_OFFSET = 16, 1, 16
 # Where the flags of a TCP header are, and how many bytes: RFC 9293, section 3.1.
 FLAGS, LENGTH = 13, 1
+# A checksum is of words: the one with the flags.
+OFFSET_AND_FLAGS, WORD = 12, 2
 SYN, RST, ACK = 0x02, 0x04, 0x10
 
 
-def drop_bare_segments() -> None:
-    """Make the netns of this process drop TCP segments without any of SYN, RST and ACK.
+def mend_segments(interface: str) -> None:
+    """Mend what an old pasta sends by its interface into the netns of this process.
 
-    The rule has a table of its own, which is made once, whole or not at all. Raises OSError where
-    the kernel has no nftables, or refuses it.
+    TCP segments without any of SYN, RST and ACK are dropped, and resets get their ACK. Raises
+    OSError where the kernel has no nftables, or refuses it.
     """
-    chain_of_rule = chain(TABLE, CHAIN, PREROUTING, BEFORE_CONNECTION_TRACKING)
-    table = part(NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, attribute(NFTA_TABLE_NAME, TABLE))
-    batch((table, chain_of_rule, rule(TABLE, CHAIN, _bare_segments(), COMMENT)), (errno.EEXIST,))
+    rules = zip((_bare_segments(), _bare_resets(interface)), COMMENTS, strict=True)
+    batch(
+        (
+            *fresh(TABLE),
+            chain(TABLE, CHAIN, PREROUTING, BEFORE_CONNECTION_TRACKING),
+            *(rule(TABLE, CHAIN, what, comment) for what, comment in rules),
+        )
+    )
+
+
+def fresh(table: bytes) -> tuple[bytes, ...]:
+    """Build the messages that make a table empty, whether or not it is there."""
+    name = attribute(NFTA_TABLE_NAME, table)
+    new = part(NEWTABLE, NLM_F_CREATE, name)
+    return new, part(DELTABLE, 0, name), new
 
 
 def _bare_segments() -> Iterable[bytes]:
     """`tcp flags & (syn | rst | ack) == 0 counter drop`."""
     return (
-        expression(b"meta", REGISTER, L4PROTO),
-        expression(b"cmp", REGISTER, EQUAL, value(bytes([socket.IPPROTO_TCP]))),
-        expression(b"payload", REGISTER, TRANSPORT_HEADER, FLAGS, LENGTH),
-        expression(
-            *(b"bitwise", REGISTER, REGISTER, LENGTH),
-            *(value(bytes([SYN | RST | ACK])), value(bytes(LENGTH))),
-        ),
-        expression(b"cmp", REGISTER, EQUAL, value(bytes(LENGTH))),
+        *_flags(SYN | RST | ACK, 0),
         expression(b"counter"),
         expression(b"immediate", VERDICT, verdict(DROP)),
     )
+
+
+def _bare_resets(interface: str) -> Iterable[bytes]:
+    """`iifname INTERFACE tcp flags & (rst | ack) == rst counter tcp flags set rst | ack`."""
+    name = interface.encode(errors="surrogateescape").ljust(IFNAMSIZ, b"\0")
+    place = TRANSPORT_HEADER, OFFSET_AND_FLAGS, WORD
+    return (
+        expression(b"meta", REGISTER, IIFNAME),
+        expression(b"cmp", REGISTER, EQUAL, value(name)),
+        *_flags(RST | ACK, RST),
+        expression(b"counter"),
+        expression(b"payload", REGISTER, *place),
+        _masked(b"\xff\0", bytes([0, RST | ACK])),
+        expression(b"payload", None, *place, REGISTER, CSUM_INET, CSUM_OFFSET),
+    )
+
+
+def _flags(mask: int, these: int) -> Iterable[bytes]:
+    """`tcp flags & MASK == THESE`."""
+    return (
+        expression(b"meta", REGISTER, L4PROTO),
+        expression(b"cmp", REGISTER, EQUAL, value(bytes([socket.IPPROTO_TCP]))),
+        expression(b"payload", REGISTER, TRANSPORT_HEADER, FLAGS, LENGTH),
+        _masked(bytes([mask]), bytes(LENGTH)),
+        expression(b"cmp", REGISTER, EQUAL, value(bytes([these]))),
+    )
+
+
+def _masked(mask: bytes, flipped: bytes) -> bytes:
+    return expression(b"bitwise", REGISTER, REGISTER, len(mask), value(mask), value(flipped))
 
 
 def batch(parts: Iterable[bytes], tolerated: Iterable[int] = ()) -> int:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 import os
 
-from .. import interrupt
+from .. import hostnet, interrupt
 from ..errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError, warn
 from ..invoke import HELPER_DIRECTORIES, find_program, with_path
-from . import background, resolvconf
+from . import background, resolvconf, tap
 from .forwarding import Forwarding, of_old_pasta, of_pasta
 from .names import FORWARDER, FORWARDER6
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     # The key `uplink` of a configuration: `driver`, `options` and `path`.
     Wanted = Mapping[str, Any]
 
+_given = tap.is_given
 TUN = "/dev/net/tun"
 START_SECONDS = 30
 
@@ -49,6 +50,7 @@ class Nothing:
     forwards: list[str] | None = None
     host_addresses: tuple[str, ...] = ()
     takes_ipv6 = False
+    copies_addresses = False
     sends_bare_segments = False
 
     def start(self, state: State, lifeline: int = -1) -> None:
@@ -56,10 +58,11 @@ class Nothing:
 
 
 class Pasta:
-    """pasta(1) of passt, which puts the host's own addresses into the netns.
+    """pasta(1) of passt.
 
-    `takes_ipv6` tells whether it takes IPv6 addresses too: no option forbids it. For `forwards`,
-    which is known once it has been started, see `names.plan`.
+    `takes_ipv6` tells whether it takes IPv6 addresses too: no option forbids it. If options say
+    which addresses it gives the netns, `copies_addresses`: what it is not told is the host's. For
+    `forwards`, which is known once it has been started, see `names.plan`.
     """
 
     driver = "pasta"
@@ -78,7 +81,8 @@ class Pasta:
         pesto = f"{os.path.dirname(path)}/pesto"
         self.control = pesto if os.access(pesto, os.X_OK) else ""
         self.options = [o for o in options if o != "--map-gw"]
-        self.takes_ipv6 = not (_given(options, "-4") or _given(options, "--ipv4-only"))
+        self.takes_ipv6 = not _given(options, *tap.ONLY_IPV4)
+        self.copies_addresses = _given(options, *tap.ADDRESSING)
         self.maps_gateway = "--map-gw" in options
         self.maps_guest = not _given(options, "--map-guest-addr")
         self.names_host = True
@@ -92,7 +96,8 @@ class Pasta:
     def command(self, state: State) -> list[str]:
         """List the arguments, in Podman's order; the newest are the last."""
         options = self.options
-        command = [self.path, "--config-net", *options, "--foreground"]
+        interface = tap.arguments(options, is_old=self.sends_bare_segments)
+        command = [self.path, "--config-net", *options, *interface, "--foreground"]
         command += ["--pid", state.path("uplink.pid")]
         forwarding = self._forwarding()
         if self.forwards is not None:
@@ -104,7 +109,7 @@ class Pasta:
             ("-T", "--tcp-ns", forwarding.passed_on),
             ("-U", "--udp-ns", "none"),
         ):
-            if not _given(options, short) and not _given(options, long):
+            if not _given(options, short, long):
                 command += [short, value]
         if not self.maps_gateway:
             command.append("--no-map-gw")
@@ -169,7 +174,11 @@ class Pasta:
             self.control = ""  # the two programs are not of one package
         elif unknown.startswith("--map-guest") and self.maps_guest:
             # Releases before August 2024 do not know it.
-            self.maps_guest, self.host_addresses = False, ()
+            self.maps_guest = False
+            if self.copies_addresses:
+                self.host_addresses = ()
+            elif self.takes_ipv6:
+                hostnet.await_ipv6()
             self.sends_bare_segments = True
         elif unknown.startswith("--dns-host") and self.names_host:
             self.names_host = False  # nor do those before October 2024
@@ -191,6 +200,7 @@ class Slirp4netns:
     ipv6: tuple[str, ...] = ()
     host_addresses: tuple[str, ...] = ()
     takes_ipv6 = False
+    copies_addresses = False
     sends_bare_segments = False
     control = ""
 
@@ -319,13 +329,6 @@ def _usage(path: str) -> str:
         return background.usage(path, "slirp4netns")[0]
     except ShimError as error:
         raise ShimError(UPLINK_FAILED, f"cannot start the uplink {path}", str(error)) from None
-
-
-def _given(options: list[str], name: str) -> bool:
-    """Tell whether an option is there, in any of the forms that getopt_long(3) accepts."""
-    if name.startswith("--"):
-        return any(o == name or o.startswith(name + "=") for o in options)
-    return any(o.startswith(name) for o in options)
 
 
 def _values(options: list[str], name: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...decoding import Json
+    from ...records import UplinkRecord
 
 
 NOTHING = "no shared network namespace is up"
@@ -125,21 +126,24 @@ def _name(entry: Json) -> str:
     return f"{name}: " if name else ""
 
 
-def _not_followed(look: Json) -> list[str]:
+def _not_followed(record: UplinkRecord, look: Json) -> list[str]:
     """Tell what has changed of the host's network; its name servers are followed at once."""
-    return [key for key in hostnet.changes(look) if key != "nameServers"]
+    return [key for key in record.outdated(hostnet.changes(look)) if key != "nameServers"]
 
 
 def host_network(context: Context) -> Result:
     """Check whether the host's network is still the one that the uplink was started in."""
     try:
-        found = {where.name: where.uplink().host for where in _shared(context)}
+        found = {where.name: where.uplink() for where in _shared(context)}
     except (ShimError, OSError) as error:
         return Result(SKIPPED, f"the state cannot be read: {error}")
-    looks = {name: look for name, look in found.items() if look is not None}
-    if not looks:
+    if all(record.host is None for record in found.values()):
         return Result(SKIPPED, NOTHING)
-    changed = [(name, _not_followed(look)) for name, look in looks.items()]
+    changed = [
+        (name, _not_followed(record, record.host))
+        for name, record in found.items()
+        if record.host is not None
+    ]
     lines = [f"{name}: other {' and '.join(keys)}" for name, keys in changed if keys]
     if lines:
         names = " and ".join(f"netns-shim refresh --netns {n}" for n, keys in changed if keys)

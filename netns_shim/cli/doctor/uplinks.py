@@ -67,8 +67,9 @@ def examine_pasta(path: str, environ: Mapping[str, str]) -> Result:
     if "--map-guest-addr" not in usage:
         return Result(
             WARNING,
-            f"{version} ({path}) lacks --map-guest-addr: containers cannot reach the host",
-            "install a passt of August 2024 or later, if they need to",
+            f"{version} ({path}) is old: it lacks --map-guest-addr, and answers of published "
+            "servers that speak first come a second late",
+            "install a passt of August 2024 or later, if that matters",
         )
     return Result(OK, f"{version} ({path})")
 
