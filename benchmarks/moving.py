@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import bench
@@ -80,10 +80,13 @@ def behind_shim(world: bench.World) -> Iterator[tuple[Place, str]]:
 @contextmanager
 def behind_podman(world: bench.World) -> Iterator[tuple[Place, str]]:
     """Run a container of rootless Podman; give its network namespace, and its resolv.conf."""
+    env = {**world.env, "PATH": bench.ROOT_PATH}
     with rootlessport.published(world, 8099, 80) as place:
         asked = ["podman", "inspect", "--latest", "--format={{.ResolvConfPath}}"]
-        env = {**world.env, "PATH": bench.ROOT_PATH}
         yield place, world.run(asked, env=env, check=True).stdout.strip()
+    # So that it can be set up for the next change.
+    forget = "podman network rm beside; rm -rf ~/root"
+    world.run(["sh", "-euc", forget], env=env, check=True)
 
 
 def uplinks(world: bench.World) -> list[int]:
@@ -103,8 +106,10 @@ def watched(world: bench.World, change: Change, *, beside: bool) -> list[Lost | 
         places.append(undo.enter_context(behind_shim(world)))
         places.append(None)
         if beside and not change.ipv6:
-            with suppress(bench.BenchError):  # it does not start without a network
+            try:
                 places[-1] = undo.enter_context(behind_podman(world))
+            except bench.BenchError as error:
+                print(f"Podman does not start: {error}", file=sys.stderr)
         probers = [place and Prober(place[0], server, place[1]) for place in places]
         for prober in probers:
             if prober:

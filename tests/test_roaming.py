@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import bench
+import ports
 import pytest
 import roaming
 from roaming import CHANGES, Change
@@ -210,4 +211,51 @@ def test_the_names_of_interfaces(world: bench.World, session: bench.Session) -> 
         runtime.delete("c", container)
 
     assert "hello from the internet" in found
+    assert roaming.leftovers(world) == []
+
+
+def test_a_port_that_is_published_without_a_network(
+    world: bench.World, session: bench.Session, networks: None
+) -> None:
+    """It is open, and clients come in as soon as there is a network, also after the next one."""
+    client = ports.runtime(session, uplink="pasta")
+    conf = ports.publishing(ports.mapping(8080))
+    roaming.root(world, roaming.NO_NETWORK)
+    with session.container() as container, ports.answering(world, container):
+        client.succeed("ADD", "web", container.netns, conf=conf)
+        roaming.root(world, roaming.SETTLE)
+        found = [ports.ask(world.internet, bench.HOST, 8080), ports.ask(world, bench.HOST, 8080)]
+        roaming.root(world, roaming.CARRIED)
+        found.append(ports.ask(world.internet, "192.0.2.130", 8080))
+        client.succeed("DEL", "web", container.netns, conf=conf)
+
+    assert found == [bench.PAGE, bench.HOST, "192.0.2.129"]
+    assert roaming.leftovers(world) == []
+
+
+LAN = """
+ip address add 198.19.110.1/24 dev eth0
+ip address add 10.0.2.15/24 dev eth0
+"""
+
+
+def test_a_lan_with_addresses_of_ours(
+    world: bench.World, session: bench.Session, networks: None, runtime: Runtime
+) -> None:
+    """What has an address of the same networks as the uplink, or as QEMU gives, is reached."""
+    there = ["198.19.110.116", "198.19.110.50", "10.0.2.2", "10.0.2.100"]
+    add = "".join(f"address add {address}/24 dev eth0\n" for address in there)
+    world.internet.run(["ip", "-batch", "-"], input=add, check=True)
+    roaming.root(world, LAN)
+    try:
+        with session.container() as container:
+            runtime.add("c", container)
+            found = knock(container, *there)
+            runtime.delete("c", container)
+    finally:
+        delete = add.replace(" add ", " del ")
+        world.internet.run(["ip", "-batch", "-"], input=delete, check=True)
+
+    # They have no server, and say so.
+    assert found == [REFUSED] * 4
     assert roaming.leftovers(world) == []

@@ -64,3 +64,16 @@ def test_ipv6_that_is_turned_off(host: dict[str, str]) -> None:
 
     assert tap.arguments([], is_old=True) == [*NAMED, *LO, *FOUR, "-4", *MAC]
     assert tap.arguments(["-4"], is_old=False) == [*NAMED, *LO, *FOUR, *MAC]
+
+
+def test_without_network(host: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pasta that copies nothing is told an interface only if it would find none."""
+    routes = ["default"]
+    monkeypatch.setattr(hostnet, "look", lambda _: {"routes": routes})
+
+    with_one = tap.without_network()
+    routes.clear()
+    without = tap.without_network()
+
+    assert with_one == []
+    assert without == ["-i", "wlan0", "-g", tap.GATEWAY4, "-g", tap.GATEWAY6, *MAC]

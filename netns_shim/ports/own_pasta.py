@@ -15,7 +15,7 @@ import os
 from .. import interrupt, netns
 from ..errors import PORT_UNAVAILABLE, ShimError
 from ..records import start_time
-from ..shared import background, guardian, processes
+from ..shared import background, guardian, processes, tap
 from ..shared.nsenter import run_in
 from ..state import make_private, read_file, remove_special
 from . import routing
@@ -57,6 +57,7 @@ class OwnPasta(Publisher):
         self.pid = pid
         self.since = since
         self._gate: Gate | None = None
+        self._host: list[str] | None = None
 
     @property
     def _name(self) -> str:
@@ -84,6 +85,7 @@ class OwnPasta(Publisher):
     def prepare(self) -> None:
         """Get ready, while this process is in the host's netns, to start it later."""
         self._gate = Gate()
+        self._host = tap.without_network()
 
     def cancel(self) -> None:
         """End what `prepare` has made, if it is still waiting."""
@@ -137,12 +139,13 @@ class OwnPasta(Publisher):
         has = {kind for kind, _ in rules}
         options += [word for k in ("tcp", "udp") if k not in has for word in (f"-{k[0]}", "none")]
         address4, address6 = _addresses(self.number)
+        host = tap.without_network() if self._host is None else self._host
         return [
             self._program,
             *options,
             *("-T", "none", "-U", "none", "--no-map-gw", "--quiet"),
             *("--no-dhcp", "--no-dhcpv6", "--no-ndp", "--no-ra"),
-            *("-a", address4, "-a", address6, "-I", self._name),
+            *("-a", address4, "-a", address6, "-I", self._name, *host),
             *(
                 "--foreground",
                 "--pid",

@@ -43,6 +43,17 @@ def is_given(options: list[str], *names: str) -> bool:
     return False
 
 
+def without_network() -> list[str]:
+    """List what a pasta without such arguments is told if the host has no default route now.
+
+    It gives up then, because it does not know which interface is meant.
+    """
+    if hostnet.look([])["routes"]:
+        return []
+    interface = hostnet.link_local_interface() or LOOPBACK
+    return ["-i", interface, "-g", GATEWAY4, "-g", GATEWAY6, "-M", MAC]
+
+
 def arguments(options: list[str], *, is_old: bool) -> list[str]:
     """List what pasta is told of its interface, beside these options of the user, which win.
 
