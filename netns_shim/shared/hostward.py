@@ -58,11 +58,11 @@ def lead(wanted: list[Pair]) -> None:
 
     Raises OSError where the kernel refuses it.
     """
-    parts = [*nft.fresh(TABLE)]
+    parts = list[bytes]()
     for name, hook in ((b"arriving\0", nft.PREROUTING), (b"leaving\0", nft.OUTPUT)):
         parts.append(nft.chain(TABLE, name, hook, BEFORE_PORTMAP, b"nat\0"))
         parts += [nft.rule(TABLE, name, _translate(*pair)) for pair in wanted]
-    nft.batch(parts)
+    nft.make(TABLE, parts)
 
 
 def _family(address: str) -> int:

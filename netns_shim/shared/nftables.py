@@ -17,12 +17,14 @@ The numbers are those of include/uapi/linux: netfilter.h and netfilter/.
 from __future__ import annotations
 
 import _socket as socket  # see `addresses`
+import errno
 import struct
 
 from .attributes import (
     NLM_F_ACK,
     NLM_F_APPEND,
     NLM_F_CREATE,
+    NLM_F_EXCL,
     attribute,
     message,
     nest,
@@ -72,20 +74,25 @@ def mend_segments(interface: str) -> None:
     OSError where the kernel has no nftables, or refuses it.
     """
     rules = zip((_bare_segments(), _bare_resets(interface)), COMMENTS, strict=True)
-    batch(
+    make(
+        TABLE,
         (
-            *fresh(TABLE),
             chain(TABLE, CHAIN, PREROUTING, BEFORE_CONNECTION_TRACKING),
             *(rule(TABLE, CHAIN, what, comment) for what, comment in rules),
-        )
+        ),
     )
 
 
-def fresh(table: bytes) -> tuple[bytes, ...]:
-    """Build the messages that make a table empty, whether or not it is there."""
+def make(table: bytes, parts: Iterable[bytes]) -> None:
+    """Make a table with these parts, instead of one of that name. Raises OSError.
+
+    It is tried without removing one first, as the kernel takes some milliseconds to do that.
+    """
+    content = tuple(parts)
     name = attribute(NFTA_TABLE_NAME, table)
-    new = part(NEWTABLE, NLM_F_CREATE, name)
-    return new, part(DELTABLE, 0, name), new
+    new = part(NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, name)
+    if batch((new, *content), (errno.EEXIST,)):
+        batch((part(DELTABLE, 0, name), new, *content))
 
 
 def _bare_segments() -> Iterable[bytes]:
