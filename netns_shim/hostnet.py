@@ -151,15 +151,18 @@ def _routes6() -> list[str]:
 
 def _own(addresses: list[str]) -> list[str]:
     """Choose the addresses that are the host's own."""
-    if not addresses:
-        return []
+    own = own_addresses() if addresses else []
+    return [address for address in addresses if address in own]
+
+
+def own_addresses() -> list[str]:
+    """List the IPv4 addresses that are the host's own, those of loopback among them."""
     lines = _lines("/proc/net/fib_trie")
-    own = {
-        lines[number - 1].rpartition(b" ")[2].strip()
+    return [
+        lines[number - 1].rpartition(b" ")[2].strip().decode()
         for number, line in enumerate(lines)
         if line.endswith(b"/32 host LOCAL\n")
-    }
-    return [address for address in addresses if address.encode() in own]
+    ]
 
 
 def _lines(path: str) -> list[bytes]:

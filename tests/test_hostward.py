@@ -8,6 +8,7 @@ import socket
 import bench
 import pytest
 
+from netns_shim import hostnet
 from netns_shim.shared import hostward
 from netns_shim.shared.nsenter import run_in
 
@@ -42,10 +43,18 @@ def test_rules(session: bench.Session) -> None:
     assert found == meant
 
 
+def test_a_host_without_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of its addresses will do, but for loopback."""
+    monkeypatch.setattr(hostward, "_source", lambda _: "")
+    monkeypatch.setattr(hostnet, "own_addresses", lambda: ["127.0.0.1", "192.0.2.9"])
+
+    assert hostward.pairs(["169.254.1.2", "fd00::2"]) == [("169.254.1.2", "192.0.2.9")]
+
+
 def test_addresses_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each leads to the host's own of its family; what is no address, or has none, to nothing."""
     own = {socket.AF_INET: "192.0.2.9", socket.AF_INET6: ""}
-    monkeypatch.setattr(hostward, "_own", own.get)
+    monkeypatch.setattr(hostward, "_source", own.get)
 
     found = hostward.pairs(["169.254.1.2", "fd00::2", "none"])
 

@@ -19,7 +19,7 @@ import errno
 
 from .. import hostnet
 from . import nftables as nft
-from .addresses import packed
+from .addresses import is_own, packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ ANYWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 def pairs(names: Iterable[str]) -> list[Pair]:
     """Say for each address that the host is to have which one of its own it leads to now.
 
-    Those without, because the host has no way out, are left out.
+    Those for which the host has no address are left out.
     """
-    found = [(name, _own(_family(name))) for name in names if packed(name)]
+    found = [(name, _source(_family(name)) or _any(name)) for name in names if packed(name)]
     return [(name, own) for name, own in found if own]
 
 
@@ -69,7 +69,13 @@ def _family(address: str) -> int:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def _own(family: int) -> str:
+def _any(name: str) -> str:
+    """Give an IPv4 address of the host that has no way out, "" if it has none but of loopback."""
+    own = [] if ":" in name else hostnet.own_addresses()
+    return next((address for address in own if not is_own(packed(address))), "")
+
+
+def _source(family: int) -> str:
     """Give the host's address from which it reaches others, "" where it has no way out."""
     try:
         asker = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
