@@ -143,11 +143,11 @@ def test_inside_of_one_it_is_nothing_new(world: bench.World, session: bench.Sess
 
 def test_in_a_shared_netns(world: bench.World) -> None:
     """With --netns it is inside that, with an uplink, as by `run`; the netns goes with it."""
-    script = "ip -br address show eth0; cat /etc/resolv.conf; id -u"
+    script = "ip -br address show tap0; cat /etc/resolv.conf; id -u"
     done = world.run([PLUGIN, "unshare", "--netns", "other", "--", "sh", "-c", script], check=True)
 
     lines = done.stdout.splitlines()
-    assert "198.51.100.2/24" in lines[0]
+    assert "198.19.110.114/30" in lines[0]
     assert "nameserver 169.254.1.1" in lines
     assert lines[-1] == "0"
     assert world.leftovers() == []
