@@ -102,7 +102,13 @@ def test_change(
     assert shown["pid"] == pid
     assert done.returncode == 0, done.stdout
     if "resolv.conf" not in change.name:
-        assert (shown["changes"], done.stderr) == ([], "")
+        assert shown["changes"] == []
+        # pasta of 2023 finds no interface for IPv6 then, so that is said once it is missed.
+        usage = world.run(["pasta", "--help"])
+        is_old = "--map-guest-addr" not in usage.stdout + usage.stderr
+        lacks_ipv6 = is_old and change.before == roaming.NO_NETWORK
+        assert ("pasta gave none" in done.stderr) == lacks_ipv6
+        assert done.stderr == "" or lacks_ipv6
     assert roaming.leftovers(world) == []
 
 
