@@ -48,9 +48,17 @@ def look(addresses: list[str]) -> Json:
     """
     return {
         **look_at_names(),
-        "routes": sorted({*_routes(), *_routes6()}),
+        "routes": routes(),
         "addresses": _own([address for address in addresses if ":" not in address]),
     }
+
+
+def routes() -> list[str]:
+    """List the default routes of this process's netns: destination, gateway, interface.
+
+    They are written as in proc(5), and so are those of an uplink's record.
+    """
+    return sorted({*_routes(), *_routes6()})
 
 
 def look_at_names() -> Json:

@@ -209,6 +209,12 @@ class UplinkRecord(ProcessRecord):
         return {**(self.object("wanted") or {}), "driver": self.driver}
 
     @property
+    def options(self) -> list[str]:
+        """The options that the configuration gave it."""
+        value = self.wanted.get("options")
+        return [o for o in value if isinstance(o, str)] if isinstance(value, list) else []
+
+    @property
     def listed(self) -> list[str]:
         """The ports of the shared netns itself that are published, as they were configured."""
         value = self.wanted.get("publish")

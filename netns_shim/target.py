@@ -87,18 +87,23 @@ class Shared:
 
     def check_ready(self) -> None:
         """Check that an ADD finds all it needs (STATUS). Raises ShimError (code 50 or 51)."""
-        from .shared import uplink  # runtimes ask for STATUS seldom
+        from .shared import health, uplink  # runtimes ask for STATUS seldom
 
         try:
             uplink.check(self._wanted, self._environ)
         except ShimError as error:
             raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
-        if self.state.exists() and not self.state.uplink().is_alive:
+        if not self.state.exists():
+            return
+        record = self.state.uplink()
+        if not record.is_alive:
             raise ShimError(
                 LIMITED_CONNECTIVITY,
                 f"the shared netns {self.state.name!r} has lost its uplink",
                 "the next ADD repairs it",
             )
+        if netns.identity(self.state.pin, is_ours=True) is not None:
+            health.check(self.state, record, LIMITED_CONNECTIVITY)
 
     def take(self, name: ReferenceName) -> Reference:
         """Take a reference, and make the netns first if need be.
@@ -219,6 +224,9 @@ class Shared:
                 f"the shared netns {self.state.name!r} {what}",
                 "the next ADD repairs it",
             )
+        from .shared import health  # runtimes ask for CHECK seldom
+
+        health.check(self.state, uplink)
         return fd
 
     def lock(self, request: Request, conf: Configuration) -> Once | Lock | NoLock:

@@ -7,6 +7,7 @@ from typing import Any
 SIG_DFL: int
 SIG_IGN: int
 SIGCHLD: int
+SIGCONT: int
 SIGHUP: int
 SIGINT: int
 SIGKILL: int

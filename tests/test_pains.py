@@ -374,7 +374,7 @@ def test_a_failed_uplink_that_leaves_an_empty_pid_file(
 def test_a_hung_uplink_holds_up_nobody(
     world: bench.World, session: bench.Session, driver: str
 ) -> None:
-    """One that is stopped is not seen; but calls go on, `refresh` replaces it, and DEL ends it."""
+    """One that is stopped holds up no call; `refresh` replaces it, and DEL ends it."""
     runtime = Runtime(session, delegate=bridge(), uplink=driver)
     with session.container() as old, session.container() as new:
         runtime.add("old", old)

@@ -53,6 +53,8 @@ def stop(pid: int, since: int) -> None:
         poll.register(pidfd, select.POLLIN)
         for number in (signal.SIGTERM, signal.SIGKILL):
             signal.pidfd_send_signal(pidfd, number)
+            # A process that is stopped gets the first one only once it goes on.
+            signal.pidfd_send_signal(pidfd, signal.SIGCONT)
             if poll.poll(STOP_SECONDS * 1000):
                 return
         warn(f"the process {pid} does not end")

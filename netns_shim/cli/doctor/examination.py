@@ -38,6 +38,7 @@ CHECKS = [
     Check("runtime directory", places.runtime_directory),
     Check("systemd session", places.user_session),
     Check("state", stale.stale_state),
+    Check("uplinks", stale.uplinks, seconds=20),
     Check("host's network", stale.host_network),
     Check("published ports", ports.published),
     Check("MTU", bridges.mtu),

@@ -7,10 +7,12 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from ... import errors, hostnet, references, state
+from ... import errors, hostnet, netns, references, state
 from ...attachment import ADDING, DELETING
 from ...errors import ShimError
 from ...gc import collect
+from ...shared import health
+from ...userns import pause
 from .check import OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
 
 if TYPE_CHECKING:
@@ -136,3 +138,29 @@ def host_network(context: Context) -> Result:
         names = " and ".join(f"netns-shim refresh --netns {n}" for n, keys in changed if keys)
         return Result(WARNING, f"changed since the uplink was started: {'; '.join(lines)}", names)
     return Result(OK, "as it was when the uplink was started")
+
+
+def uplinks(context: Context) -> Result:
+    """Ask each uplink something, and look at the routes that it has made."""
+    try:
+        if not context.is_privileged:
+            pause.join_if_held(context.base)  # a user without capabilities
+        found = {where: where.uplink() for where in _shared(context)}
+    except (ShimError, OSError) as error:
+        return Result(SKIPPED, f"the state cannot be read: {error}")
+    running = {where: record for where, record in found.items() if record.is_running}
+    if not running:
+        return Result(SKIPPED, "no uplink is running")
+    if not netns.is_privileged():
+        return Result(SKIPPED, "no uplink can be asked from here", OTHER_SESSION)
+    sick: dict[str, list[str]] = {}
+    for where, record in running.items():
+        try:
+            sick[health.cure(where)] = health.problems(where, record)
+        except ShimError as error:
+            return Result(SKIPPED, f"{where.name}: {error}", OTHER_SESSION)
+    lines = [line for found in sick.values() for line in found]
+    if lines:
+        cures = " and ".join(command for command, found in sick.items() if found)
+        return Result(PROBLEM, "; ".join(lines), cures)
+    return Result(OK, "each answers, and has the default routes that the host has")
