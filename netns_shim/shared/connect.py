@@ -9,7 +9,7 @@ from .. import hostnet, netns
 from ..errors import ShimError, warn
 from ..records import UplinkRecord
 from ..state import outer_uid, remove_special
-from . import processes, resolvconf, rtnetlink, scope, uplink
+from . import processes, resolvconf, routes, rtnetlink, scope, uplink
 from .nsenter import run_in
 
 TYPE_CHECKING = False
@@ -43,7 +43,12 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
                 netlink.configure_ipv6(state.pin, *chosen.ipv6)
             except ShimError as error:
                 warn(f"the shared netns has no IPv6: {error.details}")
-        interface, addresses, mtu, refusal = run_in(state.pin, lambda: _settle(chosen))
+        interface, addresses, mtu, refusal, lost = _set_up(state, chosen)
+        if lost:
+            warn(
+                f"the host has a default route of {lost}, and {chosen.driver} made none in "
+                f"the shared netns {state.name!r}: `netns-shim refresh` tries again"
+            )
         if refusal:
             warn(
                 f"TCP connections may hang: {chosen.path} is old, and nftables refused "
@@ -87,8 +92,18 @@ def _is_of_before(state: State) -> bool:
     return is_same and before.mtu is None
 
 
-def _settle(chosen: Uplink) -> tuple[str, list[str], int, str]:
-    """Finish the set-up inside; give interface, addresses, MTU, and why a rule was refused."""
+def _set_up(state: State, chosen: Uplink) -> tuple[str, list[str], int, str, str]:
+    """Finish the set-up of a netns, see `_settle`; the families without a route are in words."""
+    there = hostnet.routes()
+    *made, lost = run_in(state.pin, lambda: _settle(chosen, there))
+    return (*made, " and ".join(f"IPv{kind}" for kind in lost))
+
+
+def _settle(chosen: Uplink, there: list[str]) -> tuple[str, list[str], int, str, list[int]]:
+    """Finish the set-up inside; `there` are the default routes of the host.
+
+    Gives interface, addresses, MTU, why a rule was refused, and families without a default route.
+    """
     refusal = ""
     if chosen.sends_bare_segments:
         from . import nftables  # which a newer pasta does not need
@@ -100,7 +115,12 @@ def _settle(chosen: Uplink) -> tuple[str, list[str], int, str]:
     if chosen.driver == "pasta":
         netns.repeat_sooner()
     _look_for_duplicates(look=False)
-    return (*rtnetlink.uplink_interface(), refusal)
+    interface, addresses, mtu = rtnetlink.uplink_interface()
+    if chosen.driver == "pasta":
+        lost = routes.complete(interface, addresses, there)
+    else:
+        lost = routes.missing(interface, addresses, routes.families(there))
+    return interface, addresses, mtu, refusal, lost
 
 
 def _look_for_duplicates(*, look: bool) -> None:
