@@ -169,6 +169,7 @@ class UplinkRecord(ProcessRecord):
         host: Json,
         control: str = "",
         lacks_ports: bool = False,
+        pending: str = "",
     ) -> Self:
         """Write down an uplink that this process has started, or None as its `pid`.
 
@@ -195,6 +196,7 @@ class UplinkRecord(ProcessRecord):
                 "host": host,
                 "control": control,
                 "lacksPorts": lacks_ports,
+                **({"pending": pending} if pending else {}),
             }
         )
 
@@ -264,6 +266,11 @@ class UplinkRecord(ProcessRecord):
     def lacks_ports(self) -> bool:
         """Whether ports that attachments publish are still to be opened by it."""
         return self.fields.get("lacksPorts") is True
+
+    @property
+    def pending(self) -> str:
+        """Why it waits for a network of the host, instead of a process; "" where it does not."""
+        return "" if self.pid else self.text("pending")
 
     @property
     def publisher(self) -> Json | None:

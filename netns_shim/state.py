@@ -83,11 +83,17 @@ class State:
 
     def has_uplink(self, record: UplinkRecord) -> bool:
         """Tell whether the uplink of a record lives, and belongs to the pinned netns."""
+        return self._is_pinned(record) and record.is_alive
+
+    def awaits_uplink(self, record: UplinkRecord) -> bool:
+        """Tell whether the pinned netns is to get the uplink of a record later."""
+        return self._is_pinned(record) and bool(record.pending)
+
+    def _is_pinned(self, record: UplinkRecord) -> bool:
         try:
-            pinned = os.stat(self.pin).st_ino
+            return record.netns == os.stat(self.pin).st_ino
         except OSError:
             return False
-        return record.netns == pinned and record.is_alive
 
     def has_publishers(self) -> bool:
         """Tell whether processes other than the uplink open ports of the host for it."""

@@ -96,7 +96,7 @@ class Shared:
         if not self.state.exists():
             return
         record = self.state.uplink()
-        if not record.is_alive:
+        if not _works(record):
             raise ShimError(
                 LIMITED_CONNECTIVITY,
                 f"the shared netns {self.state.name!r} has lost its uplink",
@@ -149,7 +149,8 @@ class Shared:
         where = self.state
         self.uplink = uplink = where.uplink()
         fd = self._open()
-        is_whole = fd is not None and os.fstat(fd).st_ino == uplink.netns and uplink.is_alive
+        is_whole = fd is not None and os.fstat(fd).st_ino == uplink.netns
+        is_whole = is_whole and (uplink.is_alive or bool(uplink.pending))
         if fd is None or not is_whole or where.missing():
             from .shared import lifecycle  # only where something is broken
 
@@ -157,14 +158,18 @@ class Shared:
                 os.close(fd)
             lifecycle.repair(where, self._wanted, self._environ)
             self.restore_ports()
-            self.uplink = where.uplink()
-            return netns.open_netns(where.pin, is_ours=True)
-        if (before := uplink.host) is not None and (changes := hostnet.changes(before)):
+            self.uplink = uplink = where.uplink()
+            fd = netns.open_netns(where.pin, is_ours=True)
+        elif (before := uplink.host) is not None and (changes := hostnet.changes(before)):
             from .shared import lifecycle  # only where the host's network has changed
 
             lifecycle.follow(where, changes, self._environ)
-            uplink = where.uplink()
-        if uplink.lacks_ports or uplink.lacks_listed or where.has_publishers():
+            self.uplink = uplink = where.uplink()
+        if uplink.pending:
+            from .shared import fallback  # only where it waits for a network of the host
+
+            fallback.say(where, uplink)
+        elif uplink.lacks_ports or uplink.lacks_listed or where.has_publishers():
             self.restore_ports()
         return fd
 
@@ -217,7 +222,7 @@ class Shared:
         """Open the netns, to which a reference is held (CHECK); ShimError where it is broken."""
         fd = self.open_as_is()
         uplink = self.state.uplink()
-        if fd is None or not uplink.is_alive:
+        if fd is None or not _works(uplink):
             what = "is lost" if fd is None else f"has lost its uplink {uplink.driver}"
             raise ShimError(
                 UPLINK_FAILED,
@@ -273,3 +278,8 @@ class Shared:
             from .userns import pause  # only where there is a pause process
 
             pause.end_if_unused(self.state.base)
+
+
+def _works(uplink: UplinkRecord) -> bool:
+    """Tell whether an uplink is there, or has a reason to wait: the host has no network."""
+    return uplink.is_alive or (bool(uplink.pending) and not hostnet.routes())

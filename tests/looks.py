@@ -42,6 +42,7 @@ def uplink(**keys: Any) -> dict[str, Any]:
         "driver": "pasta",
         "pid": 4711,
         "alive": True,
+        "pending": None,
         "since": "2026-01-02T01:02:00Z",
         "interface": "tap0",
         "mtu": 65520,

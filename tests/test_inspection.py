@@ -89,6 +89,7 @@ def test_shape(base: Path) -> None:
                     "driver": "pasta",
                     "pid": os.getpid(),
                     "alive": True,
+                    "pending": None,
                     "interface": "eth0",
                     "mtu": None,
                     "changes": ["routes"],

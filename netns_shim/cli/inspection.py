@@ -104,6 +104,7 @@ def _uplink(record: UplinkRecord) -> Json:
         "driver": record.driver or None,
         "pid": record.pid or None,
         "alive": is_alive,
+        "pending": record.pending or None,
         "since": _started(record.start_time) if is_alive and record.pid else None,
         "interface": record.interface,
         "mtu": record.mtu or None,

@@ -70,9 +70,11 @@ class _Drawing:
         words += [(_word(address), "cyan") for address in self._netns["addresses"]]
         words += [(f"PID {_word(uplink['pid'])}" if uplink["pid"] else "", "dim")]
         words += [(age(uplink["since"], self._now), "dim")]
-        words += [("" if uplink["alive"] else "gone", "bold red")]
+        words += [("" if uplink["alive"] or uplink["pending"] else "gone", "bold red")]
         branch = self.tree.add(_line(words))
-        if not uplink["alive"]:
+        if uplink["pending"]:
+            self._note(branch, f"waits until the host has a network: {shown(uplink['pending'])}")
+        elif not uplink["alive"]:
             self._note(branch, "the next ADD starts it again")
         if uplink["changes"]:
             changed = " and ".join(map(_CHANGES.__getitem__, uplink["changes"]))

@@ -9,7 +9,7 @@ from .. import hostnet, netns
 from ..errors import ShimError, warn
 from ..records import UplinkRecord
 from ..state import outer_uid, remove_special
-from . import processes, resolvconf, routes, rtnetlink, scope, uplink
+from . import fallback, processes, resolvconf, routes, rtnetlink, scope, uplink
 from .nsenter import run_in
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..state import State
-    from .uplink import Uplink, Wanted
+    from .uplink import Program, Uplink, Wanted
 
 ACCEPT_DAD = "/proc/sys/net/ipv6/conf/default/accept_dad"
 
@@ -29,34 +29,15 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
     """
     if chosen.takes_ipv6:
         hostnet.await_ipv6()
-    if chosen.driver == "slirp4netns":
-        run_in(state.pin, lambda: _look_for_duplicates(look=True))
-    chosen.start(state)
-    pid, interface, addresses, mtu = None, "", list[str](), 0
+    pid, pending, interface, addresses, mtu = None, "", "", list[str](), 0
     if not isinstance(chosen, uplink.Nothing):
-        pid = chosen.wait(state)
-        scope.move(pid, f"{chosen.driver}-{state.name}", outer_uid(), os.environ)
-        if chosen.ipv6:
-            from . import netlink  # pyroute2, which pasta does not need
-
-            try:
-                netlink.configure_ipv6(state.pin, *chosen.ipv6)
-            except ShimError as error:
-                warn(f"the shared netns has no IPv6: {error.details}")
-        interface, addresses, mtu, refusal, lost = _set_up(state, chosen)
-        if lost:
-            warn(
-                f"the host has a default route of {lost}, and {chosen.driver} made none in "
-                f"the shared netns {state.name!r}: `netns-shim refresh` tries again"
-            )
-        if refusal:
-            warn(
-                f"TCP connections may hang: {chosen.path} is old, and nftables refused "
-                f"({refusal}): install a newer passt"
-            )
-    else:
+        chosen, pid, pending = fallback.start(chosen, wanted, lambda c: _start(state, c))
+        mtu = chosen.mtu
+        if pid:
+            interface, addresses, mtu = _set_up(state, chosen)
+    if not pid:
         run_in(state.pin, lambda: _look_for_duplicates(look=False))
-    if chosen.takes_ipv6 and hostnet.lacks_ipv6(addresses):
+    if pid and chosen.takes_ipv6 and hostnet.lacks_ipv6(addresses):
         warn(
             f"the host has IPv6, and pasta gave none to the shared netns {state.name!r}: "
             "`netns-shim refresh` tries again"
@@ -77,9 +58,20 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
         host=hostnet.look(addresses) if chosen.driver == "pasta" else hostnet.look_at_names(),
         control=chosen.control,
         lacks_ports=os.path.isdir(state.path(processes.PUBLISHERS)),
+        pending=pending,
     )
     write_resolv_conf(state, record)
     state.write_uplink(record)
+
+
+def _start(state: State, chosen: Program) -> int:
+    """Start an uplink, and wait until it is ready; give its process ID."""
+    if chosen.driver == "slirp4netns":
+        run_in(state.pin, lambda: _look_for_duplicates(look=True))
+    chosen.start(state)
+    pid = chosen.wait(state)
+    scope.move(pid, f"{chosen.driver}-{state.name}", outer_uid(), os.environ)
+    return pid
 
 
 def _is_of_before(state: State) -> bool:
@@ -92,11 +84,32 @@ def _is_of_before(state: State) -> bool:
     return is_same and before.mtu is None
 
 
-def _set_up(state: State, chosen: Uplink) -> tuple[str, list[str], int, str, str]:
-    """Finish the set-up of a netns, see `_settle`; the families without a route are in words."""
+def _set_up(state: State, chosen: Program) -> tuple[str, list[str], int]:
+    """Set up a netns for an uplink that has just started; give interface, addresses and MTU.
+
+    What cannot be done is a warning.
+    """
+    if chosen.ipv6:
+        from . import netlink  # pyroute2, which pasta does not need
+
+        try:
+            netlink.configure_ipv6(state.pin, *chosen.ipv6)
+        except ShimError as error:
+            warn(f"the shared netns has no IPv6: {error.details}")
     there = hostnet.routes()
-    *made, lost = run_in(state.pin, lambda: _settle(chosen, there))
-    return (*made, " and ".join(f"IPv{kind}" for kind in lost))
+    interface, addresses, mtu, refusal, lost = run_in(state.pin, lambda: _settle(chosen, there))
+    if lost:
+        families = " and ".join(f"IPv{kind}" for kind in lost)
+        warn(
+            f"the host has a default route of {families}, and {chosen.driver} made none in "
+            f"the shared netns {state.name!r}: `netns-shim refresh` tries again"
+        )
+    if refusal:
+        warn(
+            f"TCP connections may hang: {chosen.path} is old, and nftables refused "
+            f"({refusal}): install a newer passt"
+        )
+    return interface, addresses, mtu
 
 
 def _settle(chosen: Uplink, there: list[str]) -> tuple[str, list[str], int, str, list[int]]:

@@ -63,7 +63,7 @@ def repair(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         )
         if not is_pinned:
             _replace(state)
-        elif state.has_uplink(record):
+        elif state.has_uplink(record) or state.awaits_uplink(record):
             _complete(state, record)
             return
         else:
@@ -117,13 +117,14 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
     """Act on changes of the host's network, see `hostnet`.
 
     New name servers go into the resolv.conf of the netns. The uplink is started again only if it
-    was started before there was a network, so that no connection is cut off. Otherwise a warning
-    names `refresh`.
+    was started before there was a network, or waits for one, so that no connection is cut off.
+    Otherwise a warning names `refresh`.
     """
     with _locked(state):
         record = state.uplink()
         before = record.host
-        if before is None or not state.has_uplink(record):
+        has_any = state.has_uplink(record) or state.awaits_uplink(record)
+        if before is None or not has_any:
             return
         if "routes" in changes and before.get("routes") == []:
             warn(f"the host has a network now: the uplink of {state.name!r} is started again")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TUN = "/dev/net/tun"
 START_SECONDS = 30
+DEFAULT_MTU = 65520
 
 # Options of pasta without which it could not be started, ended or asked for ports.
 OWN_OPTIONS = (
@@ -55,7 +56,8 @@ class Nothing:
 class Pasta:
     """pasta(1) of passt, which puts the host's own addresses into the netns.
 
-    `takes_ipv6` tells whether it takes IPv6 addresses too: no option forbids it.
+    `takes_ipv6` tells whether it takes IPv6 addresses too: no option forbids it. `mtu` is what its
+    interface will have, 0 where an option says so.
     """
 
     driver = "pasta"
@@ -86,6 +88,8 @@ class Pasta:
         self.control = pesto if os.access(pesto, os.X_OK) else ""
         self.options = [o for o in options if o != "--map-gw"]
         self.takes_ipv6 = not (_given(options, "-4") or _given(options, "--ipv4-only"))
+        is_mtu_given = _given(options, "-m") or _given(options, "--mtu")
+        self.mtu = 0 if is_mtu_given else DEFAULT_MTU
         self.maps_gateway = "--map-gw" in options
         self.maps_guest = not _given(options, "--map-guest-addr")
         self.forwarders = _values(options, "--dns-forward") or (DNS_FORWARD,)
@@ -170,6 +174,7 @@ class Slirp4netns:
     takes_ipv6 = False
     sends_bare_segments = False
     control = ""
+    mtu = 0
 
     def __init__(self, path: str, options: list[str]) -> None:
         """Derive the address of its name server, the third of its network."""
@@ -190,7 +195,7 @@ class Slirp4netns:
         usage = _usage(self.path)
         wanted = (
             "--disable-host-loopback",
-            "--mtu=65520",
+            f"--mtu={DEFAULT_MTU}",
             "--enable-sandbox",
             "--enable-seccomp",
             "--enable-ipv6",
@@ -237,7 +242,8 @@ class Slirp4netns:
         return self._pid
 
 
-Uplink = Nothing | Pasta | Slirp4netns
+Program = Pasta | Slirp4netns
+Uplink = Nothing | Program
 
 
 def choose(wanted: Wanted, environ: Mapping[str, str]) -> Uplink:

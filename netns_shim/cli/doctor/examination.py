@@ -29,6 +29,7 @@ CHECKS = [
     Check("mounts", userns.mounts),
     Check("TUN device", uplinks.tun),
     Check("pasta", uplinks.pasta),
+    Check("default route", uplinks.default_route),
     Check("ping", uplinks.ping),
     Check("TCP congestion", uplinks.congestion_control),
     Check("slirp4netns", uplinks.slirp4netns),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...decoding import Json
+    from ...records import UplinkRecord
 
 
 NOTHING = "no shared network namespace is up"
@@ -65,7 +66,7 @@ def _odd(where: state.State) -> Iterator[str]:
         yield f"{where.name}: the record of its uplink cannot be read"
     elif record.is_of_other_boot:
         yield f"{where.name}: is of an earlier boot"
-    elif not record.is_alive:
+    elif not (record.is_alive or record.pending):
         yield f"{where.name}: has lost its uplink {record.driver}"
     if missing := where.missing():
         yield f"{where.name}: {', '.join(missing)} is missing"
@@ -149,18 +150,30 @@ def uplinks(context: Context) -> Result:
     except (ShimError, OSError) as error:
         return Result(SKIPPED, f"the state cannot be read: {error}")
     running = {where: record for where, record in found.items() if record.is_running}
+    pending = {where: record for where, record in found.items() if record.pending}
+    sick = _sick(running) if netns.is_privileged() else {}
+    lines = [line for problems in sick.values() for line in problems]
+    waiting = [
+        f"{where.name}: {record.driver} waits until the host has a network: {record.pending}"
+        for where, record in pending.items()
+    ]
+    cures = [health.cure(where) for where in found if sick.get(where) or where in pending]
+    if lines or waiting:
+        status = PROBLEM if lines else WARNING
+        return Result(status, "; ".join([*lines, *waiting]), " and ".join(cures))
     if not running:
         return Result(SKIPPED, "no uplink is running")
-    if not netns.is_privileged():
+    if not sick:
         return Result(SKIPPED, "no uplink can be asked from here", OTHER_SESSION)
-    sick: dict[str, list[str]] = {}
+    return Result(OK, "each answers, and has the default routes that the host has")
+
+
+def _sick(running: dict[state.State, UplinkRecord]) -> dict[state.State, list[str]]:
+    """Give what is wrong with uplinks; one whose netns is elsewhere is left out."""
+    found = {}
     for where, record in running.items():
         try:
-            sick[health.cure(where)] = health.problems(where, record)
-        except ShimError as error:
-            return Result(SKIPPED, f"{where.name}: {error}", OTHER_SESSION)
-    lines = [line for found in sick.values() for line in found]
-    if lines:
-        cures = " and ".join(command for command, found in sick.items() if found)
-        return Result(PROBLEM, "; ".join(lines), cures)
-    return Result(OK, "each answers, and has the default routes that the host has")
+            found[where] = health.problems(where, record)
+        except ShimError:
+            continue
+    return found
