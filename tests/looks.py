@@ -47,6 +47,7 @@ def uplink(**keys: Any) -> dict[str, Any]:
         "interface": "tap0",
         "mtu": 65520,
         "changes": [],
+        "problems": [],
         **keys,
     }
 

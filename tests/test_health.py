@@ -73,6 +73,7 @@ def test_an_uplink_that_is_stopped(
         noticed = time.monotonic()
         assert runtime.fail("STATUS")["code"] == errors.LIMITED_CONNECTIVITY
         found = ask(session)["uplinks"]
+        (seen,) = runtime.status()
         renewed = time.monotonic()
         session.run([PLUGIN, "refresh"], check=True)
         mended = time.monotonic()
@@ -85,6 +86,8 @@ def test_an_uplink_that_is_stopped(
         assert found["result"] == "problem"
         assert f"the process {pid} is stopped" in found["message"]
         assert found["advice"] == "netns-shim refresh --netns default"
+        assert seen["uplink"]["problems"] == [f"the process {pid} is stopped"]
+        assert runtime.status()[0]["uplink"]["problems"] == []
         runtime.succeed("CHECK", "c", container.netns)
         assert page(container, bench.PAGE_BEYOND)
         runtime.delete("c", container)

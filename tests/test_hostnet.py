@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import bench
 import pytest
+from diagnosis import ask
 from runtime import DUAL, PLUGIN, Runtime, bridge, page, until
 
 from netns_shim import hostnet
@@ -119,6 +120,7 @@ def test_missing_ipv6_is_said_and_mended(
     with session.container() as container:
         done = runtime.call("ADD", "c", container.netns)
         before = runtime.status()[0]["addresses"]
+        found = ask(session)["uplinks"]
         without_link_local()
         session.run([PLUGIN, "refresh"], check=True)
         after = runtime.status()[0]["addresses"]
@@ -126,6 +128,8 @@ def test_missing_ipv6_is_said_and_mended(
 
     is_missing = not any(":" in address for address in before)
     assert ("the host has IPv6, and pasta gave none" in done.stderr) == is_missing
+    assert ("the shared netns has no address of IPv6" in found["message"]) == is_missing
+    assert found["result"] == ("warning" if is_missing else "ok")
     assert any(":" in address for address in after)
     assert world.leftovers() == []
 

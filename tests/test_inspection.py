@@ -93,6 +93,7 @@ def test_shape(base: Path) -> None:
                     "interface": "eth0",
                     "mtu": None,
                     "changes": ["routes"],
+                    "problems": None,
                 },
                 "addresses": ["192.0.2.7", "2001:db8::7"],
                 "ports": [],

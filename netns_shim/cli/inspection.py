@@ -16,6 +16,7 @@ from ..errors import ShimError
 from ..gc.liveness import Liveness, host_side, leads_there
 from ..ports.look import Host
 from ..records import start_time
+from ..shared import health
 from ..shared import links as netlinks
 from ..target import Shared
 from ..userns import pause
@@ -85,7 +86,7 @@ def look(where: state.State) -> Json:
     return {
         "name": where.name,
         "path": where.pin,
-        "uplink": _uplink(record),
+        "uplink": {**_uplink(record), "problems": _problems(where, record, links)},
         "addresses": record.addresses,
         "ports": ports,
         "publisher": published.publisher(host, ports, record.publisher),
@@ -110,6 +111,18 @@ def _uplink(record: UplinkRecord) -> Json:
         "mtu": record.mtu or None,
         "changes": _changes(record),
     }
+
+
+def _problems(
+    where: state.State, record: UplinkRecord, links: list[Json] | None
+) -> list[str] | None:
+    """List what is wrong with an uplink whose process is there; None where it cannot be asked."""
+    if links is None or not record.is_running:
+        return None
+    try:
+        return health.problems(where, record)
+    except ShimError:
+        return None  # the netns is just being removed
 
 
 def _started(ticks: int) -> str:

@@ -64,7 +64,7 @@ class _Drawing:
 
     def _draw_uplink(self) -> None:
         uplink = self._netns["uplink"]
-        mark = self._mark(alive=uplink["alive"])
+        mark = self._mark(alive=uplink["alive"] and not uplink["problems"])
         driver = _word(uplink["driver"], "unknown")
         words: list[Cell] = [mark, (f"uplink {driver}", "bold"), (_word(uplink["interface"]), "")]
         words += [(_word(address), "cyan") for address in self._netns["addresses"]]
@@ -76,6 +76,8 @@ class _Drawing:
             self._note(branch, f"waits until the host has a network: {shown(uplink['pending'])}")
         elif not uplink["alive"]:
             self._note(branch, "the next ADD starts it again")
+        for problem in uplink["problems"] or []:
+            self._note(branch, f"{shown(problem)}: {REFRESH}")
         if uplink["changes"]:
             changed = " and ".join(map(_CHANGES.__getitem__, uplink["changes"]))
             self._note(branch, f"the host's {changed} have changed since it started: {REFRESH}")

@@ -26,6 +26,8 @@ SECONDS, PATIENCE = 1.0, 4.0
 STOPPED = (b"T", b"t")
 # Options of pasta(1) with which it answers no neighbour solicitation.
 SILENCING = ("--no-ndp", "--no-icmp")
+# Options of pasta(1) with which it leaves one family out.
+ONE_FAMILY = ("-4", "--ipv4-only", "-6", "--ipv6-only")
 
 
 def check(state: State, record: UplinkRecord, code: int = UPLINK_FAILED) -> None:
@@ -56,6 +58,19 @@ def problems(state: State, record: UplinkRecord) -> list[str]:
     wanted = routes.families(hostnet.routes()) if is_host else set()
     found = run_in(state.pin, lambda: _look(record, wanted))
     return [text for text in found if isinstance(text, str)]
+
+
+def lacks(record: UplinkRecord) -> list[str]:
+    """List what the uplink of a record never had, though the host has it now.
+
+    Call it in the netns that the uplink was started in. Only pasta(1) depends on the host there.
+    """
+    if record.driver != "pasta" or not record.addresses:
+        return []
+    if any(option in ONE_FAMILY for option in record.options):
+        return []
+    absent = routes.families(hostnet.routes()) - set(map(routes.family, record.addresses))
+    return [f"the shared netns has no address of IPv{kind}" for kind in sorted(absent)]
 
 
 def _look(record: UplinkRecord, wanted: set[int]) -> list[str]:

@@ -157,7 +157,13 @@ def uplinks(context: Context) -> Result:
         f"{where.name}: {record.driver} waits until the host has a network: {record.pending}"
         for where, record in pending.items()
     ]
-    cures = [health.cure(where) for where in found if sick.get(where) or where in pending]
+    poor = {where: health.lacks(record) for where, record in running.items() if _is_here(record)}
+    waiting += [f"{where.name}: {line}" for where, lacking in poor.items() for line in lacking]
+    cures = [
+        health.cure(where)
+        for where in found
+        if sick.get(where) or poor.get(where) or where in pending
+    ]
     if lines or waiting:
         status = PROBLEM if lines else WARNING
         return Result(status, "; ".join([*lines, *waiting]), " and ".join(cures))
@@ -166,6 +172,10 @@ def uplinks(context: Context) -> Result:
     if not sick:
         return Result(SKIPPED, "no uplink can be asked from here", OTHER_SESSION)
     return Result(OK, "each answers, and has the default routes that the host has")
+
+
+def _is_here(record: UplinkRecord) -> bool:
+    return record.host_netns == os.stat("/proc/self/ns/net").st_ino
 
 
 def _sick(running: dict[state.State, UplinkRecord]) -> dict[state.State, list[str]]:
