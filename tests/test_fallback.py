@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import bench
+import ports
 import pytest
 from diagnosis import ask
 from runtime import PLUGIN, Runtime, bridge, page, reaches
@@ -21,11 +22,13 @@ UNROUTED = {
 }
 # What the pasta of Debian 12 does on a host without a default route, also if it is a newer one.
 GIVING_UP = """#!/bin/sh
-ip route | grep -q default || {
-    echo 'No external routable interface for IPv4' >&2
-    echo 'External interface not usable' >&2
-    exit 1
-}
+case $* in *--config-net*)
+    ip route | grep -q default || {
+        echo 'No external routable interface for IPv4' >&2
+        echo 'External interface not usable' >&2
+        exit 1
+    } ;;
+esac
 exec /usr/bin/pasta "$@"
 """
 # One that fails because of the host's kernel, or of its routes.
@@ -90,13 +93,13 @@ def test_an_uplink_that_waits(world: bench.World, session: bench.Session) -> Non
             assert done.returncode == 0, done.stdout
             (line,) = done.stderr.splitlines()
             assert "the uplink pasta of the shared netns 'default' waits until the host" in line
-            assert "No external routable interface" in line
+            assert line.endswith(": External interface not usable")
         assert reaches(one, "10.89.0.3")
 
         runtime.succeed("CHECK", "one", one.netns)
         runtime.succeed("STATUS")
         (netns,) = runtime.status()
-        assert "No external routable interface" in netns["uplink"]["pending"]
+        assert netns["uplink"]["pending"] == "External interface not usable"
         shown = session.run([PLUGIN, "status"], check=True).stdout
         assert "waits until the host has a network" in " ".join(shown.split())
         found = ask(session)
@@ -119,6 +122,27 @@ def test_an_uplink_that_waits(world: bench.World, session: bench.Session) -> Non
         assert ask(session)["default route"]["result"] == "ok"
         runtime.delete("one", one)
         runtime.delete("two", two)
+    assert world.leftovers() == []
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_published_port_while_it_waits(world: bench.World, session: bench.Session) -> None:
+    """It is open to the host itself at once, and to others when the host has a network."""
+    uplink = {"driver": "pasta", "path": install(session, world, GIVING_UP)}
+    runtime = ports.runtime(session, uplink=uplink)
+    conf = ports.publishing(ports.mapping(8080))
+    with session.container() as container, session.container() as other:
+        with ports.answering(world, container):
+            runtime.add("c", container, conf=conf)
+            assert "." in ports.ask(world.root, "127.0.0.1", 8080)
+            assert runtime.status()[0]["references"][0]["ports"][0]["state"] == "open"
+            connect(world)
+
+            runtime.add("other", other)
+
+            assert ports.ask(world.internet, bench.HOST, 8080) == bench.PAGE
+        runtime.delete("c", container, conf=conf)
+        runtime.delete("other", other)
     assert world.leftovers() == []
 
 

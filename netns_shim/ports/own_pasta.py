@@ -11,7 +11,7 @@ from __future__ import annotations
 import _signal as signal  # see `child`
 import os
 
-from .. import interrupt, netns
+from .. import hostnet, interrupt, netns
 from ..errors import PORT_UNAVAILABLE, ShimError
 from ..records import start_time
 from ..shared import background, processes
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 START_SECONDS = 30
 # Releases that do not know this option, of before August 2024, do not end every handshake.
 NEWER = "--map-guest-addr"
+# Of a gateway, on a host that has none to take one from.
+MAC, GATEWAY4, GATEWAY6 = "9a:55:9a:55:9a:55", "169.254.0.1", "fe80::1"
 # Addresses of the interfaces, from what is for this link only: RFC 3927, and RFC 4193.
 ADDRESS4, ADDRESS6 = "169.254.{}.{}", "fd6e:6574:6e73::{:x}"
 
@@ -56,6 +58,7 @@ class OwnPasta(Publisher):
         self.pid = pid
         self.since = since
         self._gate: Gate | None = None
+        self._is_offline = False
 
     @property
     def _name(self) -> str:
@@ -83,6 +86,7 @@ class OwnPasta(Publisher):
     def prepare(self) -> None:
         """Get ready, while this process is in the host's netns, to start it later."""
         self._gate = Gate()
+        self._is_offline = not hostnet.routes()
 
     def cancel(self) -> None:
         """End what `prepare` has made, if it is still waiting."""
@@ -112,6 +116,8 @@ class OwnPasta(Publisher):
         """Start it and wait until it is in the background; give the exit status."""
         make_private(self._state.path(DIRECTORY))
         remove_special(self._log)
+        if self._gate is None:
+            self.prepare()  # this process is still in the host's netns
         gate, self._gate = self._gate or Gate(), None
         pid = gate.start(self._command(wanted), self._log)
         pidfd = os.pidfd_open(pid)
@@ -132,9 +138,12 @@ class OwnPasta(Publisher):
         has = {kind for kind, _ in rules}
         options += [word for k in ("tcp", "udp") if k not in has for word in (f"-{k[0]}", "none")]
         address4, address6 = _addresses(self.number)
+        # Else an older pasta gives up where the host has no network.
+        alone = ("-i", "lo", "-M", MAC, "-n", "16", "-g", GATEWAY4, "-g", GATEWAY6)
         return [
             self._program,
             *options,
+            *(alone if self._is_offline else ()),
             *("-T", "none", "-U", "none", "--no-map-gw", "--quiet"),
             *("--no-dhcp", "--no-dhcpv6", "--no-ndp", "--no-ra"),
             *("-a", address4, "-a", address6, "-I", self._name),
@@ -176,6 +185,5 @@ def _addresses(number: int) -> tuple[str, str]:
 
 
 def _said(log: str) -> str:
-    lines = read_file(log)[-2000:].decode(errors="replace").strip().splitlines()
-    # A line of an unprivileged pasta about the system log explains nothing.
-    return "; ".join(line for line in lines if "to syslog" not in line)
+    text = read_file(log)[-2000:].decode(errors="replace").strip()
+    return "; ".join(background.essence(text))

@@ -56,7 +56,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
         dns_forwarders=[f for f in chosen.forwarders if (":" in f) in families],
         host_addresses=list(chosen.host_addresses),
         host=hostnet.look(addresses) if chosen.driver == "pasta" else hostnet.look_at_names(),
-        control=chosen.control,
+        control=chosen.control if pid else "",
         lacks_ports=os.path.isdir(state.path(processes.PUBLISHERS)),
         pending=pending,
     )

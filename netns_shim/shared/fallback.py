@@ -47,7 +47,7 @@ def start(
         if chosen.driver != "pasta":
             raise
         if _is_offline(error.details):
-            return chosen, None, _first_line(error.details)
+            return chosen, None, _last_line(error.details)
         other = _other(wanted)
         if other is None:
             raise _advised(error) from None
@@ -55,7 +55,7 @@ def start(
             begun = begin(other)
         except ShimError:
             raise error from None  # it is the one that is expected to work
-        warn(f"{error.message} ({_first_line(error.details)}): slirp4netns takes its place")
+        warn(f"{error.message} ({_last_line(error.details)}): slirp4netns takes its place")
         return other, begun, ""
 
 
@@ -85,5 +85,6 @@ def _advised(error: ShimError) -> ShimError:
     return ShimError(error.code, error.message, f"{error.details}; {ADVICE}".lstrip("; "))
 
 
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]
+def _last_line(text: str) -> str:
+    """Give the line after which a program has ended."""
+    return text.strip().rpartition("\n")[2]
