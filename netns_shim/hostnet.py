@@ -78,11 +78,6 @@ def await_ipv6() -> None:
         time.sleep(0.005)
 
 
-def lacks_ipv6(addresses: list[str]) -> bool:
-    """Tell whether the host has a default route of IPv6 and these addresses are IPv4 only."""
-    return bool(_routes6()) and not any(":" in address for address in addresses)
-
-
 def _without_link_local() -> list[str]:
     interfaces = {route.rpartition(" ")[2] for route in _routes6()}
     if not interfaces:

@@ -9,12 +9,14 @@ import time
 from typing import Any
 
 import bench
+import ports
 import pytest
 from diagnosis import ask
 from runtime import PLUGIN, Runtime, bridge, page, until
 
-from netns_shim import errors
-from netns_shim.records import start_time
+from netns_shim import errors, hostnet
+from netns_shim.records import UplinkRecord, start_time
+from netns_shim.shared import health
 
 DRIVERS = ("pasta", "slirp4netns")
 IPV6 = "fd00:89::/64"
@@ -91,6 +93,32 @@ def test_an_uplink_that_is_stopped(
         runtime.succeed("CHECK", "c", container.netns)
         assert page(container, bench.PAGE_BEYOND)
         runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_publisher_that_is_stopped(
+    world: bench.World, session: bench.Session, driver: str
+) -> None:
+    """Its ports are not open, though the kernel takes clients; `refresh` opens them again."""
+    runtime = ports.runtime(session, uplink=driver)
+    conf = ports.publishing(ports.mapping(8080))
+
+    def state() -> str:
+        return str(runtime.status()[0]["references"][0]["ports"][0]["state"])
+
+    with session.container() as container, ports.answering(world, container):
+        runtime.add("c", container, conf=conf)
+        before = state()
+        publisher: int = runtime.status()[0]["references"][0]["publisher"]["pid"]
+        os.kill(publisher, signal.SIGSTOP)
+
+        assert (before, state()) == ("open", "closed")
+        session.run([PLUGIN, "refresh"], check=True)
+
+        assert state() == "open"
+        assert ports.ask(world.internet, bench.HOST, 8080) == bench.PAGE
+        runtime.delete("c", container, conf=conf)
     assert world.leftovers() == []
 
 
@@ -198,3 +226,28 @@ def test_a_user_without_capabilities(world: bench.World) -> None:
         assert found["result"] == "problem"
         runtime.delete("c", container)
     assert until(lambda: world.leftovers() == [])  # with the last process of `unshare`
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"addresses": ["192.0.2.1"]}, [6]),
+        ({"addresses": ["2001:db8::1"]}, [4]),
+        ({"addresses": ["192.0.2.1", "2001:db8::1"]}, []),
+        ({"addresses": ["192.0.2.1"], "wanted": {"options": ["-4"]}}, []),
+        ({"addresses": ["192.0.2.1"], "driver": "slirp4netns"}, []),
+        ({"addresses": [], "pid": None, "pending": "no interface"}, []),
+    ],
+    ids=["IPv6", "IPv4", "nothing", "an option", "slirp4netns", "waiting"],
+)
+def test_lacks(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], expected: list[int]
+) -> None:
+    """A netns lacks a family that the host has a default route of, unless that was wanted."""
+    there = ["00000000/00000000 016433C6 eth0", f"::/0 {'0' * 31}1 eth0"]
+    monkeypatch.setattr(hostnet, "routes", lambda: there)
+    record = UplinkRecord({"driver": "pasta", "pid": 1, **fields})
+
+    assert health.lacks(record) == expected
+    monkeypatch.setattr(hostnet, "routes", list)
+    assert health.lacks(record) == []

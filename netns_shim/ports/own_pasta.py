@@ -80,8 +80,9 @@ class OwnPasta(Publisher):
 
     @property
     def is_running(self) -> bool:
-        """Whether its process is there."""
-        return bool(self.pid) and start_time(self.pid) == self.since
+        """Whether its process is there, and is not stopped."""
+        is_there = bool(self.pid) and start_time(self.pid) == self.since
+        return is_there and not processes.is_stopped(self.pid)
 
     def prepare(self) -> None:
         """Get ready, while this process is in the host's netns, to start it later."""

@@ -9,7 +9,7 @@ from .. import hostnet, netns
 from ..errors import ShimError, warn
 from ..records import UplinkRecord
 from ..state import outer_uid, remove_special
-from . import fallback, processes, resolvconf, routes, rtnetlink, scope, uplink
+from . import fallback, health, processes, resolvconf, routes, rtnetlink, scope, uplink
 from .nsenter import run_in
 
 TYPE_CHECKING = False
@@ -37,11 +37,6 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
             interface, addresses, mtu = _set_up(state, chosen)
     if not pid:
         run_in(state.pin, lambda: _look_for_duplicates(look=False))
-    if pid and chosen.takes_ipv6 and hostnet.lacks_ipv6(addresses):
-        warn(
-            f"the host has IPv6, and pasta gave none to the shared netns {state.name!r}: "
-            "`netns-shim refresh` tries again"
-        )
     # A forwarder can be reached only if the netns has its address family.
     families = {":" in address for address in addresses}
     record = UplinkRecord.of(
@@ -60,6 +55,11 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
         lacks_ports=os.path.isdir(state.path(processes.PUBLISHERS)),
         pending=pending,
     )
+    for kind in health.lacks(record):
+        warn(
+            f"the host has IPv{kind}, and {chosen.driver} gave none to the shared netns "
+            f"{state.name!r}: `netns-shim refresh` tries again"
+        )
     write_resolv_conf(state, record)
     state.write_uplink(record)
 

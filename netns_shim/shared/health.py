@@ -11,7 +11,7 @@ import os
 
 from .. import hostnet
 from ..errors import UPLINK_FAILED, ShimError
-from . import neighbour, routes
+from . import neighbour, processes, routes
 from .nsenter import run_in
 
 TYPE_CHECKING = False
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 # How long an uplink may take to answer, in seconds; a healthy one needs a tenth of a millisecond.
 # On a busy machine it waits for the processor, unless it is stopped.
 SECONDS, PATIENCE = 1.0, 4.0
-# The states of a process that does nothing until it is told to go on, proc_pid_stat(5).
-STOPPED = (b"T", b"t")
 # Options of pasta(1) with which it answers no neighbour solicitation.
 SILENCING = ("--no-ndp", "--no-icmp")
 # Options of pasta(1) with which it leaves one family out.
@@ -60,17 +58,16 @@ def problems(state: State, record: UplinkRecord) -> list[str]:
     return [text for text in found if isinstance(text, str)]
 
 
-def lacks(record: UplinkRecord) -> list[str]:
-    """List what the uplink of a record never had, though the host has it now.
+def lacks(record: UplinkRecord) -> list[int]:
+    """List the families of which the uplink of a record gave no address, though the host has them.
 
     Call it in the netns that the uplink was started in. Only pasta(1) depends on the host there.
     """
-    if record.driver != "pasta" or not record.addresses:
+    if record.driver != "pasta" or not record.pid:
         return []
     if any(option in ONE_FAMILY for option in record.options):
         return []
-    absent = routes.families(hostnet.routes()) - set(map(routes.family, record.addresses))
-    return [f"the shared netns has no address of IPv{kind}" for kind in sorted(absent)]
+    return sorted(routes.families(hostnet.routes()) - set(map(routes.family, record.addresses)))
 
 
 def _look(record: UplinkRecord, wanted: set[int]) -> list[str]:
@@ -79,8 +76,10 @@ def _look(record: UplinkRecord, wanted: set[int]) -> list[str]:
     answer = _ask(record)
     if answer == neighbour.DOWN:
         return [f"its interface {name} is down or gone"]
-    if answer == neighbour.SILENT or (answer == neighbour.UNKNOWN and _is_stopped(record.pid)):
-        why = "is stopped" if _is_stopped(record.pid) else "does not answer"
+    if answer == neighbour.SILENT or (
+        answer == neighbour.UNKNOWN and processes.is_stopped(record.pid)
+    ):
+        why = "is stopped" if processes.is_stopped(record.pid) else "does not answer"
         return [f"the process {record.pid} {why}"]
     lost = routes.missing(name, record.addresses, wanted)
     return [f"the shared netns has lost its default route of IPv{kind}" for kind in lost]
@@ -95,14 +94,6 @@ def _ask(record: UplinkRecord) -> str:
         if any(option in SILENCING for option in record.options):
             own = [address for address in own if ":" not in address]
     answer = neighbour.ask(name, own, targets, SECONDS)
-    if answer == neighbour.SILENT and not _is_stopped(record.pid):
+    if answer == neighbour.SILENT and not processes.is_stopped(record.pid):
         answer = neighbour.ask(name, own, targets, PATIENCE)
     return answer
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in STOPPED
-    except OSError:
-        return False  # it has just ended, or we may not look

@@ -158,7 +158,11 @@ def uplinks(context: Context) -> Result:
         for where, record in pending.items()
     ]
     poor = {where: health.lacks(record) for where, record in running.items() if _is_here(record)}
-    waiting += [f"{where.name}: {line}" for where, lacking in poor.items() for line in lacking]
+    waiting += [
+        f"{where.name}: the host has IPv{kind}, and {running[where].driver} gave none"
+        for where, lacking in poor.items()
+        for kind in lacking
+    ]
     cures = [
         health.cure(where)
         for where in found
