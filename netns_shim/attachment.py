@@ -8,16 +8,16 @@ so a key that is missing or of a wrong kind reads as nothing.
 from __future__ import annotations
 
 import os
+import time
 
 from . import cni, decoding, result
 from .errors import ShimError
 from .records import Record, boot_id
-from .request import Request
 from .state import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Any, Self
 
     from .decoding import Json
@@ -32,15 +32,19 @@ RUNNING = "running"
 COMMAND, COLLECTING, STOPPING = "run", "gc", "stop"
 # How many bytes of a name the types of the plugins may take: the whole name is a file name.
 MAXIMUM_KINDS = 60
+# What stands before the number, in hexadecimal digits, that tells entries of the same types apart.
+MARK = "~"
+LENGTH_OF_NUMBER = 8
 
 
 class ReferenceName:
     """The name of a file in `refs/`: `NETWORK:CONTAINER:IFNAME:TYPE+TYPE`, or `:PURPOSE:…`.
 
     The first form is an attachment. Its network, container ID and interface name hold no colon, as
-    the wire has checked. The types tell apart entries of one network that are wrapped one by one.
-    The second form is a *guard*, with which a process keeps the netns while it works. A file with
-    any other name is neither, and its parts are empty.
+    the wire has checked. The types tell apart entries of one network that are wrapped one by one;
+    where the types are the same, `~NUMBER` follows in the name of the later one. The second form
+    is a *guard*, with which a process keeps the netns while it works. A file with any other name
+    is neither, and its parts are empty.
     """
 
     __slots__ = ("container_id", "file", "ifname", "kinds", "network", "purpose")
@@ -52,13 +56,21 @@ class ReferenceName:
         if file[:1] == ":":
             self.purpose = file[1:].partition(":")[0]
         elif file.count(":") >= 3:
-            self.network, self.container_id, self.ifname, self.kinds = file.split(":", 3)
+            self.network, self.container_id, self.ifname, kinds = file.split(":", 3)
+            end = -LENGTH_OF_NUMBER - len(MARK)
+            self.kinds = kinds[:end] if kinds[end:].startswith(MARK) else kinds
 
     @classmethod
     def of(cls, network: str, container_id: str, ifname: str, types: Sequence[str]) -> Self:
         """Name the reference of an attachment."""
-        kinds = "+".join(types).encode(errors="replace")[:MAXIMUM_KINDS].decode(errors="ignore")
+        kinds = _cut("+".join(types), MAXIMUM_KINDS)
         return cls(f"{network}:{container_id}:{ifname}:{kinds}")
+
+    def numbered(self, number: int) -> ReferenceName:
+        """Name another entry of the same attachment with plugins of the same types."""
+        text = f"{MARK}{number:0{LENGTH_OF_NUMBER}x}"
+        kinds = _cut(self.kinds, MAXIMUM_KINDS - len(text))
+        return ReferenceName(f"{':'.join(self.attachment)}:{kinds}{text}")
 
     @classmethod
     def guard(cls, purpose: str) -> Self:
@@ -99,6 +111,10 @@ class ReferenceName:
         return self.file.rpartition(":")[2].partition("-")[0] if self.is_guard else ""
 
 
+def _cut(text: str, size: int) -> str:
+    return text.encode(errors="replace")[:size].decode(errors="ignore")
+
+
 def first_line(
     *,
     network: str,
@@ -122,6 +138,7 @@ def first_line(
         "bootID": boot_id(),
         **more,
         "since": now(),
+        "began": time.time_ns(),
         "result": None,
     }
 
@@ -157,10 +174,7 @@ class AttachmentRecord(Record):
             if isinstance(entry, dict):
                 fields.update(entry)
         answer = fields.get("result")
-        try:
-            if answer is not None:
-                result.convert(answer, cni.CURRENT_VERSION, assume=cni.CURRENT_VERSION)
-        except ShimError:
+        if answer is not None and not _is_result(answer):
             # It would make every DEL fail, and there would be no way left to undo the ADD.
             del fields["result"]
         return cls(name, fields)
@@ -214,6 +228,11 @@ class AttachmentRecord(Record):
         return {**conf, "runtimeConfig": offered.canonical(conf["runtimeConfig"])}
 
     @property
+    def asked(self) -> Json | None:
+        """What the setup of the `netavark` binary was given for this network."""
+        return self.object("asked")
+
+    @property
     def mtu(self) -> int:
         """The MTU that ADD has given to plugins without one of their own, 0 for none."""
         return self.number("mtu")
@@ -224,9 +243,20 @@ class AttachmentRecord(Record):
         return self.text("since")
 
     @property
+    def began(self) -> int:
+        """When ADD began, in nanoseconds since 1970, 0 where that is not known: for the order."""
+        return self.number("began")
+
+    @property
     def result(self) -> Json | None:
-        """The result of the ADD, None before there is one."""
+        """The result of the ADD, or of those plugins that it has run; None before there is one."""
         return self.object("result")
+
+    @property
+    def previous(self) -> Json | None:
+        """What the ADD gave its plugins last: its result, or that of the entries before it."""
+        given = self.result or (self.object("conf") or {}).get("prevResult")
+        return given if isinstance(given, dict) and _is_result(given) else None
 
     @property
     def ports(self) -> list[Any]:
@@ -261,50 +291,10 @@ class AttachmentRecord(Record):
         """Whether `netavark` made it: Podman, and no other caller, brings all a teardown needs."""
         return "conf" not in self.fields and self.netns_id is not None
 
-    def request(self, environ: Mapping[str, str]) -> Request | None:
-        """Make the DEL of an attachment from what its ADD was given; None where that is not known.
 
-        A reference without a first line belongs to an ADD that was cut off before it did anything,
-        and a damaged one cannot be relied on.
-        """
-        given: Json = {key: self.fields.get(key) for key in GIVEN}
-        conf = self.conf
-        if conf is None or not all(isinstance(text, str) for text in given.values()):
-            return None
-        version = conf.get("cniVersion") or cni.OLDEST_VERSION
-        if version not in cni.SUPPORTED_VERSIONS or not _are_names(given):
-            return None
-        variables = {name: given[key] for key, name in GIVEN.items() if name}
-        return Request(
-            "DEL",
-            network=given["network"],
-            cni_version=version,
-            conf={k: v for k, v in conf.items() if k != "prevResult"},
-            environ={**environ, **variables},
-            container_id=given["containerID"],
-            netns=given["netns"],
-            ifname=given["ifname"],
-            args=given["args"],
-            path=given["path"],
-        )
-
-
-# The parts of a call that are recorded besides its configuration, and their variables.
-GIVEN = {
-    "network": "",
-    "containerID": "CNI_CONTAINERID",
-    "netns": "CNI_NETNS",
-    "ifname": "CNI_IFNAME",
-    "args": "CNI_ARGS",
-    "path": "CNI_PATH",
-}
-
-
-def _are_names(given: dict[str, str]) -> bool:
-    # They become parts of a file name again, and variables for plugins.
-    return (
-        cni.is_name(given["network"])
-        and not cni.container_id_problem(given["containerID"])
-        and not cni.ifname_problem(given["ifname"])
-        and not any("\0" in given[key] for key in ("netns", "args", "path"))
-    )
+def _is_result(answer: Any) -> bool:
+    try:
+        result.convert(answer, cni.CURRENT_VERSION, assume=cni.CURRENT_VERSION)
+    except ShimError:
+        return False
+    return True

@@ -14,7 +14,7 @@ from .versions import Versions, at_least, choose
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from .conf import Configuration
@@ -113,6 +113,10 @@ class Chain:
         """
         self._environ = {**self._environ, "CNI_NETNS": NOWHERE}
 
+    def mark(self, variables: Mapping[str, str]) -> None:
+        """Mark the processes of the call in another way, see `references.mark`."""
+        self._environ = {**self._environ, **variables}
+
     def takes(self, capability: str) -> bool:
         """Tell whether the runtime sent a value for a capability, and a plugin takes it."""
         return any(capability in self._offered(link.conf) for link in self._links)
@@ -125,17 +129,21 @@ class Chain:
         """Tell whether one of the plugins says that it knows CHECK, GC or STATUS."""
         return any(link.knows(verb) for link in self._links)
 
-    def add(self) -> Json:
+    def add(self, note: Callable[[Json], None] | None = None) -> Json:
         """Attach; give the result in the version of the request.
 
-        A failure is undone before it is raised: DEL is called on the plugin that failed and on
-        those before it, in reverse.
+        `note` is called with each result that goes to a next plugin, before that begins. A failure
+        is undone before it is raised: DEL is called on the plugin that failed and on those before
+        it, in reverse.
         """
         previous: Json | None = self._request.conf.get("prevResult")
         for position, link in enumerate(self._links):
             try:
+                if position and note is not None and previous is not None:
+                    note(previous)
                 previous = self._add(link, previous)
-            except BaseException:
+            except BaseException as error:
+                self._explain(link, error)
                 self._undo(self._links[: position + 1], previous)
                 raise
         assert previous is not None  # a configuration has at least one plugin
@@ -151,13 +159,35 @@ class Chain:
             )
         return result.convert(answer, self._request.cni_version, assume=link.version)
 
+    def _explain(self, link: Link, error: BaseException) -> None:
+        """Say what to do about an error of a plugin that does not say it."""
+        if isinstance(error, PluginFailed):
+            from . import daemons  # only after a failure
+
+            if daemons.is_missing(link.conf, error):
+                how = daemons.how(self._request.conf)
+                warn(f"the daemon of dhcp does not run in there: {how}")
+
     def _undo(self, links: list[Link], previous: Json | None) -> None:
         interrupt.disregard()
         for link in reversed(links):
             try:
-                self._call("DEL", link, previous)
+                self._detach(link, previous)
             except (ShimError, OSError) as error:
                 warn(f"undoing a failed ADD: {error}")
+
+    def _detach(self, link: Link, previous: Json | None) -> None:
+        """Call DEL; without its IPAM plugin where the daemon of that is gone with all leases."""
+        try:
+            self._call("DEL", link, previous)
+        except PluginFailed as error:
+            from . import daemons  # only after a failure
+
+            if not daemons.is_missing(link.conf, error):
+                raise
+            other = Link(daemons.without(link.conf), link.plugin, link.spoken, link.version)
+            self._call("DEL", other, previous)
+            warn("the daemon of dhcp does not run in there, so no lease was released")
 
     def delete(self, previous: Json | None) -> None:
         """Detach; the first error ends it, because the runtime will call again.
@@ -168,9 +198,9 @@ class Chain:
         """
         for link in reversed(self._links):
             try:
-                self._call("DEL", link, previous)
+                self._detach(link, previous)
             except PluginFailed as error:
-                self._call("DEL", link, previous)
+                self._detach(link, previous)
                 warn(f"plugin {link.plugin.type!r} (DEL) succeeded when called again: {error}")
 
     def forward(self, verb: str, previous: Json | None = None) -> None:

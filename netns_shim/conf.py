@@ -50,13 +50,14 @@ class Configuration:
     was given none: "uplink" for that of the uplink, a number of bytes, or 0 for its own default;
     `publish` tells whether port mappings of the runtime are opened on the host; `state_dir` is an
     absolute path, or empty for the default; `timeout` is in seconds, for one delegated plugin and
-    for waiting for other calls; `plugin_dirs` lists where to look for plugins of netavark, empty
-    for the default; `parallel` is True to wait for no other call, False to go one at a time, None
-    to wait where plugins are known to clash.
+    for waiting for other calls; `keep` lists paths that plugins see; `plugin_dirs` lists where to
+    look for plugins of netavark, empty for the default; `parallel` is True to wait for no other
+    call, False to go one at a time, None to wait where plugins are known to clash.
     """
 
     __slots__ = (
         "enter",
+        "keep",
         "mtu",
         "netns",
         "parallel",
@@ -78,6 +79,7 @@ class Configuration:
         state_dir: str = "",
         timeout: float = DEFAULT_TIMEOUT,
         plugin_dirs: list[str] | None = None,
+        keep: list[str] | None = None,
         parallel: bool | None = None,
         mtu: str | float = DEFAULT_MTU,
         publish: bool = True,
@@ -89,6 +91,7 @@ class Configuration:
         self.state_dir = state_dir
         self.timeout = timeout
         self.plugin_dirs = plugin_dirs or []
+        self.keep = keep or []
         self.parallel = parallel
         self.mtu = mtu
         self.publish = publish
@@ -116,6 +119,7 @@ def read(conf: Json) -> Configuration:
         state_dir=conf.get("stateDir", ""),
         timeout=conf.get("timeout", DEFAULT_TIMEOUT),
         plugin_dirs=conf.get("pluginDirs"),
+        keep=conf.get("keep"),
         parallel=conf.get("parallel"),
         publish=conf.get("publish") is not False,
         mtu=conf.get("mtu", DEFAULT_MTU),
@@ -140,18 +144,34 @@ def _published(publish: object) -> Json:
     return {"publish": publish} if isinstance(publish, list) else {}
 
 
-def static_part(conf: Json) -> str:
-    """Give the configuration as canonical JSON in ASCII, without the keys of the runtime.
-
-    Raises ShimError (code 7) where it is nested too deeply to be written.
-    """
-    static = {
+def static(conf: Json) -> Json:
+    """Leave out the keys of the runtime: what is left is in the file of the network."""
+    return {
         key: value
         for key, value in conf.items()
         if key not in _RUN_TIME_KEYS and not key.startswith(_RESERVED_PREFIX)
     }
+
+
+def is_same_network(one: Json | None, other: Json) -> bool:
+    """Tell whether two calls were given the same network."""
+    return one is not None and static(one) == static(other)
+
+
+def is_same_call(one: Json | None, other: Json) -> bool:
+    """Tell whether a runtime asks for the same as in an earlier call, but for a result."""
+    return is_same_network(one, other) and all(
+        (one or {}).get(key) == other.get(key) for key in _RUN_TIME_KEYS if key != "prevResult"
+    )
+
+
+def static_part(conf: Json) -> str:
+    """Give `static` of a configuration as canonical JSON in ASCII.
+
+    Raises ShimError (code 7) where it is nested too deeply to be written.
+    """
     try:
-        return encoding.compact(static, sort_keys=True)
+        return encoding.compact(static(conf), sort_keys=True)
     except RecursionError:
         message = "invalid configuration: nested too deeply"
         raise ShimError(INVALID_NETWORK_CONFIG, message) from None
@@ -167,8 +187,8 @@ def check(conf: Json, stamp_dir: str | None) -> bool:
         if not isinstance(conf.get(key), dict | None):
             raise ShimError(INVALID_NETWORK_CONFIG, f"$.{key}: must be an object")
     if stamp_dir is not None:
-        static = static_part(conf)
-        if _holds(os.path.join(stamp_dir, _stamp_name(conf, static)), _stamp_content(static)):
+        text = static_part(conf)
+        if _holds(os.path.join(stamp_dir, _stamp_name(conf, text)), _stamp_content(text)):
             return True
     _validate(conf)
     return False
@@ -179,25 +199,30 @@ def remember(conf: Json, stamp_dir: str) -> None:
 
     A failure to write it does no harm: the configuration is validated again next time.
     """
-    static = static_part(conf)
-    path = os.path.join(stamp_dir, _stamp_name(conf, static))
+    text = static_part(conf)
+    path = os.path.join(stamp_dir, _stamp_name(conf, text))
     try:
         # It is not synced: what a power cut leaves is not equal, and so not a stamp.
-        write_atomically(path, _stamp_content(static).decode())
+        write_atomically(path, _stamp_content(text).decode())
     except OSError:
         return
 
 
-def _stamp_name(conf: Json, static: str) -> str:
+def number(conf: Json) -> int:
+    """Tell a configuration from others of its network, which has few."""
+    return binascii.crc32(static_part(conf).encode("ascii"))
+
+
+def _stamp_name(conf: Json, text: str) -> str:
     name = conf.get("name")
     # The wire has checked the name, but `validate` reads configurations from files.
     if not isinstance(name, str) or not is_name(name):
         name = ""
-    return f"{name}-{binascii.crc32(static.encode('ascii')):08x}"
+    return f"{name}-{binascii.crc32(text.encode('ascii')):08x}"
 
 
-def _stamp_content(static: str) -> bytes:
-    return f"netns-shim {__version__}\n{static}\n".encode("ascii")
+def _stamp_content(text: str) -> bytes:
+    return f"netns-shim {__version__}\n{text}\n".encode("ascii")
 
 
 def _holds(path: str, content: bytes) -> bool:

@@ -9,9 +9,9 @@ process unnecessary, and the state is changed where it really is, not in a priva
 
 from __future__ import annotations
 
-import errno
 import os
 
+from . import kept
 from .errors import warn
 from .libc import (
     CLONE_NEWNET,
@@ -29,14 +29,14 @@ from .libc import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from .request import Request
+    from .kept import Paths
     from .state import State
 
-MAXIMUM_LINKS = 255
-CNI_STATE = "/var/lib/cni"
 RESOLVED = "/run/systemd/resolve"
+# In a directory that has the places: the real one, for links to what has no place of its own.
+WHOLE = ".netns-shim-host"
 
 
 class Bind:
@@ -66,19 +66,88 @@ class Tmpfs:
         return f"mount an empty tmpfs on {self.target}"
 
 
-Step = Bind | Tmpfs
+class Beside:
+    """The directory of CNI's state where its parent lacks it: a parent of ours has both.
+
+    In the parent of ours, each entry of the real one has a place, on which it is bound: see
+    `shared.beside`, which makes them. `source` is ours, or empty for one that goes with us.
+    """
+
+    __slots__ = ("source", "target")
+
+    def __init__(self, source: str, target: str) -> None:
+        self.source = source
+        self.target = target
+
+    def __str__(self) -> str:
+        what = self.source or "an empty tmpfs"
+        return f"bind {what} on {self.target}, and in it all that was in {self.target}"
+
+    def prepare(self) -> None:
+        """Make the places in the directory of ours, unless they are there."""
+        if self.source and _changed(self.source) != stamp(_changed(self.target)):
+            from .shared import beside  # only where something in the parent is new
+
+            beside.make_places(self.source, self.target, self.target)
+
+    def do(self, source: str, target: int) -> None:
+        """Mount ours, by the path of an open descriptor, and in it what is in the open parent."""
+        if self.source:
+            if os.path.isdir(f"{source}/{WHOLE}"):
+                # First, as what is mounted on a directory is part of it.
+                parent = f"/proc/self/fd/{target}"
+                mount(parent, f"{source}/{WHOLE}", None, MS_BIND | MS_REC)
+            mount(source, self.target, None, MS_BIND | MS_REC)
+        else:
+            mount("tmpfs", self.target, "tmpfs", MS_NOSUID | MS_NODEV)
+            from .shared import beside  # a DEL that finds nothing is cold
+
+            parent = f"/proc/self/fd/{target}"
+            beside.make_places(self.target, parent, self.target, most=1 << 30)
+        own = first_missing(self.target)
+        with os.scandir(self.target) as places:
+            names = [place.name for place in places if not place.is_symlink()]
+        for name in names:
+            if name in (own, WHOLE):
+                continue
+            try:
+                mount(
+                    f"/proc/self/fd/{target}/{name}",
+                    f"{self.target}/{name}",
+                    None,
+                    MS_BIND | MS_REC,
+                )
+            except FileNotFoundError:
+                pass  # a plugin has made it, or the host has removed it
+            except OSError as error:
+                warn(f"{error.filename} is not visible to plugins: {error.strerror}")
 
 
-def plan(state: State, environ: Mapping[str, str], keep: Iterable[str]) -> list[Step]:
+def _changed(directory: str) -> int:
+    return os.stat(directory).st_mtime_ns
+
+
+def stamp(changed: int) -> int:
+    """Give the time of a directory of ours that has the places for what another one has had.
+
+    In nanoseconds. One made in the same moment has not this time.
+    """
+    return changed + 1
+
+
+Step = Bind | Tmpfs | Beside
+
+
+def plan(state: State, environ: Mapping[str, str], keep: Paths) -> list[Step]:
     """List the mounts for the netns of this state, in the order in which they must be made.
 
     `keep` are paths that a plugin will be given: they stay visible even below a mount.
     """
-    cni = existing_parent(CNI_STATE)
-    steps: list[Step] = [Bind(state.path("run"), "/run"), Bind(state.dir + cni, cni)]
-    steps += _kept([os.path.dirname(state.base), *_always_kept(environ), *keep], cni)
+    keep.add(os.path.dirname(state.base))
+    keep.add_caller(environ)
+    steps: list[Step] = [Bind(state.path("run"), kept.RUN), *_state_steps(state), *_binds(keep)]
     try:
-        target = resolv_conf_target("/etc/resolv.conf")
+        target = kept.resolv_conf_target("/etc/resolv.conf")
     except OSError as error:
         warn(f"names will not resolve in the shared netns: {error}")
         return steps
@@ -89,58 +158,35 @@ def plan(state: State, environ: Mapping[str, str], keep: Iterable[str]) -> list[
     return steps
 
 
-def throwaway_plan(environ: Mapping[str, str], keep: Iterable[str]) -> list[Step]:
+def throwaway_plan(environ: Mapping[str, str], keep: Paths) -> list[Step]:
     """List the mounts for a netns without attachments, in which a late DEL can run."""
-    cni = existing_parent(CNI_STATE)
-    return [
-        Tmpfs("/run"),
-        Tmpfs(cni),
-        *_kept([*_always_kept(environ), *keep], cni),
-    ]
+    keep.add_caller(environ)
+    return [Tmpfs(kept.RUN), *_state_steps(None), *_binds(keep)]
 
 
 def can_keep_state() -> bool:
     """Tell whether plugins can keep their state where they expect to, /var/lib/cni."""
-    return os.access(existing_parent(CNI_STATE), os.W_OK)
+    return os.access(existing_parent(kept.CNI_STATE), os.W_OK)
 
 
-def plan_in_place(state: State, keep: list[str]) -> list[Step]:
+def plan_in_place(state: State, keep: Paths) -> list[Step]:
     """List the mounts for the caller's netns: only a directory for the plugins' state."""
-    cni = existing_parent(CNI_STATE)
-    kept = [bind for bind in _kept(keep, cni) if bind.target.startswith(cni + "/")]
-    return [Bind(state.dir + cni, cni), *kept]
+    binds = [bind for bind in _binds(keep) if not bind.target.startswith(f"{kept.RUN}/")]
+    return [*_state_steps(state), *binds]
 
 
-def _always_kept(environ: Mapping[str, str]) -> list[str]:
-    # Many files are links into the second one, such as /dev/log.
-    return [environ.get("XDG_RUNTIME_DIR", ""), "/run/systemd"]
+def _state_steps(state: State | None) -> list[Step]:
+    """Give the mount for /var/lib/cni, in the directory of a netns or one that goes with us."""
+    parent = existing_parent(kept.CNI_STATE)
+    source = state.dir + parent if state is not None else ""
+    if parent == kept.CNI_STATE:
+        return [Bind(source, parent) if source else Tmpfs(parent)]
+    # Nothing can be mounted in the place of the root.
+    return [Beside(source, parent)] if parent != "/" else []
 
 
-def _kept(paths: list[str], cni: str) -> list[Bind]:
-    """Bind again the paths that /run and the directory of CNI's state hide, none twice."""
-    wanted = set()
-    for path in filter(None, paths):
-        # A path may lie there as it is written, or after its links are followed, or both.
-        for form in (os.path.normpath(path), _real(path)):
-            if form.startswith(("/run/", cni + "/")) and os.path.exists(form):
-                wanted.add(form)
-    chosen: list[str] = []
-    for path in sorted(wanted):
-        if not any(path.startswith(outer + "/") for outer in chosen):
-            chosen.append(path)
-    return [Bind(path, path, MS_REC) for path in chosen]
-
-
-def _real(path: str) -> str:
-    """Give a path without links.
-
-    A path whose link cannot be read stays as it is: /proc/PID/ns/net of a process that has ended
-    and is not reaped yet is there, and leads nowhere.
-    """
-    try:
-        return os.path.realpath(path)
-    except OSError:
-        return path
+def _binds(keep: Paths) -> list[Bind]:
+    return [Bind(path, path, MS_REC) for path in keep.list()]
 
 
 def existing_parent(path: str) -> str:
@@ -150,37 +196,9 @@ def existing_parent(path: str) -> str:
     return path
 
 
-def resolv_conf_target(path: str) -> str:
-    """Tell where to mount the netns's resolv.conf so that `path` leads to it.
-
-    The kernel follows links before it mounts, so this does too, in every component; but it stops
-    at the first one under /run, because links below are not in the new /run.
-
-    Raises OSError where there is no such file, or more than 255 links.
-    """
-    done, todo, links = "", path.split("/")[::-1], 0
-    while todo:
-        part = todo.pop()
-        if part in ("", "."):
-            continue
-        if part == "..":
-            done = os.path.dirname(done).rstrip("/")
-            continue
-        done = f"{done}/{part}"
-        if done == "/run":
-            return os.path.normpath("/".join([done, *todo[::-1]]))
-        try:
-            link = os.readlink(done)
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                continue
-            raise
-        links += 1
-        if links > MAXIMUM_LINKS:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-        todo += link.split("/")[::-1]
-        done = "" if link.startswith("/") else os.path.dirname(done).rstrip("/")
-    return done
+def first_missing(parent: str) -> str:
+    """Give the name in a parent of /var/lib/cni that leads there."""
+    return kept.CNI_STATE[len(parent) :].strip("/").split("/")[0]
 
 
 class Unchanged:
@@ -199,6 +217,19 @@ class Unchanged:
 HERE = -1
 
 
+def open_cwd() -> int:
+    """Open the working directory; go to the root where it cannot be used any more.
+
+    After su or sudo it may be one that the user may not search, such as /root.
+    """
+    flags = os.O_PATH | os.O_CLOEXEC
+    try:
+        return os.open(".", flags)
+    except OSError:
+        os.chdir("/")
+        return os.open(".", flags)
+
+
 class Inside:
     """Being inside a netns and the mounts made for it, as a context.
 
@@ -215,7 +246,7 @@ class Inside:
     def __enter__(self) -> None:
         self._mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         self._root = os.open("/", os.O_PATH | os.O_CLOEXEC)
-        self._cwd = os.open(".", os.O_PATH | os.O_CLOEXEC)
+        self._cwd = open_cwd()
         if self._netns is None:
             unshare(CLONE_NEWNET)
         elif self._netns != HERE:  # setns(2) into it needs a right that we may lack
@@ -243,16 +274,26 @@ def _do(steps: list[Step]) -> None:
     # Sources are opened first, from within the new mount namespace: the kernel refuses a bind
     # mount of something outside it, and later steps cover some sources.
     flags = os.O_PATH | os.O_CLOEXEC
-    sources = [os.open(s.source, flags) if isinstance(s, Bind) else -1 for s in steps]
-    for step, fd in zip(steps, sources, strict=True):
+    opened = []
+    for step in steps:
+        if isinstance(step, Beside):
+            step.prepare()
+        source = "" if isinstance(step, Tmpfs) else step.source
+        fd = os.open(source, flags) if source else -1
+        opened.append((fd, os.open(step.target, flags) if isinstance(step, Beside) else -1))
+    for step, (fd, covered) in zip(steps, opened, strict=True):
+        source = f"/proc/self/fd/{fd}"
         if isinstance(step, Tmpfs):
             _make_target(step.target, is_directory=True)
             mount("tmpfs", step.target, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-            continue
-        source = f"/proc/self/fd/{fd}"
-        _make_target(step.target, is_directory=os.path.isdir(source))
-        mount(source, step.target, None, step.flags)
-        os.close(fd)
+        elif isinstance(step, Bind):
+            _make_target(step.target, is_directory=os.path.isdir(source))
+            mount(source, step.target, None, step.flags)
+        else:
+            step.do(source, covered)
+        for done in (fd, covered):
+            if done >= 0:
+                os.close(done)
 
 
 def _make_target(path: str, *, is_directory: bool) -> None:
@@ -263,18 +304,3 @@ def _make_target(path: str, *, is_directory: bool) -> None:
     os.makedirs(directory, 0o700, exist_ok=True)
     if not is_directory:
         os.close(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600))
-
-
-def paths_of(request: Request) -> list[str]:
-    """List the directories that hold the paths that a call gives to a plugin."""
-    paths = [*request.path.split(":"), *(request.conf.get("pluginDirs") or [])]
-    for entry in [request.conf.get("delegate") or {}, *(request.conf.get("plugins") or [])]:
-        # With `type`, the key belongs to the plugin and may be of any kind.
-        if "driver" in entry and entry.get("path"):
-            paths.append(os.path.dirname(entry["path"]))
-    # realpath("") would be the current directory.
-    for netns in {request.netns, _real(request.netns)} if request.netns else ():
-        # A file directly in /run is kept alone: its directory would be all of /run.
-        directory = os.path.dirname(netns)
-        paths.append(netns if directory == "/run" else directory)
-    return paths

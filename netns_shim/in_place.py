@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import enter, netns, references, state
+from . import enter, kept, netns, references, state
 from .locks import NoLock
 from .netns import ContainerNetns
 from .once import alone
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .attachment import AttachmentRecord, ReferenceName
     from .conf import Configuration
     from .decoding import Json
+    from .kept import Paths
     from .locks import Lock
     from .references import Reference
     from .request import Request
@@ -74,17 +75,17 @@ class InPlace:
         """Do not wait unless told to: the caller decides what else works in its netns."""
         return alone(self.state, request, conf) if conf.parallel is False else NoLock()
 
-    def inside(self, fd: int | None, keep: list[str]) -> enter.Inside | enter.Unchanged:
+    def inside(self, fd: int | None, keep: Paths) -> enter.Inside | enter.Unchanged:
         """Stay where we are; with a /var/lib/cni of our own where the caller's is not writable.
 
         Inside Podman's rootless netns it is not, since Podman 5.
         """
-        if enter.can_keep_state() or not netns.is_privileged():
+        if enter.can_keep_state() or not (netns.can_return() and netns.can_mount()):
             return enter.Unchanged()
-        state.make_below(self.state.dir, enter.CNI_STATE)
+        state.make_below(self.state.dir, kept.CNI_STATE)
         return enter.Inside(enter.HERE, enter.plan_in_place(self.state, keep))
 
-    def nowhere(self, keep: list[str]) -> enter.Inside | enter.Unchanged:
+    def nowhere(self, keep: Paths) -> enter.Inside | enter.Unchanged:
         """Stay where we are: this netns always exists."""
         return self.inside(self.open_as_is(), keep)
 

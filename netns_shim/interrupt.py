@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 _received: list[int] = []
+_heeded: set[int] = set()
 # Both ends of a pipe: a byte arrives with every signal, before Python runs the handler.
 _pipe: list[int] = []
 
@@ -33,12 +34,22 @@ def heed() -> None:
     programs that we start do not inherit that it is ignored, execve(2).
     """
     _received.clear()
+    _heeded.clear()
     if not _pipe:
         _pipe.extend(os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC))
         signal.set_wakeup_fd(_pipe[1], warn_on_full_buffer=False)
     for number in SIGNALS:
         is_ignored = signal.getsignal(number) == signal.SIG_IGN
         signal.signal(number, _disregard if is_ignored else _note)
+        if not is_ignored:
+            _heeded.add(number)
+
+
+def heed_again() -> None:
+    """Note the signals again that `disregard` ignores: the undoing is finished."""
+    _received.clear()
+    for number in _heeded:
+        signal.signal(number, _note)
 
 
 def disregard() -> None:
@@ -105,3 +116,25 @@ def wait(fd: int, seconds: float, what: str) -> bool:
         if not ready:
             return False
         name()
+
+
+def write(fd: int, data: bytes, what: str) -> None:
+    """Write all of the data, and wait for a reader that is slow. Raises Stopped as `check`.
+
+    A signal does not stop it where the descriptor takes what is left without a wait.
+    """
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    if descriptor() >= 0:
+        poll.register(descriptor(), select.POLLIN)
+    rest = memoryview(data)
+    while rest:
+        if fd not in [found for found, _ in poll.poll()]:
+            check(what)
+            name()
+            continue
+        try:
+            # A pipe that has room takes so much at once; write(2) would wait with more.
+            rest = rest[os.write(fd, rest[: select.PIPE_BUF]) :]
+        except BlockingIOError:
+            pass  # another process was faster

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 # A runtime may pass no PATH at all, and plugins call iptables and nft.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The system of NixOS and of Guix, which have programs in none of these directories. Those that are
+# set-uid come first: their namesakes in the system lack the power.
+SYSTEM = "/run/current-system"
+WRAPPERS = ("/run/wrappers/bin", "/run/privileged/bin", "/run/setuid-programs")
+SYSTEM_PATH = (*WRAPPERS, f"{SYSTEM}/sw/bin", f"{SYSTEM}/profile/sbin", f"{SYSTEM}/profile/bin")
 # Where Podman keeps the programs that help it, besides PATH.
 HELPER_DIRECTORIES = (
     "/usr/local/libexec/podman",
@@ -78,7 +83,7 @@ def pass_on(stderr: bytes) -> None:
     """Write the log of a plugin that succeeded to our stderr, as libcni does."""
     try:
         if stderr:
-            os.write(2, stderr)
+            interrupt.write(2, stderr, "passing on what a plugin has printed")
     except OSError:
         pass  # a caller that does not read it has its network all the same
 
@@ -150,5 +155,11 @@ def with_path(environ: Mapping[str, str]) -> dict[str, str]:
 
 def with_usual_places(given: list[str]) -> str:
     """Give the PATH that has these directories, and after them the usual ones."""
-    missing = [d for d in DEFAULT_PATH.split(":") if d not in given]
+    missing = [d for d in usual_places() if d not in given]
     return ":".join([*given, *missing])
+
+
+def usual_places() -> list[str]:
+    """List the directories in which this machine has its programs, whatever PATH says."""
+    places = DEFAULT_PATH.split(":")
+    return [*places, *SYSTEM_PATH] if os.path.lexists(SYSTEM) else places

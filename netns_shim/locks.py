@@ -8,7 +8,7 @@ import os
 import time
 
 from . import interrupt
-from .errors import TRY_AGAIN_LATER, ShimError
+from .errors import TRY_AGAIN_LATER, ShimError, warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,12 +99,16 @@ class Lock:
         self._fd = fd
 
     def __exit__(self, *_: object) -> None:
-        if not self._stays:
-            try:
+        try:
+            if not self._stays:
                 os.unlink(self._path)
-            except FileNotFoundError:
-                pass  # another process has cleaned up
-        os.close(self._fd)
+        except FileNotFoundError:
+            pass  # another process has cleaned up
+        except OSError as error:
+            # The work is done, and a file that stays keeps no process waiting.
+            warn(f"cannot remove the lock {self._path}: {error.strerror}")
+        finally:
+            os.close(self._fd)
 
 
 def making(path: str, who: str, what: str) -> Lock:

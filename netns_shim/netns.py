@@ -6,8 +6,17 @@ from __future__ import annotations
 import errno
 import os
 
-from .errors import INVALID_NETNS, ShimError
-from .libc import CAP_NET_ADMIN, CAP_SYS_ADMIN, CLONE_NEWNET, ns_type, ns_userns, setns, unshare
+from .errors import CANNOT_ENTER, INVALID_NETNS, ShimError
+from .libc import (
+    CAP_NET_ADMIN,
+    CAP_SYS_ADMIN,
+    CAP_SYS_CHROOT,
+    CLONE_NEWNET,
+    ns_type,
+    ns_userns,
+    setns,
+    unshare,
+)
 
 # In microseconds, see ip-sysctl of the kernel's documentation; the kernel's own value, and ours.
 MINIMUM_RTO = "/proc/sys/net/ipv4/tcp_rto_min_us"
@@ -28,14 +37,47 @@ def is_in_place(mode: str) -> bool:
 
 def is_privileged() -> bool:
     """Tell whether this process may enter, make and mount things in its user namespace."""
-    needed = 1 << CAP_SYS_ADMIN | 1 << CAP_NET_ADMIN
+    return _holds(_capabilities(), CAP_SYS_ADMIN, CAP_NET_ADMIN)
+
+
+def can_return() -> bool:
+    """Tell whether this process `is_privileged`, and may come back from where it enters."""
+    return _holds(_capabilities(), CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_SYS_CHROOT)
+
+
+def check_return() -> bool:
+    """Tell what `is_privileged` tells; ShimError (code 103) where only the way back is closed.
+
+    setns(2) into a mount namespace and chroot(2) need CAP_SYS_CHROOT. It would be missed when the
+    plugins have run.
+    """
+    held = _capabilities()
+    if not _holds(held, CAP_SYS_ADMIN, CAP_NET_ADMIN):
+        return False
+    if not _holds(held, CAP_SYS_CHROOT):
+        raise ShimError(
+            CANNOT_ENTER,
+            "this process has CAP_SYS_ADMIN, but not CAP_SYS_CHROOT",
+            "it could enter the shared netns, but not come back: give the container runtime that "
+            "capability as well",
+        )
+    return True
+
+
+def _capabilities() -> int:
+    """Read the effective capabilities of this process, capabilities(7), as a mask."""
     fd = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
     _, _, tail = os.read(fd, 1 << 16).partition(b"\nCapEff:")
     os.close(fd)
-    return int(tail.split(None, 1)[0], 16) & needed == needed
+    return int(tail.split(None, 1)[0], 16)
+
+
+def _holds(held: int, *numbers: int) -> bool:
+    return all(held >> number & 1 for number in numbers)
 
 
 def _is_ours(path: str) -> bool:
+    """Tell whether this user namespace, or one below it, owns the namespace at a path."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.close(ns_userns(fd))
@@ -44,6 +86,38 @@ def _is_ours(path: str) -> bool:
     finally:
         os.close(fd)
     return True
+
+
+def can_mount() -> bool:
+    """Tell whether this process may mount in its mount namespace, and come back to it."""
+    return _is_ours("/proc/self/ns/mnt")
+
+
+def refuse_if_nested(pin: str) -> None:
+    """Refuse to go on without power over a shared netns, or to make one: ShimError (code 103).
+
+    A process has no power over what belongs to a user namespace above its own, whatever its
+    capabilities are. Nothing has been done yet, which could not be undone then.
+    """
+    try:
+        fd = open_netns(pin, is_ours=True)
+    except (OSError, ShimError):
+        if can_mount():
+            return
+        what, why = "this user namespace cannot mount", "it needs a mount namespace of its own"
+    else:
+        try:
+            os.close(ns_userns(fd))
+            return
+        except PermissionError:
+            what, why = (
+                "no power over the shared netns",
+                f"{pin} belongs to another user namespace",
+            )
+        finally:
+            os.close(fd)
+    hint = "start what calls it with `netns-shim unshare -- RUNTIME`"
+    raise ShimError(CANNOT_ENTER, what, f"{why}: {hint}")
 
 
 def is_initial_userns() -> bool:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import os
 
-from . import conf, enter, interrupt, log, references, state, target
+from . import conf, interrupt, kept, log, references, state, target
 from .attachment import ADDING, DELETING, LIVE, AttachmentRecord, ReferenceName, first_line
 from .chain import Chain
-from .errors import ALREADY_ATTACHED, ShimError, warn
+from .errors import ShimError, warn
 from .locks import NoLock
 from .netns import ContainerNetns
 from .versions import Versions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
+    from . import enter
     from .decoding import Json
     from .locks import Lock
     from .once import Once
@@ -38,11 +40,14 @@ class Operation:
 
     __slots__ = ("chain", "conf", "name", "request", "target", "versions", "was_valid")
 
-    def __init__(self, request: Request, where: Target | None = None) -> None:
+    def __init__(
+        self, request: Request, where: Target | None = None, name: ReferenceName | None = None
+    ) -> None:
         """Check the configuration and find the plugins.
 
         `where` is its target if that is known: once the process has entered a netns, it is too
-        late to find out. Raises ShimError for anything that is wrong.
+        late to find out. `name` is that of its reference if it has one. Raises ShimError for
+        anything that is wrong.
         """
         self.request = request
         log.about(request)
@@ -54,9 +59,16 @@ class Operation:
         self.was_valid = conf.check(request.conf, state_of.stamps)
         self.versions = Versions(state_of.path("plugins.json"))
         kinds = [entry.get("driver") or entry["type"] for entry in self.conf.plugins]
-        self.name = ReferenceName.of(request.network, request.container_id, request.ifname, kinds)
+        self.name = name or ReferenceName.of(
+            request.network, request.container_id, request.ifname, kinds
+        )
         environ = {**request.environ, **references.mark(state_of, self.name)}
         self.chain = Chain(self.conf, request, environ, self.versions, state_of.path("netavark"))
+
+    def rename(self, name: ReferenceName) -> None:
+        """Give its reference another name, before that is taken."""
+        self.name = name
+        self.chain.mark(references.mark(self.target.state, name))
 
     def prepare_ports(self, reference: Reference) -> Publication | None:
         """Prepare to open the ports that the runtime asks for; None where it asks for none.
@@ -78,11 +90,11 @@ class Operation:
 
     def inside(self, fd: int | None) -> enter.Inside | enter.Unchanged:
         """Give the context for plugins in the open netns of the target."""
-        return self.target.inside(fd, enter.paths_of(self.request))
+        return self.target.inside(fd, kept.of_request(self.request))
 
     def nowhere(self) -> enter.Inside | enter.Unchanged:
         """Give the context for plugins where the target has no netns."""
-        return self.target.nowhere(enter.paths_of(self.request))
+        return self.target.nowhere(kept.of_request(self.request))
 
     def mtu(self) -> int:
         """Give the MTU for plugins without one of their own, 0 for none; the target is open.
@@ -124,29 +136,36 @@ class Operation:
         self.versions.remember()
 
 
-def attach(call: Operation, reference: Reference, container: ContainerNetns) -> Json:
+def attach(
+    call: Operation,
+    reference: Reference,
+    container: ContainerNetns,
+    others: Sequence[Reference] = (),
+) -> Json:
     """Do the ADD of an attachment whose reference is held; give the result.
 
-    Ports are prepared outside, claimed inside (`_add`), and opened outside again (`_finish`). A
-    failure is raised after the plugins have undone what they did; the reference stays.
+    First it undoes what an ADD or a DEL that was cut off has left, and `others`, which are of the
+    same container and are held, too. Ports are prepared outside, claimed inside (`_add`), and
+    opened outside again (`_finish`). A failure is raised after the plugins have undone what they
+    did; the reference stays.
     """
-    request, record = call.request, reference.record
-    _refuse_if_attached(reference, request, container)
-    # First undo what an ADD or a DEL that was cut off has left, with that call's parameters.
-    leftover = record.request(request.environ)
+    if not reference.is_ours and reference.phase == LIVE:
+        from . import search  # only for a second ADD
+
+        search.refuse_if_attached(reference.record, call.request, container)
+    left = [*others, *([reference] if reference.record.conf is not None else ())]
     fd = call.target.open_repaired()
-    if not _overrides(request):
+    if not _overrides(call.request):
         container.check_is_other(fd)
-    if leftover is not None:
-        end_orphans([reference])
-        call.target.withdraw(record)
+    for each in left:
+        end_orphans([each])
+        call.target.withdraw(each.record)
+    reference.enter()
     ports = call.prepare_ports(reference)
     try:
-        with call.lock(), call.inside(fd):
-            if leftover is not None:
-                _delete_leftover(Operation(leftover, call.target), record, fd)
-            call.prepare_container(container, fd)
-            result = _add(call, reference, container, ports)
+        result = _attach_inside(call, reference, container, fd, (ports, left))
+        for each in others:
+            each.drop()
         return _finish(call, reference, result, fd, ports)
     except BaseException:
         close_ports(call.target, reference)
@@ -154,6 +173,35 @@ def attach(call: Operation, reference: Reference, container: ContainerNetns) -> 
     finally:
         if ports is not None:
             ports.leave()
+
+
+def _attach_inside(
+    call: Operation,
+    reference: Reference,
+    container: ContainerNetns,
+    fd: int,
+    more: tuple[Publication | None, Sequence[Reference]],
+) -> Json:
+    """Run the plugins' ADD in the netns, which is open as fd, after the DEL of what is left.
+
+    `more` are the ports to publish, and the references of what is left.
+    """
+    ports, left = more
+    result: Json | None = None
+    try:
+        with call.lock(), call.inside(fd):
+            for each in left:
+                _delete_leftover(call, each, fd)
+            call.prepare_container(container, fd)
+            result = _add(call, reference, container, ports)
+    except OSError:
+        if result is not None:
+            # The kernel has refused the way back.
+            interrupt.disregard()
+            with call.inside(fd):
+                call.chain.delete(result)
+        raise
+    return result
 
 
 def close_ports(where: Target, reference: Reference) -> None:
@@ -169,13 +217,20 @@ def close_ports(where: Target, reference: Reference) -> None:
         warn(f"undoing a failed ADD: {error}")
 
 
-def _delete_leftover(call: Operation, record: AttachmentRecord, fd: int) -> None:
-    """Do the DEL of an earlier attachment, from inside; `call` is made of its record."""
-    warn(f"removing what is left of an earlier attachment: {call.name}")
-    call.chain.mtu = record.mtu
-    if is_gone(call.request.netns, record, fd):
-        call.chain.lose_netns()
-    call.chain.delete(record.result)
+def _delete_leftover(call: Operation, reference: Reference, fd: int) -> None:
+    """Do the DEL of an earlier attachment with that call's parameters, from inside."""
+    from . import recall  # only where something is left
+
+    record = reference.record
+    request = recall.request_of(record, call.request.environ)
+    if request is None:
+        return
+    warn(f"removing what is left of an earlier attachment: {record.name}")
+    earlier = Operation(request, call.target, record.name)
+    earlier.chain.mtu = record.mtu
+    if is_gone(request.netns, record, fd):
+        earlier.chain.lose_netns()
+    earlier.chain.delete(record.previous)
 
 
 def _add(
@@ -195,7 +250,7 @@ def _add(
     )
     if ports is not None:
         call.chain.offer("portMappings", ports.claim())
-    return call.chain.add()
+    return call.chain.add(lambda so_far: reference.write(ADDING, result=so_far))
 
 
 def _finish(
@@ -251,30 +306,18 @@ def give_back(where: Target, held: list[Reference]) -> None:
     where.leave()
 
 
-def _refuse_if_attached(reference: Reference, request: Request, container: ContainerNetns) -> None:
-    """Refuse a second ADD of a living attachment; if its container is gone, allow it."""
-    if reference.is_ours or reference.phase != LIVE:
-        return
-    if _is_attached(reference.record, request, container):
-        raise ShimError(
-            ALREADY_ATTACHED,
-            f"container {request.container_id!r} is already attached to network "
-            f"{request.network!r} as {request.ifname!r}",
-            f"since {reference.record.since}; call DEL first",
-        )
-
-
-def _is_attached(record: AttachmentRecord, request: Request, container: ContainerNetns) -> bool:
-    """Tell whether a recorded attachment belongs to the container of the request."""
-    if record.is_of_other_boot or record.netns_id != container.id:
-        return False
-    # The kernel reuses the number of a namespace that is gone: the new one has no interface.
-    made = [entry.get("name") for entry in (record.result or {}).get("interfaces") or []]
-    return request.ifname not in made or container.has_interface(request.ifname)
-
-
 def _overrides(request: Request) -> bool:
     return request.environ.get("CNI_NETNS_OVERRIDE", "").lower() in ("1", "true")
+
+
+def detach_by(request: Request, where: Target, reference: Reference) -> None:
+    """Do what `detach` does, by a request for it."""
+    try:
+        call = Operation(request, where, reference.record.name)
+    except BaseException:
+        reference.close()
+        raise
+    detach(call, reference)
 
 
 def detach(call: Operation, reference: Reference) -> None:
@@ -293,6 +336,10 @@ def detach(call: Operation, reference: Reference) -> None:
 
 def _delete(call: Operation, reference: Reference) -> None:
     record = reference.record
+    result = call.request.conf.get("prevResult")
+    if not result or record.phase == ADDING:
+        # The runtime has no result of an ADD that was cut off; it may have that of an earlier one.
+        result = record.previous or result
     call.chain.mtu = record.mtu
     end_orphans([reference])
     fd = call.target.open_as_is()
@@ -305,7 +352,7 @@ def _delete(call: Operation, reference: Reference) -> None:
         call.target.withdraw(record)
         call.recall_ports(record)
         with call.inside(fd):
-            call.chain.delete(call.request.conf.get("prevResult") or record.result)
+            call.chain.delete(result)
 
 
 def delete_unknown(call: Operation) -> None:

@@ -31,6 +31,11 @@ def boot_id() -> str:
     return _read("/proc/sys/kernel/random/boot_id").decode().strip()
 
 
+def pid_namespace() -> int:
+    """Tell the PID namespace of this process, by its inode: in another one, it has other IDs."""
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
 def start_time(pid: int) -> int:
     """Tell when a process started, in clock ticks after boot, proc_pid_stat(5).
 
@@ -123,6 +128,14 @@ class ProcessRecord(Record):
         return self.number("userNamespace")
 
     @property
+    def is_hidden(self) -> bool:
+        """Whether it says that the process is in another PID namespace than we: its ID is no use.
+
+        0.1.0 did not write that down.
+        """
+        return self.number("pidNamespace") not in (0, pid_namespace())
+
+    @property
     def is_running(self) -> bool:
         """Whether the process is there, and is still the same one."""
         return self.start_time == start_time(self.pid) != 0 if self.pid else False
@@ -184,6 +197,7 @@ class UplinkRecord(ProcessRecord):
                 "startTime": start_time(pid) if pid else None,
                 "tapDescriptor": tap_descriptor,
                 "bootID": boot_id(),
+                "pidNamespace": pid_namespace(),
                 "mountNamespace": os.stat("/proc/self/ns/mnt").st_ino,
                 "userNamespace": os.stat("/proc/self/ns/user").st_ino,
                 "netns": os.stat(pin).st_ino,

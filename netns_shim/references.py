@@ -17,13 +17,11 @@ import time
 from . import encoding, locks
 from .attachment import ADDING, AttachmentRecord, ReferenceName
 from .errors import TRY_AGAIN_LATER, ShimError
-from .state import MAXIMUM_FILE, read_file
+from .state import IN_PLACE, MAXIMUM_FILE, State, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from .state import State
 
 # In the environment of plugins: the session of the call, and the path of its reference.
 MARK = "NETNS_SHIM_CALL"
@@ -31,6 +29,8 @@ MARK = "NETNS_SHIM_CALL"
 # How long to wait for another operation on the same attachment, in seconds: one that was cancelled
 # is about to end. After that the caller has to try again.
 WAIT_SECONDS = 5.0
+# Where a link of the index leads: to the reference, or to all where an interface has several.
+ENTRY, SEVERAL = "../refs/", "../refs"
 
 
 class Reference:
@@ -65,6 +65,25 @@ class Reference:
             os.ftruncate(self._fd, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
 
+    def enter(self) -> None:
+        """Enter the reference in the index, before its first line: see `anywhere`."""
+        name, link = self.record.name, self._link
+        try:
+            os.symlink(f"{ENTRY}{name}", link)
+        except FileNotFoundError:
+            os.mkdir(os.path.dirname(link), 0o700)  # in place, nothing else needs it
+            os.symlink(f"{ENTRY}{name}", link)
+        except FileExistsError:
+            if _target(link) != f"{ENTRY}{name}":
+                remove(f"{link}.new")
+                os.symlink(SEVERAL, f"{link}.new")
+                os.rename(f"{link}.new", link)
+
+    @property
+    def _link(self) -> str:
+        refs = os.path.dirname(self.path)
+        return _index(os.path.dirname(refs), *self.record.name.attachment[1:])
+
     def close(self) -> None:
         """End the operation and leave the reference."""
         if self._fd >= 0:
@@ -80,11 +99,41 @@ class Reference:
 
     def drop(self) -> None:
         """Remove the reference: nothing is attached any more."""
-        try:
-            os.unlink(self.path)
-        except FileNotFoundError:
-            pass
+        name = self.record.name
+        entered = _target(self._link) if name.is_attachment else ""
+        is_last = entered == SEVERAL and len(_named(os.path.dirname(self.path), name)) == 1
+        if is_last or entered == f"{ENTRY}{name}":
+            remove(self._link)
+        remove(self.path)
         self.close()
+
+
+def remove(path: str) -> None:
+    """Remove a file or a link; it may be gone."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _index(directory: str, container_id: str, ifname: str) -> str:
+    """Name the link that says which reference an interface has; no network begins with a colon."""
+    return f"{directory}/started/:{container_id}:{ifname}"
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
+
+
+def _named(refs: str, name: ReferenceName) -> list[ReferenceName]:
+    """List the names of the references that belong to the interface of one."""
+    part = ReferenceName.part(name.container_id, name.ifname)
+    found = [ReferenceName(file) for file in _list(refs) if part in file]
+    # The types of plugins may look like the part.
+    return [each for each in found if each.attachment[1:] == name.attachment[1:]]
 
 
 def mark(state: State, name: ReferenceName) -> dict[str, str]:
@@ -223,9 +272,35 @@ def references(state: State) -> list[AttachmentRecord]:
     return _read(state, "")
 
 
-def of_interface(state: State, container_id: str, ifname: str) -> list[AttachmentRecord]:
-    """Read the references of one interface of a container, as `references` does."""
-    return _read(state, ReferenceName.part(container_id, ifname))
+def anywhere(
+    base: str, container_id: str, ifname: str, *, thoroughly: bool = False
+) -> list[tuple[State, ReferenceName]]:
+    """Name the references of one interface of a container in all of a state directory.
+
+    The links of the index tell, which 0.1.0 did not make; to look `thoroughly` is to list all
+    references. A reference may be gone. Ask whether a directory is ours before you open a file.
+    """
+    found: list[tuple[State, ReferenceName]] = []
+    wanted = ReferenceName.of("-", container_id, ifname, [])
+    for netns in _list(base):
+        if netns[0] == "." and netns != IN_PLACE:
+            continue
+        there = State(base, netns)
+        entered = _target(_index(there.dir, container_id, ifname))
+        if thoroughly or entered == SEVERAL:
+            found += ((there, name) for name in _named(there.refs, wanted))
+        else:
+            name = ReferenceName(entered.removeprefix(ENTRY))
+            if name.attachment[1:] == (container_id, ifname):
+                found.append((there, name))
+    return found
+
+
+def _list(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []
 
 
 def of_container(state: State, container_id: str) -> list[AttachmentRecord]:
@@ -243,10 +318,13 @@ def names(state: State, part: str = "") -> list[ReferenceName]:
 
 
 def _read(state: State, part: str) -> list[AttachmentRecord]:
-    records = []
-    for name in names(state, part):
-        try:
-            records.append(AttachmentRecord.parse(name, read_file(f"{state.refs}/{name}")))
-        except OSError:
-            continue  # it has just been dropped, or is not ours
-    return records
+    records = (read(state, name) for name in names(state, part))
+    return [record for record in records if record is not None]
+
+
+def read(state: State, name: ReferenceName) -> AttachmentRecord | None:
+    """Read one reference without a lock; None where it has just been dropped, or is not ours."""
+    try:
+        return AttachmentRecord.parse(name, read_file(f"{state.refs}/{name}"))
+    except OSError:
+        return None

@@ -64,6 +64,7 @@ def serve(face: Face, stdin: int, stdout: int) -> int:
         said = str(failure)
         # Callers throw stderr away when a call fails, so the answer has to explain it.
         failure.details = "; ".join(filter(None, [failure.details, *warnings]))
+        interrupt.heed_again()  # a caller may not read the answer, and must be able to end us
         deliver(stdout, face.failure(failure, text).encode(), is_open=was_open)
         log.end("failed", error=said, code=failure.code)
         return 1
@@ -96,9 +97,12 @@ def deliver(stdout: int, answer: bytes, *, is_open: bool) -> bool:
     try:
         if answer and not is_open:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        write(stdout, answer)
+        interrupt.write(stdout, answer, "writing the answer")
     except OSError as error:
         warn(f"the answer cannot be written: {error.strerror}")
+        return False
+    except Stopped as error:
+        warn(str(error))
         return False
     return True
 
@@ -156,20 +160,10 @@ def _read(fd: int) -> bytes:
         try:
             return os.read(fd, 1 << 16)
         except BlockingIOError:
-            _wait(fd, select.POLLIN)  # a caller may have a pipe that does not block
+            _wait(fd)  # a caller may have a pipe that does not block
 
 
-def write(fd: int, data: bytes) -> None:
-    """Write all of the data, also where the descriptor takes only a part at a time."""
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[os.write(fd, rest) :]
-        except BlockingIOError:
-            _wait(fd, select.POLLOUT)
-
-
-def _wait(fd: int, event: int) -> None:
+def _wait(fd: int) -> None:
     poll = select.poll()
-    poll.register(fd, event)
+    poll.register(fd, select.POLLIN)
     poll.poll()

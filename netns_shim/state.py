@@ -15,7 +15,7 @@ import os
 import stat
 import time
 
-from . import encoding
+from . import encoding, netns
 from .errors import IO_FAILURE, ShimError, warn
 from .records import UplinkRecord
 
@@ -29,6 +29,8 @@ PARTS = ("resolv.conf", "run", "started", "var/lib/cni")
 IN_PLACE = ".in-place"
 # The record of the pause process of the user's own user namespace, see `userns.pause`.
 HOLDER = ".holder"
+# A file in the directory of a shared netns, which says that it is ours: see `shared.ownership`.
+MARK = ".netns-shim"
 # The largest file of ours, in bytes: the largest part of one is the result of a plugin.
 MAXIMUM_FILE = 64 << 20
 
@@ -63,12 +65,24 @@ class State:
         """Tell whether the netns is ready, after checking that the directories are ours."""
         if not (is_private(self.base) and is_private(self.dir)):
             return False
-        if os.path.islink(self.refs):
+        try:
+            mode = os.lstat(self.refs).st_mode
+        except FileNotFoundError:
+            return False
+        if stat.S_ISLNK(mode):
             # We would list, and delete, files that are not ours.
             raise ShimError(
                 IO_FAILURE, f"refusing the state directory {self.refs}", "it is a link: remove it"
             )
-        return os.path.isdir(self.refs)
+        return stat.S_ISDIR(mode) and self.is_ours()
+
+    def is_ours(self) -> bool:
+        """Tell whether the directory is there and is ours: another may have its name."""
+        if self.name == IN_PLACE or os.path.exists(f"{self.dir}/{MARK}"):
+            return True  # nothing is ever removed from IN_PLACE but references
+        from .shared import ownership  # only where there is no netns, or one of 0.1.0
+
+        return ownership.is_of_before(self)
 
     def uplink(self) -> UplinkRecord:
         """Read the record of the uplink; empty where it is missing or makes no sense."""
@@ -82,8 +96,13 @@ class State:
         write_atomically(self.path("uplink.json"), encoding.pretty(record.fields) + "\n")
 
     def has_uplink(self, record: UplinkRecord) -> bool:
-        """Tell whether the uplink of a record lives, and belongs to the pinned netns."""
-        return self._is_pinned(record) and record.is_alive
+        """Tell whether the uplink of a record lives, and belongs to the pinned netns.
+
+        One in another PID namespace has its interface in there as long as it lives.
+        """
+        if not self._is_pinned(record) or record.is_alive:
+            return self._is_pinned(record)
+        return record.is_hidden and netns.has_interface(self.pin, record.interface)
 
     def awaits_uplink(self, record: UplinkRecord) -> bool:
         """Tell whether the pinned netns is to get the uplink of a record later."""
@@ -103,8 +122,16 @@ class State:
             return False
 
     def missing(self) -> list[str]:
-        """List the missing files of a netns."""
-        return [name for name in PARTS if not os.path.exists(self.path(name))]
+        """List the missing files of a netns; one that is empty was cut off while it was made."""
+        return [name for name in PARTS if _is_missing(self.path(name))]
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return True
+    return info.st_size == 0 and stat.S_ISREG(info.st_mode)
 
 
 def all_in(base: str) -> list[State]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
+from . import conf as configuration
 from . import enter, hostnet, netns, references, state
 from .errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, TRY_AGAIN_LATER, UPLINK_FAILED, ShimError
 from .locks import NoLock
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .conf import Configuration
     from .decoding import Json
     from .in_place import InPlace
+    from .kept import Paths
     from .locks import Lock
     from .once import Once
     from .ports.publication import Publication
@@ -53,6 +55,17 @@ def choose(conf: Configuration, environ: Mapping[str, str]) -> Target:
     return Shared(State(base, conf.netns), conf.uplink, environ)
 
 
+def at(there: State, like: Target, environ: Mapping[str, str]) -> Target:
+    """Give the target of something that is attached, perhaps elsewhere than `like`."""
+    if there.dir == like.state.dir:
+        return like
+    if there.name == state.IN_PLACE:
+        from .in_place import InPlace  # the netns is the caller's
+
+        return InPlace(there)
+    return Shared(there, configuration.DEFAULT_UPLINK, environ)
+
+
 class Shared:
     """The shared netns of a configuration, which need not exist.
 
@@ -74,7 +87,9 @@ class Shared:
         After that, a caller without capabilities is root of the user's own user namespace, which
         is made if need be. Raises ShimError (code 103) where that is impossible.
         """
-        if not netns.is_privileged():
+        if netns.check_return():
+            netns.refuse_if_nested(self.state.pin)
+        else:
             from .userns import pause  # only for a user without capabilities
 
             pause.join(self.state.base)
@@ -87,16 +102,17 @@ class Shared:
 
     def check_ready(self) -> None:
         """Check that an ADD finds all it needs (STATUS). Raises ShimError (code 50 or 51)."""
-        from .shared import health, uplink  # runtimes ask for STATUS seldom
+        from .shared import health, ownership, uplink  # runtimes ask for STATUS seldom
 
         try:
+            ownership.check(self.state)
             uplink.check(self._wanted, self._environ)
         except ShimError as error:
             raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
         if not self.state.exists():
             return
         record = self.state.uplink()
-        if not _works(record):
+        if not self._is_up(record):
             raise ShimError(
                 LIMITED_CONNECTIVITY,
                 f"the shared netns {self.state.name!r} has lost its uplink",
@@ -134,15 +150,22 @@ class Shared:
         return references.find(self.state, name) if self.state.exists() else None
 
     def guard(self, name: ReferenceName) -> Reference | None:
-        """Take a guard, so that the netns stays meanwhile; None where there is no netns."""
-        if not self.state.exists():
-            return None
-        try:
-            return references.take(self.state, name)
-        except FileNotFoundError:
-            return None  # the last one is just leaving
-        except FileExistsError:
-            raise references.busy(name) from None
+        """Take a guard, so that the netns stays meanwhile; None where there is no netns.
+
+        Where an ADD has just begun, it gives the reference of that instead, after the ADD's end.
+        """
+        for _ in range(ATTEMPTS):
+            if not self.state.exists():
+                return None
+            try:
+                return references.take(self.state, name)
+            except FileNotFoundError:
+                return None  # the last one is just leaving
+            except FileExistsError:
+                reference = references.find(self.state, name)
+                if reference is not None:
+                    return reference
+        raise references.busy(name)
 
     def open_repaired(self) -> int:
         """Open the netns, to which a reference is held; repair it first if it is broken."""
@@ -157,9 +180,12 @@ class Shared:
             if fd is not None:
                 os.close(fd)
             lifecycle.repair(where, self._wanted, self._environ)
-            self.restore_ports()
             self.uplink = uplink = where.uplink()
+            if not uplink.is_hidden:
+                self.restore_ports()
             fd = netns.open_netns(where.pin, is_ours=True)
+            if not uplink.pending:
+                return fd
         elif (before := uplink.host) is not None and (changes := hostnet.changes(before)):
             from .shared import lifecycle  # only where the host's network has changed
 
@@ -189,12 +215,14 @@ class Shared:
         """Close the ports that an attachment publishes."""
         if record.ports:
             from .ports import publication  # only where ports are published
+            from .shared import elsewhere
 
+            elsewhere.refuse_processes(self.state)
             publication.withdraw(self.state, record)
 
     def check_ports(self, record: AttachmentRecord) -> None:
         """Check that the ports of an attachment are open; ShimError (code 106) where not."""
-        if record.ports:
+        if record.ports and not self.state.uplink().is_hidden:
             from .ports import look  # only where ports are published
 
             look.check(self.state, record)
@@ -209,8 +237,8 @@ class Shared:
             return fd
         from .shared import lifecycle  # only where something is broken
 
-        lifecycle.refuse_if_elsewhere(self.state)
-        return None
+        lifecycle.check_reachable(self.state)
+        return self._open()  # another call may just have made it again
 
     def _open(self) -> int | None:
         try:
@@ -218,11 +246,16 @@ class Shared:
         except (OSError, ShimError):
             return None  # something else is at the path of the pin
 
+    def _is_up(self, uplink: UplinkRecord) -> bool:
+        """Tell whether an uplink lives, perhaps in another PID namespace, or waits with reason."""
+        waits = bool(uplink.pending) and not hostnet.routes()
+        return waits or uplink.is_alive or self.state.has_uplink(uplink)
+
     def open_alive(self) -> int:
         """Open the netns, to which a reference is held (CHECK); ShimError where it is broken."""
         fd = self.open_as_is()
         uplink = self.state.uplink()
-        if fd is None or not _works(uplink):
+        if fd is None or not self._is_up(uplink):
             what = "is lost" if fd is None else f"has lost its uplink {uplink.driver}"
             raise ShimError(
                 UPLINK_FAILED,
@@ -238,23 +271,26 @@ class Shared:
         """Give the lock of an ADD or a DEL, as a context; a reference must be held."""
         return lock_of(self.state, request, conf)
 
-    def inside(self, fd: int | None, keep: list[str]) -> enter.Inside:
+    def inside(self, fd: int | None, keep: Paths) -> enter.Inside:
         """Give the context for plugins in the netns, or in a new one with the same state.
 
         `keep` are paths that the plugins will be given; they have to stay visible.
         """
         return enter.Inside(fd, enter.plan(self.state, self._environ, keep))
 
-    def nowhere(self, keep: list[str]) -> enter.Inside:
+    def nowhere(self, keep: Paths) -> enter.Inside:
         """Give the context for plugins without a shared netns: a netns that ends with us."""
         return enter.Inside(None, enter.throwaway_plan(self._environ, keep))
 
     def leave(self) -> None:
         """Remove the netns if the last reference was dropped.
 
-        Ghosts, which killed calls have left, do not keep it.
+        Ghosts, which killed calls have left, do not keep it. A directory that is not ours is left
+        alone.
         """
-        while True:
+        if not self.state.is_ours() and not os.path.lexists(self.state.lock):
+            return
+        while self.state.is_ours():
             try:
                 os.rmdir(self.state.refs)
             except FileNotFoundError:
@@ -278,8 +314,3 @@ class Shared:
             from .userns import pause  # only where there is a pause process
 
             pause.end_if_unused(self.state.base)
-
-
-def _works(uplink: UplinkRecord) -> bool:
-    """Tell whether an uplink is there, or has a reason to wait: the host has no network."""
-    return uplink.is_alive or (bool(uplink.pending) and not hostnet.routes())

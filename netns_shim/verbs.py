@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import time
 
+from . import conf, references, state, target
 from .attachment import COLLECTING, LIVE, ReferenceName
 from .errors import INTERNAL, NOT_AVAILABLE, UNKNOWN_CONTAINER, ShimError
-from .operation import Operation, attach, delete_unknown, detach, give_back
+from .operation import Operation, attach, delete_unknown, detach, detach_by, give_back
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .decoding import Json
+    from .references import Reference
     from .request import Request
+    from .state import State
+    from .target import Target
 
 
 class Attached:
@@ -39,27 +43,81 @@ def add(request: Request) -> Attached:
     plugins have undone what they did.
     """
     call = Operation(request)
+    is_known = bool(_names(call.target, request))
+    if is_known:
+        from . import search  # only for an interface that is attached, or was
+
+        search.refuse_elsewhere(call)
     call.target.join()
     container = call.target.open_container(request.netns)
+    others: list[Reference] = []
     try:
+        if is_known:
+            others = search.prepare(call, container)
         reference = call.target.take(call.name)
         try:
-            result = attach(call, reference, container)
+            result = attach(call, reference, container, others)
         except BaseException:
             give_back(call.target, [reference])
             raise
     finally:
         container.close()
+        for other in others:
+            other.close()
     call.remember()
     reference.close()
     return Attached(call, result)
 
 
+def _names(
+    where: Target, request: Request, *, thoroughly: bool = False
+) -> list[tuple[State, ReferenceName]]:
+    """Name the references of the interface of a request; see `references.anywhere`."""
+    bases = [where.state.base]
+    if request.conf.get("stateDir"):
+        bases.append(state.base_dir(request.environ))  # the network may have got the key later
+    part = request.container_id, request.ifname
+    return [
+        found
+        for base in dict.fromkeys(bases)
+        for found in references.anywhere(base, *part, thoroughly=thoroughly)
+    ]
+
+
 def delete(request: Request) -> None:
-    """DEL: run the plugins' DEL, then drop the reference; the last one removes the netns."""
-    call = Operation(request)
-    call.target.join()
+    """DEL: undo what ADD was given, then drop the reference; the last one removes the netns."""
+    where = target.choose(conf.read(request.conf), request.environ)
+    names = _names(where, request) or _names(where, request, thoroughly=True)
+    if names and (_detach_unchanged(where, names, request) or _detach_changed(where, request)):
+        return
+    call = Operation(request, where)
+    where.join()
     _delete(call)
+
+
+def _detach_unchanged(
+    where: Target, names: list[tuple[State, ReferenceName]], request: Request
+) -> bool:
+    """Detach what is attached just so; tell whether it was."""
+    (there, name), *more = names
+    if more or there.dir != where.state.dir or name.network != request.network:
+        return False
+    where.join()
+    reference = where.find(name)
+    if reference is None:
+        return False
+    given = reference.record
+    if given.args != request.args or not conf.is_same_call(given.conf, request.conf):
+        reference.close()
+        return False
+    detach_by(request, where, reference)
+    return True
+
+
+def _detach_changed(where: Target, request: Request) -> bool:
+    from . import search  # only for a network that was edited, or an interface of another one
+
+    return search.detach(where, request)
 
 
 def _delete(call: Operation) -> None:
@@ -78,16 +136,25 @@ def _delete(call: Operation) -> None:
 
 def check(request: Request) -> None:
     """CHECK: reference, netns, a live uplink and ports are there; then the plugins' CHECK."""
-    call = Operation(request)
-    call.target.join()
-    reference = call.target.find(call.name)
-    if reference is None or reference.phase != LIVE:
+    from . import recall, search  # runtimes call CHECK seldom
+
+    where = target.choose(conf.read(request.conf), request.environ)
+    found = search.find_one(where, request)
+    if found is None or found[1].phase != LIVE:
+        Operation(request, where)  # a wrong configuration is what to say first
         raise ShimError(
             UNKNOWN_CONTAINER,
             f"container {request.container_id!r} is not attached to network "
             f"{request.network!r} as {request.ifname!r}",
             "call ADD first",
         )
+    there, record = found
+    request = recall.call_of(request, record)
+    call = Operation(request, target.at(there, where, request.environ), record.name)
+    call.target.join()
+    reference = call.target.find(record.name)
+    if reference is None:
+        raise references.busy(record.name)
     call.chain.mtu = reference.record.mtu
     call.recall_ports(reference.record)
     fd = call.target.open_alive()
@@ -107,25 +174,25 @@ def gc(request: Request) -> None:
     began = time.time()
     valid = collect.valid_attachments(request.conf)
     call = Operation(request)
-    target = call.target
-    target.join()
+    where = call.target
+    where.join()
     # None where there is no netns, and in place: there, a caller in another netns may have
     # references as well, and does not know of ours.
-    guard = target.guard(ReferenceName.guard(COLLECTING))
+    guard = where.guard(ReferenceName.guard(COLLECTING))
     problems: list[str] = []
     try:
         if guard is not None:
             problems += collect.collect(call, valid, began)
         if call.chain.knows("GC"):
             try:
-                with call.nowhere() if guard is None else call.inside(target.open_as_is()):
+                with call.nowhere() if guard is None else call.inside(where.open_as_is()):
                     call.chain.forward("GC")
             except (ShimError, OSError) as error:
                 problems.append(str(error))
     finally:
         if guard is not None:
             guard.drop()
-            target.leave()
+            where.leave()
     if problems:
         count = f"{len(problems)} failures" if len(problems) > 1 else "a failure"
         raise ShimError(INTERNAL, f"garbage collection: {count}", "\n".join(problems))

@@ -21,7 +21,7 @@ GATEWAY = "10.89.0.1"
 STEPWISE = "/opt/bench/stepwise"
 ALREADY_ATTACHED = 104
 # In the names of steps: what differs from one run to the next.
-VARYING = re.compile(r"\b[0-9a-f]{8,16}\b|(?<=victim)\d+|\b\d+\b")
+VARYING = re.compile(r"\b[0-9a-f]{8,24}\b|(?<=victim)\d+|\b\d+\b")
 
 
 class Scenario(NamedTuple):
@@ -29,7 +29,8 @@ class Scenario(NamedTuple):
 
     `beside`: another container is attached throughout; `attached`: so is the call's own container;
     `dead`: the uplink has died; `forgotten`: no call for the call's container comes again;
-    `keys`: of the configuration; `conf`: of this one call.
+    `released`: the next one is a DEL; `in_place`: plugins run where the caller is; `keys`: of the
+    configuration; `conf`: of this one call.
     """
 
     verb: str
@@ -38,6 +39,8 @@ class Scenario(NamedTuple):
     attached: bool = False
     dead: bool = False
     forgotten: bool = False
+    released: bool = False
+    in_place: bool = False
     keys: dict[str, Any] = {}  # noqa: RUF012 (a default that is never changed)
     conf: dict[str, Any] = {}  # noqa: RUF012
 
@@ -62,8 +65,15 @@ class Scene:
             self.victim, self.beside, self.third = (
                 stack.enter_context(self.session.container()) for _ in range(3)
             )
+            self.caller: bench.Place = self.session
+            if scenario.in_place:
+                self.caller = stack.enter_context(self.session.container())
             keys = scenario.keys or {"delegate": bridge()}
-            self.runtime = Runtime(self.session, uplink=scenario.uplink, **keys)
+            self.runtime = Runtime(self.caller, uplink=scenario.uplink, **keys)
+            if scenario.in_place:
+                # A bridge, and what plugins share, stay in a netns that is not ours.
+                self.runtime.add("victim", self.victim, conf=self.conf)
+                self.runtime.delete("victim", self.victim)
             self.nothing = self.state()
             if scenario.beside:
                 self.attach_beside()
@@ -123,7 +133,7 @@ class Scene:
         for log in ("", ".traced", ".traced.calls"):
             self.world.path(self.log + log).unlink(missing_ok=True)
         argv = [interpreter(self.world), "-IS", STEPWISE, PLUGIN]
-        return self.session.run(argv, env=env, input=text)
+        return self.caller.run(argv, env=env, input=text)
 
     def was_traced_to_death(self) -> bool:
         """Tell whether `killable` has killed something in the last call."""
@@ -147,7 +157,10 @@ class Scene:
             self.attach_beside()
             return
         name, container = self.id, self.victim
-        if self.scenario.verb == "ADD" and done.returncode == 0:
+        if self.scenario.released:
+            yield from self._failure("DEL", name, container)
+            yield from differences(self.quiet, self.state())
+        elif self.scenario.verb == "ADD" and done.returncode == 0:
             # The runtime knows of its success, so the next is another container's.
             attached[self.id] = self.victim
             name, container = "third", self.third
@@ -233,11 +246,15 @@ class Scene:
         return found + self._in_netns(f"{top}/default/netns")
 
     def _in_netns(self, pin: str) -> Counter[str]:
-        lines = self.session.run(
-            ["nsenter", f"--net={pin}", "ip", "-o", "link"]
-        ).stdout.splitlines()
+        """List links and rules where plugins run; none if there is no such netns."""
+        enter = [] if self.scenario.in_place else ["nsenter", f"--net={pin}"]
+        lines = self.caller.run([*enter, "ip", "-o", "link"]).stdout.splitlines()
         links = [line.split()[1].split("@")[0] for line in lines]
-        return Counter("veth" if link.startswith("veth") else link for link in links)
+        found = Counter("veth" if link.startswith("veth") else link for link in links)
+        for program in ("iptables-save", "ip6tables-save"):
+            rules = self.caller.run([*enter, f"/usr/sbin/{program}"]).stdout.splitlines()
+            found.update(f"rule {VARYING.sub('*', r)}" for r in rules if r.startswith(("-A", ":")))
+        return found
 
 
 def interpreter(world: bench.World) -> str:

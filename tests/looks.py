@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
+from netns_shim.state import MARK
+
 SINCE = "2026-01-02T03:04:05Z"
 NOW = float(calendar.timegm((2026, 1, 2, 3, 7, 10)))
 LIVE = {
@@ -27,6 +29,7 @@ def make(base: Path, name: str, uplink: Any = None, **refs: Any) -> Path:
     """Make the state of a netns; a reference that is no text is its only line."""
     directory = base / name
     directory.mkdir(mode=0o700)
+    (directory / MARK).touch()
     (directory / "refs").mkdir()
     if uplink is not None:
         (directory / "uplink.json").write_text(json.dumps(uplink))

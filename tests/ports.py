@@ -18,7 +18,7 @@ from runtime import Runtime, bridge
 
 from netns_shim.attachment import ReferenceName
 from netns_shim.records import UplinkRecord
-from netns_shim.state import State
+from netns_shim.state import MARK, State
 
 PORTMAP = {"type": "portmap", "capabilities": {"portMappings": True}}
 # The ports of an `answerer`: on the first it speaks first.
@@ -96,7 +96,8 @@ def shared(directory: Path, **uplink: Any) -> State:
     os.makedirs(state.refs, 0o700)
     for made in (state.base, state.dir):
         os.chmod(made, 0o700)
-    Path(state.path("uplink.log")).touch()
+    for name in (MARK, "uplink.log"):
+        Path(state.path(name)).touch()
     state.write_uplink(UplinkRecord({"driver": "none", **uplink}))
     return state
 

@@ -15,15 +15,6 @@ from netns_shim import cni
 from netns_shim.attachment import COLLECTING, COMMAND, STOPPING, AttachmentRecord, ReferenceName
 
 NAME = ReferenceName.of("net", "c", "eth0", ["bridge", "portmap"])
-WHOLE = {
-    "network": "net",
-    "containerID": "c",
-    "ifname": "eth0",
-    "netns": "/run/netns/c",
-    "args": "",
-    "path": "/opt/cni/bin",
-    "conf": {"cniVersion": "1.0.0", "prevResult": {}, "more": 1},
-}
 
 
 def test_name() -> None:
@@ -92,40 +83,6 @@ def test_journal_cut_off_anywhere(lines: list[dict[str, Any]], data: st.DataObje
         end -= len(text)
         expected.update(line)
     assert record.fields == expected
-
-
-def test_request() -> None:
-    """The DEL of an attachment is what its ADD was given, without what only the ADD had."""
-    request = AttachmentRecord(NAME, {**WHOLE, "phase": "live"}).request({"A": "b"})
-
-    assert request is not None
-    assert (request.verb, request.network, request.container_id) == ("DEL", "net", "c")
-    assert request.conf == {"cniVersion": "1.0.0", "more": 1}
-    assert request.environ == {
-        "A": "b",
-        "CNI_CONTAINERID": "c",
-        "CNI_NETNS": "/run/netns/c",
-        "CNI_IFNAME": "eth0",
-        "CNI_ARGS": "",
-        "CNI_PATH": "/opt/cni/bin",
-    }
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [
-        {"conf": None},
-        {"conf": {"cniVersion": "7"}},
-        {"network": "../up"},
-        {"containerID": "a:b"},
-        {"ifname": "a/b"},
-        {"path": "a\0b"},
-        {"args": None},
-    ],
-)
-def test_request_of_a_damaged_record(odd: dict[str, Any]) -> None:
-    """What cannot be relied on is not acted on."""
-    assert AttachmentRecord(NAME, {**WHOLE, **odd}).request({}) is None
 
 
 @pytest.mark.parametrize(

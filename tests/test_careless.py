@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import bench
 import fakes
@@ -409,3 +410,108 @@ def test_what_is_mounted_in_the_state_is_not_removed(
         runtime.delete("c", container)
     assert session.path(f"{outside}/file").read_text() == "kept\n"
     assert world.leftovers() == []
+
+
+def call_under(
+    runtime: Runtime, before: list[str], verb: str, container: bench.Container
+) -> dict[str, Any]:
+    """Make a call by way of another program; give its answer, empty for a success without one."""
+    env = runtime.environment(verb, "c", container.netns)
+    done = runtime.place.run([*before, PLUGIN], env=env, input=json.dumps(runtime.conf))
+    return json.loads(done.stdout) if done.stdout else {}
+
+
+@pytest.mark.parametrize("uplink", ["none", "pasta"])
+def test_without_the_way_back(world: bench.World, session: bench.Session, uplink: str) -> None:
+    """Without CAP_SYS_CHROOT a call is refused before anything is made, cold and warm."""
+    runtime = Runtime(session, delegate=bridge(), uplink=uplink)
+    drop = ["setpriv", "--bounding-set=-sys_chroot", "--inh-caps=-sys_chroot"]
+    with session.container() as container, session.container() as other:
+        for warm in (False, True):
+            if warm:
+                runtime.add("other", other)
+            for verb in ("ADD", "DEL"):
+                answer = call_under(runtime, drop, verb, container)
+                assert answer["code"] == errors.CANNOT_ENTER
+                assert "CAP_SYS_CHROOT" in answer["msg"]
+            assert "eth0" not in container.run(["ip", "-brief", "link"]).stdout
+            assert warm or world.leftovers() == []
+        runtime.delete("other", other)
+    assert world.leftovers() == []
+
+
+# What a caller may lack, and still gets its network or an error that has left nothing.
+CAPABILITIES = (
+    *("chown", "dac_override", "dac_read_search", "fowner", "fsetid", "ipc_lock", "kill"),
+    *("mknod", "net_admin", "net_bind_service", "net_raw", "setfcap", "setgid", "setpcap"),
+    *("setuid", "sys_admin", "sys_chroot", "sys_nice", "sys_ptrace", "sys_resource"),
+)
+
+
+def test_without_a_capability(world: bench.World, session: bench.Session) -> None:
+    """Whichever a caller lacks, an ADD either works or has left nothing."""
+    runtime = Runtime(session, delegate=bridge(), uplink="none")
+    failed = set()
+    for name in CAPABILITIES:
+        drop = ["setpriv", f"--bounding-set=-{name}", f"--inh-caps=-{name}"]
+        # Below /proc, a process without CAP_SYS_PTRACE might not see it.
+        with session.container(pinned=f"{world.env['HOME']}/container") as container:
+            answer = call_under(runtime, drop, "ADD", container)
+            links = container.run(["ip", "-brief", "link"]).stdout
+
+            if "code" in answer:
+                failed.add(name)
+                assert "eth0" not in links, name
+            else:
+                assert reaches(container, "10.89.0.1"), name
+                runtime.delete("c", container)
+            assert world.leftovers() == [], name
+    assert failed == {"net_admin", "sys_admin", "sys_chroot"}
+
+
+# The first setns(2) is the way in.
+@pytest.mark.parametrize(("step", "number"), [("chroot", "1"), ("setns", "2"), ("fchdir", "1")])
+def test_the_way_back_is_refused(
+    world: bench.World, session: bench.Session, step: str, number: str
+) -> None:
+    """Where the kernel refuses it for another reason, the plugins' DEL follows inside."""
+    runtime = Runtime(session, delegate=bridge(), uplink="none")
+    inject = f"inject={step}:error=EPERM:when={number}"
+    strace = ["strace", "-qqq", "-o", "/dev/null", "-e", f"trace={step}", "-e", inject]
+    with session.container() as container, session.container() as other:
+        runtime.add("other", other)
+
+        answer = call_under(runtime, strace, "ADD", container)
+
+        assert answer["code"] == errors.IO_FAILURE, answer
+        assert "eth0" not in container.run(["ip", "-brief", "link"]).stdout
+        assert len(runtime.status()[0]["references"]) == 1
+        leases = session.path(f"{world.state_dir}/default/var/lib/cni/networks/rootless")
+        assert len(list(leases.glob("10.*"))) == 1
+        runtime.delete("other", other)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("uplink", ["none", "pasta", "slirp4netns"])
+def test_a_working_directory_that_may_not_be_searched(
+    world: bench.World, session: bench.Session, uplink: str
+) -> None:
+    """As after `sudo -u USER` in /root: every call works, and so does every command."""
+    runtime = Runtime(session, delegate=bridge(), uplink=uplink)
+    place = f"{world.env['HOME']}/searched"
+    # The owner, and who may override permissions, could search it.
+    script = 'mkdir "$0"; cd "$0"; chown 1:1 .; chmod 0700 .; shift; exec setpriv "$@"'
+    powers = "-dac_override,-dac_read_search"
+    drop = [f"--bounding-set={powers}", f"--inh-caps={powers}", "--"]
+    enter = ["sh", "-euc", script, place, "", *drop]
+    again = ["sh", "-euc", script.replace('mkdir "$0"; ', ""), place, "", *drop]
+    with session.container() as container:
+        assert "code" not in call_under(runtime, enter, "ADD", container)
+        assert reaches(container, "10.89.0.1")
+        for command in (["status"], ["run", "--", "true"], ["refresh"], ["gc", "--dry-run"]):
+            done = session.run([*again, PLUGIN, *command])
+            assert done.returncode == 0, done.stderr
+        assert call_under(runtime, again, "CHECK", container) == {}
+        assert call_under(runtime, again, "DEL", container) == {}
+    assert world.leftovers() == []
+    session.run(["rm", "-rf", place], check=True)

@@ -21,6 +21,7 @@ from conftest import give_up
 
 from netns_shim.cli import completers, completion, install
 from netns_shim.main import main
+from netns_shim.state import MARK
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 30
@@ -32,6 +33,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     install.install(str(tmp_path / "bin"), "netns-shim", force=False)
     for name in ("blue", "black"):
         (tmp_path / "netns-shim" / name / "refs").mkdir(parents=True)
+        (tmp_path / "netns-shim" / name / MARK).touch()
         (tmp_path / "netns-shim" / name).chmod(0o700)
     (tmp_path / "netns-shim").chmod(0o700)
     (tmp_path / "netns-shim/blue/refs/net:c123:eth0:bridge").touch()
@@ -157,6 +159,7 @@ def test_what_is_offered(env: dict[str, str]) -> None:
     (home / "other/red/refs").mkdir(parents=True, mode=0o700)
     (home / "other").chmod(0o700)
     (home / "other/red").chmod(0o700)
+    (home / "other/red" / MARK).touch()
 
     assert sorted(ask(env, "netns-shim stop --netns ")) == ["black", "blue"]
     assert ask(env, f"netns-shim stop --state-dir {home}/other --netns ") == ["red"]

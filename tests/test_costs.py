@@ -22,7 +22,7 @@ esac
 """
 # What was counted with Python 3.11 on Debian 12, beyond the bare interpreter: lower it when you
 # have made it less. A module is eleven of them. The margin is for other releases of the two.
-COUNTED = {"ADD": 669, "DEL": 631}
+COUNTED = {"ADD": 704, "DEL": 657}
 MARGIN = 1.1
 
 

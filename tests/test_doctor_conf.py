@@ -46,7 +46,7 @@ def ask_about(place: bench.Place, fakes: Fakes, conf: Any, **env: str) -> Found:
 
 def kinds(found: Found) -> list[str]:
     """List the results of the checks that are about the configuration, but for its ports."""
-    assert list(found)[:5] == [*CHECKS, "its ports"]
+    assert list(found)[:6] == [*CHECKS, "its paths", "its ports"]
     return [found[name]["result"] for name in CHECKS]
 
 
@@ -210,6 +210,27 @@ def test_names_without_a_server(world: bench.World, fakes: Fakes) -> None:
 
     assert found["result"] == "problem"
     assert found["message"] == "bridge: dns_enabled, but there is no aardvark-dns"
+
+
+@pytest.mark.parametrize(
+    ("keep", "result", "message"),
+    [
+        ([], "skipped", "names none"),
+        (["/run/vendor"], "ok", "/run/vendor"),
+        (["/run/vendor", "/run/none"], "warning", "/run/none is not there"),
+        (["/etc/passwd"], "warning", "visible without `keep`: /etc/passwd"),
+    ],
+)
+def test_paths_to_keep(
+    world: bench.World, fakes: Fakes, keep: list[str], result: str, message: str
+) -> None:
+    """A path of `keep` has to be there, and makes sense only where others are hidden."""
+    world.root.run(["mkdir", "-p", "/run/vendor"], check=True)
+    found = ask_about(world, fakes, entry(keep=keep))
+    world.root.run(["rmdir", "/run/vendor"], check=True)
+
+    assert found["its paths"]["result"] == result
+    assert message in found["its paths"]["message"]
 
 
 def test_no_uplink_is_wanted(session: bench.Session, fakes: Fakes) -> None:

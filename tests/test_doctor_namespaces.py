@@ -9,6 +9,8 @@ import bench
 import pytest
 from diagnosis import FAKES, Fakes, ask, ask_in, command, hide, replaced, results
 
+from netns_shim.cli.doctor import ids
+
 UNSHARE = ["unshare", "--user", "--map-root-user", "--map-auto", "--mount"]
 # User namespaces are refused to a process that is in a chroot, unshare(2): EPERM.
 CHROOT = """
@@ -121,6 +123,48 @@ def test_ranges_of_ids(world: bench.World, file: str, text: str, kind: str) -> N
         assert "usermod --add-subuids" in found["advice"]
 
 
+def test_lines_that_count_once(world: bench.World) -> None:
+    """IDs that are there twice are said, as the sum of the lines is another one."""
+    text = f"shim:200000:65536\n{world.uid}:200000:65536\n"
+    with replaced(world, "/etc/subuid", text):
+        found = ask(world)["subordinate IDs"]
+
+    assert found["result"] == "ok"
+    assert "65536 in /etc/subuid (131072 with those that are twice" in found["message"]
+
+
+@pytest.mark.parametrize(
+    ("subuid", "subgid", "first"),
+    [
+        ("other:100000:65536\n", "", 165536),
+        ("a:100000:65536\nb:165536:65536\n", "c:290000:65536\n", 355536),
+        ("b:165537:10\na:100001:65536\n", "", 165547),
+        ("a:231072:65536\n", "", 100000),
+        ("", "", 100000),
+    ],
+)
+def test_cure_names_ids_that_are_free(
+    world: bench.World, subuid: str, subgid: str, first: int
+) -> None:
+    """The range in the advice belongs to no user of the machine, for users and for groups."""
+    with replaced(world, "/etc/subuid", subuid), replaced(world, "/etc/subgid", subgid):
+        found = ask(world)["subordinate IDs"]
+
+    numbers = f"{first}-{first + 65535}"
+    assert found["advice"] == (
+        f"usermod --add-subuids {numbers} --add-subgids {numbers} shim (as root)"
+    )
+
+
+def test_cure_where_there_are_no_more_ids(
+    world: bench.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container with few IDs, none of them is promised."""
+    monkeypatch.setattr(ids, "_end", lambda: 65536)
+
+    assert "IDs from 65536 on do not exist here" in ids._cure("shim")
+
+
 def test_no_files_of_ids(world: bench.World) -> None:
     """Without the files there are no IDs."""
     world.path("/etc/subuid").rename(world.path("/etc/subuid.away"))
@@ -144,7 +188,8 @@ def test_ids_from_elsewhere(world: bench.World, fakes: Fakes) -> None:
     with replaced(world, "/etc/nsswitch.conf", before + "subid: files\n"):
         files = ask(world, PATH=fakes.first)["subordinate IDs"]
 
-    assert "70000 in /etc/subuid" in found["message"]
+    assert "70000 from getsubids for uids, 70000 from getsubids for gids" in found["message"]
+    assert "administrator of the source" in failed["advice"]
     assert failed["result"] == "problem"
     assert "65536 in /etc/subuid" in files["message"]
 
@@ -177,36 +222,48 @@ def test_mapper_is_missing(world: bench.World, name: str) -> None:
 
 
 COPY = f"cp /usr/bin/newuidmap /usr/bin/newgidmap {FAKES}"
+INSTEAD = "\n".join(
+    f"mount --bind {FAKES}/{name} /usr/bin/{name}" for name in ("newuidmap", "newgidmap")
+)
 
 
 def test_mapper_without_power(world: bench.World, fakes: Fakes) -> None:
     """A copy without the set-uid bit is of no use, as unshare finds out as well."""
+    found = ask_in(world, f"{COPY}\n{INSTEAD}", PATH=fakes.first)
+
+    assert "is neither set-uid root nor has it file capabilities" in found["newuidmap"]["message"]
+    assert "/usr/bin/newuidmap" in found["newuidmap"]["message"]
+    assert found["newuidmap"]["result"] == found["unshare"]["result"] == "problem"
+
+
+def test_mapper_of_a_package_manager_of_the_user(world: bench.World, fakes: Fakes) -> None:
+    """A namesake without power that is first in PATH is not the one that counts."""
     world.root.run(["sh", "-euc", COPY], check=True)
 
     found = ask(world, PATH=fakes.first)
 
-    assert "is neither set-uid root nor has it file capabilities" in found["newuidmap"]["message"]
-    assert f"{FAKES}/newuidmap" in found["newuidmap"]["message"]
-    assert found["newuidmap"]["result"] == found["unshare"]["result"] == "problem"
+    assert found["newuidmap"]["message"] == "/usr/bin/newuidmap and /usr/bin/newgidmap"
+    assert found["newuidmap"]["result"] == "ok"
 
 
 def test_mapper_with_capabilities(world: bench.World, fakes: Fakes) -> None:
     """File capabilities do as well, each the one that it needs."""
-    caps = "setcap cap_setuid+ep {0}/newuidmap; setcap cap_set{1}+ep {0}/newgidmap"
-    world.root.run(["sh", "-euc", f"{COPY}; {caps.format(FAKES, 'gid')}"], check=True)
-    right = ask(world, PATH=fakes.first)
-    world.root.run(["sh", "-euc", caps.format(FAKES, "uid")], check=True)
-    wrong = ask(world, PATH=fakes.first)
+    setcap = "/usr/sbin/setcap"
+    caps = f"{setcap} cap_setuid+ep {{0}}/newuidmap; {setcap} cap_set{{1}}+ep {{0}}/newgidmap"
+    right, wrong = (
+        ask_in(world, f"{COPY}\n{caps.format(FAKES, kind)}\n{INSTEAD}", PATH=fakes.first)
+        for kind in ("gid", "uid")
+    )
 
     assert right["newuidmap"]["result"] == right["unshare"]["result"] == "ok"
-    assert wrong["newuidmap"]["message"].startswith(f"{FAKES}/newgidmap is neither")
+    assert wrong["newuidmap"]["message"].startswith("/usr/bin/newgidmap is neither")
 
 
 def test_mapper_on_nosuid(world: bench.World, fakes: Fakes) -> None:
     """On a file system that is mounted nosuid the bit has no effect."""
     script = f"mount -t tmpfs -o nosuid,mode=755 tmpfs {FAKES}; {COPY}; chmod u+s {FAKES}/*"
 
-    found = ask_in(world, script, PATH=fakes.first)
+    found = ask_in(world, f"{script}\n{INSTEAD}", PATH=fakes.first)
 
     assert "mounted nosuid" in found["newuidmap"]["message"]
     assert found["newuidmap"]["result"] == found["unshare"]["result"] == "problem"

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +20,15 @@ import fakes
 import pytest
 from runtime import PLUGIN, Runtime, bridge, reaches, until
 
-from netns_shim import errors
+from netns_shim import errors, references
 from netns_shim.attachment import AttachmentRecord, ReferenceName
 from netns_shim.cli import gc as command
-from netns_shim.gc import collect
+from netns_shim.errors import ShimError
+from netns_shim.gc import collect, liveness
 from netns_shim.gc.liveness import Liveness
 from netns_shim.main import main
 from netns_shim.request import Request
+from netns_shim.shared import ownership, processes
 from netns_shim.state import State
 from netns_shim.target import Shared
 
@@ -895,3 +898,67 @@ def test_outside_of_the_user_namespace(
         assert "is pinned in another mount namespace" in done.stdout
         runtime.delete("c", container)
     assert world.leftovers() == []
+
+
+def test_a_dry_run_beside_the_last_delete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a dry run has found of a netns that goes meanwhile, it is no failure."""
+    tmp_path.chmod(0o700)
+    for gone in ("names", "references", "ghosts"):
+        where = State(str(tmp_path), "default")
+        ownership.claim(where)
+        Path(where.refs).mkdir()
+        real = getattr(references, gone)
+
+        def remove_first(*arguments: Any, real: Any = real, where: State = where) -> Any:
+            shutil.rmtree(where.dir, ignore_errors=True)
+            return real(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(references, gone, remove_first)
+            sweep = collect._Sweep(Shared(where, {}, {}), {}, dry_run=True, tell=None)
+
+            found = sweep.run()
+
+        kinds = ("deleted", "released", "dropped", "live", "skipped", "failed")
+        assert found == {"name": "default", **{kind: [] for kind in kinds}, "isRemoved": False}
+
+
+def test_private_mounts_of_a_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of the pin in a call's own mounts is no other place, when the netns is removed."""
+    tmp_path.chmod(0o700)
+    where = State(str(tmp_path), "default")
+    ownership.claim(where)
+    Path(where.pin).touch()
+
+    def see_once(seen: State) -> int:
+        os.unlink(where.pin)  # the process that removes the netns goes on
+        return os.getpid()
+
+    monkeypatch.setattr(processes, "pinned_in", see_once)
+
+    liveness.refuse_if_elsewhere(where)
+    assert not Path(where.lock).exists()
+    Path(where.pin).touch()
+    monkeypatch.setattr(processes, "pinned_in", lambda seen: os.getpid())
+    with pytest.raises(ShimError, match="pinned in another mount namespace"):
+        liveness.refuse_if_elsewhere(where)
+
+
+def test_dry_runs_beside_a_container_that_comes_and_goes(
+    session: bench.Session, runtime: Runtime
+) -> None:
+    """A dry run sees what is there, or that nothing is, and never fails."""
+    with session.container() as container, ThreadPoolExecutor(1) as pool:
+
+        def come_and_go() -> None:
+            for number in range(8):
+                runtime.add(f"c{number}", container)
+                runtime.delete(f"c{number}", container)
+
+        coming = pool.submit(come_and_go)
+        while not coming.done():
+            found = gc(session, "--dry-run")
+            assert not any(netns["failed"] for netns in found["netns"])
+            skipped = [entry["why"] for netns in found["netns"] for entry in netns["skipped"]]
+            assert not any("mount namespace" in why for why in skipped)
+        coming.result()

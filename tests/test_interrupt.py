@@ -8,11 +8,13 @@ import json
 import os
 import select
 import signal
+import struct
 import subprocess
+import termios
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import bench
 import pytest
@@ -455,3 +457,84 @@ def test_orphans_are_those_with_the_mark() -> None:
         for child in (orphan, daemon, other):
             assert child.stdin
             child.stdin.close()
+
+
+def test_a_reader_that_is_slow() -> None:
+    """Writing waits for it, and a signal ends the wait, but not what needs none."""
+    hear, tell = os.pipe()
+    interrupt.heed()
+    os.kill(os.getpid(), signal.SIGTERM)
+    interrupt.write(tell, b"x" * 4096, "writing")
+    assert os.read(hear, 8192) == b"x" * 4096
+
+    with pytest.raises(Stopped, match=r"^writing was stopped by SIGTERM$"):
+        interrupt.write(tell, bytes(1 << 20), "writing")
+
+    assert 0 < len(os.read(hear, 1 << 20)) < 1 << 20
+    os.close(hear)
+    with pytest.raises(BrokenPipeError):
+        interrupt.write(tell, b"x", "writing")
+    os.close(tell)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        interrupt.write(tell, b"x", "writing")
+
+
+def test_signals_after_the_undoing() -> None:
+    """They are heeded again, but not those that the caller ignores."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupt.heed()
+    interrupt.disregard()
+    os.kill(os.getpid(), signal.SIGTERM)
+    interrupt.check("anything")
+
+    interrupt.heed_again()
+
+    os.kill(os.getpid(), signal.SIGHUP)
+    interrupt.check("anything")
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Stopped):
+        interrupt.check("anything")
+
+
+# A plugin whose answer, error or log does not fit into a pipe.
+LONG = """#!/bin/sh
+long() { head -c 200000 /dev/zero | tr '\\0' x; }
+case $CNI_COMMAND in
+VERSION) echo '{"cniVersion": "1.0.0", "supportedVersions": ["1.0.0"]}' ;;
+ADD)
+    case $CNI_ARGS in
+    log) long >&2; echo '{"cniVersion": "1.0.0"}' ;;
+    error) echo "{\\"code\\": 42, \\"msg\\": \\"$(long)\\"}"; exit 1 ;;
+    *) echo "{\\"cniVersion\\": \\"1.0.0\\", \\"dns\\": {\\"domain\\": \\"$(long)\\"}}" ;;
+    esac
+esac
+"""
+
+
+@pytest.mark.parametrize("what", ["answer", "error", "log"])
+def test_a_caller_that_does_not_read(
+    world: bench.World, session: bench.Session, what: str
+) -> None:
+    """A signal ends a call whose answer is not read, and nothing stays attached."""
+    directory = f"{world.env['HOME']}/plugins"
+    script = 'mkdir "$0"; cat >"$0/long"; chmod +x "$0/long"'
+    session.run(["sh", "-euc", script, directory], input=LONG, check=True)
+    runtime = Runtime(session, path=directory, delegate={"type": "long"}, uplink="none")
+    with session.container() as container:
+        pipe = subprocess.PIPE
+        env = runtime.environment("ADD", "c", container.netns, CNI_ARGS=what)
+        call = session.popen([PLUGIN], env=env, stdin=pipe, stdout=pipe, stderr=pipe)
+        call.stdin.write(json.dumps(runtime.conf))
+        call.stdin.close()
+        full = call.stderr if what == "log" else call.stdout
+        assert until(lambda: _fill(full) >= 60000)
+
+        call.terminate()
+
+        assert call.wait(timeout=20) == 1
+    assert world.leftovers() == []
+
+
+def _fill(pipe: IO[str]) -> int:
+    """Tell how many bytes are in a pipe."""
+    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0])

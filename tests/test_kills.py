@@ -71,6 +71,24 @@ def publishes(verb: str, uplink: str) -> Scenario:
     return Scenario(verb, uplink, beside=True, attached=has, keys=PUBLISHED, conf=PORTS)
 
 
+# Each of these makes something for a container that only its own DEL removes.
+CHAIN = {
+    "plugins": [
+        bridge(),
+        {"type": "firewall", "backend": "iptables"},
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+    ],
+    "capabilities": {"portMappings": True},
+}
+
+
+def of_chain(*, in_place: bool, released: bool) -> Scenario:
+    """Make an ADD of a chain, with a published port."""
+    return Scenario(
+        "ADD", beside=True, in_place=in_place, released=released, keys=CHAIN, conf=PORTS
+    )
+
+
 SHIM = {
     "a cold ADD": Scenario("ADD", uplink="pasta"),
     "a warm ADD": Scenario("ADD", beside=True),
@@ -87,6 +105,10 @@ SHIM = {
     "a DEL that withdraws from slirp4netns": publishes("DEL", "slirp4netns"),
     "an ADD that publishes in isolation": publishes("ADD", "none"),
     "a DEL that withdraws in isolation": publishes("DEL", "none"),
+    "an ADD of a chain": of_chain(in_place=False, released=False),
+    "an ADD of a chain, then a DEL": of_chain(in_place=False, released=True),
+    "an ADD of a chain in place": of_chain(in_place=True, released=False),
+    "an ADD of a chain in place, then a DEL": of_chain(in_place=True, released=True),
 }
 
 

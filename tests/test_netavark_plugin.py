@@ -638,6 +638,20 @@ def test_state_directory(directory: Path) -> None:
     assert [path.name for path in elsewhere.glob("*")] == ["net:d:eth0:fake"]
 
 
+def test_teardown_after_a_state_directory_was_set(directory: Path) -> None:
+    """A network that got a `stateDir` after the setup is torn down where it was set up."""
+    given = exec_of(directory)
+    del given["network"]["options"]["stateDir"]
+    setup(given, XDG_RUNTIME_DIR=str(directory))
+    elsewhere = directory / "netns-shim/.in-place/refs"
+    assert len(list(elsewhere.iterdir())) == 1
+
+    answer = teardown(exec_of(directory), XDG_RUNTIME_DIR=str(directory))
+
+    assert answer.status == 0
+    assert list(elsewhere.iterdir()) == []
+
+
 @pytest.mark.parametrize("given", ["option", "variable"])
 def test_where_plugins_are(directory: Path, given: str) -> None:
     """Plugins are where the option says, else where the variable does."""

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is set in the network namespace of a container, and by whom it is left alone."""
+"""What is set in the netns of a container, and over which ones there is no power."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import bench
 import pytest
-from runtime import PLUGIN, Runtime, bridge
+from runtime import PLUGIN, Runtime, bridge, ips, reaches, until
 
 from netns_shim import netns
 
@@ -77,3 +79,64 @@ def test_nothing_is_repeated_sooner_where_sysctls_cannot_be_written(
         monkeypatch.setattr(netns, "MINIMUM_RTO", str(path))
 
         netns.repeat_sooner()
+
+
+@pytest.mark.usefixtures("log_in")  # the runtime directory is the same in a nested namespace
+@pytest.mark.parametrize("options", [["-Ur"], ["-Urm"]])
+def test_nested_user_namespace(world: bench.World, options: list[str]) -> None:
+    """Without power over a shared netns no call changes anything: neither ports nor journals."""
+    with world.unshared() as place, place.container() as container:
+        env: dict[str, Any] = {"XDG_RUNTIME_DIR": world.runtime_dir}
+        runtime = Runtime(place, delegate=bridge())
+        (address,) = ips(runtime.add("one", container, **env))
+        nested = ["unshare", *options, PLUGIN]
+        run = place.run([*nested, "run", "--", "true"])
+        calls = []
+        for verb in ("ADD", "DEL", "CHECK"):
+            call = runtime.environment(verb, "one", container.netns, **env, PATH=bench.PATH)
+            calls.append(place.run(nested, env=call, input=json.dumps(runtime.conf)))
+        (shown,) = runtime.status()
+
+        assert [json.loads(done.stdout)["code"] for done in calls] == [103] * 3
+        assert "no power over the shared netns" in calls[1].stdout
+        assert "netns-shim unshare" in calls[1].stdout
+        assert run.returncode == 1
+        assert [reference["phase"] for reference in shown["references"]] == ["live"]
+        assert reaches(container, address)
+        runtime.delete("one", container, **env)
+    assert until(lambda: world.leftovers() == [])
+
+
+@pytest.mark.parametrize("verb", ["ADD", "DEL"])
+def test_nested_without_mounts(world: bench.World, session: bench.Session, verb: str) -> None:
+    """In a mount namespace of another user namespace nothing can be made, so nothing is begun."""
+    runtime = Runtime(session, delegate=bridge(), stateDir="/tmp/mine")
+    script = 'unshare --net sleep 60 & CNI_NETNS=/proc/$!/ns/net "$0"; s=$?; kill $!; exit $s'
+    env = {**runtime.environment(verb, "one", "/x"), "PATH": bench.PATH}
+
+    done = session.run(
+        ["unshare", "-Ur", "sh", "-c", script, PLUGIN], env=env, input=json.dumps(runtime.conf)
+    )
+
+    assert json.loads(done.stdout)["code"] == 103
+    assert "this user namespace cannot mount" in done.stdout
+    assert not world.path("/tmp/mine").exists()
+
+
+def test_in_place_without_mounts(world: bench.World, session: bench.Session) -> None:
+    """In place, where nothing can be mounted, plugins run all the same, and say what they lack."""
+    runtime = Runtime(session, delegate=bridge(), stateDir="/tmp/mine", enter="never")
+    script = (
+        'unshare --net sleep 60 & until test "$(readlink /proc/$!/ns/net)" != '
+        '"$(readlink /proc/self/ns/net)"; do :; done;'
+        'CNI_NETNS=/proc/$!/ns/net "$0"; s=$?; ip -br link; kill $!; exit $s'
+    )
+    env = {**runtime.environment("ADD", "one", "/x"), "PATH": bench.ROOT_PATH}
+
+    done = session.run(
+        ["unshare", "-Urn", "sh", "-c", script, PLUGIN], env=env, input=json.dumps(runtime.conf)
+    )
+
+    assert "/var/lib/cni" in done.stdout
+    assert "permission denied" in done.stdout
+    assert "veth" not in done.stdout

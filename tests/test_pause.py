@@ -233,6 +233,44 @@ def test_without_subordinate_ids(world: bench.World) -> None:
     assert until(lambda: is_empty(world))
 
 
+@pytest.mark.usefixtures("etc")
+@pytest.mark.parametrize("twice", ["{uid}:{first}:65536", "{uid}:{uid}:1", "shim:{second}:65536"])
+def test_doubled_subordinate_ids(world: bench.World, twice: str) -> None:
+    """A range that is there twice, or has the user's own ID, or overlaps: the rest is mapped."""
+    first = world.subid
+    line = twice.format(uid=world.uid, first=first, second=first + 1000)
+    for name in ("subuid", "subgid"):
+        world.path(f"/etc/{name}").write_text(f"{world.user}:{first}:65536\n{line}\n")
+
+    done = world.run([PLUGIN, "unshare", "--", "cat", "/proc/self/uid_map"])
+
+    own, rest, *more = [list(map(int, text.split())) for text in done.stdout.splitlines()]
+    assert (own, rest) == ([0, world.uid, 1], [1, first, 65536])
+    assert more == ([[65537, first + 65536, 1000]] if "second" in twice else [])
+    assert done.stderr == ""
+
+
+@pytest.mark.usefixtures("etc")
+def test_subordinate_ids_from_elsewhere(world: bench.World) -> None:
+    """Where nsswitch.conf names another source, the IDs are those that getsubids lists."""
+    nsswitch = world.path("/etc/nsswitch.conf")
+    before = nsswitch.read_text()
+    program = world.root.path(f"{bench.TYPED}/getsubids")
+    program.write_text(f'#!/bin/sh\necho "0: {world.user} {world.subid} 1000"\n')
+    program.chmod(0o755)
+    nsswitch.write_text(f"{before}\nsubid: fake\n")
+    try:
+        env = {**world.env, "PATH": f"{bench.TYPED}:{bench.PATH}"}
+        done = world.run([PLUGIN, "unshare", "--", "cat", "/proc/self/uid_map"], env=env)
+        told = world.run([PLUGIN, "doctor"], env=env)
+    finally:
+        nsswitch.write_text(before)
+        program.unlink()
+
+    assert done.stdout.split()[-3:] == ["1", str(world.subid), "1000"], done.stderr
+    assert "1000 from getsubids for uids" in told.stdout
+
+
 def test_without_newuidmap(world: bench.World) -> None:
     """Where a program is missing, or refuses, it is the same, and the warning says so."""
     programs = {"/usr/bin/newuidmap": "/etc/passwd", "/usr/bin/newgidmap": "/bin/false"}

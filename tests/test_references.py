@@ -15,7 +15,7 @@ import pytest
 from netns_shim import errors, locks, references
 from netns_shim.attachment import ADDING, DELETING, LIVE, RUNNING, ReferenceName
 from netns_shim.errors import ShimError
-from netns_shim.shared import lifecycle
+from netns_shim.shared import lifecycle, ownership
 from netns_shim.state import State
 from netns_shim.target import LAST_ONES, Shared
 
@@ -25,8 +25,11 @@ NAME = ReferenceName("net:c:eth0:bridge")
 @pytest.fixture
 def state(tmp_path: Path) -> State:
     """The state of a netns that is ready."""
-    (tmp_path / "default" / "refs").mkdir(parents=True)
-    return State(str(tmp_path), "default")
+    tmp_path.chmod(0o700)
+    where = State(str(tmp_path), "default")
+    ownership.claim(where)
+    os.mkdir(where.refs)
+    return where
 
 
 def files(state: State) -> list[str]:
@@ -392,3 +395,52 @@ def test_listing_nothing(state: State) -> None:
     os.rmdir(state.refs)
 
     assert references.references(state) == []
+
+
+def test_a_guard_beside_an_add(state: State) -> None:
+    """A DEL that meets an ADD that has just begun gets its reference, when the ADD has ended."""
+    held = references.take(state, NAME)
+    held.write(LIVE, result={})
+    held.close()
+
+    found = Shared(state, {}, {}).guard(NAME)
+
+    assert found is not None
+    assert (found.phase, found.is_ours) == (LIVE, False)
+    found.close()
+
+
+def test_a_guard_beside_an_add_that_fails(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for the end of the ADD, and takes a guard then."""
+    held = references.take(state, NAME)
+    monkeypatch.setattr(locks, "wait", lambda *_: held.drop())
+
+    found = Shared(state, {}, {}).guard(NAME)
+
+    assert found is not None
+    assert found.is_ours
+    found.close()
+
+
+def test_index(state: State) -> None:
+    """What is attached to an interface is found by a link, of one or several, until it is gone."""
+    names = [NAME, ReferenceName("net:c:eth0:tuning"), ReferenceName("net:c:eth1:bridge")]
+    others = [ReferenceName("net:d:eth0:bridge"), ReferenceName("net:d:eth1:a:c:eth0:b")]
+    taken = [references.take(state, name) for name in (*names, *others)]
+    for reference in taken:
+        reference.enter()
+        reference.enter()
+
+    def found(*, thoroughly: bool = False) -> list[str]:
+        named = references.anywhere(state.base, "c", "eth0", thoroughly=thoroughly)
+        return [name.file for _, name in named]
+
+    assert found() == found(thoroughly=True) == [name.file for name in names[:2]]
+    assert all(path.exists() for path in Path(state.path("started")).iterdir())
+    taken[0].drop()
+    assert found() == [names[1].file]
+    taken[1].drop()
+    assert found() == []
+    for reference in taken[2:]:
+        reference.drop()
+    assert os.listdir(state.path("started")) == []

@@ -14,6 +14,8 @@ import bench
 import pytest
 from runtime import PLUGIN, Runtime, bridge, reaches, until
 
+from netns_shim import state
+
 UPLINK = """{
     "driver": "pasta",
     "wanted": {
@@ -101,6 +103,7 @@ def test_attachments_of_0_1_0_are_deleted(
         runtime.add("c", container)
         age(session, f"{base}/default/uplink.json", UPLINK)
         age(session, f"{base}/default/refs/{NAME}", REFERENCE)
+        session.path(f"{base}/default/{state.MARK}").unlink()
         assert runtime.status()[0]["references"][0]["alive"] is True
 
         if how == "DEL":
@@ -122,6 +125,7 @@ def test_holder_of_0_1_0(world: bench.World) -> None:
         age(world, f"{base}/.holder", HOLDER)
         age(world, f"{base}/default/uplink.json", UPLINK)
         age(world, f"{base}/default/refs/{NAME}", REFERENCE)
+        world.path(f"{base}/default/{state.MARK}").unlink()
 
         assert reaches(container, "10.89.0.1")
         runtime.delete("c", container)

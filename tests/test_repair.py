@@ -126,6 +126,38 @@ def test_a_part_of_the_state_is_gone(
     assert world.leftovers() == []
 
 
+# How the file is before a repair, and the step in which that is cut off.
+CUTS = [
+    (before, f"{step}:{how}")
+    for before in ("rm $0", ": >$0")
+    for step in ("pwrite64", "ftruncate", "fchmod")
+    for how in ("signal=KILL", "error=ENOSPC")
+    if (step, how) != ("ftruncate", "error=ENOSPC")  # the first is that of a lock, and may fail
+]
+
+
+@pytest.mark.parametrize(("before", "cut"), CUTS)
+def test_a_repair_that_is_cut_off(
+    session: bench.Session, runtime: Runtime, state: str, before: str, cut: str
+) -> None:
+    """Whichever step of it was the last, after the next ADD resolv.conf is as it was."""
+    file = session.path(f"{state}/resolv.conf")
+    strace = ["strace", "-qqq", "-o", "/dev/null", "-e", f"inject={cut}:when=1"]
+    with session.container() as old, session.container() as new:
+        runtime.add("old", old)
+        text = file.read_text()
+        session.run(["sh", "-euc", before, f"{state}/resolv.conf"], check=True)
+        env = runtime.environment("ADD", "new", new.netns)
+        conf = json.dumps(runtime.conf)
+
+        assert session.run([*strace, PLUGIN], env=env, input=conf).returncode
+
+        runtime.add("new", new)
+        assert file.read_text() == text
+        runtime.delete("new", new)
+        runtime.delete("old", old)
+
+
 def test_a_pin_that_is_gone(
     world: bench.World, session: bench.Session, runtime: Runtime, state: str
 ) -> None:

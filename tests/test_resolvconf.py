@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from netns_shim.shared import resolvconf
+from netns_shim.records import UplinkRecord
+from netns_shim.shared import connect, resolvconf
+from netns_shim.state import State
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +153,37 @@ def test_any_file(files: Path, host: str) -> None:
 
     assert {line.split()[0] for line in text.splitlines()} <= {"search", "nameserver", "options"}
     assert "nameserver 169.254.1.1\n" in text
+
+
+def test_shorter_text(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that is cut off while it writes less than was there has written all of it."""
+    where, record = State(str(files), "default"), UplinkRecord()
+    (files / "default").mkdir()
+    file = Path(where.path("resolv.conf"))
+    (files / "host").write_text("search example.test\nnameserver 192.0.2.1\n")
+    assert connect.write_resolv_conf(where, record)
+    seen = file.stat()
+    (files / "host").write_text("nameserver 192.0.2.2\n")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "ftruncate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            connect.write_resolv_conf(where, record)
+
+    assert file.read_text().strip() == "nameserver 192.0.2.2"
+    assert connect.write_resolv_conf(where, record)
+    assert file.read_text() == "nameserver 192.0.2.2\n"
+    assert not connect.write_resolv_conf(where, record)
+    assert file.stat().st_ino == seen.st_ino  # where it is mounted, it is seen
+    assert sorted(path.name for path in file.parent.iterdir()) == ["resolv.conf"]
+
+
+def test_nothing_to_say(files: Path) -> None:
+    """A host without name servers leads to a file that is not empty: that would be cut off."""
+    where = State(str(files), "default")
+    (files / "default").mkdir()
+
+    assert connect.write_resolv_conf(where, UplinkRecord())
+    assert not connect.write_resolv_conf(where, UplinkRecord())
+    assert Path(where.path("resolv.conf")).read_text() == "\n"
+    assert "resolv.conf" not in where.missing()

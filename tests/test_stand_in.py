@@ -206,6 +206,61 @@ def test_setup_that_was_cut_off(
     assert world.leftovers() == []
 
 
+Change = Callable[[dict[str, Any]], None]
+# What of a network, and of what a container wants of it, is another by the time of the teardown.
+CHANGES: dict[str, Change] = {
+    "bridge": lambda given: given["network_info"]["one"].update(network_interface="nv9"),
+    "subnet": lambda given: given["network_info"]["one"].update(
+        subnets=[{"subnet": "10.99.0.0/24", "gateway": "10.99.0.1"}]
+    ),
+    "driver": lambda given: given["network_info"]["one"].update(
+        driver="macvlan", network_interface="lo"
+    ),
+    "address": lambda given: given["networks"]["one"].update(static_ips=["10.99.0.5"]),
+    "interface": lambda given: given["networks"]["one"].update(interface_name="eth7"),
+    "ports": lambda given: given.update(port_mappings=[]),
+    "list": lambda given: given["network_info"].clear(),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "is_cut_off"), [*((change, False) for change in CHANGES), ("ports", True)]
+)
+def test_network_that_was_edited(
+    world: bench.World, session: bench.Session, caller: Caller, change: str, *, is_cut_off: bool
+) -> None:
+    """A teardown, and the next setup after a kill, undo what the setup was given."""
+    port = {"container_port": 80, "host_ip": "", "host_port": 8080, "protocol": "tcp", "range": 1}
+    first = {**request("a", 5, "one"), "port_mappings": [port]}
+    edited = json.loads(json.dumps(first))
+    CHANGES[change](edited)
+    refs = session.path(f"{world.state_dir}/default/refs")
+    with session.container() as container, session.container() as other:
+        caller.succeed("setup", other, **request("b", 6, "one"))
+        caller.succeed("setup", container, **first)
+        assert rules(session, "10.89.0.5")
+        if is_cut_off:
+            (reference,) = refs.glob("one:a:*")
+            with reference.open("a") as file:
+                file.write('{"phase":"adding"}\n')
+            caller.succeed("setup", container, **edited)
+
+        caller.succeed("teardown", container, **edited)
+
+        assert rules(session, "10.89.0.5") == []
+        assert "eth0" not in container.run(["ip", "link"]).stdout
+        assert caller.references() == [("b", "eth0")]
+        assert page(other, bench.PAGE)
+        caller.succeed("teardown", other, **request("b", 6, "one"))
+    assert world.leftovers() == []
+
+
+def rules(session: bench.Session, address: str) -> list[str]:
+    """List the rules in the shared netns that name an address."""
+    done = session.run([PLUGIN, "run", "--", "nft", "list", "ruleset"], check=True)
+    return [line for line in done.stdout.splitlines() if address in line]
+
+
 def test_setup_of_0_1_0(world: bench.World, session: bench.Session, caller: Caller) -> None:
     """A container of that release, which did not write down its boot, is torn down."""
     refs = session.path(f"{world.state_dir}/default/refs")
@@ -214,7 +269,7 @@ def test_setup_of_0_1_0(world: bench.World, session: bench.Session, caller: Call
         (reference,) = refs.iterdir()
         lines = [json.loads(line) for line in reference.read_text().splitlines()]
         assert "bootID" in lines[0]
-        del lines[0]["bootID"], lines[0]["result"]
+        del lines[0]["bootID"], lines[0]["result"], lines[0]["asked"]
         reference.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
         caller.succeed("teardown", container, **request("a", 5, "one"))

@@ -14,6 +14,7 @@ import pytest
 
 from netns_shim import errors, state
 from netns_shim.errors import ShimError
+from netns_shim.shared import ownership
 from netns_shim.state import State
 
 UID = os.geteuid()
@@ -42,9 +43,12 @@ def test_netns_exists_when_it_is_ready(tmp_path: Path) -> None:
     """The directory of the references, which is made last, says that a netns is ready."""
     where = State(str(tmp_path / "base"), "default")
     seen = [where.exists()]
-    for path in (where.base, where.dir, where.refs):
-        os.mkdir(path, 0o700)
-        seen.append(where.exists())
+    os.mkdir(where.base, 0o700)
+    seen.append(where.exists())
+    ownership.claim(where)
+    seen.append(where.exists())
+    os.mkdir(where.refs, 0o700)
+    seen.append(where.exists())
 
     assert seen == [False, False, False, True]
 

@@ -17,7 +17,7 @@ import pytest
 from runtime import PLUGIN, Runtime, bridge, reaches, until
 
 from netns_shim.shared import lifecycle
-from netns_shim.state import State
+from netns_shim.state import MARK, State
 
 # Its ADD says that it has begun, and waits.
 WAITING = """
@@ -332,6 +332,7 @@ def test_newcomers_are_not_removed(tmp_path: Path) -> None:
     os.makedirs(where.refs, 0o700)
     os.chmod(where.base, 0o700)
     os.chmod(where.dir, 0o700)
+    (tmp_path / "base/default" / MARK).touch()
     for name in ("old", "new"):
         (tmp_path / "base/default/refs" / name).touch()
 

@@ -86,7 +86,10 @@ def look(where: state.State) -> Json:
     return {
         "name": where.name,
         "path": where.pin,
-        "uplink": {**_uplink(record), "problems": _problems(where, record, links)},
+        "uplink": {
+            **_uplink(record, is_hidden=record.is_hidden and where.has_uplink(record)),
+            "problems": _problems(where, record, links),
+        },
         "addresses": record.addresses,
         "ports": ports,
         "publisher": published.publisher(host, ports, record.publisher),
@@ -99,12 +102,12 @@ def look(where: state.State) -> Json:
     }
 
 
-def _uplink(record: UplinkRecord) -> Json:
+def _uplink(record: UplinkRecord, *, is_hidden: bool) -> Json:
     is_alive = record.is_alive
     return {
         "driver": record.driver or None,
         "pid": record.pid or None,
-        "alive": is_alive,
+        "alive": is_alive or is_hidden,
         "pending": record.pending or None,
         "since": _started(record.start_time) if is_alive and record.pid else None,
         "interface": record.interface,

@@ -31,6 +31,17 @@ def add_state_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_keep(parser: argparse.ArgumentParser) -> None:
+    """Add `--keep`, as the key `keep` of configurations."""
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a path of the host below /run that stays visible inside; can be repeated",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add `--json`, for programs that read the output."""
     parser.add_argument("--json", action="store_true", help="print JSON for programs")

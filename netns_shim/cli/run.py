@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 
-from .. import conf, enter, netns, state
+from .. import conf, enter, invoke, netns, state
 from ..attachment import COMMAND, RUNNING, ReferenceName
 from ..errors import INVALID_ENVIRONMENT, ShimError, warn
+from ..kept import Paths
 from ..target import Shared
 from ..userns import pause
 from . import options, supervisor
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the uplink, where the namespace has to be made [pasta if it is installed]",
     )
     options.add_state_dir(parser)
+    options.add_keep(parser)
     parser.add_argument(
         "--explain", action="store_true", help="print what would be mounted, and do nothing"
     )
@@ -40,11 +42,12 @@ def main(arguments: argparse.Namespace) -> int:
     command = supervisor.words_of(arguments)
     where = options.state_of(arguments)
     if arguments.explain:
-        print("\n".join(map(str, enter.plan(where, os.environ, []))))
+        plan = enter.plan(where, os.environ, _kept(command, arguments.keep))
+        print("\n".join(map(str, plan)))
         return 0
     if not command:
         raise ShimError(INVALID_ENVIRONMENT, "no command is given", "put it behind `--`")
-    return run(command, where, arguments.uplink)
+    return run(command, where, arguments.uplink, arguments.keep)
 
 
 def _warn_of_a_slip(where: state.State) -> None:
@@ -57,8 +60,21 @@ def _warn_of_a_slip(where: state.State) -> None:
             warn(f"the shared netns {where.name!r} is new; did you mean {near!r}?")
 
 
-def run(command: list[str], where: state.State, driver: str) -> int:
-    """Run a command inside a shared netns, made with this uplink if need be, as `main` does."""
+def _kept(command: list[str], paths: list[str]) -> Paths:
+    """List what the command needs: these paths, and its own program, which may be a link."""
+    keep = Paths(paths)
+    directories = invoke.with_path(os.environ)["PATH"].split(":")
+    program = invoke.find_program(command[0], directories) if command else ""
+    if program:
+        keep.add_around(program)
+    return keep
+
+
+def run(command: list[str], where: state.State, driver: str, paths: list[str]) -> int:
+    """Run a command inside a shared netns, made with this uplink if need be, as `main` does.
+
+    `paths` are those of the host that it needs to see.
+    """
     if netns.is_in_place("auto") and not where.exists():
         # Where plugins work in the caller's netns, the command does too.
         supervisor.execute(command)
@@ -80,4 +96,5 @@ def run(command: list[str], where: state.State, driver: str) -> int:
         reference.drop()
         target.leave()
         raise
-    return kept.run(command, enter.Inside(fd, enter.plan(where, os.environ, [])))
+    plan = enter.plan(where, os.environ, _kept(command, paths))
+    return kept.run(command, enter.Inside(fd, plan))

@@ -15,7 +15,7 @@ from .. import conf, references
 from ..attachment import STOPPING, ReferenceName
 from ..errors import DECODING_FAILURE, TRY_AGAIN_LATER, ShimError
 from ..gc import collect, liveness
-from ..operation import Operation, detach
+from ..operation import detach_by
 from ..shared import lifecycle
 from ..target import ATTEMPTS, Shared
 
@@ -109,7 +109,7 @@ class Ending:
                 raise ShimError(DECODING_FAILURE, what)
             request = collect.request_of(self._environ, reference.record)
             self._tell(request)
-            detach(Operation(request, self._target), reference)
+            detach_by(request, self._target, reference)
             self.detached.append(name)
         finally:
             reference.close()

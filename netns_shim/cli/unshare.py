@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--netns", default="", metavar="NAME", help="inside this shared network namespace, too"
     )
     options.add_state_dir(parser)
+    options.add_keep(parser)
     parser.add_argument(
         "words", nargs=argparse.REMAINDER, metavar="-- COMMAND …", help="[$SHELL, or /bin/sh]"
     )
@@ -31,7 +32,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Run the command and give its exit status: 128 and the signal's number if one ended it."""
     command = supervisor.words_of(arguments) or [os.environ.get("SHELL") or "/bin/sh"]
     if arguments.netns:
-        return run.run(command, options.state_of(arguments), "")
+        return run.run(command, options.state_of(arguments), "", arguments.keep)
     if netns.is_privileged():
         supervisor.execute(command)  # root already, of the machine or a user namespace
     base = state.base_dir(os.environ, arguments.state_dir)

@@ -14,6 +14,7 @@ import os
 from .. import child, conf, encoding, interrupt, invoke, log, netns, references, skel, state
 from ..attachment import LIVE, ReferenceName
 from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
+from ..kept import Paths
 from ..locks import Lock
 from ..netavark import convert, program, wire
 from ..operation import (
@@ -25,6 +26,7 @@ from ..operation import (
     mark_deleting,
 )
 from ..target import Shared
+from . import netavark_text
 from .netavark_arguments import Arguments
 
 TYPE_CHECKING = False
@@ -62,7 +64,8 @@ def main(words: list[str]) -> int:
         status, stdout, stderr = attaching.run()
     except Exception as error:
         failure = skel.as_shim_error(error)
-        skel.write(1, wire.format_error(failure).encode())
+        interrupt.heed_again()
+        skel.deliver(1, wire.format_error(failure).encode(), is_open=is_open)
         log.end("failed", error=str(failure), code=failure.code)
         return 1
     invoke.pass_on(stderr)
@@ -94,17 +97,19 @@ class _Attaching:
         mark = references.mark(where, next(iter(self._names.values()), ReferenceName("")))
         self._environ = {**invoke.with_path(environ), **mark}
         paths = [*arguments.paths, real, arguments.argument]
-        self._keep = [*arguments.paths, *map(os.path.dirname, paths)]
+        self._keep = Paths(arguments.paths)
+        for path in paths:
+            self._keep.add_around(path)
 
     def run(self) -> Outcome:
         """Set up or tear down; give exit status, stdout and stderr of the real netavark."""
         return self._setup() if self._arguments.command == "setup" else self.tear_down()
 
-    def _start(self, words: list[str]) -> Outcome:
+    def _start(self, words: list[str], text: bytes = b"") -> Outcome:
         return child.run(
             self._real,
             self._environ,
-            self._text,
+            text or self._text,
             arguments=words,
             name=NAME,
             what=f"{NAME} {self._arguments.command}",
@@ -140,9 +145,10 @@ class _Attaching:
 
     def _attach(self, held: list[Reference], container: netns.ContainerNetns) -> Outcome:
         fd = self._target.open_repaired()
+        given = self._text
         uplink = self._target.uplink
         if uplink.mtu:
-            self._text = _with_mtu(self._text, uplink.mtu)
+            self._text = netavark_text.with_mtu(self._text, uplink.mtu)
         container.check_is_other(fd)
         is_leftover = end_orphans(held)
         if is_leftover:
@@ -153,13 +159,14 @@ class _Attaching:
         try:
             with self._lock(), self._target.inside(fd, self._keep):
                 if is_leftover:
-                    self._undo()
+                    self._undo(netavark_text.as_set_up(given, [r.record for r in held]))
                 if uplink.driver == "pasta":
                     container.repeat_sooner(fd)
                 for reference in ours:
                     # The ports are the container's: its first reference stands for them.
                     more = ports.fields if ports is not None and reference is ours[0] else {}
-                    mark_adding(reference, container, **more)
+                    asked = netavark_text.asked_for(given, reference.record.name.network)
+                    mark_adding(reference, container, asked=asked, **more)
                 if ports is not None:
                     self._offer(ports.claim())
                 answer = self._set_up(can_undo=ours == held)
@@ -216,17 +223,20 @@ class _Attaching:
                 self._undo()
         return answer
 
-    def _undo(self) -> None:
+    def _undo(self, text: bytes = b"") -> None:
+        words = self._arguments.with_argument(self._arguments.argument, "teardown")
         try:
-            self._start(self._arguments.with_argument(self._arguments.argument, "teardown"))
+            self._start(words, text)
         except ShimError as error:
             warn(f"undoing what is half made: {error}")
 
     def tear_down(self) -> Outcome:
         """Tear the container down; drop the references of networks that are gone then."""
         self._target.join()
-        found = [self._target.find(name) for name in self._names.values()]
+        found = [self._find(name) for name in self._names.values()]
         held = [reference for reference in found if reference is not None]
+        self._text = netavark_text.as_set_up(self._text, [r.record for r in held])
+        self._asked = wire.decode_options(self._text)
         try:
             answer, path = self._detach(held)
         except BaseException:
@@ -239,6 +249,15 @@ class _Attaching:
             reference.close()
         self._target.leave()
         return answer
+
+    def _find(self, name: ReferenceName) -> Reference | None:
+        """Open the reference of a network, whatever its interface was called at the setup."""
+        where = self._target.state
+        if not os.path.lexists(f"{where.refs}/{name}"):
+            for other in references.names(where, f":{name.container_id}:"):
+                if (other.network, other.kinds) == (name.network, NAME):
+                    return self._target.find(other)
+        return self._target.find(name)
 
     def _detach(self, held: list[Reference]) -> tuple[Outcome, str]:
         """Tear down; give the answer and the path of the container, "" where it is gone."""
@@ -273,22 +292,6 @@ class _Attaching:
         # netavark before 2.1 does nothing without a netns, and leaves its rules for ever.
         with netns.StandIn() as stand_in:
             return self._start(self._arguments.with_argument(stand_in, "teardown"))
-
-
-def _with_mtu(text: bytes, mtu: int) -> bytes:
-    """Give bridges without the option `mtu` that of the uplink, as netavark does since 1.16.
-
-    What is not as netavark wants it stays as it is: netavark says so.
-    """
-    asked = json.loads(text)
-    known = asked.get("network_info")
-    for network in known.values() if isinstance(known, dict) else ():
-        if not isinstance(network, dict) or network.get("driver") != "bridge":
-            continue
-        options = network.get("options") or {}
-        if isinstance(options, dict) and "mtu" not in options:
-            network["options"] = {**options, "mtu": str(mtu)}
-    return json.dumps(asked).encode()
 
 
 def _read(file: str) -> bytes:

@@ -7,7 +7,7 @@ container becomes that of a CNI runtime, and the result becomes a StatusBlock.
 
 from __future__ import annotations
 
-from .. import interrupt, references, result, state, verbs
+from .. import interrupt, result, state, verbs
 from ..cni import CURRENT_VERSION
 from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
 from ..netavark import convert, network, wire
@@ -94,10 +94,16 @@ def _teardown(asked: Exec, netns: str, environ: Mapping[str, str]) -> None:
 
 
 def _recall(asked: Exec, environ: Mapping[str, str]) -> Request | None:
-    given = asked.network.get("options", {})
-    for where in state.all_in(state.base_dir(environ, given.get("stateDir", ""))):
-        for record in references.of_interface(where, asked.container_id, asked.ifname):
-            request = record.request(environ)
+    """Make the request of the setup again; None where nothing is attached.
+
+    The network may have got its `stateDir` after the setup.
+    """
+    from .. import recall, search  # not for a setup
+
+    given = asked.network.get("options", {}).get("stateDir", "")
+    for base in dict.fromkeys((state.base_dir(environ, given), state.base_dir(environ))):
+        for _, record in search.records_in(base, asked.container_id, asked.ifname):
+            request = recall.request_of(record, environ)
             if request is not None:
                 return request
     return None

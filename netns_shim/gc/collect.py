@@ -12,11 +12,11 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import conf, references, state
+from .. import conf, recall, references, state
 from ..attachment import COLLECTING, AttachmentRecord, ReferenceName
-from ..enter import CNI_STATE
 from ..errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
-from ..operation import Operation, detach
+from ..kept import CNI_STATE
+from ..operation import Operation, detach_by
 from ..request import Request
 from ..target import Shared
 from . import leases
@@ -89,7 +89,7 @@ def _delete_stale(call: Operation, name: ReferenceName, began: float) -> None:
         # A reference written since then is from an ADD that the runtime could not know about.
         if os.stat(reference.path).st_mtime < began and not reference.record.is_of_netavark:
             request = request_of(call.request.environ, reference.record)
-            detach(Operation(request, call.target), reference)
+            detach_by(request, call.target, reference)
     finally:
         reference.close()
 
@@ -104,7 +104,7 @@ def _find(where: state.State, name: ReferenceName) -> references.Reference | Non
 
 def request_of(environ: Mapping[str, str], record: AttachmentRecord) -> Request:
     """Make the DEL of an attachment; ShimError (code 6) where its reference is damaged."""
-    request = record.request(environ)
+    request = recall.request_of(record, environ)
     if request is not None:
         written = (request.network, request.container_id, request.ifname)
         if written == record.name.attachment:
@@ -185,9 +185,7 @@ class _Sweep:
         is_removed = False
         try:
             if self._dry_run:
-                self._collect()
-                going = len(self._found["deleted"]) + len(self._found["dropped"])
-                is_removed = going == len(os.listdir(self._where.refs))
+                is_removed = self._look()
             elif guard := self._target.guard(ReferenceName.guard(COLLECTING)):
                 try:
                     self._collect()
@@ -198,6 +196,27 @@ class _Sweep:
         except (ShimError, OSError) as error:
             self._add("failed", why=str(error))
         return {"name": self._where.name, **self._found, "isRemoved": is_removed}
+
+    def _look(self) -> bool:
+        """Look at what would be done; tell whether the netns would be removed.
+
+        Nothing keeps a netns for a dry run. What is found about one that goes meanwhile is wrong.
+        """
+        before, failure = _identity(self._where), ""
+        try:
+            self._collect()
+        except (ShimError, OSError) as error:
+            failure = str(error)
+        going = len(self._found["deleted"]) + len(self._found["dropped"])
+        is_removed = going == len(references.names(self._where))
+        if before is None or _identity(self._where) != before:
+            for entries in self._found.values():
+                entries.clear()
+            return False
+        if failure:
+            self._add("failed", why=failure)
+            return False
+        return is_removed
 
     def _add(self, kind: str, **entry: Any) -> None:
         self._found[kind].append(entry)
@@ -245,7 +264,7 @@ class _Sweep:
                 request = request_of(self._environ, record)
                 if self._tell is not None:
                     self._tell(request)
-                detach(Operation(request, self._target), reference)
+                detach_by(request, self._target, reference)
             self._add("deleted", **names)
         except (ShimError, OSError) as error:
             self._add("failed", **names, why=str(error))
@@ -277,6 +296,15 @@ class _Sweep:
                 if is_in_doubt:
                     names["why"] = "a command is running in the netns, and may use it"
                 self._add("skipped" if is_in_doubt else "released", **names)
+
+
+def _identity(where: state.State) -> tuple[int, int, int] | None:
+    """Tell a netns from a later one of its name; None where it is gone."""
+    try:
+        info = os.stat(where.refs)
+    except FileNotFoundError:
+        return None
+    return info.st_ino, info.st_dev, where.uplink().netns
 
 
 def _problem_of(record: AttachmentRecord) -> str:

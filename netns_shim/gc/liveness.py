@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .. import netns
 from ..errors import CANNOT_ENTER, ShimError
-from ..shared import processes
+from ..shared import lifecycle, processes
 from ..target import Shared
 
 if TYPE_CHECKING:
@@ -122,8 +122,18 @@ def _processes() -> dict[tuple[int, int], int]:
 
 
 def refuse_if_elsewhere(where: State) -> None:
-    """Refuse to judge by a pin that is mounted in the namespace of another process."""
-    if pid := processes.pinned_in(where.pin):
+    """Refuse to judge by a pin that is mounted in the namespace of another process.
+
+    A call has a copy of the pin in its private mounts, until the process that removes the netns
+    has removed the file as well. So no other process may be doing that at this moment.
+    """
+    pid = processes.pinned_in(where)
+    if pid:
+        with lifecycle.locked(where):
+            is_here = netns.identity(where.pin, is_ours=True) is not None
+            is_there = os.path.lexists(where.pin) and not is_here
+            pid = processes.pinned_in(where) if is_there else 0
+    if pid:
         raise ShimError(
             CANNOT_ENTER,
             f"the shared netns {where.name!r} is pinned in another mount namespace",

@@ -64,6 +64,7 @@ def _publish(text: str) -> bool | list[str]:
 # Keys of the shim itself, for all ways.
 OWN: Table = {
     "enter": str,
+    "keep": _list,
     "logFile": str,
     "logLevel": str,
     "netns": str,

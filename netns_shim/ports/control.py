@@ -8,6 +8,7 @@ import os
 import struct
 import time
 
+from .. import enter
 from ..errors import PORT_UNAVAILABLE, ShimError
 from ..shared.background import CONTROL
 
@@ -32,7 +33,7 @@ class Beside:
         self._directory = state.dir
 
     def __enter__(self) -> None:
-        self._here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+        self._here = enter.open_cwd()
         os.chdir(self._directory)
 
     def __exit__(self, *_: object) -> None:

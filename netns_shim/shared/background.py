@@ -10,7 +10,7 @@ from __future__ import annotations
 import _signal as signal  # see `child`
 import os
 
-from .. import child
+from .. import child, enter
 from ..errors import UPLINK_FAILED, ShimError
 from ..state import remove_special
 
@@ -40,7 +40,7 @@ def start(command: list[str], state: State, *kept: int) -> int:
     remove_special(state.path(CONTROL))  # the socket of an uplink that was killed
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     log = os.open(state.path("uplink.log"), flags, 0o600)
-    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    here = enter.open_cwd()
     # A process that stays must not have the caller's open files.
     others = {int(fd) for fd in os.listdir("/proc/self/fd")} - {0, 1, 2, *kept}
     actions: list[tuple[Any, ...]] = [

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from .. import hostnet, netns
@@ -27,6 +28,8 @@ def connect(state: State, chosen: Uplink, wanted: Wanted) -> None:
 
     `wanted` is the configuration it was chosen by, for `refresh`.
     """
+    if not isinstance(chosen, uplink.Nothing):
+        processes.check_numbers()
     if chosen.takes_ipv6:
         hostnet.await_ipv6()
     pid, pending, interface, addresses, mtu = None, "", "", list[str](), 0
@@ -159,19 +162,38 @@ def write_resolv_conf(state: State, record: UplinkRecord) -> bool:
 
     An existing file is overwritten, not replaced. A process that runs in the netns, such as a name
     server, has it mounted: it sees the new content, but after a rename(2) would see the old file.
+    It is never empty, which would tell that it was cut off, and one write(2) makes it whole.
     """
     has_ipv6 = any(":" in address for address in record.addresses)
-    text = resolvconf.compose(record.dns_forwarders, has_ipv6=has_ipv6).encode()
-    remove_special(state.path("resolv.conf"))
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    with open(os.open(state.path("resolv.conf"), flags, 0o600), "r+b", buffering=0) as file:
-        if file.read() == text:
+    text = resolvconf.compose(record.dns_forwarders, has_ipv6=has_ipv6).encode() or b"\n"
+    path = state.path("resolv.conf")
+    remove_special(path)
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        fd = os.open(path, flags)
+    except FileNotFoundError:
+        new = f"{path}.new"
+        remove_special(new)
+        fd = os.open(new, flags | os.O_CREAT | os.O_TRUNC, 0o600)
+    else:
+        new = ""
+    with open(fd, "r+b", buffering=0) as file:
+        before = file.read()
+        if before == text:
             return False
         # In a container it is mounted into, root is an unprivileged user of ours.
-        os.fchmod(file.fileno(), 0o644)
-        os.pwrite(file.fileno(), text, 0)
-        os.ftruncate(file.fileno(), len(text))
+        os.fchmod(fd, 0o644)
+        # Empty lines cover what is longer there, until it is cut.
+        _write_whole(fd, text.ljust(len(before), b"\n"), path)
+        os.ftruncate(fd, len(text))
+    if new:
+        os.rename(new, path)
     return True
+
+
+def _write_whole(fd: int, text: bytes, path: str) -> None:
+    if os.pwrite(fd, text, 0) != len(text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def disconnect(state: State) -> None:

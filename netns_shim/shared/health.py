@@ -76,10 +76,8 @@ def _look(record: UplinkRecord, wanted: set[int]) -> list[str]:
     answer = _ask(record)
     if answer == neighbour.DOWN:
         return [f"its interface {name} is down or gone"]
-    if answer == neighbour.SILENT or (
-        answer == neighbour.UNKNOWN and processes.is_stopped(record.pid)
-    ):
-        why = "is stopped" if processes.is_stopped(record.pid) else "does not answer"
+    if answer == neighbour.SILENT or (answer == neighbour.UNKNOWN and _is_stopped(record)):
+        why = "is stopped" if _is_stopped(record) else "does not answer"
         return [f"the process {record.pid} {why}"]
     lost = routes.missing(name, record.addresses, wanted)
     return [f"the shared netns has lost its default route of IPv{kind}" for kind in lost]
@@ -94,6 +92,10 @@ def _ask(record: UplinkRecord) -> str:
         if any(option in SILENCING for option in record.options):
             own = [address for address in own if ":" not in address]
     answer = neighbour.ask(name, own, targets, SECONDS)
-    if answer == neighbour.SILENT and not processes.is_stopped(record.pid):
+    if answer == neighbour.SILENT and not _is_stopped(record):
         answer = neighbour.ask(name, own, targets, PATIENCE)
     return answer
+
+
+def _is_stopped(record: UplinkRecord) -> bool:
+    return not record.is_hidden and processes.is_stopped(record.pid)

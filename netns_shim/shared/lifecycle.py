@@ -11,10 +11,10 @@ import errno
 import fcntl
 import os
 
-from .. import hostnet, interrupt, locks, netns
-from ..errors import CANNOT_ENTER, INVALID_ENVIRONMENT, UPLINK_FAILED, ShimError, warn
+from .. import hostnet, interrupt, locks, netns, references
+from ..errors import INVALID_ENVIRONMENT, IO_FAILURE, UPLINK_FAILED, ShimError, warn
 from ..state import is_private, make_below, make_private, remove_special
-from . import connect, mounts, processes, uplink
+from . import connect, elsewhere, mounts, ownership, processes, uplink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,10 +33,11 @@ REFRESH = "`netns-shim refresh` renews it"
 def create(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
     """Make the netns, unless another call just did; `wanted` is the configured uplink."""
     chosen = uplink.check(wanted, environ)
-    with _locked(state):
+    with locked(state):
         if state.exists():
             return
-        refuse_if_elsewhere(state)
+        elsewhere.refuse_mounts(state)
+        ownership.check(state)
         # What making or removing it has left, if that was cut off.
         _clear(state)
         try:
@@ -56,7 +57,7 @@ def repair(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
 
     A failure leaves things as they were; a netns with references is never removed.
     """
-    with _locked(state):
+    with locked(state):
         record = state.uplink()
         is_pinned = netns.identity(state.pin, is_ours=True) is not None or _pin_again(
             state, record
@@ -76,7 +77,7 @@ def repair(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
 
 def _pin_again(state: State, record: UplinkRecord) -> bool:
     """Pin a netns again whose pin is gone, if its uplink holds on to it, as pasta(1) does."""
-    refuse_if_elsewhere(state)
+    elsewhere.refuse_mounts(state)
     try:
         if not (record.pid and record.is_alive):
             return False
@@ -120,7 +121,7 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
     was started before there was a network, or waits for one, so that no connection is cut off.
     Otherwise a warning names `refresh`.
     """
-    with _locked(state):
+    with locked(state):
         record = state.uplink()
         before = record.host
         has_any = state.has_uplink(record) or state.awaits_uplink(record)
@@ -163,11 +164,12 @@ def refresh(state: State, environ: Mapping[str, str]) -> None:
             f"there is no shared netns {state.name!r}",
             "`netns-shim status` lists those that are up",
         )
-    with _locked(state):
+    with locked(state):
         if netns.identity(state.pin, is_ours=True) is None:
-            refuse_if_elsewhere(state)
+            elsewhere.refuse_mounts(state)
             what = f"the shared netns {state.name!r} is lost"
             raise ShimError(UPLINK_FAILED, what, "the next ADD repairs it")
+        elsewhere.refuse_processes(state)
         record = state.uplink()
         before = record.host or {}
         if before.get("routes") and not hostnet.look([])["routes"] and record.is_alive:
@@ -182,9 +184,15 @@ def refresh(state: State, environ: Mapping[str, str]) -> None:
 
 def destroy(state: State) -> None:
     """Remove a netns whose `refs/` is gone, unless another call made it again meanwhile."""
-    with _locked(state):
-        if not os.path.isdir(state.refs):
-            _clear(state)
+    with locked(state):
+        if os.path.isdir(state.refs):
+            return
+        try:
+            elsewhere.refuse_processes(state)
+        except ShimError:
+            os.mkdir(state.refs, 0o700)  # whole again, for a call that can remove it
+            raise
+        _clear(state)
 
 
 def destroy_despite(state: State, left: Collection[str]) -> bool:
@@ -192,13 +200,16 @@ def destroy_despite(state: State, left: Collection[str]) -> bool:
 
     A process that holds one of them finds it gone, as after a DEL.
     """
-    with _locked(state):
-        refuse_if_elsewhere(state)
-        names = set(os.listdir(state.refs)) if os.path.isdir(state.refs) else set()
+    with locked(state):
+        elsewhere.refuse_mounts(state)
+        elsewhere.refuse_processes(state)
+        names = {name.file for name in references.names(state)}
         if names - set(left):
             return False
         for name in names:
-            mounts.remove_tree(f"{state.refs}/{name}")
+            if not ownership.remove_file(f"{state.refs}/{name}"):
+                what = f"not removing the directory {state.refs}/{name}"
+                raise ShimError(IO_FAILURE, what, "netns-shim has not made it: remove it")
         try:
             os.rmdir(state.refs)
         except FileNotFoundError:
@@ -211,36 +222,24 @@ def destroy_despite(state: State, left: Collection[str]) -> bool:
     return True
 
 
-def _locked(state: State) -> Lock:
+def check_reachable(state: State) -> None:
+    """Refuse a netns that lives in another mount namespace, while no process changes it.
+
+    A call that is inside has a copy of the pin, also for a moment after another call unmounted it.
+    """
+    try:
+        elsewhere.refuse_mounts(state)
+    except ShimError:
+        with locked(state):
+            elsewhere.refuse_mounts(state)
+
+
+def locked(state: State) -> Lock:
+    """Give the lock for making, repairing and removing a netns, as a context."""
     make_private(state.base)
     what = f"the shared netns {state.name!r} is being made or removed by another process"
     who = "a process that makes, repairs or removes it"
     return locks.making(state.lock, who, what)
-
-
-def refuse_if_elsewhere(state: State) -> None:
-    """Refuse to touch a netns that lives in a mount namespace other than ours."""
-    record = state.uplink()
-    there = record.mount_namespace
-    if netns.identity(state.pin, is_ours=True) is not None:
-        return
-    if not record.is_of_this_boot:
-        return
-    is_here = there == os.stat("/proc/self/ns/mnt").st_ino
-    # With another owner, our namespace has just got the number of one that is gone.
-    if is_here and record.user_namespace == os.stat("/proc/self/ns/user").st_ino:
-        return
-    is_linked = record.pid and record.is_alive
-    pid = record.pid if is_linked else processes.pinned_in(state.pin)
-    if not pid:
-        return
-    raise ShimError(
-        CANNOT_ENTER,
-        f"the shared netns {state.name!r} is pinned in another mount namespace",
-        f"mnt:[{there}], where its uplink {record.driver} was started "
-        f"(PID {pid} is there): run the container runtime there, or set another 'netns' or "
-        "'stateDir'; if that session is over, end this process",
-    )
 
 
 def _forget_other_boot(state: State) -> None:
@@ -263,7 +262,7 @@ def _forget_other_boot(state: State) -> None:
 
 
 def _make_directories(state: State) -> None:
-    make_private(state.dir)
+    ownership.claim(state)
     for name in ("started", "var", "run"):
         remove_special(state.path(name))  # a link leads out of our directory
     for name in ("started", "var/lib/cni", "run"):
@@ -279,11 +278,11 @@ def _make_directories(state: State) -> None:
 
 def _clear(state: State) -> None:
     """Remove all of a netns: the uplink first, as it may hold ports, then pin and files."""
-    if not is_private(state.dir):
+    if not (is_private(state.dir) and state.is_ours()):
         return
     if os.path.isdir(state.path(processes.PUBLISHERS)):
         processes.stop_publishers(state)
     processes.stop_name_server(state)
     connect.disconnect(state)
     mounts.unpin(state)
-    mounts.remove_tree(state.dir)
+    ownership.remove(state)

@@ -85,7 +85,11 @@ def unpin(state: State) -> None:
 
 
 def remove_tree(directory: str) -> None:
-    """Remove a directory, but never anything that is mounted below it."""
+    """Remove a directory of ours, but never anything that is mounted below it.
+
+    Call it with a path that we have made ourselves: all that is in there goes.
+    """
+    directory = directory.rstrip("/")  # else the kernel would follow a link
     if not os.path.isdir(directory) or os.path.islink(directory):
         # A link or a file at its path is removed, but never the target of a link.
         try:
@@ -93,6 +97,12 @@ def remove_tree(directory: str) -> None:
         except FileNotFoundError:
             pass
         return
+    refuse_if_mounted(directory)
+    _remove(directory)
+
+
+def refuse_if_mounted(directory: str) -> None:
+    """Refuse to remove a directory in which something is mounted: ShimError (code 11)."""
     real = os.path.realpath(directory)
     for target in [mounted.point for mounted in table()]:
         if target == real or target.startswith(real + "/"):
@@ -101,6 +111,9 @@ def remove_tree(directory: str) -> None:
                 f"not removing {directory}",
                 f"something is mounted on {target}: unmount it, then call again",
             )
+
+
+def _remove(directory: str) -> None:
     # Not shutil.rmtree: its import takes longer than all the rest of a last DEL.
     for _, directories, files, fd in os.fwalk(directory, topdown=False):
         for name in files:

@@ -13,7 +13,7 @@ import select
 import time
 
 from .. import interrupt
-from ..errors import warn
+from ..errors import CANNOT_ENTER, ShimError, warn
 from ..records import start_time
 from ..references import MARK
 from ..state import read_file
@@ -58,7 +58,7 @@ def stop(pid: int, since: int) -> None:
         return
     try:
         # Only now: the descriptor stays with the process whose identity we check.
-        if start_time(pid) != since:
+        if start_time(pid) != since or _number(pidfd) != pid:
             return
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
@@ -78,6 +78,22 @@ def stop(pid: int, since: int) -> None:
         os.close(pidfd)
 
 
+def _number(pidfd: int) -> int:
+    """Read which process a descriptor is of. /proc may be that of another PID namespace."""
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
+        return next((int(line[4:]) for line in file if line.startswith(b"Pid:")), 0)
+
+
+def check_numbers() -> None:
+    """Refuse to start a process where /proc has other process IDs: ShimError (code 103)."""
+    if os.readlink("/proc/self") != str(os.getpid()):
+        raise ShimError(
+            CANNOT_ENTER,
+            "/proc is that of another PID namespace",
+            "mount proc(5) of this one, as `unshare --mount-proc` does",
+        )
+
+
 def stray(state: State, log: str = "") -> set[tuple[int, int]]:
     """Find uplinks of a netns without a record: process IDs and start times.
 
@@ -93,17 +109,19 @@ def stray(state: State, log: str = "") -> set[tuple[int, int]]:
 
 def _scan(state: State, log: str) -> tuple[set[tuple[int, int]], bool]:
     """Look at each process once; tell as well whether one ended before we looked."""
-    held = {_file(log or state.path("uplink.log")), _file(state.pin)} - {None}
-    pin = os.fsencode(state.pin)
-    told = os.fsencode(log or state.path(PUBLISHERS))
+    held = {file_at(log or state.path("uplink.log")), file_at(state.pin)} - {None}
+    # Without what is above the directory: another call may have spelled that with other links.
+    pin = os.fsencode(state.pin.removeprefix(state.base))
+    told = os.fsencode((log or state.path(PUBLISHERS)).removeprefix(state.base))
     found, has_missed = set(), False
     for pid in ids():
         try:
             # In the try as well: hidepid, proc(5), refuses even this for other users' processes.
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 arguments = file.read().split(b"\0")
-            is_publisher = any(word.startswith(told) for word in arguments)
-            if pin not in arguments or is_publisher != bool(log):
+            is_publisher = any(told in word for word in arguments)
+            is_told = any(word[:1] == b"/" and word.endswith(pin) for word in arguments)
+            if not is_told or is_publisher != bool(log):
                 continue
             since = start_time(pid)
             descriptors = [f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")]
@@ -112,7 +130,7 @@ def _scan(state: State, log: str) -> tuple[set[tuple[int, int]], bool]:
             continue
         except OSError:
             continue  # it is not ours
-        if since and held & {_file(descriptor) for descriptor in descriptors}:
+        if since and held & {file_at(descriptor) for descriptor in descriptors}:
             found.add((pid, since))
     return found, has_missed
 
@@ -182,22 +200,39 @@ def _has_mark(pid: int, path: str) -> bool:
             session = file.read().rpartition(b")")[2].split()[3]
     except OSError:
         return False  # it has ended, or is not ours
-    return b"%s=%s:%s" % (MARK.encode(), session, os.fsencode(path)) in environ
+    begin = b"%s=%s:" % (MARK.encode(), session)
+    told = [os.fsdecode(entry[len(begin) :]) for entry in environ if entry.startswith(begin)]
+    return any(is_same(it, path) for it in told)
 
 
-def pinned_in(pin: str) -> int:
-    """Find a process in whose mount namespace a netns is mounted on a path; 0 if no process has.
+def pinned_in(state: State) -> int:
+    """Find a process in whose mount namespace the netns of a state is pinned; 0 if no process has.
 
     The mount namespace may belong to another user namespace.
     """
+    number = f"net:[{state.uplink().netns}]"
     for pid in ids():
         try:
             mounted = mounts.table(pid)
         except OSError:
             continue  # it has ended, or we may not look at it
-        if any(mount.root[:5] == "net:[" and mount.point == pin for mount in mounted):
+        pins = (m for m in mounted if m.root[:5] == "net:[" and m.point[-6:] == "/netns")
+        if any(_is_pin(pid, mount, state, number) for mount in pins):
             return pid
     return 0
+
+
+def _is_pin(pid: int, mount: mounts.Mount, state: State, number: str) -> bool:
+    """Tell whether a mounted netns is at the place of the pin, whatever leads to that.
+
+    Where the place cannot be seen, because it is covered there, for instance, the netns tells. Its
+    number alone does not: the kernel gives it to the next one when this is gone.
+    """
+    there = file_at(f"/proc/{pid}/root{os.path.dirname(mount.point)}")
+    if there is not None and there == file_at(state.dir):
+        return True
+    is_named = mount.point == os.path.realpath(state.pin)
+    return mount.root == number and (there is None or is_named)
 
 
 def descriptor(pid: int, path: str) -> int | None:
@@ -232,14 +267,26 @@ def stop_name_server(state: State) -> None:
                 arguments = file.read().split(b"\0")
         except (OSError, ValueError):
             continue  # it was never started, or it has ended
-        told = os.fsencode(where)
-        if since and any(argument.rstrip(b"/") == told for argument in arguments):
+        if since and any(is_same(os.fsdecode(word).rstrip("/"), where) for word in arguments):
             stop(pid, since)
 
 
-def _file(path: str) -> tuple[int, int] | None:
+def file_at(path: str) -> tuple[int, int] | None:
+    """Give what tells a file from all others, device and inode; None where it is missing."""
     try:
         info = os.stat(path)
     except OSError:
         return None
     return info.st_dev, info.st_ino
+
+
+def is_same(path: str, other: str) -> bool:
+    """Tell whether two paths name the same entry of a directory, which may be gone.
+
+    One user's calls may spell a path in several ways: /var/run is a link to /run.
+    """
+    if path == other:
+        return True
+    (directory, name), (its_directory, its_name) = os.path.split(path), os.path.split(other)
+    where = file_at(directory)
+    return name == its_name and where is not None and where == file_at(its_directory)

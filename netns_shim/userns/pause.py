@@ -153,16 +153,18 @@ def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
     from ..shared import scope  # only where it does not exist
     from . import recover, start, subids
 
+    recover.refuse_hidden(before, base, _path(base))
     record = HolderRecord()
     with recover.Found(before, base, _path(base)) as found:
         # Namespaces that exist have the map that they were made with.
-        ranges = before.ranges if found else subids.wanted()
+        maps = {} if found else subids.wanted(os.environ)
+        ranges = before.ranges if found else maps
 
         def write_down(pid: int) -> None:
             record.fields.update(HolderRecord.of(pid, ranges).fields)
             _write(fd, record)
 
-        pid = start.start(_path(base), subids.wanted(), write_down, found)
+        pid = start.start(_path(base), maps, write_down, found)
     scope.move(pid, "holder", state.outer_uid(), os.environ)
     recover.move_records(base, before, record)
     if not _enter(record):
@@ -178,12 +180,14 @@ def _adopt(base: str, fd: int) -> HolderRecord:
     from ..shared import processes  # only where there is no record
     from . import start
 
-    told = b"\0".join(map(os.fsencode, start.arguments(_path(base)))) + b"\0"
+    *program, path = start.arguments(_path(base))
     here = os.readlink("/proc/self/ns/user")
     for pid in processes.ids():
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
-                is_ours = file.read() == told and os.stat(f"/proc/{pid}").st_uid == os.geteuid()
+                *words, told, _ = [*map(os.fsdecode, file.read().split(b"\0")), "", ""][:4]
+            is_told = words == program and processes.is_same(told, path)
+            is_ours = is_told and os.stat(f"/proc/{pid}").st_uid == os.geteuid()
             if is_ours and os.readlink(f"/proc/{pid}/ns/user") != here:
                 record = HolderRecord.of(pid, _ranges_of(pid))
                 _write(fd, record)
@@ -205,7 +209,8 @@ def _is_changed(record: HolderRecord) -> bool:
     """Tell whether the user's subordinate IDs have changed; call it outside."""
     from . import subids  # imports nothing but `pwd`
 
-    return record.ranges != subids.wanted()
+    # A directory server would be asked in each call.
+    return not subids.is_elsewhere() and record.ranges != subids.wanted(os.environ)
 
 
 def _enter(record: HolderRecord) -> bool:

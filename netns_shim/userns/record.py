@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from .. import decoding
-from ..records import ProcessRecord, boot_id, start_time
+from ..records import ProcessRecord, boot_id, pid_namespace, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class HolderRecord(ProcessRecord):
         """Write down a process that is there; `ranges` are ranges of IDs, see `subids`."""
         fields: Json = {"ranges": ranges, "pid": pid, "startTime": start_time(pid)}
         fields["bootID"] = boot_id()
+        fields["pidNamespace"] = pid_namespace()
         for key, kind in cls.NAMESPACES:
             fields[key] = os.stat(f"/proc/{pid}/ns/{kind}").st_ino
         return cls(fields)

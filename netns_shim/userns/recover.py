@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 
 from .. import netns, state
-from ..errors import warn
+from ..errors import CANNOT_ENTER, ShimError, warn
+from ..records import pid_namespace
 from ..shared import mounts, processes
 
 TYPE_CHECKING = False
@@ -19,7 +20,29 @@ if TYPE_CHECKING:
     from ..records import UplinkRecord
     from .record import HolderRecord
 
+# PROC_PID_INIT_INO in include/linux/proc_ns.h
+INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+
 Namespaces = tuple[int, int | None]
+
+
+def refuse_hidden(record: HolderRecord, base: str, path: str) -> None:
+    """Refuse to replace namespaces that another PID namespace may keep: ShimError (code 103).
+
+    Where no shared netns is up, nothing can be lost. The first PID namespace sees all others.
+    """
+    processes.check_numbers()
+    is_held = record.is_of_this_boot and record.is_hidden and bool(state.all_in(base))
+    if is_held and pid_namespace() == INITIAL_PID_NAMESPACE:
+        users = (processes.file_at(f"/proc/{pid}/ns/user") for pid in processes.ids())
+        is_held = record.user_namespace in (user[1] for user in users if user)
+    if is_held:
+        raise ShimError(
+            CANNOT_ENTER,
+            "the user namespace of an earlier call is held in another PID namespace",
+            f"pid:[{record.number('pidNamespace')}], where the process {record.pid} holds it: "
+            f"call from there; if that session is over, remove {path}",
+        )
 
 
 class Found:

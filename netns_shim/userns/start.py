@@ -12,14 +12,14 @@ import _signal as signal  # see `child`
 import fcntl
 import os
 
-from .. import child, interrupt
+from .. import child, interrupt, invoke
 from ..errors import CANNOT_ENTER, ShimError, warn
-from ..invoke import DEFAULT_PATH, find_program
-from ..libc import CLONE_NEWNS, CLONE_NEWUSER, MS_REC, MS_SLAVE, mount, setns, unshare
+from ..libc import CLONE_NEWNS, CLONE_NEWUSER, MS_REC, MS_SHARED, MS_SLAVE, mount, setns, unshare
+from . import subids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from .subids import Extent
 
@@ -51,7 +51,7 @@ def start(
     record. With `lost`, descriptors of a user namespace and maybe of a mount namespace, it holds
     those instead of new ones. Raises ShimError (code 103) where that fails.
     """
-    program = find_program(PROGRAM, DEFAULT_PATH.split(":"))
+    program = trusted(PROGRAM, os.environ)
     if not program:
         raise ShimError(CANNOT_ENTER, "no user namespace can be made", f"there is no {PROGRAM!r}")
     hear, say = os.pipe()
@@ -144,6 +144,9 @@ def _hold(
     os.chdir("/")
     # The kernel has set these already; this fails if it gave us no power after all.
     mount(None, "/", None, MS_SLAVE | MS_REC)
+    # What a runtime mounts in here later, a namespace of a container, is seen by commands and
+    # daemons in mount namespaces that were made from this one before.
+    mount(None, "/", None, MS_SHARED | MS_REC)
     _say_and_wait(hear, told)
     reading, writing = os.pipe()
     null = os.open(os.devnull, os.O_RDWR)
@@ -175,7 +178,7 @@ def _write_map(pid: int, kind: str, extents: list[Extent]) -> None:
         if not why:
             return
     else:
-        why = f"/etc/sub{kind} has none for this user"
+        why = f"{subids.source(kind, os.environ)} has none for this user"
     warn(
         f"no subordinate {kind}s, as {why}: root is the only {kind} in the user namespace, so "
         "a program that changes to another one there, or gives it a file, fails"
@@ -188,14 +191,14 @@ def _write_map(pid: int, kind: str, extents: list[Extent]) -> None:
 def _map_all(pid: int, kind: str, extents: list[Extent]) -> str:
     """Run newuidmap(1) or newgidmap(1); give what is wrong, or ""."""
     name = f"new{kind}map"
-    program = find_program(name, DEFAULT_PATH.split(":"))
+    program = trusted(name, os.environ)
     if not program:
         return f"{name} is not installed (package uidmap or shadow-utils)"
     numbers = [str(number) for extent in extents for number in extent]
     try:
         status, _, stderr = child.run(
             program,
-            {"PATH": DEFAULT_PATH},
+            invoke.with_path({"PATH": os.environ.get("PATH", "")}),
             b"",
             arguments=[str(pid), *numbers],
             name=name,
@@ -205,6 +208,15 @@ def _map_all(pid: int, kind: str, extents: list[Extent]) -> str:
     except ShimError as error:
         return str(error)
     return "" if status == 0 else child.explain(f"{name} has failed", stderr)
+
+
+def trusted(name: str, environ: Mapping[str, str]) -> str:
+    """Find a program that root has installed, in PATH only if it is in no usual place; or "".
+
+    In PATH there may be a namesake that lacks the power: the one of a package manager of the user.
+    """
+    places = [*invoke.WRAPPERS, *invoke.usual_places()]
+    return invoke.find_program(name, [*places, *invoke.with_path(environ)["PATH"].split(":")])
 
 
 def _write(pid: int, name: str, text: str) -> None:

@@ -34,6 +34,7 @@ def beyond_schema(conf: Json) -> Iterator[Problem]:
     for place, entry in entries(conf):
         if "driver" in entry:
             yield from _beyond_driver(place, entry)
+    yield from _beyond_keep(conf.get("keep"))
     yield from _beyond_publish(conf.get("publish"), conf.get("uplink"))
     uplink = conf.get("uplink")
     texts: list[tuple[Place, Any]] = [*types, (("stateDir",), conf.get("stateDir"))]
@@ -45,9 +46,10 @@ def beyond_schema(conf: Json) -> Iterator[Problem]:
             if "--" in options:
                 # What comes behind it, getopt(3) takes for a command to run.
                 yield ("uplink", "options", options.index("--")), '"--" is not an option'
-    directories = conf.get("pluginDirs")
-    if isinstance(directories, list):
-        texts += [(("pluginDirs", index), path) for index, path in enumerate(directories)]
+    for key in ("keep", "pluginDirs"):
+        paths = conf.get(key)
+        if isinstance(paths, list):
+            texts += [((key, index), path) for index, path in enumerate(paths)]
     texts += [
         ((*place, "path"), entry.get("path"))
         for place, entry in entries(conf)
@@ -75,6 +77,13 @@ def _beyond_driver(place: Place, entry: Json) -> Iterator[Problem]:
             continue  # it breaks the schema
         for problem in wrong:
             yield (*place, "subnets", index), problem
+
+
+def _beyond_keep(keep: Any) -> Iterator[Problem]:
+    """Find paths that contain all of the /run that plugins have of their own."""
+    for index, path in enumerate(keep if isinstance(keep, list) else []):
+        if isinstance(path, str) and path.strip("/") in ("", "run", "var/run"):
+            yield ("keep", index), "plugins need a /run of their own: name a path in it"
 
 
 def _beyond_publish(publish: Any, uplink: Any) -> Iterator[Problem]:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
-from ... import cni, conf, invoke, versions
+from ... import cni, conf, invoke, kept, versions
 from ...errors import ShimError
 from ...netavark import driver, program, translate
 from ...shared import uplink
-from .check import IN_PLACE, OK, PROBLEM, SKIPPED, Context, File, Result, worst
+from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, File, Result, worst
 from .plugins import ONE
 from .uplinks import examine_pasta, examine_slirp4netns
 
@@ -108,6 +109,18 @@ def uplinks(context: Context) -> Result:
         else:
             results.append(examine_slirp4netns(chosen.path, context.environ, is_needed=True))
     return worst(results) or Result(SKIPPED, "the configuration cannot be used")
+
+
+def paths(context: Context) -> Result:
+    """Check that the paths that are to stay visible exist, and lie where others are hidden."""
+    keep = [path for _, read in usable(context) for path in read.keep]
+    missing = [f"{path} is not there" for path in keep if not os.path.exists(path)]
+    if missing:
+        return Result(WARNING, ", ".join(missing), "start the daemon, or correct `keep`")
+    useless = [path for path in keep if not kept.Paths([path]).list()]
+    if useless:
+        return Result(WARNING, f"visible without `keep`: {', '.join(useless)}", "correct `keep`")
+    return Result(OK, ", ".join(keep)) if keep else Result(SKIPPED, "the configuration names none")
 
 
 def _problem(problems: list[str], advice: str) -> Result:

@@ -53,6 +53,7 @@ OF_CONFIGURATION = [
     Check("its plugins", configuration.plugins),
     Check("its drivers", configuration.drivers),
     Check("its uplink", configuration.uplinks),
+    Check("its paths", configuration.paths),
     Check("its ports", ports.of_configuration),
 ]
 

@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import stat
 
 from ... import state
-from ...errors import ShimError
-from ...userns import subids
-from .. import programs
+from ...userns import start, subids
 from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, Result
 
 # How many IDs an image may use, which is also what distributions give to each user.
 ENOUGH = 65536
+# Where distributions begin with them, login.defs(5).
+FIRST = 100000
 CAP_SETGID = 6
 CAP_SETUID = 7
 
@@ -26,15 +27,60 @@ def subordinate_ids(context: Context) -> Result:
     if context.is_privileged:
         return _mapped()
     user = user_name()
-    found = {f"sub{kind}": _count(kind, user, context) for kind in ("uid", "gid")}
-    said = ", ".join(f"{count} in /etc/{file}" for file, count in found.items())
-    advice = f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user} (as root)"
-    if min(found.values()) == 0:
-        return Result(PROBLEM, f"{user} has none: {said}", advice)
-    if min(found.values()) < ENOUGH:
+    found = {kind: subids.found(kind, context.environ) for kind in subids.FILES}
+    counts = {kind: _sum(subids.usable(kind, ranges)) for kind, ranges in found.items()}
+    said = ", ".join(_say(kind, counts[kind], _sum(found[kind]), context) for kind in found)
+    if min(counts.values()) == 0:
+        return Result(PROBLEM, f"{user} has none: {said}", _cure(user))
+    if min(counts.values()) < ENOUGH:
         why = f"{user} has few, and images want {ENOUGH}: {said}"
-        return Result(WARNING, why, advice)
+        return Result(WARNING, why, _cure(user))
     return Result(OK, f"{user} has {said}")
+
+
+def _sum(ranges: list[subids.Range]) -> int:
+    return sum(count for _, count in ranges)
+
+
+def _say(kind: str, usable: int, written: int, context: Context) -> str:
+    source = subids.source(kind, context.environ)
+    place = f"from {source} for {kind}s" if source == subids.PROGRAM else f"in {source}"
+    more = f" ({written} with those that are twice, or your own)" if written > usable else ""
+    return f"{usable} {place}{more}"
+
+
+def _cure(user: str) -> str:
+    """Say how the user gets subordinate IDs that no user of this machine has."""
+    if subids.is_elsewhere():
+        return "let the administrator of the source that /etc/nsswitch.conf names give you some"
+    first = free()
+    if first + ENOUGH > _end():
+        return (
+            f"IDs from {_end()} on do not exist here: give this container more of them first, "
+            f"{ENOUGH} for each user"
+        )
+    numbers = f"{first}-{first + ENOUGH - 1}"
+    return f"usermod --add-subuids {numbers} --add-subgids {numbers} {user} (as root)"
+
+
+def free() -> int:
+    """Find the first of ENOUGH IDs that no user has: as a subordinate one, or as their own."""
+    taken = [
+        (begin, count) for path in subids.FILES.values() for _, begin, count in subids.lines(path)
+    ]
+    taken += [(entry.pw_uid, 1) for entry in pwd.getpwall()]
+    taken += [(group.gr_gid, 1) for group in grp.getgrall()]
+    first = FIRST
+    for begin, count in sorted(taken):
+        if begin < first + ENOUGH and begin + count > first:
+            first = begin + count
+    return first
+
+
+def _end() -> int:
+    """Give the first ID that does not exist in this user namespace."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return max(sum(map(int, line.split()[::2])) for line in file)
 
 
 def user_name() -> str:
@@ -58,41 +104,6 @@ def _mapped() -> Result:
     return Result(OK, said)
 
 
-def _count(kind: str, user: str, context: Context) -> int:
-    names = {user, state.outer_uid()}
-    if _is_elsewhere():
-        path = programs.find("getsubids", context.environ)
-        options = ["-g", user] if kind == "gid" else [user]
-        try:
-            lines = programs.output(path, options, context.environ).splitlines() if path else []
-        except ShimError:
-            lines = []
-        # Lines like "0: user 100000 65536".
-        return sum(_number(line.split()[-1]) for line in lines if line.split())
-    return sum(count for _, count in subids.ranges(subids.FILES[kind], names))
-
-
-def _is_elsewhere() -> bool:
-    """Tell whether the IDs come from another source than the files, nsswitch.conf(5)."""
-    for line in _lines("/etc/nsswitch.conf"):
-        key, _, value = line.partition("#")[0].partition(":")
-        if key.strip() == "subid":
-            return value.split() not in ([], ["files"])
-    return False
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.readlines()
-    except OSError:
-        return []
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0
-
-
 def mappers(context: Context) -> Result:
     """Check that newuidmap and newgidmap exist and have the privileges that they need."""
     if context.is_privileged:
@@ -100,7 +111,7 @@ def mappers(context: Context) -> Result:
         return Result(SKIPPED, why)
     found, problems = [], []
     for name, capability in (("newuidmap", CAP_SETUID), ("newgidmap", CAP_SETGID)):
-        path = programs.find(name, context.environ)
+        path = start.trusted(name, context.environ)
         problem = _problem(path, capability) if path else "is not installed"
         if problem:
             problems.append(f"{path or name} {problem}")

@@ -66,7 +66,7 @@ def _odd(where: state.State) -> Iterator[str]:
         yield f"{where.name}: the record of its uplink cannot be read"
     elif record.is_of_other_boot:
         yield f"{where.name}: is of an earlier boot"
-    elif not (record.is_alive or record.pending):
+    elif not (record.is_alive or record.pending or where.has_uplink(record)):
         yield f"{where.name}: has lost its uplink {record.driver}"
     if missing := where.missing():
         yield f"{where.name}: {', '.join(missing)} is missing"

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of a shared netns lives in other namespaces, where this process has no power over it."""
+
+from __future__ import annotations
+
+import os
+
+from .. import netns
+from ..errors import CANNOT_ENTER, ShimError
+from . import processes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..state import State
+
+
+def refuse_mounts(state: State) -> None:
+    """Refuse to touch a netns that lives in a mount namespace other than ours."""
+    record = state.uplink()
+    there = record.mount_namespace
+    if netns.identity(state.pin, is_ours=True) is not None:
+        return
+    # Without a record that can be read, we have to look.
+    if record.is_of_other_boot or not os.path.lexists(state.pin):
+        return
+    is_here = there == os.stat("/proc/self/ns/mnt").st_ino
+    # With another owner, our namespace has just got the number of one that is gone.
+    if is_here and record.user_namespace == os.stat("/proc/self/ns/user").st_ino:
+        return
+    is_linked = record.pid and record.is_alive
+    pid = record.pid if is_linked else processes.pinned_in(state)
+    if not pid:
+        return
+    where = f"mnt:[{there}], where its uplink {record.driver} was started " if there else ""
+    raise ShimError(
+        CANNOT_ENTER,
+        f"the shared netns {state.name!r} is pinned in another mount namespace",
+        f"{where}(PID {pid} is there): run the container runtime there, or set another 'netns' or "
+        "'stateDir'; if that session is over, end this process",
+    )
+
+
+def refuse_processes(state: State) -> None:
+    """Refuse to touch an uplink that lives in another PID namespace: no signal gets there."""
+    record = state.uplink()
+    if record.is_hidden and record.pid and state.has_uplink(record):
+        number = record.number("pidNamespace")
+        raise ShimError(
+            CANNOT_ENTER,
+            f"the uplink of the shared netns {state.name!r} is in another PID namespace",
+            f"pid:[{number}], where {record.driver} is the process {record.pid}: call from there",
+        )
