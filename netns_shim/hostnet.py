@@ -49,9 +49,17 @@ def look(addresses: list[str]) -> Json:
     """
     return {
         **look_at_names(),
-        "routes": sorted({*_routes(), *_routes6()}),
+        "routes": routes(),
         "addresses": _own([address for address in addresses if ":" not in address]),
     }
+
+
+def routes() -> list[str]:
+    """List the default routes of this process's netns: destination, gateway, interface.
+
+    They are written as in proc(5), and so are those of an uplink's record.
+    """
+    return sorted({*_routes(), *_routes6()})
 
 
 def look_at_names() -> Json:
@@ -74,11 +82,6 @@ def await_ipv6() -> None:
     while (wanting := _without_link_local()) and time.monotonic() < deadline:
         interrupt.check(f"waiting for the IPv6 address of {', '.join(wanting)}")
         time.sleep(0.005)
-
-
-def lacks_ipv6(addresses: list[str]) -> bool:
-    """Tell whether the host has a default route of IPv6 and these addresses are IPv4 only."""
-    return bool(_routes6()) and not any(":" in address for address in addresses)
 
 
 def is_on_default_link(server: str) -> bool:

@@ -209,6 +209,7 @@ class UplinkRecord(ProcessRecord):
         copies_addresses: bool = False,
         control: str = "",
         lacks_ports: bool = False,
+        pending: str = "",
     ) -> Self:
         """Write down an uplink that this process has started, or None as its `pid`.
 
@@ -241,6 +242,7 @@ class UplinkRecord(ProcessRecord):
                 "copiesAddresses": copies_addresses,
                 "control": control,
                 "lacksPorts": lacks_ports,
+                **({"pending": pending} if pending else {}),
             }
         )
 
@@ -268,6 +270,12 @@ class UplinkRecord(ProcessRecord):
     def wanted(self) -> Json:
         """What it was chosen by, with the chosen driver, on which its addresses depend."""
         return {**(self.object("wanted") or {}), "driver": self.driver}
+
+    @property
+    def options(self) -> list[str]:
+        """The options that the configuration gave it."""
+        value = self.wanted.get("options")
+        return [o for o in value if isinstance(o, str)] if isinstance(value, list) else []
 
     @property
     def listed(self) -> list[str]:
@@ -367,6 +375,11 @@ class UplinkRecord(ProcessRecord):
     def lacks_ports(self) -> bool:
         """Whether ports that attachments publish are still to be opened by it."""
         return self.fields.get("lacksPorts") is True
+
+    @property
+    def pending(self) -> str:
+        """Why it waits for a network of the host, instead of a process; "" where it does not."""
+        return "" if self.pid else self.text("pending")
 
     @property
     def publisher(self) -> Json | None:

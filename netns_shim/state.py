@@ -100,13 +100,19 @@ class State:
 
         One in another PID namespace has its interface in there as long as it lives.
         """
+        if not self._is_pinned(record) or record.is_alive:
+            return self._is_pinned(record)
+        return record.is_hidden and netns.has_interface(self.pin, record.interface)
+
+    def awaits_uplink(self, record: UplinkRecord) -> bool:
+        """Tell whether the pinned netns is to get the uplink of a record later."""
+        return self._is_pinned(record) and bool(record.pending)
+
+    def _is_pinned(self, record: UplinkRecord) -> bool:
         try:
-            pinned = os.stat(self.pin).st_ino
+            return record.netns == os.stat(self.pin).st_ino
         except OSError:
             return False
-        if record.netns != pinned or record.is_alive:
-            return record.netns == pinned
-        return record.is_hidden and netns.has_interface(self.pin, record.interface)
 
     def has_publishers(self) -> bool:
         """Tell whether processes other than the uplink open ports of the host for it."""

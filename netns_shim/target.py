@@ -105,19 +105,24 @@ class Shared:
 
     def check_ready(self) -> None:
         """Check that an ADD finds all it needs (STATUS). Raises ShimError (code 50 or 51)."""
-        from .shared import ownership, uplink  # runtimes ask for STATUS seldom
+        from .shared import health, ownership, uplink  # runtimes ask for STATUS seldom
 
         try:
             ownership.check(self.state)
             uplink.check(self._wanted, self._environ)
         except ShimError as error:
             raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
-        if self.state.exists() and not self._is_up(self.state.uplink()):
+        if not self.state.exists():
+            return
+        record = self.state.uplink()
+        if not self._is_up(record):
             raise ShimError(
                 LIMITED_CONNECTIVITY,
                 f"the shared netns {self.state.name!r} has lost its uplink",
                 "the next ADD repairs it",
             )
+        if netns.identity(self.state.pin, is_ours=True) is not None:
+            health.check(self.state, record, LIMITED_CONNECTIVITY)
 
     def take(self, name: ReferenceName) -> Reference:
         """Take a reference, and make the netns first if need be.
@@ -170,22 +175,30 @@ class Shared:
         where = self.state
         self.uplink = uplink = where.uplink()
         fd = self._open()
-        is_whole = fd is not None and os.fstat(fd).st_ino == uplink.netns and uplink.is_alive
+        is_whole = fd is not None and os.fstat(fd).st_ino == uplink.netns
+        is_whole = is_whole and (uplink.is_alive or bool(uplink.pending))
         if fd is None or not is_whole or where.missing():
             from .shared import lifecycle  # only where something is broken
 
             if fd is not None:
                 os.close(fd)
             lifecycle.repair(where, self._wanted, self._environ)
-            self.uplink = where.uplink()
-            if not self.uplink.is_hidden:
+            self.uplink = uplink = where.uplink()
+            if not uplink.is_hidden:
                 self.restore_ports()
-            return netns.open_netns(where.pin, is_ours=True)
-        if (before := uplink.host) is not None and (changes := hostnet.changes(before)):
+            fd = netns.open_netns(where.pin, is_ours=True)
+            if not uplink.pending:
+                return fd
+        elif (before := uplink.host) is not None and (changes := hostnet.changes(before)):
             from .shared import lifecycle  # only where the host's network has changed
 
             lifecycle.follow(where, changes, self._environ)
-            uplink = where.uplink()
+            self.uplink = uplink = where.uplink()
+        if uplink.pending:
+            from .shared import fallback  # only where it waits for a network of the host
+
+            fallback.say(where, uplink)
+            return fd
         if uplink.lacks_guardian:
             from .shared import lifecycle  # only where one was killed
 
@@ -267,8 +280,9 @@ class Shared:
             return None  # something else is at the path of the pin
 
     def _is_up(self, uplink: UplinkRecord) -> bool:
-        """Tell whether an uplink lives, perhaps in another PID namespace."""
-        return uplink.is_alive or self.state.has_uplink(uplink)
+        """Tell whether an uplink lives, perhaps in another PID namespace, or waits with reason."""
+        waits = bool(uplink.pending) and not hostnet.routes()
+        return waits or uplink.is_alive or self.state.has_uplink(uplink)
 
     def open_alive(self) -> int:
         """Open the netns, to which a reference is held (CHECK); ShimError where it is broken."""
@@ -281,6 +295,9 @@ class Shared:
                 f"the shared netns {self.state.name!r} {what}",
                 "the next ADD repairs it",
             )
+        from .shared import health  # runtimes ask for CHECK seldom
+
+        health.check(self.state, uplink)
         return fd
 
     def lock(self, request: Request, conf: Configuration) -> Once | Lock | NoLock:

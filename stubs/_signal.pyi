@@ -8,6 +8,7 @@ SIG_DFL: int
 SIG_IGN: int
 SIG_SETMASK: int
 SIGCHLD: int
+SIGCONT: int
 SIGHUP: int
 SIGINT: int
 SIGKILL: int

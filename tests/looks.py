@@ -45,11 +45,13 @@ def uplink(**keys: Any) -> dict[str, Any]:
         "driver": "pasta",
         "pid": 4711,
         "alive": True,
+        "pending": None,
         "since": "2026-01-02T01:02:00Z",
         "interface": "tap0",
         "mtu": 65520,
         "guardian": {"pid": 4712, "alive": True, "problem": None},
         "changes": [],
+        "problems": [],
         **keys,
     }
 

@@ -353,14 +353,18 @@ def test_elsewhere(world: bench.World) -> None:
     assert "is pinned in another mount namespace" in line
 
 
-@pytest.mark.usefixtures("container")
-def test_host_has_changed(world: bench.World) -> None:
-    """Other routes than the uplink has found are told, with the command."""
-    world.root.run(["ip", "route", "add", "0.0.0.0/1", "via", bench.PAGE], check=True)
-    try:
-        routes = ask(world)["host's network"]
-    finally:
-        world.root.run(["ip", "route", "del", "0.0.0.0/1"], check=True)
+def test_host_has_changed(world: bench.World, session: bench.Session) -> None:
+    """Other routes than the uplink has copied are told, with the command."""
+    uplink = {"driver": "pasta", "options": ["-i", "eth0"]}
+    runtime = Runtime(session, delegate=bridge(), uplink=uplink)
+    with session.container() as container:
+        runtime.add("c", container)
+        world.root.run(["ip", "route", "add", "0.0.0.0/1", "via", bench.PAGE], check=True)
+        try:
+            routes = ask(world)["host's network"]
+        finally:
+            world.root.run(["ip", "route", "del", "0.0.0.0/1"], check=True)
+        runtime.delete("c", container)
 
     assert routes["result"] == "warning"
     assert "default: other routes" in routes["message"]

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import bench
 import pytest
+from diagnosis import ask
 from runtime import DUAL, PLUGIN, Runtime, bridge, page, until
 
 from netns_shim import hostnet
@@ -81,18 +82,6 @@ def test_nothing_to_wait_for(files: Files, mode: bytes, routes: tuple[bytes, ...
     assert read.count("if_inet6") <= 1
 
 
-@pytest.mark.parametrize(
-    ("addresses", "lacks"), [(["192.0.2.1"], True), (["192.0.2.1", "2001:db8::1"], False)]
-)
-def test_lacks_ipv6(files: Files, addresses: list[str], lacks: bool) -> None:
-    """A netns lacks IPv6 where the host has a default route of it and the netns no address."""
-    files([])
-
-    assert hostnet.lacks_ipv6(addresses) == lacks
-    files([], routes=())
-    assert not hostnet.lacks_ipv6(addresses)
-
-
 @pytest.fixture
 def without_link_local(world: bench.World) -> Iterator[Callable[[], None]]:
     """A machine whose interface has no link-local address, and what gives it one again."""
@@ -119,6 +108,7 @@ def test_missing_ipv6_is_said_and_mended(
     with session.container() as container:
         done = runtime.call("ADD", "c", container.netns)
         before = runtime.status()[0]["addresses"]
+        found = ask(session)["uplinks"]
         without_link_local()
         session.run([PLUGIN, "refresh"], check=True)
         after = runtime.status()[0]["addresses"]
@@ -126,6 +116,8 @@ def test_missing_ipv6_is_said_and_mended(
 
     is_missing = not any(":" in address for address in before)
     assert ("the host has IPv6, and pasta gave none" in done.stderr) == is_missing
+    assert ("the host has IPv6, and pasta gave none" in found["message"]) == is_missing
+    assert found["result"] == ("warning" if is_missing else "ok")
     assert any(":" in address for address in after)
     assert world.leftovers() == []
 

@@ -90,10 +90,12 @@ def test_shape(base: Path) -> None:
                     "driver": "pasta",
                     "pid": os.getpid(),
                     "alive": True,
+                    "pending": None,
                     "interface": "eth0",
                     "mtu": None,
                     "guardian": None,
                     "changes": ["routes"],
+                    "problems": None,
                 },
                 "addresses": ["192.0.2.7", "2001:db8::7"],
                 "ports": [],
@@ -562,22 +564,23 @@ def test_a_dead_uplink(world: bench.World, session: bench.Session) -> None:
 
 def test_the_host_has_moved(world: bench.World, session: bench.Session) -> None:
     """What of the host's network has changed is seen in the host's netns, and nowhere else."""
-    runtime = Runtime(session, delegate=bridge())
-    before = world.path("/etc/resolv.conf").read_text()
+    uplink = {"driver": "pasta", "options": ["-i", "eth0"]}  # it copies what the host has
+    runtime = Runtime(session, delegate=bridge(), uplink=uplink)
+    route = ["0.0.0.0/1", "via", bench.PAGE]
     with session.container() as container:
         runtime.add("c", container)
         try:
-            world.path("/etc/resolv.conf").write_text(before + "nameserver 198.51.100.9\n")
+            world.root.run(["ip", "route", "add", *route], check=True)
 
-            assert runtime.status()[0]["uplink"]["changes"] == ["nameServers"]
+            assert runtime.status()[0]["uplink"]["changes"] == ["routes"]
             drawn = session.run([PLUGIN, "status"], check=True).stdout
-            assert "! the host's name servers have changed since it started: " in drawn
+            assert "! the host's routes have changed since it started: " in drawn
             inside = session.run([PLUGIN, "run", "--", PLUGIN, "status", "--json"], check=True)
             (found,) = json.loads(inside.stdout)["netns"]
             assert found["uplink"]["changes"] is None
             assert found["problem"] is None
         finally:
-            world.path("/etc/resolv.conf").write_text(before)
+            world.root.run(["ip", "route", "del", *route], check=True)
         runtime.delete("c", container)
     assert world.leftovers() == []
 

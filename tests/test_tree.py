@@ -161,6 +161,31 @@ def test_files_alone() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (
+            {"problems": ["the process 4711 is stopped"]},
+            [
+                "├── ✗ uplink pasta  tap0  192.0.2.7  PID 4711  2 h 5 min  guardian PID 4712",
+                "│   └── ! the process 4711 is stopped: netns-shim refresh renews it",
+            ],
+        ),
+        (
+            {"pid": None, "alive": False, "since": None, "pending": "no interface"},
+            [
+                "├── ✗ uplink pasta  tap0  192.0.2.7  guardian PID 4712",
+                "│   └── ! waits until the host has a network: no interface",
+            ],
+        ),
+    ],
+    ids=["stopped", "waiting"],
+)
+def test_an_uplink_that_does_not_work(keys: dict[str, Any], expected: list[str]) -> None:
+    """One that is there and does not work, or waits for a network, has a mark and a reason."""
+    assert draw(netns(uplink=uplink(**keys), references=[attachment("a")]))[1:3] == expected
+
+
 def test_no_uplink_and_an_unknown_one() -> None:
     """Without an uplink there is nothing to say of it; an unreadable record is an unknown one."""
     nothing = {"pid": None, "since": None, "interface": "", "changes": None, "guardian": None}

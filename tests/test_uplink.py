@@ -17,7 +17,7 @@ from runtime import until
 from netns_shim import errors, invoke
 from netns_shim.errors import ShimError
 from netns_shim.records import start_time
-from netns_shim.shared import connect, resolvconf, uplink
+from netns_shim.shared import background, connect, resolvconf, uplink
 from netns_shim.shared.processes import stop, stray
 from netns_shim.shared.uplink import Nothing, Pasta, Slirp4netns
 from netns_shim.state import State
@@ -232,6 +232,24 @@ def test_log_of_a_failing_pasta(state: State, bin_dir: Path) -> None:
     assert error.code == errors.UPLINK_FAILED
     assert error.message == "the uplink pasta failed: exit status 2"
     assert error.details == "Failed to open() /dev/net/tun"
+
+
+LOG = """pasta unknown version: /usr/bin/passt.avx2 (8635)
+0.5242: WARNING: No external routable interface for IPv4
+Failed to send 46 bytes to syslog
+No external routable interface for IPv4
+12.0001: ERROR:   External interface not usable
+External interface not usable
+"""
+
+
+def test_essence_of_a_log() -> None:
+    """Of a log of pasta's, an error has each line once, without the time and without noise."""
+    assert background.essence(LOG) == [
+        "No external routable interface for IPv4",
+        "External interface not usable",
+    ]
+    assert background.essence("1: one\n1: two: three\n") == ["1: one", "1: two: three"]
 
 
 def test_pasta_that_never_gets_ready(

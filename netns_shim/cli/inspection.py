@@ -16,6 +16,7 @@ from ..errors import ShimError
 from ..gc.liveness import Liveness, host_side, leads_there
 from ..ports.look import Host
 from ..records import start_time
+from ..shared import health
 from ..shared import links as netlinks
 from ..target import Shared
 from ..userns import pause
@@ -92,7 +93,10 @@ def look(where: state.State) -> Json:
     return {
         "name": where.name,
         "path": where.pin,
-        "uplink": _uplink(record, is_hidden=record.is_hidden and where.has_uplink(record)),
+        "uplink": {
+            **_uplink(record, is_hidden=record.is_hidden and where.has_uplink(record)),
+            "problems": _problems(where, record, links),
+        },
         "addresses": record.addresses,
         "ports": ports,
         "publisher": published.publisher(host, ports, record.publisher),
@@ -111,6 +115,7 @@ def _uplink(record: UplinkRecord, *, is_hidden: bool) -> Json:
         "driver": record.driver or None,
         "pid": record.pid or None,
         "alive": is_alive or is_hidden,
+        "pending": record.pending or None,
         "since": _started(record.start_time) if is_alive and record.pid else None,
         "interface": record.interface,
         "mtu": record.mtu or None,
@@ -125,6 +130,18 @@ def _guardian(record: UplinkRecord) -> Json | None:
         return None
     problem = guardian.text("problem") or None
     return {"pid": guardian.pid, "alive": guardian.is_running, "problem": problem}
+
+
+def _problems(
+    where: state.State, record: UplinkRecord, links: list[Json] | None
+) -> list[str] | None:
+    """List what is wrong with an uplink whose process is there; None where it cannot be asked."""
+    if links is None or not record.is_running:
+        return None
+    try:
+        return health.problems(where, record)
+    except ShimError:
+        return None  # the netns is just being removed
 
 
 def _started(ticks: int) -> str:

@@ -104,7 +104,8 @@ class Picture:
             return gate
         lines = [uplink["driver"] or "unknown uplink"]
         lines += [f"PID {uplink['pid']}" if uplink["pid"] else ""]
-        lines += ["" if uplink["alive"] else "gone"]
+        gone = "waits for the host's network" if uplink["pending"] else "gone"
+        lines += ["" if uplink["alive"] else gone]
         lines += ["the host's network has changed" if uplink["changes"] else ""]
         node = self._node("uplink", 0, lines, state)
         self._edge(self._internet, node, [], state)

@@ -37,6 +37,9 @@ def main(arguments: argparse.Namespace) -> int:
         lifecycle.refresh(where, os.environ)
         target.restore_ports()
     record = where.uplink()
+    if record.pending:
+        print(f"{where.name}: uplink {record.driver} waits until the host has a network")
+        return 0
     addresses = ", ".join(record.addresses) or "no address"
     print(f"{where.name}: uplink {record.driver} started again, {addresses}")
     return 0

@@ -68,7 +68,7 @@ class _Drawing:
 
     def _draw_uplink(self) -> None:
         uplink = self._netns["uplink"]
-        mark = self._mark(alive=uplink["alive"])
+        mark = self._mark(alive=uplink["alive"] and not uplink["problems"])
         driver = _word(uplink["driver"], "unknown")
         words: list[Cell] = [mark, (f"uplink {driver}", "bold"), (_word(uplink["interface"]), "")]
         words += [(_word(address), "cyan") for address in self._netns["addresses"]]
@@ -76,15 +76,19 @@ class _Drawing:
         words += [(age(uplink["since"], self._now), "dim")]
         guardian = uplink["guardian"] or {"pid": None, "alive": False, "problem": None}
         words += [(f"guardian PID {_word(guardian['pid'])}" if guardian["alive"] else "", "dim")]
-        words += [("" if uplink["alive"] else "gone", "bold red")]
+        words += [("" if uplink["alive"] or uplink["pending"] else "gone", "bold red")]
         branch = self.tree.add(_line(words))
-        if not uplink["alive"]:
+        if uplink["pending"]:
+            self._note(branch, f"waits until the host has a network: {shown(uplink['pending'])}")
+        elif not uplink["alive"]:
             who = "its guardian" if guardian["alive"] else "the next ADD"
             problem = shown(guardian["problem"] or "")
             tried = f", but could not so far: {problem}" if guardian["alive"] and problem else ""
             self._note(branch, f"{who} starts it again{tried}")
         elif uplink["pid"] and not guardian["alive"]:
             self._note(branch, f"no guardian would start it again: {GUARD}")
+        for problem in uplink["problems"] or []:
+            self._note(branch, f"{shown(problem)}: {REFRESH}")
         if uplink["changes"]:
             changed = " and ".join(map(_CHANGES.__getitem__, uplink["changes"]))
             self._note(branch, f"the host's {changed} have changed since it started: {REFRESH}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from ..errors import PORT_UNAVAILABLE, ShimError
+from ..shared import processes
 from . import choice, holders, listed, mappings
 from .mappings import PROTOCOLS
 from .restore import LATER
@@ -94,6 +95,9 @@ class Host:
 
     def _judge(self, seen: Seen, wanted: Binding, process: ProcessRecord) -> None:
         """Tell the state of one port, which a process is to have open."""
+        if process.is_running and processes.is_stopped(process.pid):
+            seen.state = CLOSED  # the kernel takes clients, and the publisher leads them nowhere
+            return
         there = self._waiting.get((wanted.protocol, wanted.port), [])
         same = [holder for address, holder in there if _is_it(address, wanted.address)]
         own = self._sockets_of(process)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 START_SECONDS = 30
 # Releases that do not know this option, of before August 2024, do not end every handshake.
 NEWER = "--map-guest-addr"
+# Of a gateway, on a host that has none to take one from.
+MAC, GATEWAY4, GATEWAY6 = "9a:55:9a:55:9a:55", "169.254.0.1", "fe80::1"
 # Addresses of the interfaces, from what is for this link only: RFC 3927, and RFC 4193.
 ADDRESS4, ADDRESS6 = "169.254.{}.{}", "fd6e:6574:6e73::{:x}"
 
@@ -79,8 +81,9 @@ class OwnPasta(Publisher):
 
     @property
     def is_running(self) -> bool:
-        """Whether its process is there."""
-        return bool(self.pid) and start_time(self.pid) == self.since
+        """Whether its process is there, and is not stopped."""
+        is_there = bool(self.pid) and start_time(self.pid) == self.since
+        return is_there and not processes.is_stopped(self.pid)
 
     def prepare(self) -> None:
         """Get ready, while this process is in the host's netns, to start it later."""
@@ -116,6 +119,8 @@ class OwnPasta(Publisher):
         make_private(self._state.path(DIRECTORY))
         remove_special(self._log)
         fifo = background.open_fifo(self._pid_file)
+        if self._gate is None:
+            self.prepare()  # this process is still in the host's netns
         gate, self._gate = self._gate or Gate(), None
         command = guardian.guarded(self._state, self._command(wanted), self._log)
         pid = gate.start(command, self._log)
@@ -192,6 +197,5 @@ def _addresses(number: int) -> tuple[str, str]:
 
 
 def _said(log: str) -> str:
-    lines = read_file(log)[-2000:].decode(errors="replace").strip().splitlines()
-    # A line of an unprivileged pasta about the system log explains nothing.
-    return "; ".join(line for line in lines if "to syslog" not in line)
+    text = read_file(log)[-2000:].decode(errors="replace").strip()
+    return "; ".join(background.essence(text))

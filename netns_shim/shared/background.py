@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 CONTROL = "control"
 # How long a program may take to print its usage, in seconds.
 USAGE_SECONDS = 30
+# How bad a line in the log of pasta is.
+LEVELS = ("ERROR", "WARNING", "INFO", "DEBUG")
 # How long the path of a socket may be, in bytes: unix(7).
 MAXIMUM_SOCKET_PATH = 107
 
@@ -181,6 +183,23 @@ def failed(name: str, why: str, state: State) -> ShimError:
 def log_of(state: State) -> str:
     """Read what it has said, without what explains nothing."""
     with open(state.path("uplink.log"), encoding="utf-8", errors="replace") as file:
-        lines = file.read().splitlines()
-    # An unprivileged pasta complains about the system log.
-    return "\n".join(line for line in lines if "to syslog" not in line)
+        return "\n".join(essence(file.read()))
+
+
+def essence(text: str) -> list[str]:
+    """List what a log says: pasta writes most lines twice, and some explain nothing."""
+    lines = dict.fromkeys(map(_bare, text.splitlines()))
+    return [line for line in lines if not _is_noise(line)]
+
+
+def _is_noise(line: str) -> bool:
+    # An unprivileged pasta complains about the system log, and its log begins with its version.
+    return "to syslog" in line or (line.startswith("pasta ") and line.endswith(")"))
+
+
+def _bare(line: str) -> str:
+    """Take what pasta puts before a line in its log off it: the time, and how bad it is."""
+    time, _, rest = line.partition(": ")
+    level, _, text = rest.partition(":")
+    is_in_log = time.strip().replace(".", "").isdigit() and level in LEVELS
+    return text.strip() if is_in_log else line

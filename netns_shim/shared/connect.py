@@ -9,17 +9,20 @@ from .. import hostnet, interrupt, netns
 from ..errors import ShimError, warn
 from ..records import UplinkRecord
 from ..state import outer_uid
-from . import guardian, names, processes, rtnetlink, scope, uplink
+from . import fallback, guardian, health, names, processes, routes, rtnetlink, scope, uplink
 from .nsenter import run_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..decoding import Json
     from ..state import State
-    from .uplink import Pasta, Slirp4netns, Uplink, Wanted
+    from .uplink import Program, Uplink, Wanted
 
 REFRESH = "`netns-shim refresh` gives it one"
+# The attempt before which a guardian waits for a second, see `revival`.
+SECOND = 2
 ACCEPT_DAD = "/proc/sys/net/ipv6/conf/default/accept_dad"
 
 
@@ -33,27 +36,20 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
         processes.check_numbers()
     if chosen.takes_ipv6 and chosen.copies_addresses:
         hostnet.await_ipv6()
-    if chosen.driver == "slirp4netns":
-        run_in(state.pin, lambda: _look_for_duplicates(look=True))
-    pid, guard, interface, addresses, mtu = None, None, "", list[str](), 0
+    pid, guard, pending, interface, addresses, mtu = None, None, "", "", list[str](), 0
     if not isinstance(chosen, uplink.Nothing):
-        pid, guard = _start(state, chosen, attempt)
-        if chosen.ipv6:
-            from . import netlink  # pyroute2, which pasta does not need
-
-            try:
-                netlink.configure_ipv6(state.pin, *chosen.ipv6)
-            except ShimError as error:
-                warn(f"the shared netns has no IPv6: {error.details}")
-        interface, addresses, mtu, refusal = run_in(state.pin, lambda: _settle(chosen))
-        if refusal:
-            warn(
-                f"TCP connections may hang: {chosen.path} is old, and nftables refused "
-                f"({refusal}): install a newer passt"
-            )
-    else:
+        chosen, begun, pending = fallback.start(
+            chosen, wanted, lambda each: _start(state, each, attempt)
+        )
+        mtu = chosen.mtu
+        if begun is not None:
+            pid, guard = begun
+            interface, addresses, mtu = _set_up(state, chosen)
+        else:
+            # It tries until the host has a network; not at once, as this ADD has no reference yet.
+            guard = guardian.start(state, -1, max(attempt, SECOND))
+    if not pid:
         run_in(state.pin, lambda: _look_for_duplicates(look=False))
-    _tell_lack(state, chosen, addresses)
     record = UplinkRecord.of(
         driver=chosen.driver,
         wanted=wanted,
@@ -67,19 +63,28 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
         forwarders=list(chosen.forwarders),
         forwards=chosen.forwards,
         host_addresses=list(chosen.host_addresses),
-        host=hostnet.look(addresses) if chosen.copies_addresses else hostnet.look_at_names(),
+        host=_look_at_host(chosen, addresses, pending),
         copies_addresses=chosen.copies_addresses,
-        control=chosen.control,
+        control=chosen.control if pid else "",
         lacks_ports=os.path.isdir(state.path(processes.PUBLISHERS)),
+        pending=pending,
     )
-    if chosen.driver == "pasta" and not chosen.copies_addresses:
+    _tell_lack(state, record)
+    if pid and chosen.driver == "pasta" and not chosen.copies_addresses:
         lead_to_host(state, record)
     names.follow(state, record, is_new=True)
     state.write_uplink(record)
 
 
-def _start(state: State, chosen: Pasta | Slirp4netns, attempt: int) -> tuple[int, int | None]:
+def _look_at_host(chosen: Uplink, addresses: list[str], pending: str) -> Json:
+    is_enough = chosen.copies_addresses or pending
+    return hostnet.look(addresses) if is_enough else hostnet.look_at_names()
+
+
+def _start(state: State, chosen: Program, attempt: int) -> tuple[int, int | None]:
     """Start an uplink and its guardian; give their process IDs."""
+    if chosen.driver == "slirp4netns":
+        run_in(state.pin, lambda: _look_for_duplicates(look=True))
     with guardian.Lifeline(state) as line:
         chosen.start(state, line.writer)
         pid = chosen.wait(state)
@@ -107,18 +112,18 @@ def guard(state: State, record: UplinkRecord) -> None:
     state.write_uplink(record)
 
 
-def _tell_lack(state: State, chosen: Uplink, addresses: list[str]) -> None:
-    if chosen.takes_ipv6 and hostnet.lacks_ipv6(addresses):
+def _tell_lack(state: State, record: UplinkRecord) -> None:
+    for kind in health.lacks(record):
         warn(
-            f"the host has IPv6, and pasta gave none to the shared netns {state.name!r}: "
-            "`netns-shim refresh` tries again"
+            f"the host has IPv{kind}, and {record.driver} gave none to the shared netns "
+            f"{state.name!r}: `netns-shim refresh` tries again"
         )
 
 
-def follow(state: State, record: UplinkRecord, environ: Mapping[str, str]) -> None:
+def follow(state: State, record: UplinkRecord) -> None:
     """Follow routes and addresses of the host, where those in the netns are pasta's own."""
     lead_to_host(state, record)
-    _tell_lack(state, uplink.choose(record.wanted, environ), record.addresses)
+    _tell_lack(state, record)
     state.write_uplink(record)
 
 
@@ -145,8 +150,39 @@ def _is_of_before(state: State) -> bool:
     return is_same and before.mtu is None
 
 
-def _settle(chosen: Uplink) -> tuple[str, list[str], int, str]:
-    """Finish the set-up inside; give interface, addresses, MTU, and why a rule was refused."""
+def _set_up(state: State, chosen: Program) -> tuple[str, list[str], int]:
+    """Set up a netns for an uplink that has just started; give interface, addresses and MTU.
+
+    What cannot be done is a warning.
+    """
+    if chosen.ipv6:
+        from . import netlink  # pyroute2, which pasta does not need
+
+        try:
+            netlink.configure_ipv6(state.pin, *chosen.ipv6)
+        except ShimError as error:
+            warn(f"the shared netns has no IPv6: {error.details}")
+    there = hostnet.routes()
+    interface, addresses, mtu, refusal, lost = run_in(state.pin, lambda: _settle(chosen, there))
+    if lost:
+        families = " and ".join(f"IPv{kind}" for kind in lost)
+        warn(
+            f"the host has a default route of {families}, and {chosen.driver} made none in "
+            f"the shared netns {state.name!r}: `netns-shim refresh` tries again"
+        )
+    if refusal:
+        warn(
+            f"TCP connections may hang: {chosen.path} is old, and nftables refused "
+            f"({refusal}): install a newer passt"
+        )
+    return interface, addresses, mtu
+
+
+def _settle(chosen: Uplink, there: list[str]) -> tuple[str, list[str], int, str, list[int]]:
+    """Finish the set-up inside; `there` are the default routes of the host.
+
+    Gives interface, addresses, MTU, why a rule was refused, and families without a default route.
+    """
     refusal = ""
     interface, addresses, mtu = rtnetlink.uplink_interface()
     if chosen.sends_bare_segments:
@@ -159,7 +195,11 @@ def _settle(chosen: Uplink) -> tuple[str, list[str], int, str]:
     if chosen.driver == "pasta":
         netns.repeat_sooner()
     _look_for_duplicates(look=False)
-    return interface, addresses, mtu, refusal
+    if chosen.driver == "pasta":
+        lost = routes.complete(interface, addresses, there)
+    else:
+        lost = routes.missing(interface, addresses, routes.families(there))
+    return interface, addresses, mtu, refusal, lost
 
 
 def _look_for_duplicates(*, look: bool) -> None:

@@ -64,7 +64,7 @@ def repair(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         )
         if not is_pinned:
             _replace(state)
-        elif state.has_uplink(record):
+        elif state.has_uplink(record) or state.awaits_uplink(record):
             _complete(state, record)
             return
         else:
@@ -118,15 +118,16 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
     """Act on changes of the host's network, see `hostnet`.
 
     Questions about names go to the new name servers. The uplink is started again only if it
-    was started before there was a network, so that no connection is cut off. Otherwise a warning
-    names `refresh`.
+    was started before there was a network, or waits for one, so that no connection is cut off.
+    Otherwise a warning names `refresh`.
     """
     with locked(state):
         record = state.uplink()
         before = record.host
-        if before is None or not state.has_uplink(record):
+        has_any = state.has_uplink(record) or state.awaits_uplink(record)
+        if before is None or not has_any:
             return
-        is_copy = record.copies_addresses
+        is_copy = record.copies_addresses or bool(record.pending)
         if is_copy and "routes" in changes and before.get("routes") == []:
             warn(f"the host has a network now: the uplink of {state.name!r} is started again")
             connect.renew(state, environ)
@@ -134,7 +135,7 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
         if "nameServers" in changes:
             _follow_name_servers(state, record, environ)
         if not is_copy and {"routes", "addresses"}.intersection(changes):
-            connect.follow(state, record, environ)
+            connect.follow(state, record)
     others = [name for name in record.outdated(changes) if name != "nameServers"]
     if others:
         warn(

@@ -105,7 +105,7 @@ def follow(state: State, record: UplinkRecord, *, is_new: bool = False) -> Plan:
         found.forwarders = [] if host.servers else found.forwarders
         found.rules = []
         warn(f"containers do not follow other name servers of the host: nftables refused ({why})")
-    if found.lost and record.forwarders:
+    if found.lost and record.forwarders and not record.pending:
         warn(f"names do not resolve in the shared netns {state.name!r}: {explain(found.lost)}")
     has_ipv6 = any(":" in address for address in record.addresses)
     resolvconf.write(state, resolvconf.compose(host, found.forwarders, has_ipv6=has_ipv6))

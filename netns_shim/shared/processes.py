@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ..state import State
 
 STOP_SECONDS = 5
+# The states of a process that is stopped, by a signal or by a debugger: proc_pid_stat(5).
+STOPPED = (b"T", b"t")
 # How long the plugins of a killed call may go on, in seconds; later they must be broken. If they
 # are ended too early, some leave things that no DEL finds: `host-local` a lease without an owner.
 ORPHAN_SECONDS = 5
@@ -35,6 +37,15 @@ PUBLISHERS = "ports/"
 def ids() -> list[int]:
     """List all processes, proc(5); some may end before you look at them."""
     return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process does nothing until it is told to go on."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in STOPPED
+    except OSError:
+        return False  # it has ended
 
 
 def stop(pid: int, since: int) -> None:
@@ -57,6 +68,8 @@ def stop(pid: int, since: int) -> None:
         poll.register(pidfd, select.POLLIN)
         for number in (signal.SIGTERM, signal.SIGKILL):
             signal.pidfd_send_signal(pidfd, number)
+            # A process that is stopped gets the first one only once it goes on.
+            signal.pidfd_send_signal(pidfd, signal.SIGCONT)
             if poll.poll(STOP_SECONDS * 1000):
                 return
         warn(f"the process {pid} does not end")

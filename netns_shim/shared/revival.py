@@ -121,7 +121,8 @@ def _follow(state: State) -> None:
 
 def _has_lived(state: State) -> bool:
     """Tell whether the uplink that has ended has lived for long."""
-    return _age(state.uplink().start_time) >= LONG
+    since = state.uplink().start_time
+    return since > 0 and _age(since) >= LONG
 
 
 def _pause(seconds: float) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _given = tap.is_given
 TUN = "/dev/net/tun"
 START_SECONDS = 30
+DEFAULT_MTU = 65520
 
 # Options of pasta without which it could not be started, ended or asked for ports.
 OWN_OPTIONS = (
@@ -62,7 +63,8 @@ class Pasta:
 
     `takes_ipv6` tells whether it takes IPv6 addresses too: no option forbids it. If options say
     which addresses it gives the netns, `copies_addresses`: what it is not told is the host's. For
-    `forwards`, which is known once it has been started, see `names.plan`.
+    `forwards`, which is known once it has been started, see `names.plan`. `mtu` is what its
+    interface will have, 0 where an option says so.
     """
 
     driver = "pasta"
@@ -83,6 +85,7 @@ class Pasta:
         self.options = [o for o in options if o != "--map-gw"]
         self.takes_ipv6 = not _given(options, *tap.ONLY_IPV4)
         self.copies_addresses = _given(options, *tap.ADDRESSING)
+        self.mtu = 0 if _given(options, "-m", "--mtu") else DEFAULT_MTU
         self.maps_gateway = "--map-gw" in options
         self.maps_guest = not _given(options, "--map-guest-addr")
         self.names_host = True
@@ -203,6 +206,7 @@ class Slirp4netns:
     copies_addresses = False
     sends_bare_segments = False
     control = ""
+    mtu = 0
 
     def __init__(self, path: str, options: list[str]) -> None:
         """Derive the address of its name server, the third of its network."""
@@ -226,7 +230,7 @@ class Slirp4netns:
         usage = _usage(self.path)
         wanted = (
             "--disable-host-loopback",
-            "--mtu=65520",
+            f"--mtu={DEFAULT_MTU}",
             *(["--enable-sandbox"] if self.has_sandbox else []),
             "--enable-seccomp",
             "--enable-ipv6",
@@ -282,7 +286,8 @@ class Slirp4netns:
         raise background.failed("slirp4netns", f"exit status {status}", state)
 
 
-Uplink = Nothing | Pasta | Slirp4netns
+Program = Pasta | Slirp4netns
+Uplink = Nothing | Program
 
 
 def choose(wanted: Wanted, environ: Mapping[str, str]) -> Uplink:

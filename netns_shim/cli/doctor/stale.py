@@ -7,10 +7,12 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from ... import errors, hostnet, references, state
+from ... import errors, hostnet, netns, references, state
 from ...attachment import ADDING, DELETING
 from ...errors import ShimError
 from ...gc import collect
+from ...shared import health
+from ...userns import pause
 from .check import OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def _odd(where: state.State) -> Iterator[str]:
         yield f"{where.name}: the record of its uplink cannot be read"
     elif record.is_of_other_boot:
         yield f"{where.name}: is of an earlier boot"
-    elif not (record.is_alive or where.has_uplink(record)):
+    elif not (record.is_alive or record.pending or where.has_uplink(record)):
         problem = record.guardian.text("problem")
         tried = f", and its guardian cannot start it again: {problem}" if problem else ""
         yield f"{where.name}: has lost its uplink {record.driver}{tried}"
@@ -149,3 +151,55 @@ def host_network(context: Context) -> Result:
         names = " and ".join(f"netns-shim refresh --netns {n}" for n, keys in changed if keys)
         return Result(WARNING, f"changed since the uplink was started: {'; '.join(lines)}", names)
     return Result(OK, "as it was when the uplink was started")
+
+
+def uplinks(context: Context) -> Result:
+    """Ask each uplink something, and look at the routes that it has made."""
+    try:
+        if not context.is_privileged:
+            pause.join_if_held(context.base)  # a user without capabilities
+        found = {where: where.uplink() for where in _shared(context)}
+    except (ShimError, OSError) as error:
+        return Result(SKIPPED, f"the state cannot be read: {error}")
+    running = {where: record for where, record in found.items() if record.is_running}
+    pending = {where: record for where, record in found.items() if record.pending}
+    sick = _sick(running) if netns.is_privileged() else {}
+    lines = [line for problems in sick.values() for line in problems]
+    waiting = [
+        f"{where.name}: {record.driver} waits until the host has a network: {record.pending}"
+        for where, record in pending.items()
+    ]
+    poor = {where: health.lacks(record) for where, record in running.items() if _is_here(record)}
+    waiting += [
+        f"{where.name}: the host has IPv{kind}, and {running[where].driver} gave none"
+        for where, lacking in poor.items()
+        for kind in lacking
+    ]
+    cures = [
+        health.cure(where)
+        for where in found
+        if sick.get(where) or poor.get(where) or where in pending
+    ]
+    if lines or waiting:
+        status = PROBLEM if lines else WARNING
+        return Result(status, "; ".join([*lines, *waiting]), " and ".join(cures))
+    if not running:
+        return Result(SKIPPED, "no uplink is running")
+    if not sick:
+        return Result(SKIPPED, "no uplink can be asked from here", OTHER_SESSION)
+    return Result(OK, "each answers, and has the default routes that the host has")
+
+
+def _is_here(record: UplinkRecord) -> bool:
+    return record.host_netns == os.stat("/proc/self/ns/net").st_ino
+
+
+def _sick(running: dict[state.State, UplinkRecord]) -> dict[state.State, list[str]]:
+    """Give what is wrong with uplinks; one whose netns is elsewhere is left out."""
+    found = {}
+    for where, record in running.items():
+        try:
+            found[where] = health.problems(where, record)
+        except ShimError:
+            continue
+    return found

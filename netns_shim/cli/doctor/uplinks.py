@@ -8,8 +8,9 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+from ... import hostnet
 from ...errors import ShimError
-from ...shared import uplink
+from ...shared import routes, uplink
 from .. import programs
 from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, Result
 
@@ -92,6 +93,20 @@ def congestion_control(context: Context) -> Result:
             "sysctl net.ipv4.tcp_congestion_control=cubic (as root), or use slirp4netns",
         )
     return Result(OK, name)
+
+
+def default_route(context: Context) -> Result:
+    """Check that the host has a network to lead to."""
+    if why := why_not(context):
+        return Result(SKIPPED, why)
+    families = sorted(routes.families(hostnet.routes()))
+    if not families:
+        return Result(
+            WARNING,
+            "this host has none: containers reach each other, and nothing outside",
+            "connect the host: uplinks lead to the outside as soon as it has a default route",
+        )
+    return Result(OK, f"this host has one of {' and '.join(f'IPv{kind}' for kind in families)}")
 
 
 def ping(context: Context) -> Result:
