@@ -52,7 +52,7 @@ class Operation:
         self.request = request
         log.about(request)
         self.conf = conf.read(request.conf)
-        self.target = where or target.choose(self.conf, request.environ)
+        self.target = where or target.choose(self.conf, request)
         state_of = self.target.state
         if state.is_private(state_of.base):
             state.is_private(state_of.dir)

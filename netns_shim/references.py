@@ -82,7 +82,7 @@ class Reference:
     @property
     def _link(self) -> str:
         refs = os.path.dirname(self.path)
-        return _index(os.path.dirname(refs), *self.record.name.attachment[1:])
+        return index(os.path.dirname(refs), *self.record.name.attachment[1:])
 
     def close(self) -> None:
         """End the operation and leave the reference."""
@@ -116,8 +116,11 @@ def remove(path: str) -> None:
         pass
 
 
-def _index(directory: str, container_id: str, ifname: str) -> str:
-    """Name the link that says which reference an interface has; no network begins with a colon."""
+def index(directory: str, container_id: str, ifname: str) -> str:
+    """Name the link that says which reference an interface has; no network begins with a colon.
+
+    `directory` is that of a netns.
+    """
     return f"{directory}/started/:{container_id}:{ifname}"
 
 
@@ -286,7 +289,7 @@ def anywhere(
         if netns[0] == "." and netns != IN_PLACE:
             continue
         there = State(base, netns)
-        entered = _target(_index(there.dir, container_id, ifname))
+        entered = _target(index(there.dir, container_id, ifname))
         if thoroughly or entered == SEVERAL:
             found += ((there, name) for name in _named(there.refs, wanted))
         else:

@@ -69,7 +69,8 @@ def _read(where: Target, request: Request) -> list[Found]:
     `stateDir`. A caller without capabilities joins the user namespace of one of them only.
     """
     found: list[Found] = []
-    for base in dict.fromkeys((where.state.base, state.base_dir(request.environ))):
+    part = references.index(where.state.name, request.container_id, request.ifname)
+    for base in dict.fromkeys((where.state.base, state.base_dir(request.environ, part=part))):
         if not found or netns.is_privileged():
             records = records_in(base, request.container_id, request.ifname)
             found += [each for each in records if _is_in_reach(where, *each)]

@@ -21,8 +21,20 @@ from .records import UplinkRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+LOG_IN_OF_ROOT = "/run/user/0"
+# The mode of files: systemd-tmpfiles(8) does not remove an old file that has the sticky bit.
+FILE_MODE = 0o1600
+# The errors that say for good that a path leads to nothing that we could use.
+NOTHING_THERE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
 # The files of a netns that works, besides the pin and the record of its uplink.
 PARTS = ("resolv.conf", "run", "started", "var/lib/cni")
 # For plugins that run in place; the name of a shared netns never begins with a dot.
@@ -150,26 +162,57 @@ def _is_ready(where: State) -> bool:
         return False
 
 
-def base_dir(environ: Mapping[str, str], override: str = "") -> str:
-    """Tell where the state directory is: `stateDir`, else below the user's runtime directory.
+def base_dir(environ: Mapping[str, str], override: str = "", part: str = "") -> str:
+    """Tell where the state directory is: `stateDir`, else where this user's state is already.
 
-    XDG_RUNTIME_DIR counts only if it is ours: after sudo or su it may be another user's, and a
-    runtime may not pass it at all. Then it is /run/user/UID, with the user's ID outside the user
-    namespace, or /run for root, or at last a directory in TMPDIR.
+    `part` is what the call needs of it: where that is, nothing else is looked at. Without state,
+    it is where `userns.places` would make it. Raises OSError where that cannot be told.
     """
     if override:
         # With a slash or a dot at its end, the kernel would follow a link that we mean to look at.
         return os.path.normpath(override)
-    uid = environ.get("_CONTAINERS_ROOTLESS_UID", "")
-    if not (uid.isascii() and uid.isdigit()):
-        uid = outer_uid()
-    for runtime in (environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
-        if runtime.startswith("/") and _is_own_directory(runtime):
-            return f"{runtime.rstrip('/')}/netns-shim"
+    if part:
+        for base in usual(environ, user_id(environ)):
+            if owns(base) and os.path.lexists(f"{base}/{part}"):
+                return base
+    from .userns import places  # only where nothing is attached, or not where it usually is
+
+    return places.choose(environ, part)
+
+
+def usual(environ: Mapping[str, str], uid: str) -> Iterator[str]:
+    """Name the usual state directories of this user, there or not, in their order.
+
+    Root's is in /run, with and without a log-in. Only an earlier release used that of a log-in.
+    """
+    runtimes = runtime_directories(environ, uid)
     if uid == "0":
-        return "/run/netns-shim"
-    temporary = environ.get("TMPDIR", "")
-    return f"{temporary if temporary.startswith('/') else '/tmp'}/netns-shim-{uid}"
+        if runtimes[:1] not in ([], [LOG_IN_OF_ROOT]):
+            yield f"{runtimes[0]}/netns-shim"  # somebody has chosen it
+            return
+        yield "/run/netns-shim"
+    for runtime in runtimes:
+        yield f"{runtime}/netns-shim"
+    if uid != "0":
+        yield f"/tmp/netns-shim-{uid}"
+
+
+def runtime_directories(environ: Mapping[str, str], uid: str) -> list[str]:
+    """List the runtime directories of this user that are there: that of the environment first.
+
+    XDG_RUNTIME_DIR counts only if it is ours: after sudo or su it may be another user's. A
+    runtime may not pass it at all, so /run/user/UID counts as well, with the ID outside the user
+    namespace. Raises OSError where an error hides whose it is: state may be there.
+    """
+    given = environ.get("XDG_RUNTIME_DIR", "").rstrip("/")
+    places = dict.fromkeys((given, f"/run/user/{uid}"))
+    return [path for path in places if path.startswith("/") and owns(path, follow=True)]
+
+
+def user_id(environ: Mapping[str, str]) -> str:
+    """Tell the ID of the user outside of all user namespaces of rootless tools."""
+    uid = environ.get("_CONTAINERS_ROOTLESS_UID", "")
+    return uid if uid.isascii() and uid.isdigit() else outer_uid()
 
 
 def outer_uid() -> str:
@@ -183,11 +226,17 @@ def outer_uid() -> str:
     return str(euid)
 
 
-def _is_own_directory(path: str) -> bool:
+def owns(path: str, *, follow: bool = False) -> bool:
+    """Tell whether a path is a directory of this user's; a link is none unless it is to `follow`.
+
+    Raises OSError for an error that may pass: it says nothing of what is there.
+    """
     try:
-        info = os.stat(path)
-    except OSError:
-        return False
+        info = os.stat(path, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno in NOTHING_THERE:
+            return False
+        raise
     return stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid()
 
 
@@ -247,7 +296,7 @@ def read_file(path: str) -> bytes:
 
 
 def write_atomically(path: str, text: str) -> None:
-    """Write a file of mode 0600 by a temporary file and rename(2).
+    """Write a file of FILE_MODE by a temporary file and rename(2).
 
     The temporary file has one name for all writers, so that killed ones do not leave more and more
     of them. Raises BlockingIOError where another process is writing the same file.
@@ -255,7 +304,7 @@ def write_atomically(path: str, text: str) -> None:
     temporary = f"{path}.new"
     remove_special(temporary)
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o600)
+    fd = os.open(temporary, flags, FILE_MODE)
     with open(fd, "w", encoding="utf-8") as file:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The last process with the lock may have given the file its final name.

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     Target: TypeAlias = "Shared | InPlace"
 
+# The verbs for what an earlier call has attached.
+NEED_REFERENCE = ("CHECK", "DEL")
 # How often to make a netns again that other calls remove before this one gets in.
 ATTEMPTS = 10
 # How long an ADD waits for a guardian to bring the uplink back, in seconds.
@@ -48,14 +50,23 @@ REVIVAL_SECONDS = 20
 LAST_ONES = 8
 
 
-def choose(conf: Configuration, environ: Mapping[str, str]) -> Target:
-    """Tell where the plugins of a configuration run. Nothing is made or entered for it."""
-    base = state.base_dir(environ, conf.state_dir)
-    if netns.is_in_place(conf.enter):
+def choose(conf: Configuration, request: Request) -> Target:
+    """Tell where the plugins of a configuration run. Nothing is made or entered for it.
+
+    What a CHECK or a DEL is for counts more than the netns: it may be in another state directory.
+    """
+    is_in_place = netns.is_in_place(conf.enter)
+    name = state.IN_PLACE if is_in_place else conf.netns
+    part = f"{name}/refs"
+    if request.verb in NEED_REFERENCE:
+        part = references.index(name, request.container_id, request.ifname)
+    environ = request.environ
+    where = State(state.base_dir(environ, conf.state_dir, part), name)
+    if is_in_place:
         from .in_place import InPlace  # the netns is the caller's
 
-        return InPlace(State(base, state.IN_PLACE))
-    return Shared(State(base, conf.netns), conf.uplink, environ)
+        return InPlace(where)
+    return Shared(where, conf.uplink, environ)
 
 
 def at(there: State, like: Target, environ: Mapping[str, str]) -> Target:

@@ -75,7 +75,8 @@ def _names(
     """Name the references of the interface of a request; see `references.anywhere`."""
     bases = [where.state.base]
     if request.conf.get("stateDir"):
-        bases.append(state.base_dir(request.environ))  # the network may have got the key later
+        # The network may have got the key later.
+        bases += filter(state.owns, state.usual(request.environ, state.user_id(request.environ)))
     part = request.container_id, request.ifname
     return [
         found
@@ -86,7 +87,7 @@ def _names(
 
 def delete(request: Request) -> None:
     """DEL: undo what ADD was given, then drop the reference; the last one removes the netns."""
-    where = target.choose(conf.read(request.conf), request.environ)
+    where = target.choose(conf.read(request.conf), request)
     names = _names(where, request) or _names(where, request, thoroughly=True)
     if names and (_detach_unchanged(where, names, request) or _detach_changed(where, request)):
         return
@@ -138,7 +139,7 @@ def check(request: Request) -> None:
     """CHECK: reference, netns, a live uplink and ports are there; then the plugins' CHECK."""
     from . import recall, search  # runtimes call CHECK seldom
 
-    where = target.choose(conf.read(request.conf), request.environ)
+    where = target.choose(conf.read(request.conf), request)
     found = search.find_one(where, request)
     if found is None or found[1].phase != LIVE:
         Operation(request, where)  # a wrong configuration is what to say first

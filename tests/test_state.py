@@ -158,21 +158,25 @@ def test_runtime_directory(tmp_path: Path, end: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "relative", "/no/such", "/proc/1/fdinfo/none"])
-@pytest.mark.parametrize("tmp", [None, "/some/tmp"])
+@pytest.mark.parametrize("tmp", [None, "/some/tmp", "/var/tmp"])
 def test_runtime_directory_that_is_none(value: str, tmp: str | None) -> None:
-    """Without one of our own a user has a directory for temporary files, by the outer ID."""
+    """Without one of our own a user has a directory in /tmp by the outer ID; TMPDIR is not asked.
+
+    Sessions of one user may differ in TMPDIR.
+    """
     environ = {"XDG_RUNTIME_DIR": value, "_CONTAINERS_ROOTLESS_UID": "987654321"}
     if tmp is not None:
         environ["TMPDIR"] = tmp
 
-    assert state.base_dir(environ) == f"{tmp or '/tmp'}/netns-shim-987654321"
+    assert state.base_dir(environ) == "/tmp/netns-shim-987654321"
 
 
-def test_runtime_directory_of_root() -> None:
-    """Root on the host keeps its state in /run where there is no /run/user/0."""
-    expected = {"/run/netns-shim", "/run/user/0/netns-shim"}
+@pytest.mark.parametrize("value", ["", "/run/user/0", "/run/user/0/"])
+def test_runtime_directory_of_root(value: str) -> None:
+    """Root on the host keeps its state in /run, with and without a log-in."""
+    environ = {"XDG_RUNTIME_DIR": value, "_CONTAINERS_ROOTLESS_UID": "0"}
 
-    assert state.base_dir({"_CONTAINERS_ROOTLESS_UID": "0"}) in expected
+    assert next(state.usual(environ, "0")) == "/run/netns-shim"
 
 
 def test_outer_uid_is_found() -> None:

@@ -90,7 +90,8 @@ class _Attaching:
         self._asked = wire.decode_options(self._text)
         networks = "+".join(self._asked["networks"])
         log.name(f"{networks}:{self._asked['container_id']}")
-        where = state.State(state.base_dir(environ), conf.DEFAULT_NETNS)
+        name = conf.DEFAULT_NETNS
+        where = state.State(state.base_dir(environ, part=f"{name}/refs"), name)
         self._target = Shared(where, conf.DEFAULT_UPLINK, environ)
         # One program runs for all networks of the container: the first network stands for it.
         self._names = {n: self._name(n, i) for n, i in self._asked["networks"].items()}

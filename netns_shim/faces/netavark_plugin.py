@@ -7,7 +7,7 @@ container becomes that of a CNI runtime, and the result becomes a StatusBlock.
 
 from __future__ import annotations
 
-from .. import interrupt, result, state, verbs
+from .. import interrupt, references, result, state, verbs
 from ..cni import CURRENT_VERSION
 from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
 from ..netavark import convert, network, wire
@@ -101,7 +101,9 @@ def _recall(asked: Exec, environ: Mapping[str, str]) -> Request | None:
     from .. import recall, search  # not for a setup
 
     given = asked.network.get("options", {}).get("stateDir", "")
-    for base in dict.fromkeys((state.base_dir(environ, given), state.base_dir(environ))):
+    # Podman calls from its own netns.
+    part = references.index(state.IN_PLACE, asked.container_id, asked.ifname)
+    for base in dict.fromkeys(state.base_dir(environ, each, part) for each in (given, "")):
         for _, record in search.records_in(base, asked.container_id, asked.ifname):
             request = recall.request_of(record, environ)
             if request is not None:

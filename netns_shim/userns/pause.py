@@ -43,9 +43,12 @@ def join(base: str) -> None:
     root in there. Raises ShimError (code 103 where they cannot be made, 11 where another process
     is making or ending them all the time).
     """
-    state.make_private(base)
-    if join_if_held(base):
+    if state.is_private(base):
+        if join_if_held(base):
+            return
+    elif _join_out_of_sight(base):
         return
+    state.make_private(base)
     with _locked(base):
         fd = _open(base, os.O_CREAT)
         # A process has it alone only while it holds the other lock.
@@ -66,6 +69,28 @@ def join_if_held(base: str) -> bool:
         fd = _open(base)
     except FileNotFoundError:
         return False
+    return _join_open(base, fd)
+
+
+def _join_out_of_sight(base: str) -> bool:
+    """Do the same where the state directory is in the mounts of the pause process only.
+
+    A service may have a /tmp of its own, and no /run/user; see `places.in_use`.
+    """
+    from . import places  # not where the state directory is there
+
+    for pid, path in places.holders():
+        if path == _path(base):
+            try:
+                fd = _open(f"/proc/{pid}/root{base}")
+            except OSError:
+                continue  # it has ended
+            if _join_open(base, fd):
+                return True
+    return False
+
+
+def _join_open(base: str, fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         record = _read(fd)
@@ -87,8 +112,11 @@ def look(base: str) -> None:
 
     It removes what a killed call has left of them.
     """
-    if not join_if_held(base):
-        end_if_unused(base)
+    if os.path.lexists(base):
+        if not join_if_held(base):
+            end_if_unused(base)
+    else:
+        _join_out_of_sight(base)
 
 
 def hold(base: str) -> int:
@@ -151,7 +179,7 @@ def _is_needed(base: str, record: HolderRecord) -> bool:
 def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
     """Start a pause process and join it; `before` is the record of an ended one, or empty."""
     from ..shared import scope  # only where it does not exist
-    from . import recover, start, subids
+    from . import places, recover, start, subids
 
     recover.refuse_hidden(before, base, _path(base))
     record = HolderRecord()
@@ -159,9 +187,10 @@ def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
         # Namespaces that exist have the map that they were made with.
         maps = {} if found else subids.wanted(os.environ)
         ranges = before.ranges if found else maps
+        is_usual = places.is_usual(base, os.environ)
 
         def write_down(pid: int) -> None:
-            record.fields.update(HolderRecord.of(pid, ranges).fields)
+            record.fields.update(HolderRecord.of(pid, ranges, is_usual=is_usual).fields)
             _write(fd, record)
 
         pid = start.start(_path(base), maps, write_down, found)
@@ -178,22 +207,17 @@ def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
 def _adopt(base: str, fd: int) -> HolderRecord:
     """Find a pause process whose record was removed."""
     from ..shared import processes  # only where there is no record
-    from . import start
+    from . import places
 
-    *program, path = start.arguments(_path(base))
-    here = os.readlink("/proc/self/ns/user")
-    for pid in processes.ids():
+    for pid, path in places.holders():
         try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                *words, told, _ = [*map(os.fsdecode, file.read().split(b"\0")), "", ""][:4]
-            is_told = words == program and processes.is_same(told, path)
-            is_ours = is_told and os.stat(f"/proc/{pid}").st_uid == os.geteuid()
-            if is_ours and os.readlink(f"/proc/{pid}/ns/user") != here:
-                record = HolderRecord.of(pid, _ranges_of(pid))
+            if processes.is_same(path, _path(base)):
+                is_usual = places.is_usual(base, os.environ)
+                record = HolderRecord.of(pid, _ranges_of(pid), is_usual=is_usual)
                 _write(fd, record)
                 return record
         except OSError:
-            continue  # it has ended, or is not ours
+            continue  # it has ended
     return HolderRecord()
 
 

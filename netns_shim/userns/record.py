@@ -45,11 +45,16 @@ class HolderRecord(ProcessRecord):
             return cls()
 
     @classmethod
-    def of(cls, pid: int, ranges: object) -> Self:
-        """Write down a process that is there; `ranges` are ranges of IDs, see `subids`."""
+    def of(cls, pid: int, ranges: object, *, is_usual: bool = False) -> Self:
+        """Write down a process that is there.
+
+        `ranges` are ranges of IDs, see `subids`. `is_usual` tells that the state directory was not
+        named by a `stateDir`.
+        """
         fields: Json = {"ranges": ranges, "pid": pid, "startTime": start_time(pid)}
         fields["bootID"] = boot_id()
         fields["pidNamespace"] = pid_namespace()
+        fields["isUsual"] = is_usual
         for key, kind in cls.NAMESPACES:
             fields[key] = os.stat(f"/proc/{pid}/ns/{kind}").st_ino
         return cls(fields)
@@ -58,6 +63,11 @@ class HolderRecord(ProcessRecord):
     def ranges(self) -> object:
         """The ranges of IDs that are mapped there, as they were written down."""
         return self.fields.get("ranges")
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether calls without a `stateDir` use its state directory."""
+        return self.fields.get("isUsual") is True
 
     @property
     def is_alive(self) -> bool:
