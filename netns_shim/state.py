@@ -244,8 +244,8 @@ def is_private(path: str) -> bool:
     """Tell whether a directory exists; refuse one into which others could have written."""
     try:
         info = os.lstat(path)
-    except FileNotFoundError:
-        return False
+    except (FileNotFoundError, PermissionError):
+        return False  # or it is in the mounts of the pause process only, see `userns.places`
     if not stat.S_ISDIR(info.st_mode):
         problem = "it is not a directory"
     elif info.st_uid != os.geteuid():

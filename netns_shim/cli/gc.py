@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Do it and say what was done; the exit status is 1 if anything failed."""
-    base = state.base_dir(os.environ, arguments.state_dir)
+    base = options.base_of(arguments)
     has_lock = not arguments.dry_run and state.is_private(base)
     with Progress() as progress, alone(base, progress) if has_lock else nullcontext():
         interrupt.heed()

@@ -7,7 +7,6 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from .. import state
 from ..errors import IO_FAILURE, ShimError
 from . import options
 
@@ -41,8 +40,7 @@ def main(arguments: argparse.Namespace) -> int:
     from . import inspection  # not for the other commands
 
     kind = arguments.format or _kind_of(arguments.output or "")
-    facts = inspection.collect(state.base_dir(os.environ, arguments.state_dir))
-    text = render(facts, kind)
+    text = render(inspection.collect(options.base_of(arguments)), kind)
     if arguments.output:
         with open(arguments.output, "wb") as file:
             file.write(text)

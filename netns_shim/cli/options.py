@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from .. import conf, state
 from ..cni import is_name
-from ..errors import INVALID_ENVIRONMENT, ShimError
+from ..errors import INVALID_ENVIRONMENT, ShimError, warn
+from ..userns import pause, places
 
 if TYPE_CHECKING:
     import argparse
@@ -59,4 +60,18 @@ def state_of(arguments: argparse.Namespace) -> state.State:
             f"not a name for a netns: {name!r}",
             "take letters, digits, `_`, `.` and `-`, with a letter or a digit first",
         )
-    return state.State(state.base_dir(os.environ, arguments.state_dir), name)
+    return state.State(base_of(arguments, f"{name}/refs"), name)
+
+
+def base_of(arguments: argparse.Namespace, part: str = "") -> str:
+    """Give the state directory, and go to where it can be seen; `part` as in `state.base_dir`.
+
+    A warning names other ones of this user: there are two if two calls were the first at once.
+    """
+    base = state.base_dir(os.environ, arguments.state_dir, part)
+    if not arguments.state_dir:
+        for other in places.in_use(os.environ):
+            if other != base:
+                warn(f"there is state in {other}, too: see it with --state-dir {other}")
+    pause.reach(base)
+    return base

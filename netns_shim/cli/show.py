@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from typing import TYPE_CHECKING
 
-from .. import state
 from ..errors import UNKNOWN_CONTAINER, ShimError, shown
 from . import options
 
@@ -40,7 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
         printing,
     )
 
-    base = state.base_dir(os.environ, arguments.state_dir)
+    base = options.base_of(arguments)
     found = []
     chosen = choose(inspection.collect(base), arguments)
     made = {name: inspection.made_from(base, name, entry["containerID"]) for name, entry in chosen}

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from typing import TYPE_CHECKING
 
-from .. import state
 from . import options
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ def main(arguments: argparse.Namespace) -> int:
         watch,
     )
 
-    base = state.base_dir(os.environ, arguments.state_dir)
+    base = options.base_of(arguments)
     console = printing.console()
 
     def write(found: Json) -> None:

@@ -15,7 +15,7 @@ import atexit
 import fcntl
 import os
 
-from .. import encoding, interrupt, locks, state
+from .. import encoding, interrupt, locks, netns, state
 from ..errors import CANNOT_ENTER, ShimError, warn
 from ..libc import CLONE_NEWNS, CLONE_NEWUSER, setns
 from .record import HolderRecord
@@ -72,8 +72,14 @@ def join_if_held(base: str) -> bool:
     return _join_open(base, fd)
 
 
+def reach(base: str) -> None:
+    """Go to where a state directory can be seen, if that is only in the pause process's mounts."""
+    if not netns.is_privileged() and not os.path.lexists(base):
+        _join_out_of_sight(base)
+
+
 def _join_out_of_sight(base: str) -> bool:
-    """Do the same where the state directory is in the mounts of the pause process only.
+    """Join as `join_if_held` does, where the state directory is in the other mounts only.
 
     A service may have a /tmp of its own, and no /run/user; see `places.in_use`.
     """
