@@ -26,6 +26,7 @@ from .libc import (
     setns,
     unshare,
 )
+from .state import make_below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,9 +43,11 @@ WHOLE = ".netns-shim-host"
 class Bind:
     """One bind mount; its source is opened before the first step, so a step may cover it."""
 
-    __slots__ = ("flags", "source", "target")
+    __slots__ = ("flags", "source", "target", "within")
 
-    def __init__(self, source: str, target: str, flags: int = 0) -> None:
+    def __init__(self, source: str, target: str, flags: int = 0, *, within: str = "") -> None:
+        """Take what to bind where; a directory that is gone is made again `within` one of ours."""
+        self.within = within
         self.source = source
         self.target = target
         self.flags = MS_BIND | flags
@@ -73,11 +76,13 @@ class Beside:
     `shared.beside`, which makes them. `source` is ours, or empty for one that goes with us.
     """
 
-    __slots__ = ("source", "target")
+    __slots__ = ("source", "target", "within")
 
-    def __init__(self, source: str, target: str) -> None:
+    def __init__(self, source: str, target: str, *, within: str = "") -> None:
+        """Take what to bind where; a directory that is gone is made again `within` one of ours."""
         self.source = source
         self.target = target
+        self.within = within
 
     def __str__(self) -> str:
         what = self.source or "an empty tmpfs"
@@ -145,7 +150,8 @@ def plan(state: State, environ: Mapping[str, str], keep: Paths) -> list[Step]:
     """
     keep.add(os.path.dirname(state.base))
     keep.add_caller(environ)
-    steps: list[Step] = [Bind(state.path("run"), kept.RUN), *_state_steps(state), *_binds(keep)]
+    run = Bind(state.path("run"), kept.RUN, within=state.dir)
+    steps: list[Step] = [run, *_state_steps(state), *_binds(keep)]
     try:
         target = kept.resolv_conf_target("/etc/resolv.conf")
     except OSError as error:
@@ -178,11 +184,12 @@ def plan_in_place(state: State, keep: Paths) -> list[Step]:
 def _state_steps(state: State | None) -> list[Step]:
     """Give the mount for /var/lib/cni, in the directory of a netns or one that goes with us."""
     parent = existing_parent(kept.CNI_STATE)
-    source = state.dir + parent if state is not None else ""
+    within = state.dir if state is not None else ""
+    source = within and within + parent
     if parent == kept.CNI_STATE:
-        return [Bind(source, parent) if source else Tmpfs(parent)]
+        return [Bind(source, parent, within=within) if source else Tmpfs(parent)]
     # Nothing can be mounted in the place of the root.
-    return [Beside(source, parent)] if parent != "/" else []
+    return [Beside(source, parent, within=within)] if parent != "/" else []
 
 
 def _binds(keep: Paths) -> list[Bind]:
@@ -270,16 +277,27 @@ class Inside:
             os.close(fd)
 
 
+def _open(step: Bind | Beside) -> int:
+    flags = os.O_PATH | os.O_CLOEXEC
+    try:
+        return os.open(step.source, flags)
+    except FileNotFoundError:
+        if not step.within:
+            raise
+        # It was empty, and another program removes what is old.
+        make_below(step.within, step.source.removeprefix(step.within))
+        return os.open(step.source, flags)
+
+
 def _do(steps: list[Step]) -> None:
     # Sources are opened first, from within the new mount namespace: the kernel refuses a bind
     # mount of something outside it, and later steps cover some sources.
     flags = os.O_PATH | os.O_CLOEXEC
     opened = []
     for step in steps:
+        fd = -1 if isinstance(step, Tmpfs) or not step.source else _open(step)
         if isinstance(step, Beside):
             step.prepare()
-        source = "" if isinstance(step, Tmpfs) else step.source
-        fd = os.open(source, flags) if source else -1
         opened.append((fd, os.open(step.target, flags) if isinstance(step, Beside) else -1))
     for step, (fd, covered) in zip(steps, opened, strict=True):
         source = f"/proc/self/fd/{fd}"

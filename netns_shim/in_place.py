@@ -102,5 +102,11 @@ class InPlace:
     def check_ports(self, record: AttachmentRecord) -> None:
         """Look at no port."""
 
+    def spare_leases(self, network: str, addresses: list[str]) -> None:
+        """Leave them as they are: they are the caller's."""
+
+    def leave_behind(self, record: AttachmentRecord) -> None:
+        """Write down nothing: this netns is the caller's."""
+
     def leave(self) -> None:
         """Leave the directory for the next call."""

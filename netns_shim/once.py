@@ -20,6 +20,7 @@ import time
 
 from . import encoding, locks
 from .locks import Lock, NoLock
+from .state import FILE_MODE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Once:
         if kind is None:
             try:
                 flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-                os.close(os.open(self._marker, flags, 0o600))
+                os.close(os.open(self._marker, flags, FILE_MODE))
             except OSError:
                 pass  # the next ADD runs alone again, which is no reason to fail
         os.close(self._lock)

@@ -14,6 +14,7 @@ from .chain import Chain
 from .errors import ShimError, warn
 from .locks import NoLock
 from .netns import ContainerNetns
+from .result import addresses
 from .versions import Versions
 
 TYPE_CHECKING = False
@@ -54,7 +55,7 @@ class Operation:
         self.conf = conf.read(request.conf)
         self.target = where or target.choose(self.conf, request)
         state_of = self.target.state
-        if state.is_private(state_of.base):
+        if state.is_private(state_of.base, may_be_hidden=True):
             state.is_private(state_of.dir)
         self.was_valid = conf.check(request.conf, state_of.stamps)
         self.versions = Versions(state_of.path("plugins.json"))
@@ -246,9 +247,12 @@ def _delete_leftover(call: Operation, reference: Reference, fd: int) -> None:
     warn(f"removing what is left of an earlier attachment: {record.name}")
     earlier = Operation(request, call.target, record.name)
     earlier.chain.mtu = record.mtu
-    if is_gone(request.netns, record, fd):
+    is_lost = is_gone(request.netns, record, fd)
+    if is_lost:
         earlier.chain.lose_netns()
     earlier.chain.delete(record.previous)
+    if is_lost:
+        call.target.leave_behind(record)
 
 
 def _add(
@@ -278,6 +282,7 @@ def _finish(
     """Open the ports of the host, and write down that the attachment is live."""
     try:
         _open_ports(call, result, ports)
+        call.target.spare_leases(call.request.network, addresses(result))
         reference.write(LIVE, result=result)
     except BaseException:
         interrupt.disregard()
@@ -378,7 +383,8 @@ def _delete(call: Operation, reference: Reference) -> None:
     fd = call.target.open_as_is()
     with call.lock():
         # Only now, because the container may have gone while this DEL was waiting.
-        if is_gone(call.request.netns, record, fd):
+        is_lost = is_gone(call.request.netns, record, fd)
+        if is_lost:
             call.chain.lose_netns()
         mark_deleting(reference)
         # First: a connection that comes now would lead to a container that is half detached.
@@ -386,6 +392,8 @@ def _delete(call: Operation, reference: Reference) -> None:
         call.recall_ports(record)
         with call.inside(fd):
             call.chain.delete(result)
+        if is_lost or not call.request.netns:
+            call.target.leave_behind(record)
 
 
 def delete_unknown(call: Operation) -> None:

@@ -17,7 +17,7 @@ import time
 from . import encoding, locks
 from .attachment import ADDING, AttachmentRecord, ReferenceName
 from .errors import TRY_AGAIN_LATER, ShimError
-from .state import IN_PLACE, MAXIMUM_FILE, State, read_file
+from .state import FILE_MODE, IN_PLACE, MAXIMUM_FILE, State, read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,8 +151,9 @@ def take(state: State, name: ReferenceName) -> Reference:
     already has one.
     """
     path = f"{state.refs}/{name}"
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, flags, FILE_MODE)
         _lock(fd, path)
         info = os.fstat(fd)
         if info.st_nlink and not info.st_size:

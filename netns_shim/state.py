@@ -188,7 +188,7 @@ def usual(environ: Mapping[str, str], uid: str) -> Iterator[str]:
     runtimes = runtime_directories(environ, uid)
     if uid == "0":
         if runtimes[:1] not in ([], [LOG_IN_OF_ROOT]):
-            yield f"{runtimes[0]}/netns-shim"  # somebody has chosen it
+            yield f"{runtimes[0]}/netns-shim"  # root's choice, as a `stateDir` is
             return
         yield "/run/netns-shim"
     for runtime in runtimes:
@@ -227,7 +227,7 @@ def outer_uid() -> str:
 
 
 def owns(path: str, *, follow: bool = False) -> bool:
-    """Tell whether a path is a directory of this user's; a link is none unless it is to `follow`.
+    """Tell whether a path is a directory of this user's; a link counts only if it is to `follow`.
 
     Raises OSError for an error that may pass: it says nothing of what is there.
     """
@@ -240,12 +240,19 @@ def owns(path: str, *, follow: bool = False) -> bool:
     return stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid()
 
 
-def is_private(path: str) -> bool:
-    """Tell whether a directory exists; refuse one into which others could have written."""
+def is_private(path: str, *, may_be_hidden: bool = False) -> bool:
+    """Tell whether a directory exists; refuse one into which others could have written.
+
+    One that `may_be_hidden` is in the mounts of the pause process only, see `userns.places`.
+    """
     try:
         info = os.lstat(path)
-    except (FileNotFoundError, PermissionError):
-        return False  # or it is in the mounts of the pause process only, see `userns.places`
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        if may_be_hidden:
+            return False
+        raise
     if not stat.S_ISDIR(info.st_mode):
         problem = "it is not a directory"
     elif info.st_uid != os.geteuid():

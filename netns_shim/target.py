@@ -12,7 +12,7 @@ import os
 import time
 
 from . import conf as configuration
-from . import enter, hostnet, interrupt, netns, references, state
+from . import enter, hostnet, interrupt, kept, netns, references, state
 from .errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, TRY_AGAIN_LATER, UPLINK_FAILED, ShimError
 from .locks import PAUSE, NoLock
 from .netns import ContainerNetns
@@ -325,6 +325,23 @@ class Shared:
     def nowhere(self, keep: Paths) -> enter.Inside:
         """Give the context for plugins without a shared netns: a netns that ends with us."""
         return enter.Inside(None, enter.throwaway_plan(self._environ, keep))
+
+    def spare_leases(self, network: str, addresses: list[str]) -> None:
+        """Mark the leases of an attachment as the shim's own files, see `state.FILE_MODE`."""
+        if self.state.base.startswith("/run/"):
+            return  # nothing is removed by its age there
+        directory = f"{self.state.dir}{kept.CNI_STATE}/networks/{network}"
+        for address in addresses:
+            try:
+                os.chmod(f"{directory}/{address.partition('/')[0]}", state.FILE_MODE | 0o044)
+            except OSError:
+                pass  # another IPAM plugin has it, or the network has another name there
+
+    def leave_behind(self, record: AttachmentRecord) -> None:
+        """Write down what a DEL has left of an attachment, as it had no netns of the container."""
+        from .shared import attached  # seldom: runtimes name it while it is there
+
+        attached.leave_behind(self.state, record)
 
     def leave(self) -> None:
         """Remove the netns if the last reference was dropped.

@@ -54,7 +54,8 @@ is its command's, or 128 and the number of the signal that has ended it.
 The state is in the directory
 .I netns\-shim
 in there, if a configuration has no
-.BR stateDir .
+.B stateDir
+and nothing is attached elsewhere.
 .TP
 .B NETNS_SHIM_LOG
 The absolute path of a file to which each call of a plugin appends a line, or a level

@@ -88,7 +88,7 @@ def test_python_variables(installed: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mask", ["0777", "0000", "0022"])
 def test_umask(installed: Path, tmp_path: Path, mask: str) -> None:
-    """Files have the mode 0600 and directories 0700, whatever the umask of the caller."""
+    """Files have the mode 01600 and directories 0700, whatever the umask of the caller."""
     fakes.strict_plugin(tmp_path, "fake")
     tmp_path.joinpath(fakes.LOG).touch()
 
@@ -100,7 +100,7 @@ def test_umask(installed: Path, tmp_path: Path, mask: str) -> None:
     assert len(made) > 5
     for path in made:
         mode = stat.S_IMODE(path.stat().st_mode)
-        assert mode == (0o700 if path.is_dir() else 0o600), path
+        assert mode == (0o700 if path.is_dir() else 0o1600), path
 
 
 @pytest.mark.parametrize("limit", ["-n 5", "-n 7", "-n 9", "-n 11", "-n 13", "-f 0", "-f 1"])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bench
+import kinder
 import pytest
 from diagnosis import ask, ask_in, results
 from runtime import PLUGIN, Runtime, bridge, kill_for_good
@@ -369,3 +370,31 @@ def test_host_has_changed(world: bench.World, session: bench.Session) -> None:
     assert routes["result"] == "warning"
     assert "default: other routes" in routes["message"]
     assert routes["advice"] == "netns-shim refresh --netns default"
+
+
+def test_state_that_is_elsewhere(world: bench.World) -> None:
+    """What is attached in /tmp keeps state there after a log-in, and that is no problem."""
+    base = f"/tmp/netns-shim-{world.uid}"
+    world.run(["mkdir", "-m", "0700", base, f"{base}/default", f"{base}/default/refs"], check=True)
+
+    with kinder.log_in(world):
+        found = ask(world)["runtime directory"]
+    world.reset()
+
+    assert found["result"] == "ok"
+    note = f"; {world.runtime_dir} is used once nothing is attached there"
+    assert found["message"] == f"{base}, on tmpfs{note}"
+
+
+def test_no_place_for_state(world: bench.World) -> None:
+    """Where others could replace the state, that is a problem, with a remedy."""
+    world.root.run(["chmod", "0777", "/tmp"], check=True)
+    try:
+        found = ask(world)["runtime directory"]
+        version = world.run([PLUGIN, "version", "--json"], check=True)
+    finally:
+        world.root.run(["chmod", "1777", "/tmp"], check=True)
+
+    assert found["result"] == "problem"
+    assert "/tmp has the mode 0777, so others can replace what is in it" in found["message"]
+    assert "there is no place" in json.loads(version.stdout)["stateDir"]

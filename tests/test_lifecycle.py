@@ -234,8 +234,8 @@ def test_an_odd_state_directory_is_refused(
     world: bench.World, session: bench.Session, script: str, problem: str
 ) -> None:
     """A directory that others can write to, or that is none, is refused with the reason."""
-    base = world.state_dir
-    runtime = Runtime(session, delegate=bridge())
+    base = f"{world.env['HOME']}/state"
+    runtime = Runtime(session, delegate=bridge(), stateDir=base)
     session.run(["sh", "-euc", script, base], check=True)
     with session.container() as container:
         for verb in ("ADD", "DEL"):

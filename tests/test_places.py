@@ -209,7 +209,7 @@ def ways(world: bench.World) -> Iterator[dict[str, Way]]:
 WAYS = ("log-in", "cron", "su", "job", "service")
 
 
-@pytest.mark.parametrize(("first", "second"), permutations(WAYS, 2))
+@pytest.mark.parametrize(("first", "second"), list(permutations(WAYS, 2)))
 def test_ways_with_a_runtime_directory(world: bench.World, first: str, second: str) -> None:
     """What a user attached in one way, each other way finds, and makes no state beside it."""
     with ExitStack() as stack:
@@ -255,3 +255,48 @@ def walk(world: bench.World, one: Way, other: Way, between: Callable[[], object]
         assert one.command("status", "--json")["netns"] == []
         assert until(lambda: world.leftovers() == [])
         assert not list(world.path(world.env["HOME"]).glob("*/netns-shim*/default"))
+
+
+def test_state_is_seen_from_inside(world: bench.World) -> None:
+    """In the mounts of a shared netns, the state is found as well, in whichever way you enter."""
+    with ExitStack() as stack:
+        stack.callback(world.reset)
+        stack.enter_context(kinder.log_in(world))
+        found = stack.enter_context(ways(world))
+        one = found["log-in"]
+        runtime = Runtime(world, delegate=bridge(), uplink="none")
+        own = stack.enter_context(one.unshared())
+        c = stack.enter_context(own.container())
+        runtime.add("c", c, **one.variables)
+        own.close()
+
+        for name in WAYS:
+            seen = found[name].command("run", "--", PLUGIN, "status", "--json")
+            assert seen["stateDir"] == f"{world.runtime_dir}/netns-shim"
+            (inside,) = seen["netns"]
+            assert [entry["containerID"] for entry in inside["references"]] == ["c"]
+        runtime.delete("c", c)
+
+
+def test_squatted_name(world: bench.World) -> None:
+    """Another user who makes the directory first keeps no user out, and is given nothing."""
+    taken = f"/tmp/netns-shim-{world.uid}"
+    runtime = Runtime(world, delegate=bridge(), uplink="none")
+    with ExitStack() as stack:
+        stack.callback(world.reset)
+        squat = f"mkdir -m 0700 {taken} {taken}-1; chown 1:1 {taken}; ln -s /etc {taken}-2"
+        world.root.run(["sh", "-euc", f"{squat}; chown 1:1 {taken}-1"], check=True)
+        own = stack.enter_context(world.unshared())
+        c, d = (stack.enter_context(own.container()) for _ in range(2))
+        runtime.add("c", c)
+        own.close()
+
+        assert Way(world).command("status", "--json")["stateDir"] == f"{taken}-3"
+        world.root.run(["rm", "-r", taken], check=True)
+        runtime.add("d", d)
+        assert reaches(c, d.run(["hostname", "-I"]).stdout.split()[0])
+        runtime.delete("d", d)
+        runtime.delete("c", c)
+        assert until(lambda: world.leftovers() == [])
+        assert os.listdir(world.path(f"{taken}-3")) == []
+        assert os.listdir(world.path(f"{taken}-1")) == []

@@ -107,7 +107,9 @@ def test_ghosts_are_nobody(world: bench.World, session: bench.Session, runtime: 
     with session.container() as container:
         runtime.add("c1", container)
         names = [":gc:7-x", ":run:8-x", "rootless:dead:eth0:bridge"]
-        session.run(["sh", "-euc", 'cd "$0"; touch "$@"; rm rootless:c1:*', refs(world), *names])
+        script = 'cd "$0"; touch "$@"; rm rootless:c1:*'
+        session.run(["sh", "-euc", script, refs(world), *names], check=True)
+        container.run(["ip", "link", "delete", "eth0"], check=True)
 
         done = stop(session)
 
@@ -294,6 +296,7 @@ def test_what_a_removal_has_left(
     with session.container() as container:
         runtime.add("c", container)
         session.run(["rm", "-r", refs(world)], check=True)
+        container.run(["ip", "link", "delete", "eth0"], check=True)
 
         done = stop(session)
 

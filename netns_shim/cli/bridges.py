@@ -6,8 +6,8 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from ..gc.liveness import host_side
 from ..result import addresses
+from ..shared.attached import host_side
 
 if TYPE_CHECKING:
     from ..attachment import AttachmentRecord

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from .. import hostnet, netns, references, result, state
 from ..attachment import LIVE
 from ..errors import ShimError
-from ..gc.liveness import Liveness, host_side, leads_there
+from ..gc.liveness import Liveness, leads_there
 from ..ports.look import Host
 from ..records import start_time
 from ..shared import health
 from ..shared import links as netlinks
+from ..shared.attached import host_side
 from ..target import Shared
 from ..userns import pause
 from ..userns.record import HolderRecord

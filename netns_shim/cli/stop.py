@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from .. import references
 from ..errors import shown, warn
 from . import options
 from .progress import Progress
@@ -49,7 +50,10 @@ def main(arguments: argparse.Namespace) -> int:
     if is_gone:
         print(f"{name}: removed")
         return 1 if ending.failed else 0
-    users = [_describe(record) for record in ending.users] or ["a call that has just begun"]
+    users = [_describe(record) for record in ending.users]
+    if not users:
+        is_call = bool(references.names(where))
+        users = ["a call that has just begun" if is_call else "a container without a reference"]
     warn(f"the shared netns {name!r} is in use, and --force would end that:")
     print("\n".join(f"  {shown(user)}" for user in users), file=sys.stderr)
     return 1

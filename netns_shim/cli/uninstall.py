@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import state
 from ..errors import IO_FAILURE, ShimError, shown, warn
+from ..userns import places
 from . import directories, install
 
 if TYPE_CHECKING:
@@ -25,16 +26,20 @@ def main(arguments: argparse.Namespace) -> int:
     """Remove it and say what was removed; there may be nothing to remove."""
     name = arguments.name or directories.NAMES[arguments.kind]
     install.check_name(name)
-    places = [arguments.directory] if arguments.directory else []
-    places = places or directories.candidates(arguments.kind, os.environ)
-    removed = [path for path in (uninstall(place, name) for place in places) if path]
+    wanted = [arguments.directory] if arguments.directory else []
+    wanted = wanted or directories.candidates(arguments.kind, os.environ)
+    removed = [path for path in (uninstall(place, name) for place in wanted) if path]
     for path in removed:
         print(f"removed {shown(path)}")
     if not removed:
-        print(f"nothing to remove: no {name} in {shown(', '.join(places))}")
-    elif any(where.name != state.IN_PLACE for where in state.all_in(state.base_dir(os.environ))):
+        print(f"nothing to remove: no {name} in {shown(', '.join(wanted))}")
+    elif any(_is_shared(base) for base in places.in_use(os.environ)):
         warn("a shared network namespace is up: `netns-shim stop` removes it")
     return 0
+
+
+def _is_shared(base: str) -> bool:
+    return any(where.name != state.IN_PLACE for where in state.all_in(base))
 
 
 def uninstall(directory: str, name: str) -> str:

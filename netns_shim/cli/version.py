@@ -54,7 +54,7 @@ def collect() -> Json:
         "plugins": {path: _count(path) for path in _plugin_path() if os.path.isdir(path)},
         "drivers": {path: _count(path) for path in program.PLUGIN_DIRS if os.path.isdir(path)},
         "user": _user(),
-        "stateDir": state.base_dir(os.environ),
+        "stateDir": _state_dir(),
     }
 
 
@@ -95,6 +95,13 @@ def _count(directory: str) -> int:
     """Count the programs in a directory."""
     paths = [f"{directory}/{name}" for name in os.listdir(directory)]
     return sum(os.path.isfile(path) and os.access(path, os.X_OK) for path in paths)
+
+
+def _state_dir() -> str:
+    try:
+        return state.base_dir(os.environ)
+    except (ShimError, OSError) as error:
+        return f"none: {error}"
 
 
 def _user() -> Json:

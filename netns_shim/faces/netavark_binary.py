@@ -246,6 +246,8 @@ class _Attaching:
         for reference in held:
             ifname = reference.record.name.ifname
             if answer[0] == 0 or not netns.has_interface(path, ifname):
+                if not path:
+                    self._target.leave_behind(reference.record)
                 reference.drop()
             reference.close()
         self._target.leave()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from .. import netns
 from ..errors import CANNOT_ENTER, ShimError
 from ..shared import lifecycle, processes
+from ..shared.attached import host_side
 from ..target import Shared
 
 if TYPE_CHECKING:
@@ -88,16 +89,6 @@ class Liveness:
         return (
             f"the interface {self._unclaimed} leads to an unknown place, perhaps to this container"
         )
-
-
-def host_side(record: AttachmentRecord) -> set[str]:
-    """List the interfaces of a result that are not in the container; skip odd entries."""
-    interfaces = (record.result or {}).get("interfaces")
-    return {
-        item["name"]
-        for item in (interfaces if isinstance(interfaces, list) else [])
-        if isinstance(item, dict) and isinstance(item.get("name"), str) and not item.get("sandbox")
-    }
 
 
 def _container(record: AttachmentRecord) -> str:

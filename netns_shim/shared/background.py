@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starting the program of an uplink, ending it, and what its log says.
 
-Its standard streams are the log in the state directory, and it inherits no other descriptor: a
-runtime waits until all processes that have its pipes are gone, but an uplink stays.
+Its standard streams are the log in the state directory. It inherits that directory where it has to
+be spared, and no other descriptor: a runtime waits until all processes that have its pipes are
+gone, but an uplink stays.
 """
 
 from __future__ import annotations
 
 import _signal as signal  # see `child`
+import fcntl
 import os
 
 from .. import child, enter, interrupt
 from ..errors import UPLINK_FAILED, ShimError
-from ..state import remove, remove_special
+from ..state import FILE_MODE, remove, remove_special
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,8 +48,10 @@ def spawn(command: list[str], state: State, *kept: int, stdin: int = -1) -> int:
     # The uplink opens its log by path, and would write through a link.
     remove_special(state.path("uplink.log"))
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    log = os.open(state.path("uplink.log"), flags, 0o600)
+    log = os.open(state.path("uplink.log"), flags, FILE_MODE)
     here = enter.open_cwd()
+    spared = spare(state.base)
+    kept = (*kept, *spared)
     # A process that stays must not have the caller's open files.
     others = {int(fd) for fd in os.listdir("/proc/self/fd")} - {0, 1, 2, *kept}
     actions: list[tuple[Any, ...]] = [
@@ -78,8 +82,24 @@ def spawn(command: list[str], state: State, *kept: int, stdin: int = -1) -> int:
         ) from None
     finally:
         os.fchdir(here)
-        os.close(here)
-        os.close(log)
+        for fd in (here, log, *spared):
+            os.close(fd)
+
+
+def spare(base: str) -> list[int]:
+    """Lock a state directory for a process that stays; give the descriptor for it to inherit.
+
+    systemd-tmpfiles(8) removes what is old in /tmp, and passes over a directory that is locked,
+    flock(2), with all that is in it. Nothing is old in /run, and there is no descriptor for that.
+    """
+    if base.startswith("/run/"):
+        return []
+    fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        pass  # the file system has no locks, or this is the moment when it is looked at
+    return [fd]
 
 
 def ready(fifo: int, pid: int, seconds: float, what: str) -> bytes | None:
@@ -117,7 +137,7 @@ def fork(state: State, stdin: int, become: Callable[[], None]) -> int:
     """
     remove_special(state.path("uplink.log"))
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    log = os.open(state.path("uplink.log"), flags, 0o600)
+    log = os.open(state.path("uplink.log"), flags, FILE_MODE)
     pid = os.fork()
     if pid:
         os.close(log)

@@ -16,7 +16,7 @@ import sys
 from .. import main
 from ..errors import ShimError, warn
 from ..invoke import DEFAULT_PATH, find_program
-from ..state import remove
+from ..state import FILE_MODE, remove
 from . import background, watch
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ class Lifeline:
     def __init__(self, state: State) -> None:
         path = state.path(LIFELINE)
         remove(path)  # that of an uplink before, which is no longer of interest
-        os.mkfifo(path, 0o600)
+        os.mkfifo(path, FILE_MODE)
         self.reader = open_reader(state)
         self.writer = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
@@ -81,6 +81,8 @@ def stay(state: State, attempt: int) -> None:
     """
     os.closerange(3, 1 << 20)
     script = watch.script(is_there=watch.arm())
+    for fd in background.spare(state.base):  # an uplink may close what it inherits
+        os.set_inheritable(fd, True)
     stamp = state.path("resolv.conf")
     # It becomes Python without a fork, so it stays one process.
     command = [SHELL, "-c", script, NAME, stamp, *_revival(state, str(attempt))]

@@ -13,8 +13,8 @@ import os
 
 from .. import hostnet, interrupt, locks, netns, references
 from ..errors import INVALID_ENVIRONMENT, IO_FAILURE, UPLINK_FAILED, ShimError, warn
-from ..state import is_private, make_below, make_private, remove_special
-from . import connect, elsewhere, mounts, names, ownership, processes, uplink
+from ..state import is_private, make_below, make_private, remove, remove_special
+from . import attached, connect, elsewhere, mounts, names, ownership, processes, uplink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,13 +31,18 @@ REFRESH = "`netns-shim refresh` renews it"
 
 
 def create(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
-    """Make the netns, unless another call just did; `wanted` is the configured uplink."""
+    """Make the netns, unless another call just did, or it is there and has lost its references.
+
+    `wanted` is the configured uplink.
+    """
     chosen = uplink.check(wanted, environ)
     with locked(state):
         if state.exists():
             return
         elsewhere.refuse_mounts(state)
         ownership.check(state)
+        if attached.keep(state):
+            return
         # What making or removing it has left, if that was cut off.
         _clear(state)
         try:
@@ -97,6 +102,7 @@ def _replace(state: State) -> None:
     mounts.unpin(state)
     # In a new netns, the next ADD is the first again.
     mounts.remove_tree(state.path("started"))
+    remove(state.path(attached.LEFT))
     mounts.pin(state)
     warn(
         f"the shared netns {state.name!r} was lost and has been made again; "
@@ -197,7 +203,10 @@ def guard(state: State) -> None:
 
 
 def destroy(state: State) -> None:
-    """Remove a netns whose `refs/` is gone, unless another call made it again meanwhile."""
+    """Remove a netns whose `refs/` is gone, unless another call made it again meanwhile.
+
+    It stays as well where the kernel knows of a container in it, see `attached`.
+    """
     with locked(state):
         if os.path.isdir(state.refs):
             return
@@ -206,7 +215,8 @@ def destroy(state: State) -> None:
         except ShimError:
             os.mkdir(state.refs, 0o700)  # whole again, for a call that can remove it
             raise
-        _clear(state)
+        if not attached.keep(state):
+            _clear(state)
 
 
 def destroy_despite(state: State, left: Collection[str]) -> bool:

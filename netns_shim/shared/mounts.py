@@ -15,6 +15,7 @@ import sys
 from .. import netns
 from ..errors import CANNOT_ENTER, TRY_AGAIN_LATER, ShimError
 from ..libc import CLONE_NEWNET, MNT_DETACH, MS_BIND, UMOUNT_NOFOLLOW, mount, umount2, unshare
+from ..state import FILE_MODE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ LOOPBACK_UP = b"lo".ljust(16, b"\0") + IFF_UP.to_bytes(2, sys.byteorder) + bytes
 
 def pin(state: State) -> None:
     """Make a netns with its loopback up and keep it by a bind mount, as `ip netns` does."""
-    os.close(os.open(state.pin, os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    os.close(os.open(state.pin, os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE))
     # A child does it, because this process has to stay in the host's netns.
     pid = os.fork()
     if pid == 0:
@@ -63,7 +64,7 @@ def pin_again(state: State, pid: int, inode: object) -> bool:
     for path in [f"{directory}/{fd}" for fd in os.listdir(directory)]:
         if os.stat(path).st_ino == inode and netns.identity(path) is not None:
             # A file at the path of the pin stays: pasta ends when it is removed.
-            os.close(os.open(state.pin, os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            os.close(os.open(state.pin, os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE))
             mount(path, state.pin, None, MS_BIND)
             return True
     return False

@@ -14,7 +14,7 @@ import errno
 import os
 
 from ..errors import IO_FAILURE, ShimError, warn
-from ..state import MARK, State, is_private, read_file
+from ..state import FILE_MODE, MARK, State, is_private, read_file
 from . import mounts
 
 # What the shim makes in the directory of a shared netns. In the directories, plugins and netavark
@@ -23,7 +23,16 @@ DIRECTORIES = frozenset({"netavark", "ports", "run", "started", "validated", "va
 REPLACED = ("plugins.json", "resolv.conf", "uplink.json")
 FILES = frozenset(
     {
-        *("control", "control.lock", "lifeline", "netavark.lock", "netns", "refs", "turn.lock"),
+        *(
+            "control",
+            "control.lock",
+            "left",
+            "lifeline",
+            "netavark.lock",
+            "netns",
+            "refs",
+            "turn.lock",
+        ),
         *("uplink.log", "uplink.pid"),
         *REPLACED,
         *(f"{name}.new" for name in REPLACED),
@@ -115,7 +124,7 @@ def forget(state: State) -> None:
 
 def _write_mark(directory: str, text: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(f"{directory}/{MARK}", flags, 0o600)
+    fd = os.open(f"{directory}/{MARK}", flags, FILE_MODE)
     try:
         os.write(fd, text)
     finally:

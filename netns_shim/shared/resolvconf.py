@@ -7,7 +7,7 @@ import errno
 import os
 
 from ..hostnet import BEHIND_STUBS, RESOLV_CONF
-from ..state import remove_special
+from ..state import FILE_MODE, remove_special
 from . import addresses
 
 TYPE_CHECKING = False
@@ -129,7 +129,7 @@ def write(state: State, text: str) -> bool:
     except FileNotFoundError:
         new = f"{path}.new"
         remove_special(new)
-        fd = os.open(new, flags | os.O_CREAT | os.O_TRUNC, 0o600)
+        fd = os.open(new, flags | os.O_CREAT | os.O_TRUNC, FILE_MODE)
     else:
         new = ""
     with open(fd, "r+b", buffering=0) as file:
@@ -137,7 +137,7 @@ def write(state: State, text: str) -> bool:
         if before == content:
             return False
         # In a container it is mounted into, root is an unprivileged user of ours.
-        os.fchmod(fd, 0o644)
+        os.fchmod(fd, FILE_MODE | 0o044)
         # Empty lines cover what is longer there, until it is cut.
         _write_whole(fd, content.ljust(len(before), b"\n"), path)
         os.ftruncate(fd, len(content))

@@ -43,7 +43,7 @@ def join(base: str) -> None:
     root in there. Raises ShimError (code 103 where they cannot be made, 11 where another process
     is making or ending them all the time).
     """
-    if state.is_private(base):
+    if state.is_private(base, may_be_hidden=True):
         if join_if_held(base):
             return
     elif _join_out_of_sight(base):
@@ -310,7 +310,7 @@ def _locked(base: str) -> Lock:
 
 def _open(base: str, flags: int = 0) -> int:
     flags |= os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    return os.open(_path(base), flags, 0o600)
+    return os.open(_path(base), flags, state.FILE_MODE)
 
 
 def _read(fd: int) -> HolderRecord:

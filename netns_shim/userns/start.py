@@ -15,6 +15,7 @@ import os
 from .. import child, interrupt, invoke
 from ..errors import CANNOT_ENTER, ShimError, warn
 from ..libc import CLONE_NEWNS, CLONE_NEWUSER, MS_REC, MS_SHARED, MS_SLAVE, mount, setns, unshare
+from ..shared import background
 from . import subids
 
 TYPE_CHECKING = False
@@ -56,18 +57,19 @@ def start(
         raise ShimError(CANNOT_ENTER, "no user namespace can be made", f"there is no {PROGRAM!r}")
     hear, say = os.pipe()
     heard, told = os.pipe()
+    spared = background.spare(os.path.dirname(path))
     pid = os.fork()
     if pid == 0:
         try:
             os.close(say)
             os.close(heard)
-            _hold(program, path, hear, told, lost)
+            _hold(program, path, hear, told, spared, lost)
         except OSError as error:
             os.write(told, str(error.errno).encode())
         finally:
             os._exit(1)
-    os.close(hear)
-    os.close(told)
+    for fd in (hear, told, *spared):
+        os.close(fd)
     try:
         _lead(pid, say, heard, {} if lost else maps, record)
     except BaseException:
@@ -124,9 +126,14 @@ def sysctl(name: str) -> str:
 
 
 def _hold(
-    program: str, path: str, hear: int, told: int, lost: tuple[int, int | None] | None
+    program: str,
+    path: str,
+    hear: int,
+    told: int,
+    spared: list[int],
+    lost: tuple[int, int | None] | None,
 ) -> None:
-    """Run the new process, from the fork until it becomes `cat`."""
+    """Run the new process, from the fork until it becomes `cat`; it keeps what is `spared`."""
     # A session of its own: no terminal's interrupt can end it.
     os.setsid()
     user, mounts = lost or (None, None)
@@ -151,17 +158,18 @@ def _hold(
     reading, writing = os.pipe()
     null = os.open(os.devnull, os.O_RDWR)
     # Out of the way of the numbers 0 to 2. The process has the other end of its pipe itself.
-    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (reading, null, null, writing)]
+    ends = (reading, null, null, writing, *spared)
+    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in ends]
     told = fcntl.fcntl(told, fcntl.F_DUPFD_CLOEXEC, 10)
     for number, fd in enumerate(moved):
         os.dup2(fd, number)
-    os.dup2(told, 4, inheritable=False)
+    os.dup2(told, len(moved), inheritable=False)
     # Our caller may wait until no process has its pipes any more.
-    os.closerange(5, 1 << 20)
+    os.closerange(len(moved) + 1, 1 << 20)
     try:
         os.execve(program, arguments(path), {})
     except OSError as error:
-        os.write(4, str(error.errno).encode())
+        os.write(len(moved), str(error.errno).encode())
         os._exit(1)
 
 

@@ -100,12 +100,20 @@ def context(environ: Mapping[str, str], state_dir: str, path: str) -> Context:
     return Context(
         environ=environ,
         plugin_path=environ.get("CNI_PATH") or default_path(),
-        base=state.base_dir(environ, override),
+        base=_base(environ, override),
         is_given=bool(override),
         is_privileged=is_privileged,
         is_in_place=is_privileged and all(map(_is_in_place, modes)),
         file=file,
     )
+
+
+def _base(environ: Mapping[str, str], override: str) -> str:
+    """Tell where state is; "" where there is no place for it, see `places.runtime_directory`."""
+    try:
+        return state.base_dir(environ, override)
+    except ShimError:
+        return ""
 
 
 def _is_path(entry: Json) -> bool:

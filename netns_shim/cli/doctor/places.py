@@ -32,27 +32,43 @@ def runtime_directory(context: Context) -> Result:
             f"{parent} is on {kind}: what is attached stays on record after a boot",
             "set XDG_RUNTIME_DIR to a directory on tmpfs, as systemd makes it at a log-in",
         )
+    return Result(OK, f"{context.base}, on {kind}{_note(context)}")
+
+
+def _note(context: Context) -> str:
     given = context.environ.get("XDG_RUNTIME_DIR", "")
-    unset = "" if given or context.is_given else "; XDG_RUNTIME_DIR is not set"
-    return Result(OK, f"{context.base}, on {kind}{unset}")
+    if context.is_given:
+        return ""
+    if not given:
+        return "; XDG_RUNTIME_DIR is not set"
+    is_elsewhere = os.path.dirname(context.base) != given.rstrip("/")
+    if is_elsewhere and state.user_id(context.environ) != "0":
+        return f"; {given} is used once nothing is attached there"
+    return ""
 
 
 def _odd_variable(context: Context) -> Result | None:
+    if not context.base:
+        try:
+            state.base_dir(context.environ)
+        except ShimError as error:
+            return Result(PROBLEM, str(error), "chmod 1777 /tmp (as root), or log in")
     given = context.environ.get("XDG_RUNTIME_DIR", "")
-    if given and os.path.dirname(context.base) != given.rstrip("/"):
+    is_ours = given.startswith("/") and state.owns(given, follow=True)
+    if given and not is_ours and os.path.dirname(context.base) != given.rstrip("/"):
         return Result(
             WARNING,
             f"XDG_RUNTIME_DIR is {given}, which {_why_not(given)}: {context.base} is used",
             "unset it after su or sudo, or log in again",
         )
-    if not given and os.path.basename(context.base) != "netns-shim":
+    runtime = f"/run/user/{state.outer_uid()}"
+    if not given and os.path.basename(context.base) != "netns-shim" and not os.path.isdir(runtime):
         return Result(
             WARNING,
-            f"XDG_RUNTIME_DIR is not set, and there is no /run/user/{state.outer_uid()}: "
-            f"{context.base} is used",
+            f"XDG_RUNTIME_DIR is not set, and there is no {runtime}: {context.base} is used",
             f"log in again, or loginctl enable-linger {user_name()} (as root)",
         )
-    mode = stat.S_IMODE(os.stat(given).st_mode) if given else 0
+    mode = stat.S_IMODE(os.stat(given).st_mode) if is_ours else 0
     if mode & 0o077:
         return Result(
             WARNING,
