@@ -143,6 +143,7 @@ def check(request: Request) -> None:
     found = search.find_one(where, request)
     if found is None or found[1].phase != LIVE:
         Operation(request, where)  # a wrong configuration is what to say first
+        where.state.exists()  # a directory that is refused hides what is attached
         raise ShimError(
             UNKNOWN_CONTAINER,
             f"container {request.container_id!r} is not attached to network "
