@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 
-from .. import hostnet, interrupt
+from .. import enter, hostnet, interrupt, netns
 from ..errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError, warn
 from ..invoke import HELPER_DIRECTORIES, find_program, with_path
 from . import background, resolvconf, tap
@@ -256,12 +256,23 @@ class Slirp4netns:
         self._ready, ready = os.pipe()
         try:
             command = self.command(state, ready)
-            self._pid = background.start(command, state, ready, stdin=lifeline)
+            with self._own_mounts():
+                self._pid = background.start(command, state, ready, stdin=lifeline)
         except BaseException:
             os.close(self._ready)
             raise
         finally:
             os.close(ready)
+
+    def _own_mounts(self) -> enter.Inside | enter.Unchanged:
+        """Give the context in which it is started, with mounts that it may cover.
+
+        For its sandbox it mounts on /tmp, and makes only the root private before. In the mounts of
+        the pause process, that would cover a /tmp that is a mount of its own.
+        """
+        # Without power over the mounts, it has no sandbox either.
+        is_needed = self.has_sandbox and netns.is_privileged()
+        return enter.Inside(enter.HERE, []) if is_needed else enter.Unchanged()
 
     def wait(self, state: State) -> int:
         """Wait until it is ready; give its process ID. ShimError (code 102) where it fails."""
