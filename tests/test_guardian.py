@@ -43,6 +43,31 @@ def is_gone(pid: int) -> bool:
     return until(lambda: not start_time(pid), DEADLINE)
 
 
+def test_it_holds_the_state_directory(world: bench.World, session: bench.Session) -> None:
+    """The directory is locked, so that systemd-tmpfiles(8) passes it over, after a revival too.
+
+    pasta closes what it inherits, and in a session there is no pause process.
+    """
+    runtime = Runtime(session, delegate=bridge())
+    with session.container() as container:
+        runtime.add("c", container)
+        assert until(lambda: world.state_dir in descriptors(record(world)["guardian"]["pid"]))
+        before = record(world)
+
+        kill(before["pid"])
+
+        assert is_back(world, before)
+        assert until(lambda: world.state_dir in descriptors(record(world)["guardian"]["pid"]))
+        runtime.delete("c", container)
+    assert until(lambda: world.leftovers() == [])
+
+
+def descriptors(pid: int) -> set[str]:
+    """List what a process has open."""
+    directory = f"/proc/{pid}/fd"
+    return {os.readlink(f"{directory}/{number}") for number in os.listdir(directory)}
+
+
 @pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
 def test_a_dead_uplink_comes_back(world: bench.World, session: bench.Session, driver: str) -> None:
     """Without a call: in the same netns, with the same addresses, and with its ports open."""

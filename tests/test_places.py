@@ -17,7 +17,7 @@ import pytest
 from places import HOLD
 from runtime import PLUGIN, Runtime, bridge, reaches, until
 
-from netns_shim import state
+from netns_shim import references, state
 from netns_shim.errors import ALREADY_ATTACHED, ShimError
 from netns_shim.userns import places
 
@@ -115,7 +115,7 @@ def test_directory_in_which_others_can_replace(temporary: Path, mode: int) -> No
 
 
 def test_two_that_are_in_use(temporary: Path, tmp_path: Path) -> None:
-    """A call gets the place that has its reference, else its netns, else the first."""
+    """A call gets the place that has its attachment, else its netns, else the first."""
     first = attach(temporary / f"netns-shim-{UID}", "one")
     environ = {**ENVIRON, "TMPDIR": str(tmp_path)}
     second = attach(tmp_path / f"netns-shim-{UID}", "two")
@@ -124,7 +124,11 @@ def test_two_that_are_in_use(temporary: Path, tmp_path: Path) -> None:
     assert list(places.in_use(environ)) == [first, second]
     assert places.choose(environ) == first
     assert places.choose(environ, "three/refs") == first
-    assert places.choose(environ, "two/refs/net:c:eth0:bridge") == second
+    for base in (first, second):
+        Path(f"{base}/two/started").mkdir()
+    Path(f"{second}/two/started/:c:eth0").symlink_to("../refs/edited:c:eth0:bridge")
+    assert places.choose(environ, references.index("two", "c", "eth0")) == second
+    assert places.choose(environ, references.index("two", "d", "eth0")) == first
 
 
 def test_what_ran_in_place(temporary: Path) -> None:
