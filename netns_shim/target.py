@@ -221,7 +221,8 @@ class Shared:
     @property
     def is_connected(self) -> bool:
         """Whether the uplink that the netns had when it was opened is still there."""
-        return not self.uplink.pid or self.uplink.is_running
+        # From another PID namespace, its end cannot be seen.
+        return not self.uplink.pid or self.uplink.is_hidden or self.uplink.is_running
 
     def await_uplink(self) -> None:
         """Wait for the uplink that the guardian starts after the end of the one before.
