@@ -308,7 +308,7 @@ def look(directory: Path) -> None:
     """Look at all there is, in every way; nothing of it harms a terminal."""
     base = str(directory / "state")
     shown = inspection.look(State(base, IN_PLACE))
-    found = {"netns": [shown], "stateDir": base}
+    found = {"netns": [shown], "stateDir": base, "pauseProcess": None}
     texts = plain(tree.draw(found, NOW))
     for entry in shown["references"]:
         made = inspection.made_from(base, IN_PLACE, entry["containerID"])
@@ -323,7 +323,7 @@ def look(directory: Path) -> None:
 def contents(path: Path) -> st.SearchStrategy[bytes]:
     """Choose damaged contents of a file."""
     text = path.read_text()
-    if path.parent.name == "refs":
+    if path.parent.name in ("refs", "started"):  # in the latter are links to references
         return hostile.damaged([json.loads(line) for line in text.splitlines()]).map(journal)
     if path.parent.name == "validated" or path.suffix == ".lock" or path.name == "lock":
         return st.integers(0, len(text)).map(lambda size: text[:size].encode())
