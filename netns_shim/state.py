@@ -15,7 +15,7 @@ import os
 import stat
 import time
 
-from . import encoding, netns
+from . import encoding
 from .errors import IO_FAILURE, ShimError, warn
 from .records import UplinkRecord
 
@@ -114,7 +114,11 @@ class State:
         """
         if not self._is_pinned(record) or record.is_alive:
             return self._is_pinned(record)
-        return record.is_hidden and netns.has_interface(self.pin, record.interface)
+        if not record.is_hidden:
+            return False
+        from . import netns  # only for what is in another PID namespace
+
+        return netns.has_interface(self.pin, record.interface)
 
     def awaits_uplink(self, record: UplinkRecord) -> bool:
         """Tell whether the pinned netns is to get the uplink of a record later."""
