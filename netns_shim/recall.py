@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .attachment import AttachmentRecord
     from .decoding import Json
 
+# The keys that say how a call waits: what they are by now counts, or an edit would not help.
+_WAITING = ("parallel", "timeout")
 # How many changes of a network a message names.
 MENTIONED = 5
 # How long a value is that a message quotes, in characters.
@@ -78,17 +80,19 @@ def call_of(request: Request, record: AttachmentRecord) -> Request:
     """Make a DEL or CHECK of a runtime one of what the ADD was given, and say what differs.
 
     The runtime's word counts for what it alone can know: where the container and the plugins are
-    by now, and its result. What it asked for at the ADD is not left to it: `portmap` removes
-    nothing unless it is told of ports. Where the reference does not have what the ADD was given,
-    the request is what there is.
+    by now, and its result. It counts for how the call waits, too. What it asked for at the ADD is
+    not left to it: `portmap` removes nothing unless it is told of ports. Where the reference does
+    not have what the ADD was given, the request is what there is.
     """
     made = request_of(record, request.environ)
     if made is None:
         return request
-    try:
-        conf.check(made.conf, None)
-    except ShimError:
+    if not _is_valid(made.conf):
         return request  # it is damaged, and a DEL by it would fail for ever
+    given = {key: value for key, value in made.conf.items() if key not in _WAITING}
+    renewed = {**given, **{key: request.conf[key] for key in _WAITING if key in request.conf}}
+    if renewed != made.conf and _is_valid(renewed):
+        made.conf = renewed
     if edited := changes(conf.static(made.conf), conf.static(request.conf)):
         more = f" and {len(edited) - MENTIONED} more" if len(edited) > MENTIONED else ""
         warn(
@@ -102,6 +106,14 @@ def call_of(request: Request, record: AttachmentRecord) -> Request:
     if result := request.conf.get("prevResult"):
         made.conf["prevResult"] = result
     return made
+
+
+def _is_valid(configuration: Json) -> bool:
+    try:
+        conf.check(configuration, None)
+    except ShimError:
+        return False
+    return True
 
 
 def changes(before: Any, now: Any, path: str = "$") -> list[str]:

@@ -59,6 +59,25 @@ def test_request_of_a_damaged_record(odd: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        ({"parallel": False, "timeout": 9}, {"parallel": False, "timeout": 9}),
+        ({}, {}),
+        ({"timeout": "soon"}, {"timeout": 5}),
+    ],
+)
+def test_how_a_call_waits(now: dict[str, Any], expected: dict[str, Any]) -> None:
+    """A call waits as its network says by now, but as it said at the ADD if that is not valid."""
+    network = {"cniVersion": "1.0.0", "name": "net", "type": "netns-shim", "delegate": bridge()}
+    record = AttachmentRecord(NAME, {**WHOLE, "conf": {**network, "timeout": 5}})
+    request = recall.request_of(record, {})
+    assert request is not None
+    request.conf = {**network, **now}
+
+    assert recall.call_of(request, record).conf == {**network, **expected}
+
+
+@pytest.mark.parametrize(
     ("before", "now", "expected"),
     [
         ({"a": 1}, {"a": 1}, []),
