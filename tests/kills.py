@@ -31,8 +31,9 @@ class Scenario(NamedTuple):
 
     `beside`: another container is attached throughout; `attached`: so is the call's own container;
     `dead`: the uplink has died; `forgotten`: no call for the call's container comes again;
-    `released`: the next one is a DEL; `in_place`: plugins run where the caller is; `keys`: of the
-    configuration; `conf`: of this one call.
+    `released`: the next one is a DEL; `in_place`: plugins run where the caller is; `strands`: its
+    `bridge` may be killed, and lose its rules; `keys`: of the configuration; `conf`: of this one
+    call.
     """
 
     verb: str
@@ -43,6 +44,7 @@ class Scenario(NamedTuple):
     forgotten: bool = False
     released: bool = False
     in_place: bool = False
+    strands: bool = False
     keys: dict[str, Any] = {}  # noqa: RUF012 (a default that is never changed)
     conf: dict[str, Any] = {}  # noqa: RUF012
 
@@ -154,6 +156,7 @@ class Scene:
     def recover(self, done: subprocess.CompletedProcess[str]) -> Iterator[str]:
         """Say what is not well: the next ADD, who is attached, and what is left after the DEL."""
         attached = {"beside": self.beside} if self.scenario.beside else {}
+        stranded = self._stranded()
         yield from self._cut_off(attached, "after the call", is_linked=not self._may_be_dead)
         if self.scenario.forgotten:
             yield from self._failure("DEL", "beside", self.beside)
@@ -185,7 +188,20 @@ class Scene:
             yield from self._cut_off({"beside": self.beside}, "after the DEL")
         if self._has_empty_lease():
             yield from self._collect()
-        yield from differences(self.quiet, self.state())
+        after = self.state()
+        self.quiet += (after - self.quiet) & stranded
+        yield from differences(self.quiet, after)
+
+    def _stranded(self) -> Counter[str]:
+        """List the rules of a `bridge` that was killed after it had removed its link.
+
+        It goes by the addresses of the link, so no DEL removes the rules. They go with the netns.
+        """
+        links = self.victim.run(["ip", "-o", "link"], check=True).stdout
+        if not self.scenario.strands or "eth0" in links:
+            return Counter()
+        found = self.state() - self.quiet
+        return Counter({name: n for name, n in found.items() if name.startswith("rule ")})
 
     def _has_empty_lease(self) -> bool:
         """Tell whether there is what a host-local leaves that is killed before it writes a name.

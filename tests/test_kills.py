@@ -16,7 +16,7 @@ import pytest
 import sweep
 from kills import Point, Scenario, Scene, text_of
 from runtime import bridge
-from sweep import Sweep
+from sweep import Missed, Sweep
 
 from netns_shim import errors
 
@@ -126,9 +126,9 @@ def was_killed(
 ) -> Iterator[str]:
     """Say it where the call was not killed, or at another step than it was counted to be."""
     if done.returncode != -signal.SIGKILL:
-        yield f"was not killed: {text_of(done)}"
+        yield Missed(f"was not killed: {text_of(done)}")
     elif not point.name.endswith(f", {scene.steps()[-1]}"):
-        yield f"was killed at another step: {scene.steps()[-1]}"
+        yield Missed(f"was killed at another step: {scene.steps()[-1]}")
 
 
 @pytest.mark.parametrize("what", SHIM)
@@ -231,6 +231,7 @@ PLUGIN = {
         verb,
         beside=True,
         attached=verb == "DEL",
+        strands=verb == "DEL",
         keys={"delegate": bridge(), "path": f"{KILLABLE}:{bench.World.plugin_dir}"},
     )
     for verb in ("ADD", "DEL")
