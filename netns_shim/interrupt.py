@@ -45,6 +45,12 @@ def heed() -> None:
             _heeded.add(number)
 
 
+def leave() -> None:
+    """Watch the pipe no more, in a child that closes it: another file gets its number."""
+    signal.set_wakeup_fd(-1)
+    _pipe.clear()
+
+
 def heed_again() -> None:
     """Note the signals again that `disregard` ignores: the undoing is finished."""
     _received.clear()
