@@ -182,6 +182,31 @@ def test_multipath() -> None:
         assert answers("tcp", "0.0.0.0", port)
 
 
+@pytest.mark.parametrize("number", [errno.ESRCH, errno.EBADF, errno.ENOENT])
+def test_conmon_that_is_ending(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The first process of conmon, which ends while we look at it, is none, and does no harm."""
+
+    def take(pidfd: int, fd: int) -> int:
+        raise OSError(number, "")
+
+    with reserved("tcp", "127.0.0.1") as port:
+        with monkeypatch.context() as patched:
+            patched.setattr(reservation, "pidfd_getfd", take)
+            assert reservation.lift(ID, [("tcp", "", port)]) is None
+
+        assert reservation.lift(ID, [("tcp", "", port)]) == 1
+
+
+def test_conmon_that_has_lost_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is if it has no socket any more by the time we look."""
+    with reserved("tcp", "127.0.0.1") as port:
+        answers_of = iter([True, False])
+        monkeypatch.setattr(reservation, "_is_conmon_of", lambda *_: next(answers_of))
+        monkeypatch.setattr(holders, "sockets_of", lambda _: {})
+
+        assert reservation.lift(ID, [("tcp", "", port)]) is None
+
+
 # As Podman: on a line, it starts what it is given, if anything, waits until that is ready, and
 # ends.
 PODMAN = """

@@ -20,6 +20,7 @@ reserves first, and hands the sockets on to conmon later: there the Podman that 
 from __future__ import annotations
 
 import _socket as socket  # see `holders`
+import errno
 import os
 import select
 import time
@@ -43,6 +44,8 @@ LOOPBACK = {holders.ANY4: "127.0.0.1", holders.ANY6: "::1"}
 # How long Podman may take from the end of an ADD until conmon runs, in seconds.
 SECONDS = 60
 PAUSE_MS = 20
+# The errors that say that a process is ending: it has no files any more, or no entry in /proc.
+ENDING = (errno.ENOENT, errno.ESRCH, errno.EBADF)
 
 
 def is_podman(pid: int) -> bool:
@@ -57,17 +60,22 @@ def is_podman(pid: int) -> bool:
 def lift(container_id: str, wanted: Iterable[Wanted]) -> int | None:
     """Make the conmon of a container give up ports that it reserves; give the number of sockets.
 
-    None where the container has no conmon; 0 where that reserves no such port. This process may
-    be in any netns. Raises OSError where it may not do that to conmon, EPERM, or where the kernel
-    is older than Linux 5.6, ENOSYS.
+    None where the container has no conmon; 0 where that reserves no such port. conmon forks into
+    the background, and its first process, which is about to end, counts for none where it does not
+    have the sockets any more. This process may be in any netns. Raises OSError where it may not do
+    that to conmon, EPERM, or where the kernel is older than Linux 5.6, ENOSYS.
     """
     wanted = list(wanted)
     lifted = None
     for pid, pidfd in _conmons(container_id):
         try:
-            lifted = (lifted or 0) + _lift(pid, pidfd, wanted)
-        except FileNotFoundError:
-            continue  # it has ended
+            number = _lift(pid, pidfd, wanted)
+            # A process that ends loses its arguments first, and then its files.
+            if number or _is_conmon_of(pid, container_id.encode()):
+                lifted = (lifted or 0) + number
+        except OSError as error:
+            if error.errno not in ENDING:
+                raise
         finally:
             os.close(pidfd)
     return lifted
@@ -84,7 +92,9 @@ def lift_of_caller(caller: int, wanted: Iterable[Wanted]) -> int:
         return 0
     try:
         return _lift(caller, pidfd, wanted) if is_podman(caller) else 0
-    except (FileNotFoundError, PermissionError):
+    except OSError as error:
+        if error.errno not in (*ENDING, errno.EPERM, errno.EACCES):
+            raise
         return 0
     finally:
         os.close(pidfd)
