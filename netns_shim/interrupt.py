@@ -41,6 +41,12 @@ def heed() -> None:
         signal.signal(number, _disregard if is_ignored else _note)
 
 
+def leave() -> None:
+    """Watch the pipe no more, in a child that closes it: another file gets its number."""
+    signal.set_wakeup_fd(-1)
+    _pipe.clear()
+
+
 def disregard() -> None:
     """Ignore signals from now on, so that the undoing is finished."""
     _received.clear()

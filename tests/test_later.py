@@ -8,7 +8,9 @@ import os
 import select
 from pathlib import Path
 
-from netns_shim import locks
+import pytest
+
+from netns_shim import interrupt, locks
 from netns_shim.ports.later import Later
 
 
@@ -38,6 +40,26 @@ def test_it_works_when_it_is_told_to(tmp_path: Path) -> None:
     # Two others are open there: the pipe by which it was told, and the listing itself.
     null = ["/dev/null"] * 3
     assert told.read_text() == f"/ True {null} 2"
+
+
+def test_it_watches_no_pipe_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its waits go by what they wait for, and not by a file that has the number of that pipe."""
+    pipe = list(os.pipe())
+    monkeypatch.setattr(interrupt, "_pipe", pipe)
+    told = tmp_path / "told"
+
+    def work() -> None:
+        told.write_text(str(interrupt.descriptor()))
+
+    later = Later(work)
+    later.start()
+
+    assert ended(later._pid)
+    os.waitpid(later._pid, 0)
+    assert told.read_text() == "-1"
+    assert interrupt.descriptor() == pipe[0]
+    for fd in pipe:
+        os.close(fd)
 
 
 def test_it_does_nothing_before(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ over. It lives for a moment; if it is killed, `netns-shim refresh` opens the por
 
 from __future__ import annotations
 
-import _signal as signal  # see `child`
 import os
+
+from .. import interrupt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Later:
         self._pid = os.fork()
         if self._pid == 0:
             try:
-                signal.set_wakeup_fd(-1)  # the pipe in which this process notes its signals
+                interrupt.leave()
                 _leave_alone(reader)
                 if os.read(reader, 1):
                     work()
