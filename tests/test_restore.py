@@ -16,7 +16,7 @@ from ports import attached, shared
 
 from netns_shim import errors, references
 from netns_shim.attachment import ReferenceName
-from netns_shim.ports import choice, claims, mappings, restore
+from netns_shim.ports import choice, claims, mappings, reservation, restore
 from netns_shim.ports.claims import Claims
 from netns_shim.ports.mappings import Binding
 from netns_shim.ports.publisher import Publisher
@@ -114,3 +114,24 @@ def test_damaged_reference(state: State, opening: Opening, text: bytes) -> None:
     restore.restore(state, {})
 
     assert opening.opened == [str(Binding("tcp", "", 8001, 8001))]
+
+
+@pytest.mark.parametrize(
+    ("lifted", "expected"), [(None, []), (0, ["8001/tcp"]), (1, ["8001/tcp"])]
+)
+def test_conmon_is_seen_once(
+    state: State,
+    opening: Opening,
+    monkeypatch: pytest.MonkeyPatch,
+    lifted: int | None,
+    expected: list[str],
+) -> None:
+    """A conmon that was seen counts, even if a second look would find none; without, all waits."""
+    name = live(state, "a", 8001, publisher={"driver": restore.LATER})
+    ports = mappings.read([{"hostPort": 8001, "containerPort": 80}])
+    monkeypatch.setattr(reservation, "lift_later", lambda *_: lifted)
+    monkeypatch.setattr(reservation, "lift", lambda *_: None)
+
+    restore.open_later(state, name, ports, {}, os.getppid())
+
+    assert opening.opened == expected

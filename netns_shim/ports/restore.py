@@ -57,13 +57,15 @@ def _open_idle(state: State, name: ReferenceName, environ: Mapping[str, str]) ->
         reference.close()
 
 
-def _open_attached(state: State, reference: Reference, environ: Mapping[str, str]) -> None:
+def _open_attached(
+    state: State, reference: Reference, environ: Mapping[str, str], *, is_lifted: bool = False
+) -> None:
     record = reference.record
     # In a netns that has replaced a lost one, nothing leads to what was attached to that.
     ports = [port for port in choice.ports_of(record) if claims.is_held(state, record.name, port)]
     is_late = choice.PublisherRecord(record.publisher).driver == LATER
     wanted = mappings.bindings(ports, record.families)
-    if not wanted or (is_late and lift(record.name, ports) is None):
+    if not wanted or (is_late and not is_lifted and lift(record.name, ports) is None):
         return  # or Podman has not started the container yet
     publisher = choice.recall(state, record)
     if publisher is None:
@@ -120,10 +122,12 @@ def open_later(
     caller: int,
 ) -> None:
     """Wait until Podman, the caller, has reserved the ports, and open them then."""
-    reservation.lift_later(name.container_id, _as_reserved(ports), caller)
+    if reservation.lift_later(name.container_id, _as_reserved(ports), caller) is None:
+        return  # Podman has failed
     reference = references.find(state, name)
     if reference is not None and reference.phase == LIVE:
-        _open_attached(state, reference, environ)
+        # A second look may find no conmon, while it goes to the background.
+        _open_attached(state, reference, environ, is_lifted=True)
 
 
 def lift(name: ReferenceName, ports: list[Port]) -> int | None:
