@@ -184,7 +184,7 @@ def test_multipath() -> None:
 
 @pytest.mark.parametrize("number", [errno.ESRCH, errno.EBADF, errno.ENOENT])
 def test_conmon_that_is_ending(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """The first process of conmon, which ends while we look at it, is none, and does no harm."""
+    """The first process of conmon may end while we look at it: it does not count then."""
 
     def take(pidfd: int, fd: int) -> int:
         raise OSError(number, "")
