@@ -150,6 +150,11 @@ def test_without_it_nothing_is_said(
     assert until(lambda: world.leftovers() == [])
 
 
+UNIFIED = "/sys/fs/cgroup"
+# The first systemd that does not work with version 1 of cgroups.
+WITHOUT_V1 = 258
+
+
 class Manager:
     """A real service manager of the user's, with a bus and a part of the machine's cgroups.
 
@@ -214,7 +219,7 @@ def hierarchies() -> list[str]:
     """List the places of the hierarchies of cgroups in which systemd puts its units."""
     places = ("/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")
     found = [place for place in places if os.path.exists(f"{place}/cgroup.procs")]
-    return found or ["/sys/fs/cgroup"]
+    return found or [UNIFIED]
 
 
 @pytest.fixture
@@ -224,6 +229,9 @@ def manager(world: bench.World) -> Iterator[Manager]:
     writable = all(os.access(place, os.W_OK) for place in hierarchies())
     if not writable or not all(map(os.path.exists, needed)):
         pytest.skip("systemd is not installed, or cgroups cannot be made here")
+    said = world.root.run([needed[0], "--version"], check=True).stdout
+    if hierarchies() != [UNIFIED] and int(said.split()[1]) >= WITHOUT_V1:
+        pytest.skip("this systemd needs version 2 of cgroups, which this machine does not have")
     directory = world.path("/run/systemd/system")
     directory.mkdir(parents=True)
     with ExitStack() as stack:

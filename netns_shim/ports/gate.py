@@ -11,6 +11,7 @@ from __future__ import annotations
 import _signal as signal  # see `child`
 import os
 
+from .. import interrupt
 from ..child import DEFAULT_SIGNALS
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ class Gate:
         self._pid = os.fork()
         if self._pid == 0:
             try:
-                signal.set_wakeup_fd(-1)  # the pipe in which this process notes its signals
+                interrupt.leave()
                 os.close(self._writer)
                 _become(_read(reader))
             finally:

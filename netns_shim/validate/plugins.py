@@ -14,6 +14,7 @@ import ipaddress
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..shared import addresses
 from .semantic import Place, Problem, show
 
 if TYPE_CHECKING:
@@ -61,20 +62,13 @@ def _subnet(value: Any) -> str:
 
 
 def _address(value: Any) -> str:
-    try:
-        ipaddress.ip_address(value if isinstance(value, str) else "")
-    except ValueError:
-        return f"must be an address, is {show(value)}"
-    return ""
+    is_right = isinstance(value, str) and addresses.is_address(value)
+    return "" if is_right else f"must be an address, is {show(value)}"
 
 
 def _with_prefix(value: Any) -> str:
-    try:
-        if "/" in value:
-            ipaddress.ip_interface(value)
-            return ""
-    except (TypeError, ValueError):
-        pass
+    if isinstance(value, str) and addresses.has_prefix(value):
+        return ""
     return f"must be an address with a prefix length, such as 10.88.0.2/16, is {show(value)}"
 
 
