@@ -27,13 +27,15 @@ class Forwarding:
     """Options for a pasta, and what they make it do.
 
     `options` are for every release, `newest` for those of October 2024 and later. `passed_on` is
-    the port of the host's loopback that it passes on. For `forwards` see `names.plan`.
+    the port of the host's loopback that it passes on. `link` is the interface of the host on which
+    it asks, if its server is a link-local address. For `forwards` see `names.plan`.
     """
 
-    __slots__ = ("forwards", "newest", "options", "passed_on")
+    __slots__ = ("forwards", "link", "newest", "options", "passed_on")
 
     def __init__(self, forwards: list[str]) -> None:
         self.forwards = forwards
+        self.link = ""
         self.newest = list[str]()
         self.options = list[str]()
         self.passed_on = NO_PORT
@@ -54,7 +56,8 @@ def of_pasta(host: HostNames, forwarders: tuple[str, ...], *, names_host: bool) 
         is_ipv6 = ":" in forwarder
         server = _first(host, forwarder)
         if names_host and is_ipv6 and hostnet.is_on_default_link(server):
-            told.newest += ["--dns-host", server.partition("%")[0]]
+            address, _, told.link = server.partition("%")
+            told.newest += ["--dns-host", address]
         elif names_host and not is_ipv6 and not resolvconf.is_loopback(server):
             server = LOOPBACK
             told.newest += ["--dns-host", server]

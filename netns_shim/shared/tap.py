@@ -3,7 +3,7 @@
 
 If pasta is not told any, it copies those of the host, once. For each connection inside it makes
 one of the host, so nothing outside sees the addresses inside. With `-i lo` it needs no interface
-of the host that could be missing.
+of the host that could be missing. Only the questions for a link-local name server need one.
 
 IPv6 is there even where the host has none: pasta refuses such a connection at once, and resolvers
 prefer IPv4 to an address of RFC 4193 (RFC 6724, section 2.1). So nothing waits for it, and IPv6
@@ -54,17 +54,17 @@ def without_network() -> list[str]:
     return ["-i", interface, "-g", GATEWAY4, "-g", GATEWAY6, "-M", MAC]
 
 
-def arguments(options: list[str], *, is_old: bool) -> list[str]:
+def arguments(options: list[str], *, is_old: bool, link: str = "") -> list[str]:
     """List what pasta is told of its interface, beside these options of the user, which win.
 
     `is_old` is for a pasta of before 2024. That one has IPv6 only if it gets a link-local address
-    of the host's.
+    of the host's. `link` is the interface of the host on which it asks a link-local name server.
     """
     told = [] if is_given(options, "-I", "--ns-ifname") else ["-I", NAME]
     if is_given(options, *ADDRESSING):
         return told
     has_ipv6 = hostnet.has_ipv6() and not is_given(options, *ONLY_IPV4)
-    interface = hostnet.link_local_interface() if is_old and has_ipv6 else LOOPBACK
+    interface = hostnet.link_local_interface() if is_old and has_ipv6 else link
     told += ["-i", interface or LOOPBACK]
     if not is_given(options, *ONLY_IPV6):
         told += ["-a", ADDRESS4, "-n", LENGTH4, "-g", GATEWAY4]

@@ -99,10 +99,11 @@ class Pasta:
     def command(self, state: State) -> list[str]:
         """List the arguments, in Podman's order; the newest are the last."""
         options = self.options
-        interface = tap.arguments(options, is_old=self.sends_bare_segments)
+        forwarding = self._forwarding()
+        is_old = self.sends_bare_segments
+        interface = tap.arguments(options, is_old=is_old, link=forwarding.link)
         command = [self.path, "--config-net", *options, *interface, "--foreground"]
         command += ["--pid", state.path("uplink.pid")]
-        forwarding = self._forwarding()
         if self.forwards is not None:
             self.forwards = forwarding.forwards
         command += forwarding.options
