@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .. import main
+from .. import hostnet, main
 from ..errors import ShimError, warn
 from ..invoke import DEFAULT_PATH, find_program
 from ..state import FILE_MODE, remove
@@ -74,13 +74,16 @@ def start(state: State, reader: int, attempt: int = 0) -> int | None:
         return None
 
 
-def stay(state: State, attempt: int) -> None:
+def stay(state: State, attempt: int, seen: list[str] | None = None) -> None:
     """Become the guardian, or become it again: the lifeline is stdin already.
 
-    Raises OSError where there is no shell.
+    `seen` are the host's addresses of before, of which there are others by now if they have
+    changed while nothing watched them. Raises OSError where there is no shell.
     """
     os.closerange(3, 1 << 20)
     script = watch.script(is_there=watch.arm())
+    if seen is not None and seen != hostnet.own_addresses():
+        script = watch.AT_ONCE
     for fd in background.spare(state.base):  # an uplink may close what it inherits
         os.set_inheritable(fd, True)
     stamp = state.path("resolv.conf")

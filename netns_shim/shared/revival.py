@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a guardian becomes when its uplink has ended: the call that starts another one.
 
-Or when the host has another resolv.conf: then it follows that, and becomes the guardian again.
+Or when the host has another resolv.conf or other addresses: then it follows those, and becomes the
+guardian again.
 
 It runs where the uplink was started: in the same user and mount namespace, and in the host's
 netns. It tries until the netns has an uplink, or until nothing is attached to it any more.
@@ -19,6 +20,10 @@ from ..state import State
 from ..target import Shared
 from . import connect, guardian, lifecycle, uplink
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..records import UplinkRecord
+
 # How long to wait before an attempt, in seconds; the last one counts for all that follow.
 PAUSES = (0, 0.1, 1, 2, 4, 8, 15, 30, 60)
 # After an uplink that has lived for so long, in seconds, there is no need to wait.
@@ -27,7 +32,7 @@ LONG = 1.0
 SETTLE = 0.1
 # How long to wait after it was woken without a reason, in seconds: it must not use up the machine.
 IDLE = 0.3
-NAMES = "nameServers"
+NAMES, ADDRESSES = "nameServers", "addresses"
 
 
 def main(pin: str, attempt: str, publisher: str = "") -> int:
@@ -45,9 +50,9 @@ def main(pin: str, attempt: str, publisher: str = "") -> int:
         return _publish_again(state)
     if _is_guarding(state):
         try:
-            _follow(state)
+            seen = _follow(state)
             if _is_guarding(state):
-                guardian.stay(state, int(attempt))
+                guardian.stay(state, int(attempt), seen)
             return 0  # another uplink was started, with a guardian
         except Stopped:
             return 1
@@ -102,21 +107,34 @@ def _is_guarding(state: State) -> bool:
     return record.guardian.pid == os.getpid() and record.is_alive
 
 
-def _follow(state: State) -> None:
-    """Have questions about names go to the host's present servers."""
+def _follow(state: State) -> list[str]:
+    """Follow the host's name servers, and where it is itself; give the addresses that it had."""
     _pause(SETTLE)
+    seen = hostnet.own_addresses()
     log.begin("follow", os.environ)
     log.name(state.name)
     try:
-        before = state.uplink().host or {}
-        if NAMES not in hostnet.changes(before):
+        changes = _changes(state.uplink())
+        if not changes:
             _pause(IDLE)
-            return
-        lifecycle.follow(state, [NAMES], os.environ)
+            return seen
+        lifecycle.follow(state, changes, os.environ)
         log.end()
     except (ShimError, OSError) as error:
-        warn(f"the name servers of {state.name!r} are not those of the host: {error}")
+        warn(f"{state.name!r} does not follow the host's network: {error}")
         log.end("failed", error=str(error), code=skel.as_shim_error(error).code)
+    return seen
+
+
+def _changes(record: UplinkRecord) -> list[str]:
+    """List those changes of the host's network that are followed while the uplink goes on."""
+    before = record.host or {}
+    changes = hostnet.changes(before)
+    if record.copies_addresses or not record.host_addresses:
+        return [change for change in changes if change == NAMES]
+    if before.get("addresses") == []:  # it had none to which its name inside could lead
+        changes.append(ADDRESSES)
+    return changes
 
 
 def _has_lived(state: State) -> bool:

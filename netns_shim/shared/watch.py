@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for another resolv.conf of the host, by a shell, without any process for it.
+"""Waiting for other name servers or addresses of the host, by a shell, without any process for it.
 
-The kernel tells a process by a signal when something changes in a directory, fcntl(2), F_NOTIFY.
-What is asked for outlives execve(2), but not a fork. So a process asks for it and then becomes the
-shell, which compares the file with what was seen of it, and does that without starting a program.
+The kernel tells a process by a signal when something changes in a directory, fcntl(2), F_NOTIFY,
+and when a socket of rtnetlink(7) gets a message. What is asked for outlives execve(2), but not a
+fork. So a process asks for it and then becomes the shell, which compares resolv.conf with what was
+seen of it, and does that without starting a program.
 """
 
 from __future__ import annotations
 
 import _signal as signal  # see `child`
+import _socket as socket  # see `addresses`
 import fcntl
 import os
 
 from ..hostnet import RESOLV_CONF
 
-# Ignored by default: it ends no process that does not expect it, such as the shell at its start.
-SIGNAL = "URG"
+# Ignored by default: they end no process that does not expect them, such as the shell at its
+# start. The first is for a directory, the second for an address.
+SIGNAL, MOVED = "URG", "WINCH"
+# Group of rtnetlink(7): an IPv4 address comes or goes.
+RTMGRP_IPV4_IFADDR = 0x10
 CHANGES = (
     fcntl.DN_MODIFY | fcntl.DN_CREATE | fcntl.DN_DELETE | fcntl.DN_RENAME | fcntl.DN_MULTISHOT
 )
@@ -30,6 +35,7 @@ SAME = (
     f"[ {RESOLV_CONF} -ef /proc/self/fd/{HELD} ] && "
     f'{{ [ ! -e "$1" ] || [ ! {RESOLV_CONF} -nt "$1" ]; }}'
 )
+AT_ONCE = 'shift; exec "$@"'
 MISSING = f"[ ! -e {RESOLV_CONF} ]"
 
 
@@ -40,17 +46,19 @@ def script(*, is_there: bool) -> str:
     """
     same = SAME if is_there else MISSING
     return (
-        f"trap again=1 {SIGNAL}; again=1; "
-        f'while [ "$again" ] && {same}; do again=; read nothing; done; shift; exec "$@"'
+        f"trap again=1 {SIGNAL}; trap moved=1 {MOVED}; again=1; moved=; "
+        f'while [ "$again" ] && [ ! "$moved" ] && {same}; do again=; read nothing; done; '
+        f"{AT_ONCE}"
     )
 
 
 def arm() -> bool:
-    """Ask for the signal, for this process and what it becomes; tell whether the file is there.
+    """Ask for the signals, for this process and what it becomes; tell whether the file is there.
 
     The process must not have any descriptor but the first three. Where the kernel has no
     F_NOTIFY, or this is a file system without it, there is no signal.
     """
+    _listen()
     for directory in directories(RESOLV_CONF):
         try:
             fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -66,6 +74,20 @@ def arm() -> bool:
     os.dup2(held, HELD)
     os.close(held)
     return True
+
+
+def _listen() -> None:
+    """Ask for the signal that an IPv4 address of the host has come or gone."""
+    try:
+        asked = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        asked.bind((0, RTMGRP_IPV4_IFADDR))
+        fd = asked.detach()
+        os.set_inheritable(fd, True)
+        fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGWINCH)  # type: ignore[attr-defined]
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+    except OSError:
+        pass  # the next ADD looks as well
 
 
 def directories(path: str) -> list[str]:
