@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # include/uapi/linux/if_addr.h: no duplicate address detection, which takes a second.
 IFA_F_NODAD = 0x02
+# include/uapi/linux/rtnetlink.h: the scope of all addresses but link-local ones.
+RT_SCOPE_UNIVERSE = 0
 # include/uapi/linux/if.h
 IFF_UP = 1
 
@@ -97,6 +99,11 @@ def configure_ipv6(pin: str, interface: str, address: str, gateway: str) -> None
             file.write("0")
         with IPRoute() as netlink:
             index = netlink.link_lookup(ifname=interface)[0]
+            # An announcement may have come before: its address is another one each time.
+            for found in netlink.get_addr(index=index, family=socket.AF_INET6):
+                if found["scope"] == RT_SCOPE_UNIVERSE:
+                    has = f"{found.get_attr('IFA_ADDRESS')}/{found['prefixlen']}"
+                    netlink.addr("delete", index=index, address=has)
             netlink.addr("add", index=index, address=address, flags=IFA_F_NODAD)
             netlink.route("add", family=socket.AF_INET6, gateway=gateway, oif=index)
 
