@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import bench
@@ -111,6 +112,11 @@ def is_old(session: bench.Session) -> bool:
     return "--map-guest-addr" not in done.stdout + done.stderr
 
 
+def is_answer(wanted: str, asking: Callable[[], str]) -> bool:
+    """Ask, and tell whether the answer is the wanted one."""
+    return asking() == wanted
+
+
 UPLINKS = ("pasta", "slirp4netns")
 
 
@@ -127,8 +133,9 @@ def test_servers_next_door(session: bench.Session, names: Names, uplink: str) ->
         for protocol in ("udp", "tcp"):
             for server, answer in (("53", "192.0.2.1"), ("54", "192.0.2.2")):
                 assert asked.behind(NAME, f"198.51.100.{server}", protocol) == answer
-            if uplink == "pasta":
-                assert asked.behind(NAME, "2001:db8:100::53", protocol) == "192.0.2.3"
+            if uplink == "pasta":  # a busy machine may lose a datagram, as any network may
+                asking = partial(asked.behind, NAME, "2001:db8:100::53", protocol)
+                assert until(partial(is_answer, "192.0.2.3", asking)), protocol
         assert asked.inside(NAME) == asked.inside(LARGE) == "192.0.2.1"
 
 
