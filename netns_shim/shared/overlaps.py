@@ -27,7 +27,7 @@ WIDEST = {32: 12, 128: 32}
 
 
 def read(text: str) -> Network | None:
-    """Read an address with a prefix length as the network it is in; None where it is none."""
+    """Read an address with a prefix length as the network it is in; None for anything else."""
     address, _, length = text.partition("/")
     packed = addresses.packed(address)
     if not addresses.has_prefix(text) or not packed:
