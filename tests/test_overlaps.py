@@ -94,6 +94,7 @@ def test_two_files(
         ({"uplink": "pasta"}, "198.19.0.0/16", "overlaps with 198.19.110.112/30 of the uplink"),
         ({"bridge_name": "tap0"}, LAN, "the interface of the uplink is called tap0"),
         ({"uplink": {"driver": "slirp4netns", "options": ["--cidr=10.7.0.0/24"]}}, LAN, ""),
+        ({"uplink": {"driver": "slirp4netns", "options": ["--cidr", LAN]}}, LAN, "of the uplink"),
         ({"uplink": "none", "bridge_name": "tap0"}, "10.0.2.0/24", ""),
         ({"uplink": {"driver": "pasta", "options": ["-i", "eth0"]}}, "198.19.110.0/24", ""),
     ],

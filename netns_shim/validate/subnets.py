@@ -95,7 +95,8 @@ def uplinks_own(entry: Json) -> list[Route]:
     if driver == "none":
         return []
     if driver == "slirp4netns":
-        said = [option[7:] for option in options if str(option).startswith("--cidr=")]
+        words = " ".join(map(str, options)).replace("--cidr=", "--cidr ").split()
+        said = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "--cidr"]
         texts = [*said, OF_SLIRP4NETNS][:1]
     elif tap.is_given([str(option) for option in options], *tap.ADDRESSING):
         texts = []
