@@ -169,7 +169,7 @@ class Chain:
                 warn(f"the daemon of dhcp does not run in there: {how}")
             from .shared import advice  # see above
 
-            advice.add(error)
+            advice.add(error, link.conf)
 
     def _undo(self, links: list[Link], previous: Json | None) -> None:
         interrupt.disregard()

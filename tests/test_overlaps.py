@@ -237,3 +237,15 @@ def test_bridge_with_the_name_of_the_uplink(session: bench.Session, world: bench
 
     assert "give the bridge another name" in error["details"]
     assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("kind", ["macvlan", "ipvlan"])
+def test_master_of_the_host(session: bench.Session, world: bench.World, kind: str) -> None:
+    """An interface of the host is no master for plugins; the error says which one is."""
+    ipam = {"type": "host-local", "subnet": LAN}
+    runtime = Runtime(session, delegate={"type": kind, "master": "eth0", "ipam": ipam})
+    with session.container() as container:
+        error = runtime.fail("ADD", "c", container.netns)
+
+    assert "such as the uplink's tap0" in error.get("details", ""), error
+    assert world.leftovers() == []
