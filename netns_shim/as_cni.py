@@ -38,6 +38,8 @@ class Face:
         from . import verbs  # half of all modules; VERSION, which runtimes ask often, does without
 
         request = cni.parse(self._environ, text)
+        if self.verb == "DEL" and not cni.can_be_attached(request):
+            return ""
         self._attached = getattr(verbs, VERBS[self.verb])(request)
         return "" if self._attached is None else cni.format_result(self._attached.result)
 

@@ -167,6 +167,9 @@ class Chain:
             if daemons.is_missing(link.conf, error):
                 how = daemons.how(self._request.conf)
                 warn(f"the daemon of dhcp does not run in there: {how}")
+            from .shared import advice  # see above
+
+            advice.add(error, link.conf)
 
     def _undo(self, links: list[Link], previous: Json | None) -> None:
         interrupt.disregard()

@@ -108,13 +108,23 @@ _PROBLEM: dict[str, Callable[[str], str]] = {
 
 def check_length(network: str, container_id: str, ifname: str) -> None:
     """Refuse an attachment whose names are too long for one file name: ShimError (code 4)."""
-    size = len(os.fsencode(f"{network}:{container_id}:{ifname}"))
+    size = _length(network, container_id, ifname)
     if size > MAX_ATTACHMENT_BYTES:
         raise ShimError(
             INVALID_ENVIRONMENT,
             "network name, CNI_CONTAINERID and CNI_IFNAME are together too long to be a file name",
             f"{size} bytes, at most {MAX_ATTACHMENT_BYTES} are possible",
         )
+
+
+def can_be_attached(request: Request) -> bool:
+    """Tell whether the names of an attachment are short enough for an ADD to have succeeded."""
+    parts = request.network, request.container_id, request.ifname
+    return _length(*parts) <= MAX_ATTACHMENT_BYTES
+
+
+def _length(network: str, container_id: str, ifname: str) -> int:
+    return len(os.fsencode(f"{network}:{container_id}:{ifname}"))
 
 
 def check_environment(environ: Mapping[str, str]) -> str:
@@ -169,7 +179,8 @@ def parse(environ: Mapping[str, str], text: bytes) -> Request:
     given = {name: environ.get(name, "") for name in _VARIABLES[verb]}
     container_id = given.get("CNI_CONTAINERID", "")
     ifname = given.get("CNI_IFNAME", "")
-    check_length(network, container_id, ifname)
+    if verb != "DEL":  # see `can_be_attached`: a runtime calls DEL after an ADD that was refused
+        check_length(network, container_id, ifname)
     return Request(
         verb,
         network=network,

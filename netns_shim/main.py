@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 
-from . import as_cni, cni, skel
+from . import as_cni, cni, encoding, skel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # The first argument of a plugin of netavark; no command for people has such a name.
 NETAVARK_COMMANDS = ("create", "setup", "teardown", "info")
+# The name of netavark's binary: called so, the shim stands in for it.
+BINARY = "netavark"
 # What a guardian says. It may be one that an earlier release has started: see `shared.guardian`.
 REVIVE = "revive"
 
@@ -27,11 +29,11 @@ def main(argv: list[str]) -> int:
     A CNI runtime passes no arguments. A command for people can inherit CNI_COMMAND from a runtime:
     so arguments win. A call of a plugin goes on in `skel.serve`.
     """
-    if os.path.basename(argv[0]) == "netavark":
+    if os.path.basename(argv[0]) == BINARY:
         from .faces import netavark_binary  # for a caller of the binary `netavark`
 
         return netavark_binary.main(argv[1:])
-    if argv[1:] and argv[1] in NETAVARK_COMMANDS:
+    if _is_plugin_of_netavark(argv):
         from .faces import netavark_plugin  # for netavark as the caller
 
         return skel.serve(netavark_plugin.Face(argv[1:], os.environ), 0, 1)
@@ -51,13 +53,25 @@ def main(argv: list[str]) -> int:
     return skel.serve(as_cni.Face(os.environ), 0, 1)
 
 
+def _is_plugin_of_netavark(argv: list[str]) -> bool:
+    return bool(argv[1:]) and argv[1] in NETAVARK_COMMANDS
+
+
 def run() -> NoReturn:
     """Serve a runtime or a person, and end.
 
     It ends at once, after what `atexit` has: Python's own cleaning up takes a fifth of a call, and
     the kernel does it all.
     """
-    status = main(sys.argv)
+    try:
+        status = main(sys.argv)
+    except Exception as error:
+        # Nothing gets here but what kept the module of a face from being loaded.
+        if os.path.basename(sys.argv[0]) != BINARY and not _is_plugin_of_netavark(sys.argv):
+            raise
+        failure = skel.as_shim_error(error)
+        print(encoding.compact({"error": f"{failure} (code {failure.code})"}))
+        status = 1
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         try:

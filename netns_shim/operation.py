@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .ports.publication import Publication
     from .references import Reference
     from .request import Request
+    from .shared.overlaps import Route
     from .target import Target
 
 
@@ -39,7 +40,16 @@ class Operation:
     `conf` has the shim's own keys, and `request.conf` is the whole configuration as it was sent.
     """
 
-    __slots__ = ("chain", "conf", "name", "request", "target", "versions", "was_valid")
+    __slots__ = (
+        "chain",
+        "conf",
+        "name",
+        "outside",
+        "request",
+        "target",
+        "versions",
+        "was_valid",
+    )
 
     def __init__(
         self, request: Request, where: Target | None = None, name: ReferenceName | None = None
@@ -65,6 +75,7 @@ class Operation:
         )
         environ = {**request.environ, **references.mark(state_of, self.name)}
         self.chain = Chain(self.conf, request, environ, self.versions, state_of.path("netavark"))
+        self.outside: list[Route] | None = None
 
     def rename(self, name: ReferenceName) -> None:
         """Give its reference another name, before that is taken."""
@@ -135,6 +146,24 @@ class Operation:
         """Give the lock of this call among others, as a context; see `once`."""
         return self.target.lock(self.request, self.conf)
 
+    def look_outside(self) -> None:
+        """Note which networks the host has, for a configuration that was not validated before."""
+        if not self.was_valid and self.target.uplink:
+            from .shared import overlaps  # only for the first ADD of a configuration
+
+            self.outside = overlaps.here()
+
+    def warn_of_overlaps(self) -> None:
+        """Warn, from inside the netns, of what is out of reach, as its addresses are in there."""
+        uplink = self.target.uplink
+        if self.outside is not None and uplink is not None:
+            from .shared import overlaps  # see above
+
+            own = uplink.interface if uplink.driver == "pasta" else ""
+            outside = self.outside if uplink.interface else []
+            for problem in overlaps.problems(overlaps.here(), outside, own):
+                warn(problem)
+
     def remember(self) -> None:
         """Cache the validation and the plugins' versions for the next call.
 
@@ -180,6 +209,7 @@ def attach(
         end_orphans([each])
         call.target.withdraw(each.record)
     reference.enter()
+    call.look_outside()
     ports = call.prepare_ports(reference)
     try:
         result = _attach_inside(call, reference, container, fd, (ports, left))
@@ -213,6 +243,7 @@ def _attach_inside(
                 _delete_leftover(call, each, fd)
             call.prepare_container(container, fd)
             result = _add(call, reference, container, ports)
+            call.warn_of_overlaps()
     except OSError:
         if result is not None:
             # The kernel has refused the way back.

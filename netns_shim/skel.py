@@ -127,7 +127,11 @@ def as_shim_error(error: Exception) -> ShimError:
     if isinstance(error, ShimError):
         return error
     if isinstance(error, OSError):
-        return ShimError(IO_FAILURE, error.strerror or str(error), str(error.filename or ""))
+        details = [str(error.filename or "")]
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            details += ["raise the limit of open files (ulimit -n)"]
+        what = error.strerror or str(error)
+        return ShimError(IO_FAILURE, what, "; ".join(filter(None, details)))
     if isinstance(error, Stopped):
         return ShimError(INTERRUPTED, str(error))
     if isinstance(error, MemoryError):
@@ -138,9 +142,26 @@ def as_shim_error(error: Exception) -> ShimError:
             f"the Python package {error.name!r} is missing",
             "install it, or netns-shim with pip, then call `netns-shim install` again",
         )
+    if _is_of_import(error):
+        return ShimError(
+            IO_FAILURE,
+            f"Python cannot load a module: {type(error).__name__}: {error}",
+            "raise the limits of open files and memory (ulimit -n, -v) if they are low; "
+            "else remove the directories __pycache__ of netns_shim, or install it again",
+        )
     # As `traceback` does, which imports eight modules more.
     sys.excepthook(type(error), error, error.__traceback__)
     return ShimError(INTERNAL, "this is a bug in netns-shim", f"{type(error).__name__}: {error}")
+
+
+def _is_of_import(error: Exception) -> bool:
+    """Tell whether a file of a module was the reason: it is damaged, or cannot be loaded now."""
+    if isinstance(error, (ImportError, SyntaxError)):
+        return True
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and "importlib" in place.tb_frame.f_code.co_filename
 
 
 def read(fd: int) -> bytes:

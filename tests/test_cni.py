@@ -214,6 +214,7 @@ def test_an_attachment_must_be_a_file_name(length: int, accepted: bool) -> None:
 
     assert error.code == errors.INVALID_ENVIRONMENT
     assert "too long to be a file name" in error.message
+    assert not cni.can_be_attached(parse({**given, "CNI_COMMAND": "DEL"}, conf))
 
 
 @pytest.mark.parametrize(

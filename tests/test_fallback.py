@@ -36,6 +36,21 @@ BROKEN = """#!/bin/sh
 echo "Couldn't set IPv6 route(s) in guest: Network is unreachable" >&2
 exit 1
 """
+# On a kernel without IPv6, unless it is told so.
+NO_IPV6 = """#!/bin/sh
+case $* in *-4*) exec /usr/bin/pasta "$@" ;; esac
+echo "Failed to open IPv6 socket: Address family not supported by protocol" >&2
+exit 1
+"""
+
+
+@pytest.fixture
+def no_ipv6(world: bench.World) -> Iterator[None]:
+    """Let the kernel have no IPv6, as far as /proc tells."""
+    place = "/proc/sys/net/ipv6"
+    world.root.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+    yield
+    world.root.run(["umount", place], check=True)
 
 
 @pytest.fixture(params=UNROUTED)
@@ -226,4 +241,27 @@ def test_a_wrong_option_on_a_host_that_is_offline(
         connect(world)
     assert "no-such-option" in error["details"]
     assert "slirp4netns" not in error["details"]
+    assert world.leftovers() == []
+
+
+@pytest.mark.usefixtures("no_ipv6")
+@pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
+def test_a_kernel_without_ipv6(world: bench.World, session: bench.Session, driver: str) -> None:
+    """The uplink is told to do without, and IPv4 works; published ports, too."""
+    uplink: Any = {"driver": driver}
+    if driver == "pasta":
+        uplink["path"] = install(session, world, NO_IPV6)
+    runtime = ports.runtime(session, uplink=uplink)
+    with session.container() as container:
+        mapped = ports.publishing(ports.mapping(8080))
+        done = runtime.call("ADD", "c", container.netns, conf=mapped)
+
+        assert done.returncode == 0, done.stdout
+        assert "Traceback" not in done.stderr
+        assert page(container, bench.PAGE_BEYOND)
+        if driver == "pasta":
+            assert runtime.status()[0]["addresses"] == ["198.19.110.114"]
+        with ports.answering(world, container):
+            assert ports.ask(world, "127.0.0.1", 8080)
+        runtime.delete("c", container, conf=mapped)
     assert world.leftovers() == []

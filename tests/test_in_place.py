@@ -118,3 +118,22 @@ def test_a_container_of_a_sibling(world: bench.World, session: bench.Session) ->
     assert error["code"] == errors.INVALID_NETNS
     assert "netns-shim unshare -- RUNTIME" in error["details"]
     assert world.leftovers() == []
+
+
+def test_a_container_whose_path_is_a_file(session: bench.Session, world: bench.World) -> None:
+    """Without its namespace the path is a plain file; the DEL succeeds all the same.
+
+    BuildKit leaves such files. /var/lib/cni is root's here, as on any machine.
+    """
+    runtime = Runtime(session, delegate=bridge(), stateDir="/run/netns/state")
+    path = "/run/netns/leftover"
+    with session.container() as outer, session.container() as container:
+        runtime.place = outer
+        mounted = {"stateDir": runtime.conf["stateDir"]}
+        result = runtime.add("c", container, conf=mounted)
+        outer.run(["sh", "-euc", ': >"$0"', path], check=True)
+
+        assert runtime.succeed("DEL", "c", path, conf={"prevResult": result}) is None
+        assert runtime.succeed("DEL", "unknown", path) is None
+        assert "cni" not in outer.run(["sh", "-c", "ls /run/netns/state/.in-place/refs"]).stdout
+    assert world.leftovers() == []

@@ -57,11 +57,20 @@ def test_launcher_is_for_everybody(tmp_path: Path, mask: int) -> None:
     assert os.listdir(path.parent) == ["netns-shim"]
 
 
-def test_first_line(tmp_path: Path) -> None:
-    """The interpreter is this one, isolated from the environment and without `site`."""
-    first = put(tmp_path).read_text().splitlines()[0]
+def test_first_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter is this one, by the name that outlives an upgrade of the distribution.
 
-    assert first == f"#!{os.path.realpath(sys.executable)} -IS"
+    It is isolated from the environment, and without `site`.
+    """
+    link = tmp_path / "python3"
+    link.symlink_to(sys.executable)
+    monkeypatch.setattr(install, "INTERPRETER", str(link))
+    of_distribution = put(tmp_path / "a").read_text().splitlines()[0]
+    monkeypatch.setattr(install, "INTERPRETER", "/bin/sh")
+    own = put(tmp_path / "b").read_text().splitlines()[0]
+
+    assert of_distribution == f"#!{link} -IS"
+    assert own == f"#!{os.path.realpath(sys.executable)} -IS"
 
 
 def test_launcher_needs_nothing(tmp_path: Path) -> None:
@@ -91,7 +100,7 @@ def test_launcher_with_a_file_of_compiled_modules(tmp_path: Path) -> None:
     path = put(tmp_path)
     new = path.read_text()
     line = "from netns_shim.main import run\n"
-    use = "from netns_shim import compiled\n\ncompiled.use('/var/cache/netns-shim/shim-0')\n"
+    use = "from netns_shim import compiled\n    compiled.use('/var/cache/netns-shim/shim-0')\n    "
     path.write_text(new.replace(line, use + line))
     assert "compiled" in path.read_text()
 

@@ -425,3 +425,24 @@ def test_log(world: bench.World, session: bench.Session, installed: Installed) -
     assert lines[0].endswith(" outcome=done")
     assert "code=7 error=" in lines[1]
     assert world.leftovers() == []
+
+
+def test_names_without_a_service_manager(
+    world: bench.World, session: bench.Session, caller: Caller
+) -> None:
+    """Where systemd runs for others than this user, the name server is started all the same."""
+    given = request("a", 5, "one")
+    given["network_info"]["one"]["dns_enabled"] = True
+    booted = world.path("/run/systemd/system")
+    booted.mkdir(parents=True)
+    try:
+        with session.container() as container:
+            caller.succeed("setup", container, **given)
+            found = [line for line in world.leftovers() if "aardvark-dns" in line]
+            caller.succeed("teardown", container, **given)
+    finally:
+        booted.rmdir()
+        booted.parent.rmdir()
+
+    assert len(found) == 1
+    assert world.leftovers() == []

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 from ..result import addresses
 from ..shared.attached import host_side
+from ..validate.subnets import DEFAULT_BRIDGE
 
 if TYPE_CHECKING:
     from ..attachment import AttachmentRecord
     from ..decoding import Json
-
-# The default name of the bridge of the plugin `bridge`.
-DEFAULT_BRIDGE = "cni0"
 
 
 class Bridges:

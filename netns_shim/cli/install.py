@@ -16,6 +16,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..errors import IO_FAILURE, ShimError, warn
+from ..main import NETAVARK_COMMANDS
 from ..netavark import program
 from . import directories
 
@@ -35,6 +36,44 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 # Where the distribution has Python libraries, for any version of its interpreter.
 DIST_PACKAGES = "/usr/lib/python3/dist-packages"
 INTERPRETER = "/usr/bin/python3"
+# The end of a launcher. Where our modules cannot be loaded, it has to answer by itself. So FAILED
+# imports nothing, and any Python 3 can read it. It is a string, which costs a call no compiling.
+START = r'''FAILED = r"""
+why = f"{type(error).__name__}: {error}"
+if getattr(error, "errno", 0) in (23, 24) or "open files" in why:
+    cure = "raise the limit of open files (ulimit -n)"
+elif isinstance(error, MemoryError) or "memory" in why or "failed to map" in why:
+    cure = "raise the limit of memory (ulimit -v)"
+elif isinstance(error, (EOFError, TypeError, ValueError)):
+    cure = "remove the directories __pycache__ of netns_shim: files in there are damaged"
+else:
+    cure = "install netns-shim again, and call `netns-shim install`"
+cure += f" (Python {sys.version.split()[0]}; modules are in {', '.join(sys.path)})"
+message = f"netns-shim cannot be loaded: {why}"
+if sys.argv[0].endswith("/netavark") or " ".join(sys.argv[1:2]) in NETAVARK_COMMANDS:
+    answer = '{"error":"%s: %s"}'
+elif sys.argv[1:]:
+    sys.exit(f"netns-shim: {message}: {cure}")
+else:
+    answer = '{"cniVersion":"1.0.0","code":5,"msg":"%s","details":"%s"}'
+
+
+def escaped(text):
+    codes = ["\\u%04x" % min(ord(c), 65533) for c in text]  # surrogates would come in pairs
+    return "".join(c if " " <= c <= "~" and c not in '"\\' else u for c, u in zip(text, codes))
+
+
+print(answer % (escaped(message), escaped(cure)))
+sys.exit(1)
+"""
+
+gc.disable()  # a call ends before there is anything to collect
+try:
+    from netns_shim.main import run
+except Exception as error:
+    exec(FAILED)
+run()
+'''.replace("NETAVARK_COMMANDS", str(NETAVARK_COMMANDS))
 # What fits into the first line of a script, execve(2).
 MAXIMUM_SHEBANG = 255
 
@@ -109,9 +148,11 @@ def launcher() -> str:
     """Write the text of the launcher for this package, interpreter and set of libraries."""
     files = [PACKAGE, *map(_place, LIBRARIES)]
     paths = list(dict.fromkeys(os.path.dirname(file) for file in files if file))
-    # Libraries for any version of the distribution's Python outlive the present one.
-    is_any = paths == [DIST_PACKAGES] and os.path.samefile(sys.executable, INTERPRETER)
-    interpreter = INTERPRETER if is_any else os.path.realpath(sys.executable)
+    # The name that outlives an upgrade of the distribution: calls need nothing but our modules.
+    interpreter = os.path.realpath(sys.executable)
+    is_distribution = interpreter == os.path.realpath(INTERPRETER)
+    interpreter = INTERPRETER if is_distribution else interpreter
+    is_any = is_distribution and paths == [DIST_PACKAGES]
     shebang = f"#!{interpreter} -IS"
     if " " in interpreter or len(os.fsencode(shebang)) > MAXIMUM_SHEBANG:
         raise ShimError(
@@ -132,11 +173,7 @@ def text(interpreter: str, mark: str, path: str) -> str:
     `mark` is a comment that says who has written it. `path` are the lines that tell Python where
     the modules are.
     """
-    return (
-        f"#!{interpreter} -IS\n{mark}\nimport gc\n{path}"
-        # A call ends before there is anything to collect.
-        "gc.disable()\n\nfrom netns_shim.main import run\n\nrun()\n"
-    )
+    return f"#!{interpreter} -IS\n{mark}\nimport gc\n{path}{START}"
 
 
 def path_of(paths: list[str]) -> str:

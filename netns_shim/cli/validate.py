@@ -13,6 +13,8 @@ from ..validate import conflist
 if TYPE_CHECKING:
     import argparse
 
+    from ..validate.document import Inspection
+
 SUMMARY = "Find everything that is wrong with networks of CNI in files."
 STDIN = "-"
 
@@ -35,24 +37,30 @@ def main(arguments: argparse.Namespace) -> int:
     # The encoding may lack some characters.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    from ..validate import subnets  # not for the other commands
+    from ..validate.document import Inspection
+
     status = 0
+    earlier: list[subnets.Segment] = []
     for file in arguments.files:
-        lines, is_wrong = _report(file, arguments.type)
+        name = "stdin" if file == STDIN else file
+        try:
+            found = Inspection(read(file), "" if file == STDIN else file, arguments.type)
+        except OSError as error:
+            lines, is_wrong = [f"{name}: {error.strerror}"], True
+        else:
+            lines, is_wrong = _report(name, found, arguments.type)
+            clashes = [subnets.conflict(a, b) for b in found.segments for a in earlier]
+            lines += [f"{name}: {why}" for why in dict.fromkeys(filter(None, clashes))]
+            is_wrong = is_wrong or any(clashes)
+            earlier += found.segments
         status |= is_wrong
         for line in lines:
             print(shown(line))
     return status
 
 
-def _report(file: str, own_type: str) -> tuple[list[str], bool]:
-    name = "stdin" if file == STDIN else file
-    try:
-        text = read(file)
-    except OSError as error:
-        return [f"{name}: {error.strerror}"], True
-    from ..validate.document import Inspection  # not for the other commands
-
-    found = Inspection(text, "" if file == STDIN else file, own_type)
+def _report(name: str, found: Inspection, own_type: str) -> tuple[list[str], bool]:
     if found.problems:
         return [f"{name}:{line}: {why}" for line, why in found.problems], True
     if not found.ours:

@@ -147,6 +147,11 @@ class _Attaching:
     def _attach(self, held: list[Reference], container: netns.ContainerNetns) -> Outcome:
         fd = self._target.open_repaired()
         given = self._text
+        if netavark_text.has_names(given):
+            from ..netavark import systemd  # few networks have them
+
+            base = self._target.state.path("netavark")
+            self._environ = systemd.environment(self._environ, base)
         uplink = self._target.uplink
         if uplink.mtu:
             self._text = netavark_text.with_mtu(self._text, uplink.mtu)

@@ -29,6 +29,13 @@ def with_mtu(text: bytes, mtu: int) -> bytes:
     return json.dumps(asked).encode()
 
 
+def has_names(text: bytes) -> bool:
+    """Tell whether netavark has to start its name server for one of the networks."""
+    known = json.loads(text).get("network_info")
+    infos = known.values() if isinstance(known, dict) else ()
+    return any(isinstance(info, dict) and info.get("dns_enabled") for info in infos)
+
+
 def asked_for(text: bytes, network: str) -> Json:
     """Give what a setup asks for in one of its networks, as a teardown has to ask again."""
     asked = json.loads(text)

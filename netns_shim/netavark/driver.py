@@ -189,6 +189,10 @@ class Driver:
         if translate.is_built_in(self._entry):
             arguments = [*self._global_arguments(), *arguments]
             given = translate.network_options(asked)
+            if self._entry.get("dns_enabled"):
+                from . import systemd  # few networks have names
+
+                environ = systemd.environment(invoke.with_path(environ), self._directory)
         what = f"driver {self.type!r} ({command})"
         # Podman runs one at a time, and netavark relies on that: otherwise the last teardown of
         # one container could remove a bridge that another setup has just found.

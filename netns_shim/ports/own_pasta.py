@@ -12,7 +12,7 @@ from __future__ import annotations
 import _signal as signal  # see `child`
 import os
 
-from .. import interrupt, netns
+from .. import hostnet, interrupt, netns
 from ..errors import PORT_UNAVAILABLE, ShimError
 from ..records import start_time
 from ..shared import background, guardian, processes, tap
@@ -88,7 +88,7 @@ class OwnPasta(Publisher):
     def prepare(self) -> None:
         """Get ready, while this process is in the host's netns, to start it later."""
         self._gate = Gate()
-        self._host = tap.without_network()
+        self._host = _of_host()
 
     def cancel(self) -> None:
         """End what `prepare` has made, if it is still waiting."""
@@ -144,13 +144,14 @@ class OwnPasta(Publisher):
         has = {kind for kind, _ in rules}
         options += [word for k in ("tcp", "udp") if k not in has for word in (f"-{k[0]}", "none")]
         address4, address6 = _addresses(self.number)
-        host = tap.without_network() if self._host is None else self._host
+        host = _of_host() if self._host is None else self._host
+        own = ["-a", address4] if tap.ONLY_IPV4[0] in host else ["-a", address4, "-a", address6]
         return [
             self._program,
             *options,
             *("-T", "none", "-U", "none", "--no-map-gw", "--quiet"),
             *("--no-dhcp", "--no-dhcpv6", "--no-ndp", "--no-ra"),
-            *("-a", address4, "-a", address6, "-I", self._name, *host),
+            *(*own, "-I", self._name, *host),
             *(
                 "--foreground",
                 "--pid",
@@ -190,6 +191,18 @@ class OwnPasta(Publisher):
                 os.unlink(path)
             except FileNotFoundError:
                 pass
+
+
+def _of_host() -> list[str]:
+    """List what pasta is told of the host's network, seen from there."""
+    told = tap.without_network()
+    if hostnet.has_ipv6():
+        return told
+    # On a kernel without IPv6, it cannot open sockets for it, and gives up.
+    while tap.GATEWAY6 in told:
+        place = told.index(tap.GATEWAY6)
+        del told[place - 1 : place + 1]
+    return [tap.ONLY_IPV4[0], *told]
 
 
 def _addresses(number: int) -> tuple[str, str]:

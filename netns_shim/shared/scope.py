@@ -23,6 +23,7 @@ BOOTED = "/run/systemd/system"
 SECONDS = 5
 # systemd answers before it moves a process, and reports nothing if it then fails to.
 MOVE_SECONDS = 1
+ANSWER_SECONDS = 2
 MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1")
 METHOD = ("org.freedesktop.systemd1.Manager", "StartTransientUnit")
 
@@ -34,9 +35,8 @@ def move(pids: list[int], name: str, uid: str, environ: Mapping[str, str]) -> No
     Nothing happens where there is no systemd or no bus; a failure is a warning. Raises Stopped
     when a signal says to stop.
     """
-    busctl = find_program("busctl", with_path(environ)["PATH"].split(":"))
-    bus = _bus(uid, environ)
-    if not (os.path.isdir(BOOTED) and bus and busctl):
+    busctl, bus = _way(uid, environ)
+    if not bus:
         return
     pid = pids[0]
     unit = f"netns-shim-{name}-{pid}.scope"
@@ -55,6 +55,38 @@ def move(pids: list[int], name: str, uid: str, environ: Mapping[str, str]) -> No
         problem = str(error)
     if problem:
         warn(f"{name} (PID {pid}) stays in the cgroup of its caller, and ends with it: {problem}")
+
+
+def answering_bus(uid: str, environ: Mapping[str, str]) -> str:
+    """Give the address of the bus on which the user's service manager answers.
+
+    "" where systemd does not run, or the manager does not, as for a user who came by su or cron.
+    """
+    busctl, bus = _way(uid, environ)
+    if not bus:
+        return ""
+    question = ["get-property", *MANAGER, METHOD[0], "Version"]
+    try:
+        status, _, _ = child.run(
+            busctl,
+            {**with_path(environ), "DBUS_SESSION_BUS_ADDRESS": bus},
+            b"",
+            arguments=["--user", f"--timeout={ANSWER_SECONDS}", *question],
+            name="busctl",
+            what="asking systemd",
+            timeout=SECONDS,
+        )
+    except ShimError:
+        return ""
+    return "" if status else bus
+
+
+def _way(uid: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Give a program that can ask the user's service manager, and its bus; "" for none."""
+    if not os.path.isdir(BOOTED):
+        return "", ""
+    busctl = find_program("busctl", with_path(environ)["PATH"].split(":"))
+    return (busctl, _bus(uid, environ)) if busctl else ("", "")
 
 
 def command(unit: str, pids: list[int]) -> list[str]:

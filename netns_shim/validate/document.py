@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import cni
 from ..errors import ShimError
-from . import conflist, explain, plugins, semantic
+from . import conflist, explain, plugins, semantic, subnets
 from .located import Place, Positions
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Inspection:
     """A file that was inspected: its `problems`, each a line number and a sentence.
 
     `types` are the types of its entries, `ours` is how many of them belong to the shim, and
-    `unknown` are the types whose keys nothing is known of.
+    `unknown` are the types whose keys nothing is known of, `segments` what its plugins make.
     """
 
     def __init__(self, text: bytes, file: str, own_type: str) -> None:
@@ -40,6 +40,8 @@ class Inspection:
         self.types: list[str] = []
         self.ours = 0
         self.unknown: list[str] = []
+        self.segments: list[subnets.Segment] = []
+        self._network = ""
         self._own_type = own_type
         if positions.is_read:
             for place, why in self._look(positions.value, file):
@@ -51,6 +53,7 @@ class Inspection:
             yield (), "it is not a JSON object"
             return
         yield from _of_network(conf)
+        self._network = str(conf.get("name", ""))
         if "type" in conf:
             yield from self._look_at_entry(conf, ())
             if file.endswith(".conflist"):
@@ -88,6 +91,9 @@ class Inspection:
             sent = {**entry, "cniVersion": cni.CURRENT_VERSION, "name": "network"}
             for inner, why in explain.located(sent):
                 yield (*place, *inner), why
+            self.segments += subnets.segments(entry, self._network)
+            for why in subnets.with_uplink(entry, self._network):
+                yield place, why
             for inner, delegated in semantic.entries(entry):
                 yield from self._look_at_plugin(delegated, (*place, *inner))
         else:

@@ -16,6 +16,7 @@ from . import (
     ports,
     rules,
     stale,
+    subnets,
     uplinks,
     userns,
 )
@@ -45,6 +46,7 @@ CHECKS = [
     Check("names", names.resolution, seconds=20),
     Check("published ports", ports.published),
     Check("MTU", bridges.mtu),
+    Check("subnets", subnets.of_what_is_up),
     Check("netavark", drivers.netavark),
     Check("aardvark-dns", drivers.aardvark),
     Check("netavark plugins", drivers.plugins),
@@ -57,6 +59,7 @@ OF_CONFIGURATION = [
     Check("its uplink", configuration.uplinks),
     Check("its paths", configuration.paths),
     Check("its ports", ports.of_configuration),
+    Check("its subnets", subnets.of_configuration),
 ]
 
 
