@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 
-from . import as_cni, cni, skel
+from . import finder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def main(argv: list[str]) -> int:
 
         return netavark_binary.main(argv[1:])
     if argv[1:] and argv[1] in NETAVARK_COMMANDS:
-        from .faces import netavark_plugin  # for netavark as the caller
+        from . import skel  # for netavark as the caller
+        from .faces import netavark_plugin
 
         return skel.serve(netavark_plugin.Face(argv[1:], os.environ), 0, 1)
     if argv[1:2] == [REVIVE]:
@@ -45,6 +46,8 @@ def main(argv: list[str]) -> int:
 
         gc.enable()  # the launcher has disabled it for calls of plugins
         return cli.main(argv[1:])
+    from . import as_cni, cni, skel  # for a CNI runtime as the caller
+
     if not os.environ.get("CNI_COMMAND"):
         sys.stderr.write(cni.about())
         return 0
@@ -57,6 +60,7 @@ def run() -> NoReturn:
     It ends at once, after what `atexit` has: Python's own cleaning up takes a fifth of a call, and
     the kernel does it all.
     """
+    finder.install()  # the modules of the faces come by it
     status = main(sys.argv)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
