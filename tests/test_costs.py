@@ -22,7 +22,7 @@ esac
 """
 # What was counted with Python 3.11 on Debian 12, beyond the bare interpreter: lower it when you
 # have made it less. A module is four of them. The margin is for other releases of the two.
-COUNTED = {"ADD": 512, "DEL": 475}
+COUNTED = {"ADD": 510, "DEL": 458}
 MARGIN = 1.1
 
 
