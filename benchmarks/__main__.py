@@ -10,6 +10,7 @@ from pathlib import Path
 
 import bench
 import datapath
+import instructions
 import many
 import measure
 import published
@@ -24,6 +25,7 @@ ALL = {
     "data-path": datapath.data_path,
     published.CARRIED: published.carried,
     "many": many.many,
+    instructions.FIGURE: instructions.instructions,
     "seed": rootlessnetns.seed,
 }
 # How many containers a figure attaches, besides the one that is kept; the others have one.

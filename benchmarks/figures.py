@@ -51,7 +51,7 @@ def warm(stage: Stage, rounds: int) -> list[Row]:
         return lambda v: (v[f"shim {verb}"] - v[plugin]) / v["bare interpreter"]
 
     return [
-        ratio("warm", "overhead of a warm ADD / bare interpreter", found, over_bare("ADD"), 2.0),
+        ratio("warm", "overhead of a warm ADD / bare interpreter", found, over_bare("ADD"), 1.6),
         ratio("warm", "overhead of a warm DEL / bare interpreter", found, over_bare("DEL")),
         *times("warm", found),
     ]

@@ -32,10 +32,12 @@ MOST = 100
 class Paths:
     """The paths of one call that have to stay visible."""
 
-    __slots__ = ("_links", "_wanted")
+    __slots__ = ("_links", "_visible", "_wanted")
 
     def __init__(self, paths: Iterable[str] = ()) -> None:
         self._links: dict[str, str] = {}
+        # Directories by their name in a link; "" for one that is hidden, or reached by such a way.
+        self._visible: dict[str, str] = {}
         self._wanted: set[str] = set()
         for path in paths:
             self.add(path)
@@ -70,10 +72,26 @@ class Paths:
         with entries:
             for entry in entries:
                 if entry.is_symlink():
-                    self.add_around(entry.path)
+                    if not self._is_plain(entry.path):
+                        self.add_around(entry.path)
                     most -= 1
                     if not most:
                         break
+
+    def _is_plain(self, path: str) -> bool:
+        """Tell whether a link leads to a visible file in one step, as most links do: it is quick.
+
+        False does not say that it leads elsewhere.
+        """
+        directory, _, name = self._link(path).rpartition("/")
+        if _is_hidden(path) or not directory.startswith("/") or name in ("", ".", ".."):
+            return False
+        real = self._visible.get(directory)
+        if real is None:
+            ways = [*self._ways(directory)]
+            is_hidden = any(_is_hidden(f"{way}/") for way in ways)
+            real = self._visible[directory] = "" if is_hidden else ways[-1]
+        return bool(real) and not self._link(f"{real}/{name}")
 
     def add_caller(self, environ: Mapping[str, str]) -> None:
         """Add what a program needs of the one that starts it: where it is, its home, its PATH."""

@@ -8,7 +8,11 @@ import gc
 import os
 import sys
 
-from . import as_cni, cni, encoding, skel
+from . import finder
+
+finder.install()  # all modules of ours come by it
+
+from . import as_cni, cni, encoding, skel  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

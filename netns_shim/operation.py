@@ -136,10 +136,17 @@ class Operation:
             )
         return named
 
-    def prepare_container(self, container: ContainerNetns, fd: int) -> None:
+    def prepare_container(
+        self, container: ContainerNetns, fd: int, ports: Publication | None
+    ) -> None:
         """Prepare a container for the uplink, from inside the netns, which is open as fd."""
         is_first = self.request.conf.get("prevResult") is None  # of the entries of a network
-        if is_first and self.target.uplink and self.target.uplink.driver == "pasta":
+        uplink = self.target.uplink
+        if uplink and uplink.driver == "pasta":
+            is_behind = is_first
+        else:  # answers leave by the pasta that opens the ports
+            is_behind = ports is not None and ports.are_by_pasta
+        if is_behind:
             container.repeat_sooner(fd)
 
     def lock(self) -> Once | Lock | NoLock:
@@ -241,7 +248,7 @@ def _attach_inside(
         with call.lock(), call.inside(fd):
             for each in left:
                 _delete_leftover(call, each, fd)
-            call.prepare_container(container, fd)
+            call.prepare_container(container, fd, ports)
             result = _add(call, reference, container, ports)
             call.warn_of_overlaps()
     except OSError:

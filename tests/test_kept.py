@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,49 @@ def test_links_to_plugins(root: Path, run: Path, cni: Path) -> None:
     found = call(path=f"{root}/bin:{root}/none:", pluginDirs=[f"{root}/dirs"])
 
     assert found == [f"{cni}/r", f"{run}/middle", f"{run}/vendor"]
+
+
+def test_quick_look_at_links_to_plugins(
+    root: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quick look at a link finds the same to keep as the thorough one, in far fewer steps."""
+    plugins, usual = root / "plugins", program(root / "usual" / "bridge").parent
+    link(usual / "on", program(run / "far" / "on"))
+    link(root / "way", run / "store")
+    program(run / "store" / "bin" / "stored")
+    link(plugins / "bridge", usual / "bridge")
+    for number in range(20):
+        link(plugins / f"more{number}", program(usual / f"more{number}"))
+    link(plugins / "twice", usual / "on")
+    link(plugins / "through", root / "way" / "bin" / "stored")
+    link(plugins / "directly", program(run / "alone"))
+    link(plugins / "relative", "../usual/on")
+    link(plugins / "sibling", "twice")
+    link(plugins / "missing", root / "none" / "at" / "all")
+    link(plugins / "dots", f"{usual}/..")
+    link(plugins / "of-the-root", "/name")
+    walked: list[str] = []
+    ways = Paths._ways
+
+    def noted(self: Paths, path: str) -> Iterator[str]:
+        walked.append(path)
+        return ways(self, path)
+
+    monkeypatch.setattr(Paths, "_ways", noted)
+
+    def kept_of_plugins() -> list[str]:
+        walked.clear()
+        paths = Paths()
+        paths.add_directory(str(plugins))
+        return paths.list()
+
+    quick = kept_of_plugins()
+    steps = len(walked)
+    monkeypatch.setattr(Paths, "_is_plain", lambda *_: False)
+
+    assert quick == kept_of_plugins()
+    assert quick == [str(run / "alone"), str(run / "far"), str(run / "store" / "bin")]
+    assert steps < 15 < len(walked)
 
 
 def test_program_of_a_driver(root: Path, run: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import bench
 import pytest
+from ports import mapping, publishing
+from ports import runtime as runtime_of_ports
 from runtime import PLUGIN, Runtime, bridge, ips, reaches, until
 
 from netns_shim import netns
@@ -43,6 +45,19 @@ def test_containers_repeat_sooner_behind_pasta(
 
         assert rto(container) == expected
         runtime.delete("c", container)
+
+
+@pytest.mark.skipif(not os.path.exists(netns.MINIMUM_RTO), reason="Linux before 6.11")
+def test_containers_repeat_sooner_behind_a_pasta_for_their_ports(session: bench.Session) -> None:
+    """Without an uplink, answers leave by the pasta that opens the ports: it is as behind one."""
+    client = runtime_of_ports(session, uplink="none")
+    with session.container() as container, session.container() as other:
+        client.succeed("ADD", "web", container.netns, conf=publishing(mapping(8080)))
+        client.succeed("ADD", "other", other.netns)
+
+        assert (rto(container), rto(other)) == ("50000", "200000")
+        client.succeed("DEL", "other", other.netns)
+        client.succeed("DEL", "web", container.netns)
 
 
 @pytest.mark.skipif(not os.path.exists(netns.MINIMUM_RTO), reason="Linux before 6.11")

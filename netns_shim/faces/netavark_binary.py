@@ -166,7 +166,7 @@ class _Attaching:
             with self._lock(), self._target.inside(fd, self._keep):
                 if is_leftover:
                     self._undo(netavark_text.as_set_up(given, [r.record for r in held]))
-                if uplink.driver == "pasta":
+                if uplink.driver == "pasta" or (ports and ports.are_by_pasta):
                     container.repeat_sooner(fd)
                 for reference in ours:
                     # The ports are the container's: its first reference stands for them.

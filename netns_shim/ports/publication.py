@@ -89,6 +89,11 @@ class Publication:
         """Whether the uplink opens them, and so closes them when it ends."""
         return not self._publisher.is_own
 
+    @property
+    def are_by_pasta(self) -> bool:
+        """Whether a pasta of their own opens them, which drops what it cannot send on at once."""
+        return self._publisher.is_own
+
     def claim(self) -> list[Json]:
         """Claim the ports in the shared netns; give the mappings for the plugins.
 
