@@ -30,6 +30,9 @@ UMOUNT_NOFOLLOW = 8
 NS_GET_USERNS = 0xB701
 NS_GET_NSTYPE = 0xB703
 
+# include/uapi/linux/prctl.h
+PR_SET_CHILD_SUBREAPER = 36
+
 # Its number on all architectures of Linux but Alpha.
 SYS_PIDFD_GETFD = 438
 
@@ -118,6 +121,13 @@ def ns_userns(fd: int) -> int:
     EPERM where the owner is neither this process's user namespace nor one below it.
     """
     return fcntl.ioctl(fd, NS_GET_USERNS)
+
+
+def become_subreaper() -> None:
+    """Have orphans below this process become its children, prctl(2)."""
+    call = _function("prctl", _Int, _UnsignedLong)
+    if call(PR_SET_CHILD_SUBREAPER, 1) < 0:
+        raise _oserror()
 
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:

@@ -137,6 +137,28 @@ def test_plugin_is_missing(world: bench.World, fakes: Fakes, conf: Any) -> None:
     assert "CNI_PATH" in found["its plugins"]["advice"]
 
 
+def test_where_install_put_it(world: bench.World, fakes: Fakes) -> None:
+    """Without CNI_PATH the plugin is found in the home, and the line for a runtime is said."""
+    home = world.env["HOME"]
+    command = "/opt/netns-shim/bin/netns-shim"
+    world.run([command, "install"], check=True)
+    fakes.add("conf.json", json.dumps(entry()), mode=0o644)
+    asked = [command, "doctor", "--json", "--conf", f"{FAKES}/conf.json"]
+    hidden = hide("/opt/cni/bin/netns-shim") + '\nexec "$@"'
+    become = ["setpriv", f"--reuid={world.uid}", f"--regid={world.uid}", "--init-groups"]
+    shell = ["unshare", "--mount", "sh", "-euc", hidden, "sh", *become, *asked]
+
+    found = results(world.root.run(shell, env=world.env))["its plugins"]
+    told = results(
+        world.root.run(shell, env={**world.env, "CNI_PATH": f"{home}/.local/lib/cni:/usr/lib/cni"})
+    )["its plugins"]
+
+    world.run([command, "uninstall"], check=True)
+    assert found["result"] == told["result"] == "ok"
+    assert f"export CNI_PATH={home}/.local/lib/cni:/usr/lib/cni" in found["advice"]
+    assert told["advice"] == ""
+
+
 def test_plugin_of_other_versions(world: bench.World, fakes: Fakes) -> None:
     """One that speaks no known version, hangs or is silent is a problem, and all are told."""
     fakes.add(

@@ -74,6 +74,8 @@ def install(directory: str, name: str, *, force: bool) -> str:
         raise ShimError(
             IO_FAILURE, f"{path} is the distribution's netns-shim", "name another directory"
         )
+    if os.path.isdir(path) and not os.path.islink(path):
+        raise ShimError(IO_FAILURE, f"{path} is a directory", "remove it, or take another --name")
     if not force and os.path.lexists(path) and not is_launcher(path):
         raise ShimError(IO_FAILURE, f"{path} is something else", "use --force to replace it")
     os.makedirs(directory, exist_ok=True)

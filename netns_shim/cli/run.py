@@ -11,7 +11,7 @@ import os
 
 from .. import conf, enter, invoke, netns, state
 from ..attachment import COMMAND, RUNNING, ReferenceName
-from ..errors import INVALID_ENVIRONMENT, ShimError, warn
+from ..errors import warn
 from ..kept import Paths
 from ..target import Shared
 from ..userns import pause
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--explain", action="store_true", help="print what would be mounted, and do nothing"
     )
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND …")
+    parser.set_defaults(refuse=parser.error)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -46,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
         print("\n".join(map(str, plan)))
         return 0
     if not command:
-        raise ShimError(INVALID_ENVIRONMENT, "no command is given", "put it behind `--`")
+        arguments.refuse("no command is given: put it behind --")
     return run(command, where, arguments.uplink, arguments.keep)
 
 

@@ -10,7 +10,20 @@ from ... import cni, conf, invoke, kept, versions
 from ...errors import ShimError
 from ...netavark import driver, program, translate
 from ...shared import uplink
-from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, File, Result, worst
+from ...validate import conflist
+from ..directories import export
+from .check import (
+    IN_PLACE,
+    OK,
+    PROBLEM,
+    SKIPPED,
+    WARNING,
+    Context,
+    File,
+    Result,
+    installed,
+    worst,
+)
 from .plugins import ONE
 from .uplinks import examine_pasta, examine_slirp4netns
 
@@ -63,6 +76,10 @@ def plugins(context: Context) -> Result:
         advice = "install what is missing, or set CNI_PATH as the runtime does"
         return _problem(problems, advice)
     names = ", ".join(dict.fromkeys(type_ for type_, _ in wanted))
+    own = [one for one in installed(context.environ) if one not in conflist.PLUGIN_DIRS]
+    if own and not context.environ.get("CNI_PATH") and any(f"{own[0]}/" in line for line in found):
+        advice = f"tell the runtime where the plugin is: {export(own[0])}"
+        return Result(OK, names, advice, tuple(found))
     return Result(OK, names, details=tuple(found))
 
 
