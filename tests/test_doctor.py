@@ -109,7 +109,7 @@ def test_what_a_check_has_started_ends_with_it(tmp_path: Path) -> None:
 
 
 def test_what_a_program_leaves_behind_ends_with_the_check(tmp_path: Path) -> None:
-    """A program that ends and leaves a process, as unshare(1) does, leaves none after the check."""
+    """A process that a program leaves, as unshare(1) does, is ended with the check."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     script = tmp_path / "leaving"
