@@ -272,6 +272,17 @@ class Shared:
 
             look.check(self.state, record)
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the netns lives on in another mount namespace, where this process cannot get."""
+        try:
+            fd = self.open_as_is()
+        except ShimError:
+            return True
+        if fd is not None:
+            os.close(fd)
+        return False
+
     def open_as_is(self) -> int | None:
         """Open the netns; None where it does not exist, or is lost.
 
