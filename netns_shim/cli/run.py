@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`netns-shim run`: a command inside the shared netns and its mounts.
 
-A keeper, see `supervisor`, holds the guard and gives it back.
+The keeper of the command, see `supervisor`, holds the guard as well.
 """
 
 from __future__ import annotations
@@ -82,20 +82,22 @@ def run(command: list[str], where: state.State, driver: str, paths: list[str]) -
     target = Shared(where, {**conf.DEFAULT_UPLINK, "driver": driver}, os.environ)
     target.join()
     _warn_of_a_slip(where)
-    reference = target.take(ReferenceName.guard(COMMAND))
+    name = ReferenceName.guard(COMMAND)
+    reference = target.take(name)
+    try:
+        fd = target.open_repaired()
+        reference.write(RUNNING, pid=os.getpid(), command=command, since=state.now())
+        plan = enter.plan(where, os.environ, _kept(command, paths))
+    except BaseException:
+        reference.drop()
+        target.leave()
+        raise
 
     def undo() -> None:
         reference.drop()
         target.leave()
         pause.leave()
 
-    try:
-        fd = target.open_repaired()
-        reference.write(RUNNING, pid=os.getpid(), command=command, since=state.now())
-        kept = supervisor.Keeper(undo)
-    except BaseException:
-        reference.drop()
-        target.leave()
-        raise
-    plan = enter.plan(where, os.environ, _kept(command, paths))
-    return kept.run(command, enter.Inside(fd, plan))
+    again = [where.base, where.name, name.file]
+    inside = enter.Inside(fd, plan)
+    return supervisor.run(command, inside, undo, again, locked=reference.fileno())

@@ -55,9 +55,10 @@ def main(arguments: argparse.Namespace) -> int:
     pause.join(base)
     for directory in directories:
         copyup.copy_up(directory, needed)
-    kept = supervisor.Keeper(pause.leave)
     # The command's processes have the lock, not the keeper: they stay in there while they run.
-    return kept.run(command, enter.Unchanged(), pause.hold(base))
+    held = pause.hold(base)
+    again = [base, "", ""]
+    return supervisor.run(command, enter.Unchanged(), pause.leave, again, inherited=held)
 
 
 def _cwd() -> str:
