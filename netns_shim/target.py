@@ -155,7 +155,7 @@ class Shared:
             lifecycle.create(self.state, self._wanted, self._environ)
         raise ShimError(
             TRY_AGAIN_LATER,
-            f"the shared netns {self.state.name!r} is made and removed all the time",
+            f"the shared netns {self.state.name!r} keeps being made and removed",
             "call again",
         )
 

@@ -162,7 +162,7 @@ def test_cure_where_there_are_no_more_ids(
     """In a container with few IDs, none of them is promised."""
     monkeypatch.setattr(ids, "_end", lambda: 65536)
 
-    assert "IDs from 65536 on do not exist here" in ids._cure("shim")
+    assert "this container has no IDs from 65536 on" in ids._cure("shim")
 
 
 def test_no_files_of_ids(world: bench.World) -> None:
@@ -231,7 +231,7 @@ def test_mapper_without_power(world: bench.World, fakes: Fakes) -> None:
     """A copy without the set-uid bit is of no use, as unshare finds out as well."""
     found = ask_in(world, f"{COPY}\n{INSTEAD}", PATH=fakes.first)
 
-    assert "is neither set-uid root nor has it file capabilities" in found["newuidmap"]["message"]
+    assert "is not set-uid root and has no file capabilities" in found["newuidmap"]["message"]
     assert "/usr/bin/newuidmap" in found["newuidmap"]["message"]
     assert found["newuidmap"]["result"] == found["unshare"]["result"] == "problem"
 

@@ -48,8 +48,8 @@ def test_no_variable(world: bench.World) -> None:
     [
         ("/run/user/none", "cannot be used (No such file or directory)"),
         ("/etc", "belongs to user 0"),
-        ("/etc/passwd", "is no directory"),
-        ("run", "is no absolute path"),
+        ("/etc/passwd", "is not a directory"),
+        ("run", "is not an absolute path"),
     ],
 )
 def test_variable_that_is_no_use(world: bench.World, value: str, why: str) -> None:

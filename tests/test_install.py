@@ -339,10 +339,10 @@ def test_of_root(world: bench.World) -> None:
 @pytest.mark.parametrize(
     ("change", "back", "said"),
     [
-        ("chown {uid} {file}", "chown 0 {file}", "the user {uid} can write {file},"),
-        ("chmod o+w {file}", "chmod o-w {file}", "every user can write {file},"),
-        ("chown {uid} {package}", "chown 0 {package}", "the user {uid} can write {package}"),
-        ("chmod o+w {package}/..", "chmod o-w {package}/..", "every user can write"),
+        ("chown {uid} {file}", "chown 0 {file}", "the user {uid} can change {file},"),
+        ("chmod o+w {file}", "chmod o-w {file}", "every user can change {file},"),
+        ("chown {uid} {package}", "chown 0 {package}", "the user {uid} can change {package}"),
+        ("chmod o+w {package}/..", "chmod o-w {package}/..", "every user can change"),
     ],
 )
 def test_of_root_from_what_others_can_write(

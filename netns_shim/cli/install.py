@@ -199,8 +199,8 @@ def _warn_of_writers(paths: list[str]) -> None:
             if found.st_uid or is_open:
                 writer = f"the user {found.st_uid}" if found.st_uid else "every user"
                 warn(
-                    f"{writer} can write {place}, and so have root run what they like, if root "
-                    "uses the plugin: install the package as root"
+                    f"{writer} can change {place}, and so decides what root runs with this "
+                    "plugin: install the package as root"
                 )
                 return
 

@@ -58,7 +58,7 @@ def _report(file: str, own_type: str) -> tuple[list[str], bool]:
     if not found.ours:
         return [f"{name}: no entry of {own_type} in it, only {', '.join(found.types)}"], False
     unknown = ", ".join(dict.fromkeys(found.unknown))
-    note = f", but nothing is known here of the keys of {unknown}" if unknown else ""
+    note = f", but nothing is known about the keys of {unknown}" if unknown else ""
     return [f"{name}: valid{note}"], False
 
 

@@ -30,6 +30,7 @@ SKIPPED = "skipped"
 MAXIMUM_LINE = 400
 
 IN_PLACE = "plugins work in place here: nothing has to be made for them"
+NO_ENTRY = "it has no entry of netns-shim"
 OTHER_SESSION = (
     "run doctor inside the user namespace of the container runtime as well, with the command "
     "that the runtime has for that, such as `podman unshare`"
@@ -176,11 +177,16 @@ def read(path: str) -> File:
     if not all(isinstance(entry, dict) for entry in plugins):
         return File(path, problem="'plugins' must be a list of objects")
     named = {key: network[key] for key in ("cniVersion", "name") if key in network}
-    ours = [{**named, **e} for e in plugins if any(key in e for key in conflist.OURS)]
-    others = [e for e in plugins if not any(key in e for key in conflist.OURS)]
+    ours = [{**named, **e} for e in plugins if _is_ours(e)]
+    others = [e for e in plugins if not _is_ours(e)]
     if not ours:
-        return File(path, problem="no entry of netns-shim is in it")
+        return File(path, problem=NO_ENTRY)
     return File(path, tuple(ours), tuple(others))
+
+
+def _is_ours(entry: Json) -> bool:
+    """Tell whether an entry is one of the shim, even if it says nothing to run."""
+    return entry.get("type") == NAMES["cni"] or any(key in entry for key in conflist.OURS)
 
 
 def worst(results: list[Result]) -> Result | None:

@@ -14,6 +14,7 @@ from ...validate import conflist
 from ..directories import export
 from .check import (
     IN_PLACE,
+    NO_ENTRY,
     OK,
     PROBLEM,
     SKIPPED,
@@ -43,7 +44,8 @@ def validity(context: Context) -> Result:
     """Check that the configuration is valid."""
     file = _file(context)
     if file.problem:
-        advice = "netns-shim goes around a plugin: see the README"
+        is_others = file.problem == NO_ENTRY
+        advice = f"netns-shim wrap {file.path}" if is_others else "name a file that is right"
         return Result(PROBLEM, f"{file.path}: {file.problem}", advice)
     problems = [line for entry in file.entries for line in _problems(entry)]
     if problems:
@@ -69,7 +71,7 @@ def plugins(context: Context) -> Result:
             problems.append(str(error))
         else:
             if spoken:
-                found.append(f"{plugin.path}: spoken to in {chosen}")
+                found.append(f"{plugin.path}: called with CNI {chosen}")
             else:
                 problems.append(f"{plugin.path}: does not say which versions it speaks")
     if problems:
@@ -120,7 +122,7 @@ def uplinks(context: Context) -> Result:
             return Result(PROBLEM, error.message, error.details or "correct the configuration")
         chosen = uplink.choose(read.uplink, context.environ)
         if isinstance(chosen, uplink.Nothing):
-            results.append(Result(OK, "the configuration wants none"))
+            results.append(Result(OK, "the configuration asks for none"))
         elif isinstance(chosen, uplink.Pasta):
             results.append(examine_pasta(chosen.path, context.environ))
         else:

@@ -103,7 +103,7 @@ def _mapped(entry: Json, read: conf.Configuration) -> Result:
             f'add "capabilities": {{"{CAPABILITY}": true}} beside `plugins`',
         )
     if not takers:
-        return Result(SKIPPED, "port mappings are not wanted")
+        return Result(SKIPPED, "the network takes no port mappings")
     if not read.publish:
         return Result(SKIPPED, "`publish` is false: ports are open in the shared namespace only")
     return Result(OK, "port mappings of the runtime are opened on the host")

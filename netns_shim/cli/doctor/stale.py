@@ -71,7 +71,7 @@ def _odd(where: state.State) -> Iterator[str]:
         tried = f", and its guardian cannot start it again: {problem}" if problem else ""
         yield f"{where.name}: has lost its uplink {record.driver}{tried}"
     elif record.pid and not (record.is_hidden or record.guardian.is_running):
-        yield f"{where.name}: no guardian would start its uplink again"
+        yield f"{where.name}: its uplink has no guardian to restart it"
     if missing := where.missing():
         yield f"{where.name}: {', '.join(missing)} is missing"
     for reference in references.references(where):
