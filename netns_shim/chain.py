@@ -166,7 +166,7 @@ class Chain:
 
             if daemons.is_missing(link.conf, error):
                 how = daemons.how(self._request.conf)
-                warn(f"the daemon of dhcp does not run in there: {how}")
+                warn(f"the dhcp daemon does not run in there: {how}")
             from .shared import advice  # see above
 
             advice.add(error, link.conf)
@@ -190,7 +190,7 @@ class Chain:
                 raise
             other = Link(daemons.without(link.conf), link.plugin, link.spoken, link.version)
             self._call("DEL", other, previous)
-            warn("the daemon of dhcp does not run in there, so no lease was released")
+            warn("the dhcp daemon does not run in there, so no lease was released")
 
     def delete(self, previous: Json | None) -> None:
         """Detach; the first error ends it, because the runtime will call again.

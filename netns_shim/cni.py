@@ -250,7 +250,7 @@ def version_answer(text: bytes) -> str:
 def format_result(result: Json) -> str:
     """Write a result as the reference library does; the text is ASCII (section 5, "Success")."""
     try:
-        return encoding.pretty(result)
+        return encoding.pretty(result) + "\n"
     except RecursionError:
         raise ShimError(DECODING_FAILURE, "cannot write the result", "nested too deeply") from None
 
@@ -263,7 +263,7 @@ def format_error(error: ShimError, cni_version: str) -> str:
     answer = {"cniVersion": cni_version, "code": error.code, "msg": error.message}
     if error.details:
         answer["details"] = error.details
-    return encoding.pretty(answer)
+    return encoding.pretty(answer) + "\n"
 
 
 def about() -> str:

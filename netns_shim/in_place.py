@@ -72,6 +72,8 @@ class InPlace:
     def await_uplink(self) -> None:
         """Do not wait: the uplink is the caller's."""
 
+    # This netns is here.
+    is_elsewhere = False
     open_as_is = open_repaired
     open_alive = open_repaired
 

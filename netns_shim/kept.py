@@ -180,7 +180,7 @@ def of_request(request: Request) -> Paths:
     for path in conf.get("keep") or []:
         paths.add(path)
         if not os.path.exists(path):
-            warn(f"`keep`: {path} is not there: its daemon may not run")
+            warn(f"`keep`: {path} is not there: its daemon may not be running")
     for directory in (*request.path.split(":"), *(conf.get("pluginDirs") or [])):
         paths.add_directory(directory)
     for entry in [conf.get("delegate") or {}, *(conf.get("plugins") or [])]:

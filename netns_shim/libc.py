@@ -30,8 +30,17 @@ UMOUNT_NOFOLLOW = 8
 NS_GET_USERNS = 0xB701
 NS_GET_NSTYPE = 0xB703
 
-# Its number on all architectures of Linux but Alpha.
+# include/uapi/linux/prctl.h
+PR_SET_CHILD_SUBREAPER = 36
+
+# Their numbers on all architectures of Linux but Alpha.
+SYS_OPEN_TREE = 428
+SYS_MOVE_MOUNT = 429
 SYS_PIDFD_GETFD = 438
+AT_FDCWD = -100
+AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 1
+MOVE_MOUNT_F_EMPTY_PATH = 4
 
 CAP_NET_ADMIN = 12
 CAP_SYS_CHROOT = 18
@@ -118,6 +127,31 @@ def ns_userns(fd: int) -> int:
     EPERM where the owner is neither this process's user namespace nor one below it.
     """
     return fcntl.ioctl(fd, NS_GET_USERNS)
+
+
+def clone_tree(path: str) -> int:
+    """Open a copy of the mounts at a path and below it, which is mounted nowhere, open_tree(2)."""
+    call = _function("syscall", _UnsignedLong, _Int, _Text, _UnsignedLong)
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_RECURSIVE
+    fd: int = call(SYS_OPEN_TREE, AT_FDCWD, os.fsencode(path), flags)
+    if fd < 0:
+        raise _oserror(path)
+    return fd
+
+
+def attach_tree(fd: int, path: str) -> None:
+    """Mount what `clone_tree` has opened, move_mount(2)."""
+    call = _function("syscall", _UnsignedLong, _Int, _Text, _Int, _Text, _UnsignedLong)
+    target = os.fsencode(path)
+    if call(SYS_MOVE_MOUNT, fd, b"", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0:
+        raise _oserror(path)
+
+
+def become_subreaper() -> None:
+    """Have orphans below this process become its children, prctl(2)."""
+    call = _function("prctl", _Int, _UnsignedLong)
+    if call(PR_SET_CHILD_SUBREAPER, 1) < 0:
+        raise _oserror()
 
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:

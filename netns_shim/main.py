@@ -25,6 +25,8 @@ NETAVARK_COMMANDS = ("create", "setup", "teardown", "info")
 BINARY = "netavark"
 # What a guardian says. It may be one that an earlier release has started: see `shared.guardian`.
 REVIVE = "revive"
+# What cleans up after a command says: see `cli.supervisor`.
+RELEASE = "release"
 
 
 def main(argv: list[str]) -> int:
@@ -45,6 +47,10 @@ def main(argv: list[str]) -> int:
         from .shared import revival  # only after the end of an uplink, or of a publisher
 
         return revival.main(*argv[2:])
+    if argv[1:2] == [RELEASE]:
+        from .cli import release  # only after the end of a command
+
+        return release.main(*argv[2:])
     # A shell that asks for completions passes no arguments either.
     if argv[1:] or (os.environ.get("_ARGCOMPLETE") and not os.environ.get("CNI_COMMAND")):
         from . import cli  # argparse and more: for people only

@@ -434,12 +434,12 @@ def _delete(call: Operation, reference: Reference) -> None:
             call.target.leave_behind(record)
 
 
-def delete_unknown(call: Operation) -> None:
-    """Do the DEL of an unknown attachment, where there is no shared netns.
+def delete_unknown(call: Operation, fd: int | None) -> None:
+    """Do the DEL of an unknown attachment, where there is no shared netns; fd is as for `is_gone`.
 
     A lease may be in a directory that outlives the netns. No shared netns is made for this.
     """
-    if is_gone(call.request.netns, AttachmentRecord(call.name), call.target.open_as_is()):
+    if is_gone(call.request.netns, AttachmentRecord(call.name), fd):
         call.chain.lose_netns()
     with call.nowhere():
         call.chain.delete(call.request.conf.get("prevResult"))

@@ -84,6 +84,10 @@ class Reference:
         refs = os.path.dirname(self.path)
         return index(os.path.dirname(refs), *self.record.name.attachment[1:])
 
+    def fileno(self) -> int:
+        """Give the descriptor that has the lock, for a process that takes over."""
+        return self._fd
+
     def close(self) -> None:
         """End the operation and leave the reference."""
         if self._fd >= 0:

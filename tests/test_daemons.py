@@ -92,7 +92,7 @@ def test_daemon_that_is_not_there(world: bench.World, session: bench.Session, as
         done = runtime.call("ADD", "one", container.netns)
 
     assert done.returncode == 1
-    assert "`keep`: /run/gone is not there: its daemon may not run" in done.stderr
+    assert "`keep`: /run/gone is not there: its daemon may not be running" in done.stderr
     assert until(lambda: world.leftovers() == [])
 
 
@@ -110,7 +110,7 @@ def test_command_with_a_daemon_of_the_host(
 
 @pytest.mark.parametrize("keep", ["/run", "/run/", "/", "/var/run", "run/x", "", 1])
 def test_what_cannot_be_kept(keep: object) -> None:
-    """All of /run cannot be kept, as plugins need their own; nor can what is no absolute path."""
+    """All of /run cannot be kept, as plugins need their own; nor can a relative path."""
     conf = {"cniVersion": "1.0.0", "name": "n", "delegate": {"type": "bridge"}, "keep": [keep]}
 
     with pytest.raises(Exception, match="keep"):

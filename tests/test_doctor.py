@@ -108,6 +108,25 @@ def test_what_a_check_has_started_ends_with_it(tmp_path: Path) -> None:
     assert until(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
+def test_what_a_program_leaves_behind_ends_with_the_check(tmp_path: Path) -> None:
+    """A process that a program leaves, as unshare(1) does, is ended with the check."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    script = tmp_path / "leaving"
+    script.write_text(f"#!/bin/sh\nsetsid sh -c 'read line <{fifo}' >&- 2>&- & echo $!\n")
+    script.chmod(0o755)
+
+    def look(_: object) -> Result:
+        _, stdout, _ = run(str(script), {"PATH": bench.PATH}, b"", name="it", what="it", timeout=9)
+        os.kill(int(stdout), 0)
+        return Result(OK, stdout.decode().strip())
+
+    found = bounded.look(Check("leaving", look), TOLD)
+
+    assert found.status == OK
+    assert not os.path.exists(f"/proc/{found.message}")
+
+
 def test_a_check_changes_nothing_of_its_caller() -> None:
     """What a check does to its process is not done to this one."""
     before = (os.getcwd(), dict(os.environ))

@@ -67,7 +67,7 @@ def test_one_plugin(session: bench.Session, fakes: Fakes) -> None:
 
     assert kinds(found) == ["ok", "ok", "skipped", found["pasta"]["result"]]
     assert found["its plugins"]["message"] == "bridge, host-local, netns-shim"
-    assert found["its plugins"]["details"][0].startswith("/usr/lib/cni/bridge: spoken to in 1.")
+    assert found["its plugins"]["details"][0].startswith("/usr/lib/cni/bridge: called with CNI 1.")
     assert found["its uplink"] == {**found["pasta"], "check": "its uplink"}
 
 
@@ -88,7 +88,16 @@ def test_no_configuration(world: bench.World, fakes: Fakes, text: str, message: 
 
     assert kinds(found) == ["problem", "skipped", "skipped", "skipped"]
     assert message in found["configuration"]["message"]
+    is_others = message == "no entry of netns-shim"
+    assert ("netns-shim wrap " in found["configuration"]["advice"]) is is_others
     assert found["user namespaces"]["result"] == "ok"
+
+
+def test_nothing_to_run(world: bench.World, fakes: Fakes) -> None:
+    """An entry of the shim without a plugin is one all the same, and what it lacks is said."""
+    found = ask_about(world, fakes, network({"type": "netns-shim"}))["configuration"]
+
+    assert "'delegate' (the plugin to run)" in "".join(found["details"])
 
 
 def test_no_file(world: bench.World, fakes: Fakes) -> None:
@@ -135,6 +144,28 @@ def test_plugin_is_missing(world: bench.World, fakes: Fakes, conf: Any) -> None:
     assert found["its plugins"]["result"] == "problem"
     assert found["its plugins"]["message"].startswith("failed to find plugin 'none-such' in path")
     assert "CNI_PATH" in found["its plugins"]["advice"]
+
+
+def test_where_install_put_it(world: bench.World, fakes: Fakes) -> None:
+    """Without CNI_PATH the plugin is found in the home, and the line for a runtime is said."""
+    home = world.env["HOME"]
+    command = "/opt/netns-shim/bin/netns-shim"
+    world.run([command, "install"], check=True)
+    fakes.add("conf.json", json.dumps(entry()), mode=0o644)
+    asked = [command, "doctor", "--json", "--conf", f"{FAKES}/conf.json"]
+    hidden = hide("/opt/cni/bin/netns-shim") + '\nexec "$@"'
+    become = ["setpriv", f"--reuid={world.uid}", f"--regid={world.uid}", "--init-groups"]
+    shell = ["unshare", "--mount", "sh", "-euc", hidden, "sh", *become, *asked]
+
+    found = results(world.root.run(shell, env=world.env))["its plugins"]
+    told = results(
+        world.root.run(shell, env={**world.env, "CNI_PATH": f"{home}/.local/lib/cni:/usr/lib/cni"})
+    )["its plugins"]
+
+    world.run([command, "uninstall"], check=True)
+    assert found["result"] == told["result"] == "ok"
+    assert f"export CNI_PATH={home}/.local/lib/cni:/usr/lib/cni" in found["advice"]
+    assert told["advice"] == ""
 
 
 def test_plugin_of_other_versions(world: bench.World, fakes: Fakes) -> None:
@@ -240,10 +271,10 @@ def test_no_uplink_is_wanted(session: bench.Session, fakes: Fakes) -> None:
 
         assert (found["its uplink"]["result"], found["its uplink"]["message"]) == (
             "ok",
-            "the configuration wants none",
+            "the configuration asks for none",
         )
         for name in ("TUN device", "pasta", "slirp4netns"):
-            assert found[name]["message"] == "the configuration wants no uplink"
+            assert found[name]["message"] == "the configuration asks for no uplink"
 
 
 @pytest.mark.parametrize(

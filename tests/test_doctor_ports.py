@@ -81,7 +81,7 @@ def test_recorded_ports(world: bench.World, session: bench.Session) -> None:
 @pytest.mark.parametrize(
     ("keys", "result", "words"),
     [
-        ({"delegate": bridge()}, "skipped", "port mappings are not wanted"),
+        ({"delegate": bridge()}, "skipped", "the network takes no port mappings"),
         ({**CHAIN, "publish": False}, "skipped", "`publish` is false"),
         ({"delegate": bridge(), **NAMED}, "ok", "opened on the host"),
         ({"plugins": [bridge()], **NAMED}, "warning", "and no plugin takes them"),

@@ -71,6 +71,21 @@ def test_new_pasta(world: bench.World, fakes: Fakes) -> None:
     assert found["message"] == f"pasta 2025_01_21.4f2c8e7 ({FAKES}/pasta)"
 
 
+def test_version_of_the_package(world: bench.World, fakes: Fakes) -> None:
+    """A pasta that does not know its version, as Debian 12's, has that of its package."""
+    fakes.add("pasta", NEW_PASTA.replace("pasta 2025_01_21.4f2c8e7", "pasta unknown version"))
+    unknown = ask(world, PATH=fakes.first)["pasta"]
+    query = """#!/bin/sh
+case $1 in --search) echo "passt: $2" ;; *) printf %s "0.0~git20230309-1 of $3" ;; esac
+"""
+    fakes.add("dpkg-query", query)
+
+    found = ask(world, PATH=fakes.first)["pasta"]
+
+    assert unknown["message"] == f"pasta of an unknown version ({FAKES}/pasta)"
+    assert found["message"] == f"pasta 0.0~git20230309-1 of passt ({FAKES}/pasta)"
+
+
 def test_version_on_a_terminal_only(world: bench.World, fakes: Fakes) -> None:
     """A pasta that prints its version on a terminal only, as Debian 13's does, is well."""
     fakes.add("pasta", NEW_PASTA.replace("echo", "[ ! -t 1 ] || echo", 1))
@@ -251,7 +266,7 @@ def test_plugins_that_hang(world: bench.World, fakes: Fakes) -> None:
     assert time.monotonic() - began < 20
     assert found["result"] == "warning"
     assert f"{FAKES}/hang0: plugin 'hang0' (VERSION) did not end within 2 s" in found["details"]
-    assert f"{FAKES}/hang7: not asked, as the others have taken too long" in found["details"]
+    assert f"{FAKES}/hang7: not asked, because the others took too long" in found["details"]
     assert "a-good-one: 0.4.0 to 1.0.0" in found["details"]
 
 

@@ -14,7 +14,7 @@ import bench
 import kinder
 import pytest
 from diagnosis import ask, ask_in, results
-from runtime import PLUGIN, Runtime, bridge, kill_for_good
+from runtime import PLUGIN, Runtime, bridge, kill_for_good, until
 
 
 @pytest.mark.usefixtures("log_in")
@@ -48,8 +48,8 @@ def test_no_variable(world: bench.World) -> None:
     [
         ("/run/user/none", "cannot be used (No such file or directory)"),
         ("/etc", "belongs to user 0"),
-        ("/etc/passwd", "is no directory"),
-        ("run", "is no absolute path"),
+        ("/etc/passwd", "is not a directory"),
+        ("run", "is not an absolute path"),
     ],
 )
 def test_variable_that_is_no_use(world: bench.World, value: str, why: str) -> None:
@@ -238,7 +238,28 @@ def test_all_is_well(world: bench.World, session: bench.Session) -> None:
     assert inside["state"]["message"] == "default: up, and nothing is left over"
     assert inside["host's network"]["result"] == "ok"
     assert outside["state"]["result"] == "ok"
-    assert "no look can be had from here" in outside["state"]["message"]
+    assert outside["state"]["message"] == (
+        "default: up, but what is attached cannot be seen from here"
+    )
+    assert "podman unshare" in outside["state"]["advice"]
+
+
+def test_a_user_without_capabilities(world: bench.World) -> None:
+    """What calls of a bare user have attached is seen without any detour, as `status` sees it."""
+    runtime = Runtime(world, delegate=bridge())
+    with world.unshared() as own, own.container() as container:
+        runtime.add("c", container)
+        well = ask(world)
+        container.close()
+        assert until(lambda: ask(world)["state"]["result"] == "warning")
+        gone = ask(world)["state"]
+        runtime.delete("c", container)
+
+    assert well["state"]["message"] == "default: up, and nothing is left over"
+    assert well["uplinks"]["result"] == "ok"
+    assert not [found for found in well.values() if "unshare" in found["advice"]]
+    assert gone["details"] == ["default: rootless c eth0: its container is gone"]
+    assert until(lambda: world.leftovers() == [])
 
 
 def test_nothing_is_up(session: bench.Session) -> None:

@@ -141,7 +141,7 @@ def test_a_container_that_is_gone(world: bench.World, session: bench.Session) ->
         done = session.run([PLUGIN, "gc"], check=True)
         assert done.stdout == (
             "default: detached rootless two eth0\n"
-            "default: removed, as nothing is attached any more\n"
+            "default: removed, because nothing is attached any more\n"
         )
     assert world.leftovers() == []
 
@@ -430,7 +430,7 @@ def test_dry_run(world: bench.World, session: bench.Session, runtime: Runtime) -
             "default: would detach rootless one eth0\n"
             "default: would detach rootless two eth0\n"
             "default: would drop :run:7-x\n"
-            "default: would be removed, as nothing is attached any more\n"
+            "default: would be removed, because nothing is attached any more\n"
         )
         assert dry.pop("dryRun")
         found = gc(session)
@@ -862,7 +862,7 @@ def test_a_reference_that_has_changed(tmp_path: Path) -> None:
     sweep._judge(AttachmentRecord(ReferenceName(path.name), record), NoSigns())
 
     assert ids(sweep._found["skipped"]) == ["c"]
-    assert sweep._found["skipped"][0]["why"] == "it has been changed just now"
+    assert sweep._found["skipped"][0]["why"] == "it has just been changed"
     assert path.exists()
 
 

@@ -168,7 +168,7 @@ def test_a_guardian_is_killed(world: bench.World, session: bench.Session, how: s
         kill(before["guardian"]["pid"])
 
         shown = session.run([PLUGIN, "status"], check=True).stdout
-        assert "! no guardian would start it again" in shown
+        assert "! it has no guardian to restart it" in shown
         assert page(container, bench.PAGE_BEYOND)
         if how == "ADD":
             assert "has been replaced" in runtime.call("ADD", "o", other.netns).stderr
@@ -202,7 +202,7 @@ def test_an_uplink_of_before(world: bench.World, session: bench.Session) -> None
 
         assert (done.returncode, done.stderr) == (0, "")
         told = session.run([PLUGIN, "doctor"]).stdout
-        assert "no guardian would start its uplink again" in told
+        assert "its uplink has no guardian to restart it" in told
         session.run([PLUGIN, "refresh"], check=True)
         assert start_time(record(world)["guardian"]["pid"])
         runtime.delete("c", container)

@@ -143,7 +143,7 @@ sys.stdin.read()
     ("user", "kind", "text"),
     [
         (0, "open", "another user's process"),
-        (NOBODY, "hidden", "a process of yours that lets no other one look into it"),
+        (NOBODY, "hidden", "one of your processes, which cannot be looked into"),
     ],
 )
 def test_process_that_cannot_be_seen(user: int, kind: str, text: str) -> None:

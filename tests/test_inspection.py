@@ -515,7 +515,7 @@ def test_from_elsewhere(world: bench.World, session: bench.Session) -> None:
                 drawn = place.run([PLUGIN, "status"], check=True).stdout
 
                 assert found["links"] is None
-                assert "is pinned in another mount namespace; more is seen" in found["problem"]
+                assert "is pinned in another mount namespace; you see more" in found["problem"]
                 assert found["uplink"]["alive"] is True
                 entry = by_name(found)["c"]
                 # Its path leads to it, where that can be looked at.

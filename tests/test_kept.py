@@ -287,7 +287,9 @@ def test_key_keep(root: Path, run: Path) -> None:
     found = call(keep=[f"{root}/alias/openvswitch/db.sock", f"{run}/cilium.sock"])
 
     assert found == [f"{run}/openvswitch/db.sock"]
-    assert errors.warnings == [f"`keep`: {run}/cilium.sock is not there: its daemon may not run"]
+    assert errors.warnings == [
+        f"`keep`: {run}/cilium.sock is not there: its daemon may not be running"
+    ]
 
 
 def test_file(root: Path) -> None:

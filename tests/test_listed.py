@@ -35,8 +35,8 @@ def test_form(text: str, ports: list[str]) -> None:
         ("65535:65536", "from 1 to 65535"),
         ("9-8", "is empty"),
         ("8-9:1-3", "not of one length"),
-        ("300.0.0.1:80", "is no IP address"),
-        ("[no]:80", "is no IP address"),
+        ("300.0.0.1:80", "is not an IP address"),
+        ("[no]:80", "is not an IP address"),
     ],
 )
 def test_wrong_entry(text: str, problem: str) -> None:

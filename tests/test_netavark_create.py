@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from fake_netavark import netavark
 from podman import conflist, serve
 
-from netns_shim import errors, invoke
+from netns_shim import errors, hostnet, invoke, netns
 from netns_shim.cli import install
 from netns_shim.errors import ShimError
 from netns_shim.faces import netavark_create
@@ -167,6 +168,44 @@ def test_gateways(directory: Path, subnet: Json, expected: str) -> None:
 
     assert made["subnets"][0]["gateway"] == expected
     assert made["ipv6_enabled"] is (":" in expected)
+
+
+def test_subnets_of_a_bridge(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """netavark's bridge gets subnets if none was named: others for another network."""
+    netavark(directory, "netavark")
+    wanted = network(directory, {"driver": "bridge"}, ipv6_enabled=True)
+
+    first = complete(wanted, PATH=str(directory))
+    again = complete(wanted, PATH=str(directory))
+    other = complete({**wanted, "id": ID[::-1]}, PATH=str(directory))
+    gateway = first["subnets"][0]["gateway"]
+    monkeypatch.setattr(hostnet, "own_addresses", lambda: [gateway])
+    beside = complete(wanted, PATH=str(directory))
+
+    four, six = (ipaddress.ip_network(subnet["subnet"]) for subnet in first["subnets"])
+    assert four.network_address in netavark_create.POOL
+    assert (four.prefixlen, six.prefixlen, six.is_private) == (24, 64, True)
+    assert gateway == str(four[1])
+    assert first["ipam_options"]["driver"] == "host-local"
+    assert again == first
+    assert not {s["subnet"] for s in other["subnets"]} & {str(four), str(six)}
+    assert ipaddress.ip_address(gateway) not in ipaddress.ip_network(
+        beside["subnets"][0]["subnet"]
+    )
+    for options in ({"ipam_options": {"driver": "none"}}, {"subnets": [SUBNET]}):
+        kept = complete({**wanted, "ipv6_enabled": False, **options}, PATH=str(directory))
+        assert [s["subnet"] for s in kept.get("subnets") or []] in ([], [SUBNET["subnet"]])
+
+
+def test_entering_for_a_rootless_podman(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """enter=always is warned of where each call comes from another mount namespace."""
+    for is_root in (True, False):
+        monkeypatch.setattr(netns, "is_initial_userns", lambda is_root=is_root: is_root)
+        complete(network(directory, {"type": "fake", "enter": "always"}))
+
+        assert ("enter=always" in capsys.readouterr().err) is not is_root
 
 
 def test_internal_network_gets_no_gateway(directory: Path) -> None:

@@ -297,7 +297,7 @@ def test_keys_in_file_and_option(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text(json.dumps({"name": "theirs", "plugins": [entry]}))
 
-    with pytest.raises(ShimError, match=r"options\.netns: stands in the file"):
+    with pytest.raises(ShimError, match=r"options\.netns: is in the file"):
         network.configuration(net({"conf": str(path), "netns": "m"}), {})
 
 

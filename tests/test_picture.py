@@ -221,7 +221,7 @@ def test_ending_of_no_format(
     assert main(["netns-shim", "graph", "--state-dir", str(base), "--output", str(file)]) == 1
 
     said = capsys.readouterr().err
-    assert "no picture can be written as .png" in said
+    assert "cannot write a picture as .png" in said
     assert ".svg" in said
     assert not file.exists()
 

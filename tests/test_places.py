@@ -255,7 +255,7 @@ def walk(world: bench.World, one: Way, other: Way, between: Callable[[], object]
         assert judged["deleted"] == judged["failed"] == []
         beside.delete("c", c, **other.variables)
         stop = other.place.run([PLUGIN, "stop", "--force"], env=other.env, check=True)
-        assert stop.stdout == "default: detached rootless: d eth0\ndefault: removed\n"
+        assert stop.stdout == "default: detached rootless d eth0\ndefault: removed\n"
         assert one.command("status", "--json")["netns"] == []
         assert until(lambda: world.leftovers() == [])
         assert not list(world.path(world.env["HOME"]).glob("*/netns-shim*/default"))

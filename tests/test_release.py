@@ -110,7 +110,7 @@ def test_attachments_of_0_1_0_are_deleted(
             runtime.delete("c", container)
         elif how == "stop":
             done = session.run([PLUGIN, "stop", "--force"], check=True)
-            assert "default: detached rootless: c eth0" in done.stdout
+            assert "default: detached rootless c eth0" in done.stdout
     if how == "gc":
         assert "detached rootless c eth0" in session.run([PLUGIN, "gc"], check=True).stdout
     assert world.leftovers() == []

@@ -164,8 +164,10 @@ def test_explain_makes_nothing(world: bench.World, session: bench.Session) -> No
 
 
 def test_without_a_command(session: bench.Session) -> None:
-    """Without a command it says so."""
+    """Without a command it says so, as for any other wrong argument."""
     done = session.run([PLUGIN, "run"])
 
-    assert done.returncode == 1
-    assert done.stderr == "netns-shim: no command is given: put it behind `--`\n"
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "netns-shim run: error: no command is given: put it behind --"
+    )

@@ -66,7 +66,7 @@ def test_an_uplink_is_moved(world: bench.World, session: bench.Session) -> None:
     with session.container() as container, session.container() as other:
         done = runtime.call("ADD", "c", container.netns, **environment(world))
         assert done.returncode == 0, done.stdout
-        assert "systemd has taken the order, and not moved it" in done.stderr
+        assert "systemd accepted the request, but did not move it" in done.stderr
         runtime.add("other", other, **environment(world))
 
         (netns,) = runtime.status()

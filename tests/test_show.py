@@ -87,11 +87,11 @@ def test_beginning_of_an_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["web-"], "'web-' can be any of 2 containers: attached are web-1, web-2"),
         (
             ["web-1", "--ifname", "eth9"],
-            "container 'web-1' is not attached like that: attached are eth1 in lan, eth0 in net",
+            "container 'web-1' is not attached in that way: attached are eth1 in lan, eth0 in net",
         ),
         (
             ["web", "--network", "net"],
-            "container 'web' is not attached like that: attached is eth0 in wire",
+            "container 'web' is not attached in that way: attached is eth0 in wire",
         ),
     ],
 )

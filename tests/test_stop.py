@@ -93,7 +93,7 @@ def test_what_is_in_use_stays(
             "netns-shim: the shared netns 'default' is in use, and --force would end that:"
         )
         assert lines[1].startswith("  command sh -c echo ready; exec cat (PID ")
-        assert lines[2:] == ["  rootless: c1 eth0"]
+        assert lines[2:] == ["  rootless c1 eth0"]
         assert reaches(container, "10.89.0.1")
         command.stdin.close()
         assert command.wait(20) == 0
@@ -132,8 +132,8 @@ def test_by_force(world: bench.World, session: bench.Session) -> None:
 
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.splitlines() == [
-            "default: detached rootless: c1 eth0",
-            "default: detached rootless: c2 eth0",
+            "default: detached rootless c1 eth0",
+            "default: detached rootless c2 eth0",
             "default: removed",
         ]
         assert not has_eth0(one)
@@ -177,11 +177,11 @@ def test_what_fails_does_not_keep_it(
 
         assert done.returncode == 1
         assert done.stdout.splitlines() == [
-            "default: detached rootless: b eth0",
+            "default: detached rootless b eth0",
             "default: removed",
         ]
-        assert "default: not detached: f: a eth0: failing fails DEL\n" in done.stderr
-        assert "default: not detached: n: bad eth0: cannot decode the reference" in done.stderr
+        assert "default: not detached: f a eth0: failing fails DEL\n" in done.stderr
+        assert "default: not detached: n bad eth0: cannot decode the reference" in done.stderr
         assert "default: not detached: odd: " in done.stderr
     assert world.leftovers() == []
 

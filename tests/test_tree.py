@@ -116,7 +116,7 @@ def test_what_is_wrong_is_marked() -> None:
 @pytest.mark.parametrize(
     ("keys", "lines"),
     [
-        ({"guardian": None}, ["  2 h 5 min", "! no guardian would start it again: netns-shim "]),
+        ({"guardian": None}, ["  2 h 5 min", "! it has no guardian to restart it: netns-shim "]),
         (
             {"guardian": {"pid": 8, "alive": False, "problem": "x"}, "alive": False},
             ["  2 h 5 min  gone", "! the next ADD starts it again"],

@@ -147,7 +147,7 @@ def test_json_that_go_takes_otherwise(tmp_path: Path, capsys: pytest.CaptureFixt
     _, lines = validate(capsys, file)
 
     assert [line.removeprefix(f"{file}:").partition(": must")[0] for line in lines] == [
-        "1: it begins with a byte order mark, which JSON has not",
+        "1: it begins with a byte order mark, which JSON does not allow",
         "3: key 'name' is given twice in one object",
         "6: NaN is not a JSON value",
         "7: key 'mtu' is given twice in one object",
@@ -169,7 +169,7 @@ def test_mistyped_type(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind:
 
     assert status == 1
     (line,) = lines
-    assert line.endswith("$.plugins[0].type: no plugin is called so; did you mean 'netns-shim'?")
+    assert line.endswith("$.plugins[0].type: no plugin has this name; did you mean 'netns-shim'?")
 
 
 def test_harmless_for_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +195,7 @@ def test_harmless_for_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (one_list(ENTRY, ENTRY), "valid"),
         (
             one_list(ENTRY, {"type": "x"}, {"type": "bridge"}),
-            "valid, but nothing is known here of the keys of x",
+            "valid, but nothing is known about the keys of x",
         ),
         ({**one_list(ENTRY), "$schema": "x", "whatever": [1]}, "valid"),
         ({**one_list(ENTRY), "cniVersion": "9.9", "cniVersions": ["1.0.0", "9.9"]}, "valid"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -47,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name",
         default="",
-        help="the plugin's `type` for CNI [netns-shim], or the driver's name for netavark [cni]; "
-        "with `netavark` it stands in for that program",
+        help="the plugin's type for CNI [netns-shim], or the driver's name for netavark [cni]; "
+        "with netavark it stands in for that program",
     )
 
 
@@ -79,5 +80,10 @@ def hint(kind: str, directory: str, environ: Mapping[str, str]) -> str:
             f"for Podman to find it, in {home}/containers/containers.conf:\n"
             f'[network]\nnetavark_plugin_dirs = ["{directory}"]'
         )
+    return f"for a runtime to find it:\n{export(directory)}"
+
+
+def export(directory: str) -> str:
+    """Write the line that tells a runtime about a directory of CNI plugins, for a shell."""
     others = [d for d in conflist.PLUGIN_DIRS if os.path.isdir(d)] or ["DIRECTORY-OF-THE-OTHERS"]
-    return f"for a runtime to find it:\nexport CNI_PATH={':'.join([directory, *others])}"
+    return f"export CNI_PATH={shlex.quote(':'.join([directory, *others]))}"

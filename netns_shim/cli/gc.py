@@ -80,10 +80,10 @@ def alone(base: str, progress: Progress) -> Iterator[None]:
 def describe(found: dict[str, Any]) -> str:
     """Write for people what was done, one line each; leave out living containers."""
     done = {"deleted": "detached", "released": "released", "dropped": "dropped"}
-    removed = "removed, as nothing is attached any more"
+    removed = "removed, because nothing is attached any more"
     if found["dryRun"]:
         done = {"deleted": "would detach", "released": "would release", "dropped": "would drop"}
-        removed = "would be removed, as nothing is attached any more"
+        removed = "would be removed, because nothing is attached any more"
     lines = []
     for netns in found["netns"]:
         for kind, words in {**done, "skipped": "skipped", "failed": "failed"}.items():

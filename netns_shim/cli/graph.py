@@ -57,8 +57,8 @@ def _kind_of(file: str) -> str:
         known = ", ".join(filter(None, ENDINGS))
         raise ShimError(
             IO_FAILURE,
-            f"no picture can be written as {ending}",
-            f"let the name end in one of {known}, or say which by --format",
+            f"cannot write a picture as {ending}",
+            f"use a name that ends in one of {known}, or choose one with --format",
         )
     return ENDINGS[ending]
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # The names of the three parts that identify an attachment in the specification.
 PARTS = ("network", "containerID", "ifname")
-ELSEWHERE = "more is seen where the container runtime runs"
+ELSEWHERE = "you see more where the container runtime runs"
 
 
 def collect(base: str) -> Json:

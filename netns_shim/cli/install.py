@@ -113,6 +113,8 @@ def install(directory: str, name: str, *, force: bool) -> str:
         raise ShimError(
             IO_FAILURE, f"{path} is the distribution's netns-shim", "name another directory"
         )
+    if os.path.isdir(path) and not os.path.islink(path):
+        raise ShimError(IO_FAILURE, f"{path} is a directory", "remove it, or take another --name")
     if not force and os.path.lexists(path) and not is_launcher(path):
         raise ShimError(IO_FAILURE, f"{path} is something else", "use --force to replace it")
     os.makedirs(directory, exist_ok=True)
@@ -234,8 +236,8 @@ def _warn_of_writers(paths: list[str]) -> None:
             if found.st_uid or is_open:
                 writer = f"the user {found.st_uid}" if found.st_uid else "every user"
                 warn(
-                    f"{writer} can write {place}, and so have root run what they like, if root "
-                    "uses the plugin: install the package as root"
+                    f"{writer} can change {place}, and so decides what root runs with this "
+                    "plugin: install the package as root"
                 )
                 return
 

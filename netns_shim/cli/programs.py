@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # How long a program may take to say its version, in seconds.
 SECONDS = 2.0
+# What the pasta of Debian 12 says instead.
+UNKNOWN = "unknown version"
 
 
 def find(name: str, environ: Mapping[str, str]) -> str:
@@ -72,7 +74,24 @@ def version(path: str, environ: Mapping[str, str]) -> str:
     text = text or _on_terminal(path, ["--version"], environ).strip()
     if not text:
         raise ShimError(PLUGIN_MISBEHAVED, f"{path} does not say its version")
-    return text.splitlines()[0]
+    line = text.splitlines()[0]
+    if UNKNOWN in line:
+        name = os.path.basename(path)
+        known = _of_package(path, environ)
+        return f"{name} {known}" if known else f"{name} of an unknown version"
+    return line
+
+
+def _of_package(path: str, environ: Mapping[str, str]) -> str:
+    """Give the version of the Debian package that a program belongs to, or ""."""
+    query = find("dpkg-query", environ)
+    if not query:
+        return ""
+    try:
+        package = output(query, ["--search", path], environ).partition(": ")[0]
+        return output(query, ["--show", "--showformat=${Version}", package], environ)
+    except ShimError:
+        return ""
 
 
 def _on_terminal(path: str, arguments: Sequence[str], environ: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`netns-shim run`: a command inside the shared netns and its mounts.
 
-A keeper, see `supervisor`, holds the guard and gives it back.
+The keeper of the command, see `supervisor`, holds the guard as well.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 
 from .. import conf, enter, invoke, netns, state
 from ..attachment import COMMAND, RUNNING, ReferenceName
-from ..errors import INVALID_ENVIRONMENT, ShimError, warn
+from ..errors import warn
 from ..kept import Paths
 from ..target import Shared
 from ..userns import pause
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--explain", action="store_true", help="print what would be mounted, and do nothing"
     )
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND …")
+    parser.set_defaults(refuse=parser.error)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -46,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
         print("\n".join(map(str, plan)))
         return 0
     if not command:
-        raise ShimError(INVALID_ENVIRONMENT, "no command is given", "put it behind `--`")
+        arguments.refuse("no command is given: put it behind --")
     return run(command, where, arguments.uplink, arguments.keep)
 
 
@@ -81,20 +82,22 @@ def run(command: list[str], where: state.State, driver: str, paths: list[str]) -
     target = Shared(where, {**conf.DEFAULT_UPLINK, "driver": driver}, os.environ)
     target.join()
     _warn_of_a_slip(where)
-    reference = target.take(ReferenceName.guard(COMMAND))
+    name = ReferenceName.guard(COMMAND)
+    reference = target.take(name)
+    try:
+        fd = target.open_repaired()
+        reference.write(RUNNING, pid=os.getpid(), command=command, since=state.now())
+        plan = enter.plan(where, os.environ, _kept(command, paths))
+    except BaseException:
+        reference.drop()
+        target.leave()
+        raise
 
     def undo() -> None:
         reference.drop()
         target.leave()
         pause.leave()
 
-    try:
-        fd = target.open_repaired()
-        reference.write(RUNNING, pid=os.getpid(), command=command, since=state.now())
-        kept = supervisor.Keeper(undo)
-    except BaseException:
-        reference.drop()
-        target.leave()
-        raise
-    plan = enter.plan(where, os.environ, _kept(command, paths))
-    return kept.run(command, enter.Inside(fd, plan))
+    again = [where.base, where.name, name.file]
+    inside = enter.Inside(fd, plan)
+    return supervisor.run(command, inside, undo, again, locked=reference.fileno())

@@ -23,7 +23,7 @@ SUMMARY = "Show what a container is attached to, and the configuration that did 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "container", metavar="CONTAINER", help="its ID, or a beginning that no other ID has"
+        "container", metavar="CONTAINER", help="its ID, or enough of the beginning to be unique"
     )
     parser.add_argument("--ifname", metavar="NAME", help="only this interface")
     parser.add_argument("--network", metavar="NAME", help="only this network")
@@ -83,7 +83,7 @@ def choose(facts: Json, arguments: argparse.Namespace) -> list[tuple[str, Json]]
             for _, entry in known
             if entry["containerID"] == meant[0]
         ]
-        raise _unknown(f"container {_quoted(meant[0])} is not attached like that", places)
+        raise _unknown(f"container {_quoted(meant[0])} is not attached in that way", places)
     return found
 
 

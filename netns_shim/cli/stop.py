@@ -71,4 +71,4 @@ def _name(name: ReferenceName) -> str:
         return f"command {name.pid}"
     if not name.is_attachment:
         return name.file
-    return f"{name.network}: {name.container_id} {name.ifname}"
+    return f"{name.network} {name.container_id} {name.ifname}"

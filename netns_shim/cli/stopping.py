@@ -93,7 +93,7 @@ class Ending:
                 return
         raise ShimError(
             TRY_AGAIN_LATER,
-            f"the shared netns {self._where.name!r} gets new attachments all the time",
+            f"the shared netns {self._where.name!r} keeps getting new attachments",
             "stop the runtime that makes them, then call again",
         )
 

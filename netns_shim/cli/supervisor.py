@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running a command beside a keeper, which cleans up after it.
+"""Running a command, and cleaning up after it.
 
 There are three processes: this one, which forwards signals and gives the exit status; the command;
-and the keeper. If this process is killed, the keeper ends the command. Then it cleans up.
+and the keeper. If this process is killed, the keeper ends the command and cleans up. Otherwise it
+has nothing to do. A Python that waits takes 8 MB. So the keeper is a shell, of 0.3 MB, and this
+process becomes a smaller one, of 3 MB, if the command takes long (`waiting`). It is no shell,
+because a shell cannot tell who has sent a signal: the command gets those of the terminal itself.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, NoReturn
 
-from .. import invoke
+from .. import invoke, main
 from ..errors import say
+from ..records import start_time
+from ..shared import guardian
+from . import waiting
 
 if TYPE_CHECKING:
     import argparse
@@ -22,17 +28,11 @@ if TYPE_CHECKING:
 
     from ..enter import Inside, Unchanged
 
-FORWARDED = {
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-}
-# sigaction(2): the terminal sent the signal, and so it sent it to the command as well.
-SI_KERNEL = 0x80
-END_SECONDS = 5
+# After this time, in seconds, a command is one that takes long.
+LONG = 1.0
+NAME = "netns-shim-keeper"
+# A line says that there is nothing left to do; the end of the pipe without one, that we are gone.
+SCRIPT = 'read -r _ && exit; exec "$@"'
 
 
 def words_of(arguments: argparse.Namespace) -> list[str]:
@@ -41,48 +41,76 @@ def words_of(arguments: argparse.Namespace) -> list[str]:
     return words[1:] if words[:1] == ["--"] else words
 
 
-class Keeper:
-    """The keeper of one command, as a process that waits for it."""
+def run(
+    command: list[str],
+    inside: Inside | Unchanged,
+    undo: Callable[[], None],
+    again: list[str],
+    *,
+    locked: int = -1,
+    inherited: int = -1,
+) -> int:
+    """Run the command; give its exit status: 128 and the signal's number if one ended it.
 
-    def __init__(self, at_end: Callable[[], None]) -> None:
-        """Start it; `at_end` is called in it, once the command has ended or was never started."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED | {signal.SIGCHLD})
-        hear, self._tell = os.pipe()
-        parent = os.pidfd_open(os.getpid())
-        self._pid = os.fork()
-        if self._pid:
-            os.close(hear)
-            os.close(parent)
-            return
-        try:
-            os.close(self._tell)
-            _keep(hear, parent)
-            at_end()
-        except Exception as error:
-            say(str(error))
-        os._exit(0)
-
-    def run(self, command: list[str], inside: Inside | Unchanged, inherited: int = -1) -> int:
-        """Run the command; give its exit status: 128 and the signal's number if one ended it.
-
-        `inherited` is a descriptor that only the command gets.
-        """
-        begin, let_begin = os.pipe()
-        child = os.fork()
-        if not child:
-            os.close(let_begin)
-            _start(command, inside, begin)
-        os.close(begin)
-        if inherited >= 0:
-            os.close(inherited)
-        # First the keeper: else the command would live on if this process is killed now.
-        os.write(self._tell, f"{child}\n".encode())
-        os.write(let_begin, b"\n")
+    `undo` cleans up. `again` are the first arguments of `release.main`, which does the same in
+    another process. The keeper holds on to the descriptor `locked`; only the command gets
+    `inherited`.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, waiting.FORWARDED | {signal.SIGCHLD})
+    begin, let_begin = os.pipe()
+    child = os.fork()
+    if not child:
         os.close(let_begin)
-        status = _wait_for(child)
-        os.close(self._tell)
-        os.waitpid(self._pid, 0)
-        return status
+        _start(command, inside, begin)
+    os.close(begin)
+    if inherited >= 0:
+        os.close(inherited)
+    call = guardian.call(main.RELEASE, *again, str(child), str(start_time(child)))
+    # First the keeper: else the command would live on if this process is killed now.
+    keeper, tell = _keep(call, locked)
+    os.write(let_begin, b"\n")
+    os.close(let_begin)
+    status = _wait_for(child, [*call, str(tell), str(keeper)])
+    undo()
+    dismiss(keeper, tell)
+    return exit_status(status)
+
+
+def dismiss(keeper: int, tell: int) -> None:
+    """Tell the keeper that there is nothing left to do, and wait for its end."""
+    try:
+        os.write(tell, b"\n")
+    except BrokenPipeError:
+        pass  # it was killed
+    os.waitpid(keeper, 0)
+
+
+def exit_status(status: int) -> int:
+    """Turn a wait status into an exit status, as a shell does."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _keep(call: list[str], locked: int) -> tuple[int, int]:
+    """Start the keeper; give its process ID, and the end of the pipe that it waits at."""
+    hear, tell = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(hear)
+        return pid, tell
+    try:
+        # A session of its own, so that a signal to the caller's session does not end it too.
+        os.setsid()
+        os.chdir("/")
+        os.dup2(hear, 0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        kept = os.dup2(locked, 3) if locked >= 0 else 2
+        os.closerange(kept + 1, 1 << 20)
+        signal.pthread_sigmask(signal.SIG_SETMASK, set())
+        os.execve(guardian.shell(), [guardian.SHELL, "-c", SCRIPT, NAME, *call], os.environ)
+    except OSError as error:
+        say(f"no process keeps the command: {error}")
+    os._exit(1)
 
 
 def _start(command: list[str], inside: Inside | Unchanged, begin: int) -> NoReturn:
@@ -118,44 +146,18 @@ def execute(command: list[str]) -> NoReturn:
     os._exit(status)
 
 
-def _wait_for(child: int) -> int:
-    """Wait for the command, and pass on the signals that are meant for it."""
-    while True:
-        info = signal.sigwaitinfo(FORWARDED | {signal.SIGCHLD})
-        if info.si_signo != signal.SIGCHLD:
-            if info.si_code != SI_KERNEL:
-                os.kill(child, info.si_signo)  # not reaped yet, so it is the command's ID
-            continue
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+def _wait_for(child: int, call: list[str]) -> int:
+    """Give the wait status of the command; if it takes long, become a smaller process instead.
 
-
-def _keep(hear: int, parent: int) -> None:
-    """Wait until the command has ended; end it if its caller has ended."""
-    # A session of its own, so that a signal to the caller's session does not end it too.
-    os.setsid()
-    null = os.open("/dev/null", os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    line = b""
-    while not line.endswith(b"\n"):
-        more = os.read(hear, 16)
-        if not more:
-            return  # the caller was killed before it started the command
-        line += more
-    try:
-        child = os.pidfd_open(int(line))
-    except ProcessLookupError:
-        return
-    poll = select.poll()
-    poll.register(child, select.POLLIN)
-    poll.register(parent, select.POLLIN)
-    ready = {fd for fd, _ in poll.poll()}
-    poll.unregister(parent)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if child in ready:
-            return
-        signal.pidfd_send_signal(child, number)
-        ready = {fd for fd, _ in poll.poll(END_SECONDS * 1000)}
+    That ends as `call`, whose last arguments are the pipe and the ID of the keeper.
+    """
+    until = time.monotonic() + LONG
+    while (left := until - time.monotonic()) > 0:
+        info = signal.sigtimedwait(waiting.FORWARDED | {signal.SIGCHLD}, left)
+        if info is not None and (status := waiting.look(child, info)) is not None:
+            return status
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.set_inheritable(int(call[-2]), True)
+    program = [sys.executable, "-IS", waiting.__file__, str(child), *call]
+    os.execve(sys.executable, program, os.environ)

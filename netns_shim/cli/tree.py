@@ -86,7 +86,7 @@ class _Drawing:
             tried = f", but could not so far: {problem}" if guardian["alive"] and problem else ""
             self._note(branch, f"{who} starts it again{tried}")
         elif uplink["pid"] and not guardian["alive"]:
-            self._note(branch, f"no guardian would start it again: {GUARD}")
+            self._note(branch, f"it has no guardian to restart it: {GUARD}")
         for problem in uplink["problems"] or []:
             self._note(branch, f"{shown(problem)}: {REFRESH}")
         if uplink["changes"]:

@@ -10,8 +10,9 @@ import argparse
 import os
 
 from .. import enter, netns, state
+from ..errors import INVALID_ENVIRONMENT, ShimError
 from ..userns import pause
-from . import options, run, supervisor
+from . import copyup, options, run, supervisor
 
 SUMMARY = "Run a command as root of the user namespace in which plugins run."
 
@@ -20,6 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
         "--netns", default="", metavar="NAME", help="inside this shared network namespace, too"
+    )
+    parser.add_argument(
+        "--copy-up",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="make a directory of the host writable for all commands in there, such as /run and "
+        "/var/lib for a container runtime; what was in it stays; can be repeated",
     )
     options.add_state_dir(parser)
     options.add_keep(parser)
@@ -30,13 +39,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the command and give its exit status: 128 and the signal's number if one ended it."""
+    directories = [copyup.check(directory) for directory in arguments.copy_up]
     command = supervisor.words_of(arguments) or [os.environ.get("SHELL") or "/bin/sh"]
+    is_done = all(map(copyup.is_done, directories))
+    if not is_done and (arguments.netns or netns.is_privileged()):
+        why = "it is for the user namespace that the shim makes, and not for --netns"
+        raise ShimError(INVALID_ENVIRONMENT, "--copy-up is not possible here", why)
     if arguments.netns:
         return run.run(command, options.state_of(arguments), "", arguments.keep)
     if netns.is_privileged():
         supervisor.execute(command)  # root already, of the machine or a user namespace
     base = state.base_dir(os.environ, arguments.state_dir)
+    variables = (os.environ.get(name, "") for name in ("XDG_RUNTIME_DIR", "HOME"))
+    needed = [path for path in (base, *variables, _cwd()) if path]
     pause.join(base)
-    kept = supervisor.Keeper(pause.leave)
+    for directory in directories:
+        copyup.copy_up(directory, needed)
     # The command's processes have the lock, not the keeper: they stay in there while they run.
-    return kept.run(command, enter.Unchanged(), pause.hold(base))
+    held = pause.hold(base)
+    again = [base, "", ""]
+    return supervisor.run(command, enter.Unchanged(), pause.leave, again, inherited=held)
+
+
+def _cwd() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""  # it was removed

@@ -66,7 +66,7 @@ def _report(name: str, found: Inspection, own_type: str) -> tuple[list[str], boo
     if not found.ours:
         return [f"{name}: no entry of {own_type} in it, only {', '.join(found.types)}"], False
     unknown = ", ".join(dict.fromkeys(found.unknown))
-    note = f", but nothing is known here of the keys of {unknown}" if unknown else ""
+    note = f", but nothing is known about the keys of {unknown}" if unknown else ""
     return [f"{name}: valid{note}"], False
 
 

@@ -234,7 +234,7 @@ class _Attaching:
         try:
             self._start(words, text)
         except ShimError as error:
-            warn(f"undoing what is half made: {error}")
+            warn(f"undoing what was half done: {error}")
 
     def tear_down(self) -> Outcome:
         """Tear the container down; drop the references of networks that are gone then."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import zlib
 from typing import TYPE_CHECKING
 
-from .. import cni, conf, invoke
+from .. import cni, conf, hostnet, invoke, netns
 from ..errors import ShimError, warn
 from ..netavark import driver, network, program, translate, wire
 from ..validate import explain
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
     from ..decoding import Json
     from ..netavark.shapes import Network
+
+
+# Where bridges get a subnet of IPv4 that was not named, with room for 32768 of this size. Podman
+# chooses for its own networks from below that.
+POOL, SIZE = ipaddress.IPv4Network("10.128.0.0/9"), 24
 
 
 def complete(wanted: Network, environ: Mapping[str, str]) -> str:
@@ -34,11 +40,18 @@ def complete(wanted: Network, environ: Mapping[str, str]) -> str:
         problems += explain.problems(configuration) or _missing(wanted, configuration, environ)
     network.raise_all(wanted, problems)
     entry = configuration["plugins"][0]
+    if configuration.get("enter") == "always" and not netns.is_initial_userns():
+        warn(
+            "enter=always fails from the second container on where Podman is rootless: each of "
+            "its calls is in a mount namespace of its own"
+        )
     made = wanted.copy()
     if "driver" in entry and not translate.is_built_in(entry):
         made = _by_driver(made, entry, configuration, environ)
     # A driver that allocates addresses itself has said so by now.
     if network.ipam_driver(made) == network.ipam_driver(wanted):
+        if entry.get("driver") == "bridge" and network.ipam_driver(made) in network.BY_CALLER:
+            _choose_subnets(made)
         _complete_addresses(made)
     _complete_names(made, entry, environ)
     return json.dumps(made)
@@ -88,6 +101,28 @@ def _by_driver(
         "driver": made["driver"],
         "options": {**theirs.get("options", {}), **ours},
     }
+
+
+def _choose_subnets(made: Network) -> None:
+    """Choose subnets for a bridge without any, as Podman does for its own.
+
+    Other networks are not known here, so the ID decides: two networks have the same one as seldom
+    as two numbers of 15 bits are the same. None that the host is in is taken.
+    """
+    if made.get("subnets"):
+        return
+    seed = zlib.crc32(made["id"].encode())
+    taken = [ipaddress.ip_address(address) for address in hostnet.own_addresses()]
+    count = 1 << (SIZE - POOL.prefixlen)
+    numbers = ((seed + tried) % count for tried in range(count))
+    first = int(POOL.network_address)
+    all_of_them = (
+        ipaddress.ip_network((first + (number << (32 - SIZE)), SIZE)) for number in numbers
+    )
+    chosen = [str(next(one for one in all_of_them if not any(a in one for a in taken)))]
+    if made["ipv6_enabled"]:
+        chosen.append(f"fd6e:{seed >> 16:x}:{seed & 0xFFFF:x}::/64")
+    made["subnets"] = [{"subnet": subnet} for subnet in chosen]
 
 
 def _complete_addresses(made: Network) -> None:

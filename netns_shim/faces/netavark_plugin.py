@@ -90,7 +90,7 @@ def _teardown(asked: Exec, netns: str, environ: Mapping[str, str]) -> None:
     try:
         verbs.delete(_request("DEL", asked, netns, environ))
     except ShimError as error:
-        warn(f"nothing is known of container {asked.container_id!r}: {error}")
+        warn(f"nothing is known about container {asked.container_id!r}: {error}")
 
 
 def _recall(asked: Exec, environ: Mapping[str, str]) -> Request | None:
@@ -154,7 +154,7 @@ def _args(asked: Exec) -> str:
     written = ["IgnoreUnknown=1"]
     for key, value in pairs.items():
         if ";" in value or "=" in value:
-            warn(f"{key} cannot be passed on, as it holds ; or =: {value!r}")
+            warn(f"{key} cannot be passed on, because it contains ; or =: {value!r}")
         elif value:
             written.append(f"{key}={value}")
     return ";".join(written)

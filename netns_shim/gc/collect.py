@@ -256,7 +256,7 @@ class _Sweep:
             return  # a DEL was faster
         try:
             if reference.record.fields != record.fields:
-                problem = "it has been changed just now"
+                problem = "it has just been changed"
             if problem := problem or signs.doubt(record):
                 self._add("skipped", **names, why=problem)
                 return

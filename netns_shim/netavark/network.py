@@ -82,7 +82,7 @@ class _Translation:
         if not wrapped:
             return {}
         for key in own.keys() & wrapped.keys():
-            self.problems.append(f"options.{key}: stands in the file that conf names as well")
+            self.problems.append(f"options.{key}: is in the file that conf names, too")
         base = {"cniVersion": CNI_VERSION, "name": self._network["name"], "type": "netns-shim"}
         return {**base, **wrapped, **own}
 

@@ -83,7 +83,7 @@ def describe(holder: Holder) -> str:
         return f"{holder.name} (PID {holder.pid})"
     if holder.uid == os.geteuid():
         # pasta is such a program.
-        return "a process of yours that lets no other one look into it"
+        return "one of your processes, which cannot be looked into"
     return "another user's process"
 
 

@@ -23,7 +23,7 @@ def parse(text: str) -> list[Port]:
         raise ValueError("is no [ADDRESS:]PORT[:PORT][/PROTOCOL]")
     address = canonical((match["address"] or "").strip("[]"))
     if address is None:
-        raise ValueError(f"{match['address']} is no IP address")
+        raise ValueError(f"{match['address']} is not an IP address")
     first, to = int(match["first"]), int(match["to"] or match["first"])
     last, until = int(match["last"] or first), int(match["until"] or 0)
     count = last - first + 1

@@ -123,7 +123,7 @@ def check(mappings: Iterable[object], ports: Iterable[Port]) -> list[str]:
     for entry in mappings:
         if isinstance(entry, dict) and canonical(entry.get("hostIP") or "") is None:
             what = f"port {entry.get('hostPort')} of the host cannot be published"
-            raise ShimError(PORT_UNAVAILABLE, what, f"{entry['hostIP']!r} is no IP address")
+            raise ShimError(PORT_UNAVAILABLE, what, f"{entry['hostIP']!r} is not an IP address")
     seen: dict[tuple[str, int], list[Port]] = {}
     for port in ports:
         beside = seen.setdefault((port.protocol, port.host_port), [])

@@ -38,7 +38,7 @@ def prepare(
     ports = mappings.read(wanted)
     left = mappings.check(wanted, ports)
     if left:
-        warn(f"not opened on the host, for it is neither TCP nor UDP: {_names(left)}")
+        warn(f"not opened on the host, because it is neither TCP nor UDP: {_names(left)}")
     name = reference.record.name
     ports = [port for port in ports if not claims.is_siblings(state, name, port)]
     return Publication(state, reference, wanted, ports, environ) if ports else None
@@ -117,7 +117,9 @@ class Publication:
         wanted = mappings.bindings(self._ports, families)
         closed = [str(port) for port in self._ports if not mappings.bindings([port], families)]
         if closed:
-            warn(f"not opened, for the container has no address of that kind: {_names(closed)}")
+            warn(
+                f"not opened, because the container has no address of that kind: {_names(closed)}"
+            )
         self._probe.check(wanted)
         self._reference.write(ADDING, **published(families))
         if self._later is None and wanted:

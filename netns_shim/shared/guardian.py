@@ -89,7 +89,7 @@ def stay(state: State, attempt: int, seen: list[str] | None = None) -> None:
     stamp = state.path("resolv.conf")
     # It becomes Python without a fork, so it stays one process.
     command = [SHELL, "-c", script, NAME, stamp, *_revival(state, str(attempt))]
-    os.execve(_shell(), command, os.environ)
+    os.execve(shell(), command, os.environ)
 
 
 def guarded(state: State, command: list[str], log: str) -> list[str]:
@@ -97,18 +97,24 @@ def guarded(state: State, command: list[str], log: str) -> list[str]:
     # As `shlex` does, which imports eight modules more.
     quoted = ["'{}'".format(word.replace("'", "'\\''")) for word in _revival(state, "0", log)]
     script = f"{PARENT} exec {' '.join(quoted)}"
-    return [_shell(), "-c", script, NAME, *command]
+    return [shell(), "-c", script, NAME, *command]
 
 
-def _shell() -> str:
+def shell() -> str:
+    """Find the shell that a process becomes to wait in little memory."""
     return find_program(SHELL, DEFAULT_PATH.split(":")) or f"/bin/{SHELL}"
 
 
 def _revival(state: State, *arguments: str) -> list[str]:
     """List the arguments of the call that a guardian becomes."""
+    return call(main.REVIVE, state.pin, *arguments)
+
+
+def call(*arguments: str) -> list[str]:
+    """List the words of a call of this package, for a process that waits as a shell first."""
     library = os.path.dirname(os.__file__)  # of this Python: it may be a newer one by then
     own = (library, f"{library}/lib-dynload")
     paths = [path for path in sys.path if path not in own and not path.endswith(".zip")]
     # The launcher can be gone by then, or have the name of another face.
     code = f"import sys; sys.path += {paths!r}; from netns_shim.main import run; run()"
-    return [sys.executable, "-IS", "-c", code, main.REVIVE, state.pin, *arguments]
+    return [sys.executable, "-IS", "-c", code, *arguments]

@@ -92,7 +92,7 @@ def dump(kind: int, form: str) -> list[Entry]:
         if found is not None:
             return found
     raise ShimError(
-        UPLINK_FAILED, "the links and addresses of the netns change all the time", "call again"
+        UPLINK_FAILED, "the links and addresses of the netns keep changing", "call again"
     )
 
 

@@ -111,7 +111,7 @@ def _await(pid: int, unit: str) -> str:
             if any(line.rstrip().endswith(f"/{unit}") for line in file):
                 return ""
         time.sleep(locks.PAUSE)
-    return "systemd has taken the order, and not moved it"
+    return "systemd accepted the request, but did not move it"
 
 
 def _bus(uid: str, environ: Mapping[str, str]) -> str:

@@ -84,7 +84,7 @@ class Inspection:
             return
         self.types.append(kind)
         if kind != self._own_type and _sounds_like(kind, self._own_type):
-            yield (*place, "type"), f"no plugin is called so; did you mean '{self._own_type}'?"
+            yield (*place, "type"), f"no plugin has this name; did you mean '{self._own_type}'?"
         if kind == self._own_type:
             self.ours += 1
             # As a runtime sends it; the network's own keys have already been checked.

@@ -57,7 +57,9 @@ class Positions:
             self.problems.append((data.count(b"\n", 0, error.start) + 1, str(error)))
             return ""
         if text.startswith("\ufeff"):
-            self.problems.append((1, "it begins with a byte order mark, which JSON has not"))
+            self.problems.append(
+                (1, "it begins with a byte order mark, which JSON does not allow")
+            )
             text = text[1:]
         if not text.strip():
             self.problems.append((1, "it is empty"))

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import NoReturn
 
-from ... import errors
+from ... import errors, libc
 from .check import PROBLEM, Check, Context, Result, dump, load
 
 # How long a process may take to end what it has started, in seconds.
@@ -60,6 +60,7 @@ def _child(check: Check, context: Context, tell: int) -> NoReturn:
         signal.signal(signal.SIGINT, lambda *_: None)  # our parent handles the terminal's
         signal.signal(signal.SIGALRM, _raise)
         signal.setitimer(signal.ITIMER_REAL, check.seconds)
+        libc.become_subreaper()
         errors.warnings.clear()
         result = check.look(context)
         if errors.warnings:
@@ -71,9 +72,30 @@ def _child(check: Check, context: Context, tell: int) -> NoReturn:
         result = _failed(f"{type(error).__name__}: {error}")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        _end_children()
         with open(tell, "wb") as file:
             file.write(dump(result))
         os._exit(0)
+
+
+def _end_children() -> None:
+    """End what a program that was asked has left running: it is our child by now.
+
+    unshare(1) leaves a process if it cannot make a user namespace.
+    """
+    try:
+        while pids := _children():
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+    except OSError:
+        pass  # another user's, or a kernel that does not list children
+
+
+def _children() -> list[int]:
+    pid = os.getpid()
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
 
 
 def _raise(number: int, frame: object) -> NoReturn:

@@ -37,8 +37,8 @@ def mtu(context: Context) -> Result:
             tuple(small),
         )
     if not bridges:
-        return Result(SKIPPED, "no bridge beside an uplink is to be seen")
-    return Result(OK, "bridges carry as large packets as their uplinks")
+        return Result(SKIPPED, "there is no bridge to compare with an uplink")
+    return Result(OK, "no bridge has a smaller MTU than its uplink")
 
 
 def _bridges(netns: Json) -> Iterator[tuple[Json, int]]:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from ... import cni, conf, netns, state
 from ...errors import ShimError
+from ...userns import pause
 from ...validate import conflist
+from ..directories import NAMES, candidates
 from ..install import is_launcher
 
 if TYPE_CHECKING:
@@ -28,9 +30,10 @@ SKIPPED = "skipped"
 MAXIMUM_LINE = 400
 
 IN_PLACE = "plugins work in place here: nothing has to be made for them"
+NO_ENTRY = "it has no entry of netns-shim"
 OTHER_SESSION = (
-    "run doctor inside the user namespace of the container runtime as well: "
-    "netns-shim unshare -- netns-shim doctor, or what the runtime has for that"
+    "run doctor inside the user namespace of the container runtime as well, with the command "
+    "that the runtime has for that, such as `podman unshare`"
 )
 
 
@@ -99,7 +102,7 @@ def context(environ: Mapping[str, str], state_dir: str, path: str) -> Context:
     modes = [entry.get("enter") for entry in entries] or [conf.DEFAULT_ENTER]
     return Context(
         environ=environ,
-        plugin_path=environ.get("CNI_PATH") or default_path(),
+        plugin_path=environ.get("CNI_PATH") or default_path(environ),
         base=_base(environ, override),
         is_given=bool(override),
         is_privileged=is_privileged,
@@ -125,12 +128,37 @@ def _is_in_place(mode: object) -> bool:
     return netns.is_in_place(mode if mode in ("always", "never") else conf.DEFAULT_ENTER)
 
 
-def default_path() -> str:
-    """Give the search path for plugins without CNI_PATH: the usual directories, and ours."""
-    own = os.path.dirname(os.path.realpath(sys.argv[0]))
+def default_path(environ: Mapping[str, str]) -> str:
+    """Give the search path for plugins without CNI_PATH: the usual directories, and ours.
+
+    Ours is where `netns-shim install` has put the plugin, or where this program is.
+    """
+    own = installed(environ)
     # pip puts its script among other programs, which we must not run.
-    is_plugins = is_launcher(sys.argv[0]) and own not in conflist.PLUGIN_DIRS
-    return ":".join([*conflist.PLUGIN_DIRS, *([own] if is_plugins else [])])
+    if is_launcher(sys.argv[0]):
+        own.append(os.path.dirname(os.path.realpath(sys.argv[0])))
+    return ":".join(dict.fromkeys([*conflist.PLUGIN_DIRS, *own]))
+
+
+def installed(environ: Mapping[str, str]) -> list[str]:
+    """List the default directories in which `netns-shim install` has put the plugin."""
+    try:
+        directories = candidates("cni", environ)
+    except ShimError:
+        return []  # a user without a home
+    return [one for one in directories if is_launcher(f"{one}/{NAMES['cni']}")]
+
+
+def look_inside(context: Context) -> bool:
+    """Go where the user's shared netns can be seen, as `netns-shim status` does.
+
+    Tell whether this process has power over them, or would have.
+    """
+    if not netns.is_privileged() and context.base:
+        pause.reach(context.base)
+        if os.path.lexists(context.base):
+            pause.join_if_held(context.base)
+    return netns.is_privileged()
 
 
 def read(path: str) -> File:
@@ -149,11 +177,16 @@ def read(path: str) -> File:
     if not all(isinstance(entry, dict) for entry in plugins):
         return File(path, problem="'plugins' must be a list of objects")
     named = {key: network[key] for key in ("cniVersion", "name") if key in network}
-    ours = [{**named, **e} for e in plugins if any(key in e for key in conflist.OURS)]
-    others = [e for e in plugins if not any(key in e for key in conflist.OURS)]
+    ours = [{**named, **e} for e in plugins if _is_ours(e)]
+    others = [e for e in plugins if not _is_ours(e)]
     if not ours:
-        return File(path, problem="no entry of netns-shim is in it")
+        return File(path, problem=NO_ENTRY)
     return File(path, tuple(ours), tuple(others))
+
+
+def _is_ours(entry: Json) -> bool:
+    """Tell whether an entry is one of the shim, even if it says nothing to run."""
+    return entry.get("type") == NAMES["cni"] or any(key in entry for key in conflist.OURS)
 
 
 def worst(results: list[Result]) -> Result | None:

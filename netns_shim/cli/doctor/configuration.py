@@ -10,7 +10,21 @@ from ... import cni, conf, invoke, kept, versions
 from ...errors import ShimError
 from ...netavark import driver, program, translate
 from ...shared import uplink
-from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, File, Result, worst
+from ...validate import conflist
+from ..directories import export
+from .check import (
+    IN_PLACE,
+    NO_ENTRY,
+    OK,
+    PROBLEM,
+    SKIPPED,
+    WARNING,
+    Context,
+    File,
+    Result,
+    installed,
+    worst,
+)
 from .plugins import ONE
 from .uplinks import examine_pasta, examine_slirp4netns
 
@@ -30,7 +44,8 @@ def validity(context: Context) -> Result:
     """Check that the configuration is valid."""
     file = _file(context)
     if file.problem:
-        advice = "netns-shim goes around a plugin: see the README"
+        is_others = file.problem == NO_ENTRY
+        advice = f"netns-shim wrap {file.path}" if is_others else "name a file that is right"
         return Result(PROBLEM, f"{file.path}: {file.problem}", advice)
     problems = [line for entry in file.entries for line in _problems(entry)]
     if problems:
@@ -56,13 +71,17 @@ def plugins(context: Context) -> Result:
             problems.append(str(error))
         else:
             if spoken:
-                found.append(f"{plugin.path}: spoken to in {chosen}")
+                found.append(f"{plugin.path}: called with CNI {chosen}")
             else:
                 problems.append(f"{plugin.path}: does not say which versions it speaks")
     if problems:
         advice = "install what is missing, or set CNI_PATH as the runtime does"
         return _problem(problems, advice)
     names = ", ".join(dict.fromkeys(type_ for type_, _ in wanted))
+    own = [one for one in installed(context.environ) if one not in conflist.PLUGIN_DIRS]
+    if own and not context.environ.get("CNI_PATH") and any(f"{own[0]}/" in line for line in found):
+        advice = f"tell the runtime where the plugin is: {export(own[0])}"
+        return Result(OK, names, advice, tuple(found))
     return Result(OK, names, details=tuple(found))
 
 
@@ -103,7 +122,7 @@ def uplinks(context: Context) -> Result:
             return Result(PROBLEM, error.message, error.details or "correct the configuration")
         chosen = uplink.choose(read.uplink, context.environ)
         if isinstance(chosen, uplink.Nothing):
-            results.append(Result(OK, "the configuration wants none"))
+            results.append(Result(OK, "the configuration asks for none"))
         elif isinstance(chosen, uplink.Pasta):
             results.append(examine_pasta(chosen.path, context.environ))
         else:

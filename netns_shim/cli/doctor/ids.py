@@ -45,19 +45,19 @@ def _sum(ranges: list[subids.Range]) -> int:
 def _say(kind: str, usable: int, written: int, context: Context) -> str:
     source = subids.source(kind, context.environ)
     place = f"from {source} for {kind}s" if source == subids.PROGRAM else f"in {source}"
-    more = f" ({written} with those that are twice, or your own)" if written > usable else ""
+    more = f" ({written} with duplicates and your own ID)" if written > usable else ""
     return f"{usable} {place}{more}"
 
 
 def _cure(user: str) -> str:
     """Say how the user gets subordinate IDs that no user of this machine has."""
     if subids.is_elsewhere():
-        return "let the administrator of the source that /etc/nsswitch.conf names give you some"
+        return "ask the administrator of the source that /etc/nsswitch.conf names for some"
     first = free()
     if first + ENOUGH > _end():
         return (
-            f"IDs from {_end()} on do not exist here: give this container more of them first, "
-            f"{ENOUGH} for each user"
+            f"this container has no IDs from {_end()} on: give it more of them first, {ENOUGH} "
+            "for each user"
         )
     numbers = f"{first}-{first + ENOUGH - 1}"
     return f"usermod --add-subuids {numbers} --add-subgids {numbers} {user} (as root)"
@@ -135,7 +135,7 @@ def _problem(path: str, capability: int) -> str:
     info = os.stat(path)
     is_setuid = bool(info.st_mode & stat.S_ISUID) and info.st_uid == 0
     if not is_setuid and not _permits(path, capability):
-        return "is neither set-uid root nor has it file capabilities"
+        return "is not set-uid root and has no file capabilities"
     if os.statvfs(path).f_flag & os.ST_NOSUID:
         return "is on a file system that is mounted nosuid"
     return ""

@@ -7,13 +7,12 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from ... import hostnet, netns, state
+from ... import hostnet, state
 from ...errors import ShimError
 from ...shared import names as planned
 from ...shared import resolvconf
 from ...shared.nsenter import run_in
-from ...userns import pause
-from .check import OK, PROBLEM, SKIPPED, WARNING, Context, Result
+from .check import OK, PROBLEM, SKIPPED, WARNING, Context, Result, look_inside
 from .uplinks import why_not
 
 if TYPE_CHECKING:
@@ -40,8 +39,7 @@ def resolution(context: Context) -> Result:
             f"{hostnet.RESOLV_CONF} names no server: no name resolves, here and in containers",
             "connect the host to a network",
         )
-    if not netns.is_privileged():
-        pause.look(context.base)  # to get into what is up
+    look_inside(context)
     servers = ", ".join(host.listed)
     kinds = [kind for kind in KINDS if any(_answers(one, kind) for one in host.listed[:MOST])]
     if "UDP" not in kinds:

@@ -29,7 +29,7 @@ def runtime_directory(context: Context) -> Result:
     if kind not in IN_MEMORY:
         return Result(
             WARNING,
-            f"{parent} is on {kind}: what is attached stays on record after a boot",
+            f"{parent} is on {kind}: records of what is attached outlive a boot",
             "set XDG_RUNTIME_DIR to a directory on tmpfs, as systemd makes it at a log-in",
         )
     return Result(OK, f"{context.base}, on {kind}{_note(context)}")
@@ -80,13 +80,13 @@ def _odd_variable(context: Context) -> Result | None:
 
 def _why_not(path: str) -> str:
     if not path.startswith("/"):
-        return "is no absolute path"
+        return "is not an absolute path"
     try:
         info = os.stat(path)
     except OSError as error:
         return f"cannot be used ({error.strerror})"
     if not stat.S_ISDIR(info.st_mode):
-        return "is no directory"
+        return "is not a directory"
     return f"belongs to user {info.st_uid}"
 
 

@@ -29,7 +29,7 @@ def plugins(context: Context) -> Result:
     found = list(_found(context))
     for name, path in found:
         if time.monotonic() > deadline:
-            odd.append(f"{path}: not asked, as the others have taken too long")
+            odd.append(f"{path}: not asked, because the others took too long")
             continue
         answer = ask(name, path, context, known)
         if isinstance(answer, str):
@@ -46,7 +46,7 @@ def plugins(context: Context) -> Result:
     directories = list(dict.fromkeys(os.path.dirname(path) for _, path in found))
     said = f"{len(found)} in {', '.join(directories)}"
     if odd:
-        advice = "install them again, or remove what is no plugin"
+        advice = "install them again, or remove what is not a plugin"
         said = f"{said}, of which {len(odd)} do not work"
         return Result(WARNING, said, advice, (*odd, *details))
     return Result(OK, said, details=tuple(details))

@@ -11,9 +11,19 @@ from ...errors import ShimError
 from ...ports import listed, look, mappings
 from ...ports.probe import Probe
 from ...shared import uplink
-from ...userns import pause
 from .. import programs
-from .check import IN_PLACE, OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result, worst
+from .check import (
+    IN_PLACE,
+    OK,
+    OTHER_SESSION,
+    PROBLEM,
+    SKIPPED,
+    WARNING,
+    Context,
+    Result,
+    look_inside,
+    worst,
+)
 from .configuration import usable
 
 if TYPE_CHECKING:
@@ -29,8 +39,7 @@ NOTHING = "no port is published"
 def published(context: Context) -> Result:
     """Check that recorded ports are open on the host, and that their publishers run."""
     try:
-        if not context.is_privileged:
-            pause.join_if_held(context.base)  # a user without capabilities sees more there
+        look_inside(context)
         found = {where.name: _seen(where) for where in state.all_in(context.base)}
     except (ShimError, OSError) as error:
         return Result(SKIPPED, f"the state cannot be read: {error}")
@@ -94,7 +103,7 @@ def _mapped(entry: Json, read: conf.Configuration) -> Result:
             f'add "capabilities": {{"{CAPABILITY}": true}} beside `plugins`',
         )
     if not takers:
-        return Result(SKIPPED, "port mappings are not wanted")
+        return Result(SKIPPED, "the network takes no port mappings")
     if not read.publish:
         return Result(SKIPPED, "`publish` is false: ports are open in the shared namespace only")
     return Result(OK, "port mappings of the runtime are opened on the host")

@@ -16,11 +16,11 @@ TABLE = "table ip doctor { chain c { type nat hook postrouting priority 100; mas
 def iptables(context: Context) -> Result:
     """Check iptables(8), which most plugins use for masquerading and published ports."""
     if not _is_inside(context):
-        return Result(SKIPPED, "no namespace can be made to try it in")
+        return Result(SKIPPED, "there is no namespace to try it in")
     path = programs.find("iptables", context.environ)
     if not path and programs.find("nft", context.environ):
-        why = "not installed: firewall, and all plugins of before release 1.6, need it"
-        return Result(WARNING, why, "install iptables, if a network of yours has one of them")
+        why = "not installed: firewall needs it, and so do all plugins before release 1.6"
+        return Result(WARNING, why, "install iptables, if one of your networks uses them")
     if not path:
         return Result(
             PROBLEM,
@@ -34,10 +34,10 @@ def iptables(context: Context) -> Result:
 def nft(context: Context) -> Result:
     """Check nft(8), which newer plugins and netavark use."""
     if not _is_inside(context):
-        return Result(SKIPPED, "no namespace can be made to try it in")
+        return Result(SKIPPED, "there is no namespace to try it in")
     path = programs.find("nft", context.environ)
     if not path:
-        return Result(SKIPPED, "not installed; newer plugins use it where they are told to")
+        return Result(SKIPPED, "not installed; newer plugins can use it")
     return _try(path, ["-f", "-"], TABLE, context, WARNING)
 
 

@@ -12,8 +12,7 @@ from ...attachment import ADDING, DELETING
 from ...errors import ShimError
 from ...gc import collect
 from ...shared import health
-from ...userns import pause
-from .check import OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
+from .check import OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result, look_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +27,7 @@ NOTHING = "no shared network namespace is up"
 def stale_state(context: Context) -> Result:
     """Compare the state directory with what exists; nothing is changed."""
     try:
+        can_look = look_inside(context)
         found = list(_shared(context))
         odd = [line for where in found for line in _odd(where)]
         odd += list(_unfinished(context, found))
@@ -35,7 +35,7 @@ def stale_state(context: Context) -> Result:
         return Result(PROBLEM, str(error), f"make it yours alone, or remove {context.base}")
     # A warning, which is one of the details, has named those that are refused.
     is_refused = bool(errors.warnings)
-    if found and context.is_privileged:
+    if found and can_look:
         odd += _garbage(context)
     if odd or is_refused:
         many = len(odd) + len(errors.warnings)
@@ -48,8 +48,8 @@ def stale_state(context: Context) -> Result:
     if not found:
         return Result(OK, NOTHING)
     names = ", ".join(where.name for where in found)
-    if not context.is_privileged:
-        why = f"{names}: no look can be had from here at the containers that are attached"
+    if not can_look:
+        why = f"{names}: up, but what is attached cannot be seen from here"
         return Result(OK, why, OTHER_SESSION)
     return Result(OK, f"{names}: up, and nothing is left over")
 
@@ -71,7 +71,7 @@ def _odd(where: state.State) -> Iterator[str]:
         tried = f", and its guardian cannot start it again: {problem}" if problem else ""
         yield f"{where.name}: has lost its uplink {record.driver}{tried}"
     elif record.pid and not (record.is_hidden or record.guardian.is_running):
-        yield f"{where.name}: no guardian would start its uplink again"
+        yield f"{where.name}: its uplink has no guardian to restart it"
     if missing := where.missing():
         yield f"{where.name}: {', '.join(missing)} is missing"
     for reference in references.references(where):
@@ -156,8 +156,7 @@ def host_network(context: Context) -> Result:
 def uplinks(context: Context) -> Result:
     """Ask each uplink something, and look at the routes that it has made."""
     try:
-        if not context.is_privileged:
-            pause.join_if_held(context.base)  # a user without capabilities
+        look_inside(context)
         found = {where: where.uplink() for where in _shared(context)}
     except (ShimError, OSError) as error:
         return Result(SKIPPED, f"the state cannot be read: {error}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CONGESTION_CONTROL = "/proc/sys/net/ipv4/tcp_congestion_control"
 # Groups whose sockets may ping, icmp(7). The kernel's default is an empty range.
 PING_GROUPS = "net.ipv4.ping_group_range"
-NO_UPLINK = "the configuration wants no uplink"
+NO_UPLINK = "the configuration asks for no uplink"
 DEVICE = os.makedev(10, 200)
 RECREATE = f"remove it, and mknod -m 0666 {uplink.TUN} c 10 200 (as root)"
 # The kernel's error where the device has no driver.

@@ -10,7 +10,7 @@ from ... import libc, netns
 from ...errors import ShimError
 from ...userns import start
 from .. import programs
-from .check import IN_PLACE, OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result
+from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, Result
 
 # How to allow user namespaces again: sysctls of the kernel, of Debian, of AppArmor in Ubuntu.
 CURES = {
@@ -107,7 +107,7 @@ def mounts(context: Context) -> Result:
     if context.is_in_place:
         return Result(SKIPPED, IN_PLACE)
     if not context.is_privileged:
-        return Result(SKIPPED, "there is no power over any namespace here", OTHER_SESSION)
+        return Result(SKIPPED, "the shim makes a mount namespace for them")
     fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.close(libc.ns_userns(fd))
