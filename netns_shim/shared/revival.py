@@ -17,7 +17,7 @@ from ..errors import ShimError, Stopped, warn, warnings
 from ..records import start_time
 from ..state import State
 from ..target import Shared
-from . import connect, guardian, lifecycle, uplink
+from . import connect, guardian, lifecycle, processes, uplink
 
 # How long to wait before an attempt, in seconds; the last one counts for all that follow.
 PAUSES = (0, 0.1, 1, 2, 4, 8, 15, 30, 60)
@@ -28,19 +28,23 @@ SETTLE = 0.1
 # How long to wait after it was woken without a reason, in seconds: it must not use up the machine.
 IDLE = 0.3
 NAMES = "nameServers"
+# What a guardian says that has waited for the server of the names of containers.
+NAMING = processes.NAMES
 
 
 def main(pin: str, attempt: str, publisher: str = "") -> int:
     """Bring the uplink of a shared netns back; give the exit status.
 
     `pin` is the path of the pin; `attempt` counts the attempts before this one. With the path of
-    the log of a publisher, bring that back instead.
+    the log of a publisher, bring that back instead; with NAMING, the server of names.
     """
     os.closerange(3, 1 << 20)  # what the guardian has watched
     skel.settle()
     interrupt.heed()
     base, name = os.path.dirname(pin).rsplit("/", 1)
     state = State(base, name)
+    if publisher == NAMING:
+        return _serve_again(state)
     if publisher:
         return _publish_again(state)
     if _is_guarding(state):
@@ -91,6 +95,20 @@ def _publish_again(state: State) -> int:
     return 0
 
 
+def _serve_again(state: State) -> int:
+    """Start the server of names again, which has ended; give the exit status."""
+    log.begin("revive", os.environ)
+    log.name(f"{state.name}: names")
+    try:
+        _pause(0 if _age(start_time(os.getpid())) >= LONG else 1)
+        if _is_used(state):
+            Shared(state, {}, os.environ).restore_names()
+            log.end()
+    except Stopped:
+        return 1
+    return 0
+
+
 def _age(ticks: int) -> float:
     """Tell for how many seconds a process has lived that started then, proc_pid_stat(5)."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
@@ -113,6 +131,7 @@ def _follow(state: State) -> None:
             _pause(IDLE)
             return
         lifecycle.follow(state, [NAMES], os.environ)
+        Shared(state, {}, os.environ).restore_names()
         log.end()
     except (ShimError, OSError) as error:
         warn(f"the name servers of {state.name!r} are not those of the host: {error}")

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names end to end: containers find each other, exactly as long as they are attached."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import bench
+import pytest
+from bench import NAME, PAGE_BEYOND
+from naming import NO_SUCH_NAME, SERVER, ask, called, named
+from runtime import DUAL, ips, kill, until
+
+pytestmark = pytest.mark.netns
+ID = "0123456789abcdef" * 4
+UPLINKS = ("pasta", "slirp4netns")
+
+
+def server_of(session: bench.Session) -> list[int]:
+    """List the process IDs of the servers that run."""
+    found = session.run(["pgrep", "-u", "0", "-f", "aardvark-dns.*run"]).stdout.split()
+    return [int(pid) for pid in found]
+
+
+def test_containers_find_each_other(world: bench.World, session: bench.Session) -> None:
+    """By name, alias and ID, over both families, both ways, back from the address, until DEL."""
+    client = named(session, *DUAL)
+    aliases = {"runtimeConfig": {"aliases": ["db", "Store"]}, "capabilities": {"aliases": True}}
+    with session.container() as web, session.container() as data:
+        first = client.add("web1", web, **called("web"))
+        second = client.add(ID, data, conf=aliases, **called("data"))
+        four, six = ips(second)
+        asked = {
+            name: (ask(web, name), ask(web, name, kind="AAAA"))
+            for name in ("data", "db", "store", ID[:12], "data.dns.podman")
+        }
+        back = ask(data, "web"), ask(data, "web1", "fd00:89::1")
+        reverse = [ask(web, address, kind="PTR").split() for address in (four, six)]
+        client.delete(ID, data, conf=aliases, **called("data"))
+        afterwards = ask(web, "data")
+        client.delete("web1", web, **called("web"))
+
+    assert first["dns"] == {"nameservers": [SERVER, "fd00:89::1"], "search": ["dns.podman"]}
+    assert asked == dict.fromkeys(asked, (four, six))
+    assert back == (ips(first)[0], ips(first)[0])
+    assert [set(names) for names in reverse] == [{"data", "db", "store", ID[:12]}] * 2
+    assert afterwards == NO_SUCH_NAME
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("uplink", UPLINKS)
+def test_other_names(session: bench.Session, uplink: str) -> None:
+    """The server asks the uplink's about other names, and knows the host where it is reached."""
+    client = named(session, uplink=uplink)
+    with session.container() as web:
+        answer = client.add("web", web)
+        outside, host = ask(web, NAME), ask(web, "host.containers.internal")
+        client.delete("web", web)
+
+    assert answer["dns"]["nameservers"] == [SERVER]
+    assert outside == PAGE_BEYOND
+    assert host == ("169.254.1.2" if uplink == "pasta" else NO_SUCH_NAME)
+
+
+def test_isolated_network(session: bench.Session) -> None:
+    """Without an uplink, other names do not exist, and the answer comes at once."""
+    client = named(session)
+    with session.container() as web:
+        client.add("web", web)
+
+        assert ask(web, "web") != NO_SUCH_NAME
+        assert ask(web, NAME) == NO_SUCH_NAME
+
+        client.delete("web", web)
+
+
+def test_two_networks(world: bench.World, session: bench.Session) -> None:
+    """A container in both finds the names of both; one in each does not find the other's."""
+    one = named(session, name="one")
+    two = named(session, "10.90.0.0/24", name="two", bridge_name="cni1")
+    with ExitStack() as stack:
+        left, middle, right = (stack.enter_context(session.container()) for _ in range(3))
+        at_left = ips(one.add("left", left))[0]
+        one.add("middle", middle)
+        two.add("middle", middle, CNI_IFNAME="eth1")
+        at_right = ips(two.add("right", right))[0]
+        of_both = [
+            ask(middle, name, at) for name in ("left", "right") for at in (SERVER, "10.90.0.1")
+        ]
+        of_one = (
+            ask(left, "right"),
+            ask(right, "left", "10.90.0.1"),
+        )
+        two.delete("middle", middle, CNI_IFNAME="eth1")
+        after = ask(middle, "right")
+        for client, name, container in ((one, "left", left), (one, "middle", middle)):
+            client.delete(name, container)
+        two.delete("right", right)
+
+    assert of_both == [at_left, at_left, at_right, at_right]
+    assert of_one == (NO_SUCH_NAME,) * 2
+    assert after == NO_SUCH_NAME
+    assert world.leftovers() == []
+
+
+def test_a_killed_server(world: bench.World, session: bench.Session) -> None:
+    """It comes back by itself, and by the next call where its guardian was killed as well."""
+    client = named(session)
+    with session.container() as web, session.container() as data:
+        address = ips(client.add("web", web))[0]
+        (first,) = server_of(session)
+        kill(first)
+        came_back = until(lambda: ask(web, "web") == address)
+        (second,) = server_of(session)
+        guardian = session.run(["pgrep", "-f", "netns-shim-guardian.*names$"], check=True).stdout
+        kill(int(guardian))
+        kill(second)
+        client.add("data", data)
+        (third,) = server_of(session)
+        answer = ask(data, "web")
+        client.delete("data", data)
+        client.delete("web", web)
+
+    assert came_back
+    assert len({first, second, third}) == 3
+    assert answer == address
+    assert world.leftovers() == []
+
+
+def test_many_at_once(world: bench.World, session: bench.Session) -> None:
+    """Twenty that come and go at once are all there, and then all gone."""
+    client = named(session)
+    names = [f"c{number}" for number in range(20)]
+    with ExitStack() as stack:
+        containers = {name: stack.enter_context(session.container()) for name in names}
+        with ThreadPoolExecutor(8) as pool:
+            added = dict(
+                zip(names, pool.map(lambda n: client.add(n, containers[n]), names), strict=True)
+            )
+            found = {name: ask(containers["c0"], name) for name in names}
+            list(pool.map(lambda name: client.delete(name, containers[name]), names[1:]))
+        left = {name: ask(containers["c0"], name) for name in names}
+        client.delete("c0", containers["c0"])
+
+    assert found == {name: ips(result)[0] for name, result in added.items()}
+    assert left == {**dict.fromkeys(names, NO_SUCH_NAME), "c0": found["c0"]}
+    assert world.leftovers() == []
