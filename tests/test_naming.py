@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import bench
+import podman
 import pytest
 from bench import NAME, PAGE_BEYOND
 from naming import NO_SUCH_NAME, SERVER, ask, called, named
-from runtime import DUAL, ips, kill, until
+from runtime import DUAL, bridge, ips, kill, until
 
 pytestmark = pytest.mark.netns
 ID = "0123456789abcdef" * 4
@@ -126,6 +127,103 @@ def test_a_killed_server(world: bench.World, session: bench.Session) -> None:
     assert len({first, second, third}) == 3
     assert answer == address
     assert world.leftovers() == []
+
+
+def test_networks_of_podman(world: bench.World, session: bench.Session) -> None:
+    """A network with `dns_enabled` has names; the StatusBlock says whom to ask."""
+    client = podman.Netavark(session)
+    wanted = {**podman.network("10.89.0.0/24", type="bridge", uplink="none"), "dns_enabled": True}
+    made = client.succeed("create", **wanted)
+    with session.container() as web, session.container() as data:
+        asked = [
+            podman.request(made, "web", "10.89.0.2", aliases=["shop"]),
+            podman.request(made, "data", "10.89.0.3"),
+        ]
+        status = client.succeed("setup", web.netns, **asked[0])
+        client.setup(data, **asked[1])
+        found = ask(data, "name-of-web"), ask(data, "shop"), ask(web, "name-of-data")
+        for container, request in zip((web, data), asked, strict=True):
+            client.teardown(container, **request)
+
+    assert made["dns_enabled"] is True
+    assert status["dns_server_ips"] == [SERVER]
+    assert status["dns_search_domains"] == ["dns.podman"]
+    assert found == ("10.89.0.2", "10.89.0.2", "10.89.0.3")
+    assert world.leftovers() == []
+
+
+def test_in_place(world: bench.World, session: bench.Session) -> None:
+    """Where plugins work already, as in Podman's rootless netns, each such netns has a server."""
+    with ExitStack() as stack:
+        one, other, web, data = (stack.enter_context(session.container()) for _ in range(4))
+        first, second = named(one), named(other)
+        address = ips(first.add("web", web))[0]
+        second.add("data", data)
+        servers = server_of(session)
+        found = ask(web, "web"), ask(web, "data"), ask(one, "web")
+        kill(servers[0])
+        kill(servers[1])
+        with session.container() as more:
+            first.add("more", more)
+            again = ask(more, "web")
+            first.delete("more", more)
+        first.delete("web", web)
+        second.delete("data", data)
+        after = server_of(session)
+
+    assert len(servers) == 2
+    assert found == (address, NO_SUCH_NAME, address)
+    assert again == address
+    assert after == []
+    assert [line for line in world.leftovers() if "names" in line] == []
+
+
+NOWHERE = {"isGateway": False, "ipMasq": False}
+
+
+@pytest.mark.parametrize("keys", [NOWHERE, {**NOWHERE, "ipam": {}}])
+def test_no_gateway(world: bench.World, session: bench.Session, keys: dict[str, object]) -> None:
+    """Where no server can listen, the ADD says so, and leaves nothing."""
+    client = named(session, delegate={**bridge(), **keys})
+    with session.container() as web:
+        error = client.fail("ADD", "web", web.netns)
+
+    assert error["code"] == 107
+    assert "no server can listen for the network 'rootless'" in error["msg"]
+    assert "isGateway" in error["details"]
+    assert world.leftovers() == []
+
+
+def test_ptp(world: bench.World, session: bench.Session) -> None:
+    """Behind `ptp`, where each container has a link of its own, names are found as well."""
+    plugin = bridge()
+    delegate = {"type": "ptp", "ipMasq": True, "ipam": plugin["ipam"]}
+    client = named(session, delegate=delegate)
+    with session.container() as web, session.container() as data:
+        address = ips(client.add("web", web))[0]
+        client.add("data", data)
+        found = ask(data, "web")
+        client.delete("web", web)
+        after = ask(data, "web")
+        client.delete("data", data)
+
+    assert (found, after) == (address, NO_SUCH_NAME)
+    assert world.leftovers() == []
+
+
+def test_check(session: bench.Session) -> None:
+    """CHECK says whether the names resolve."""
+    client = named(session)
+    with session.container() as web:
+        client.add("web", web)
+        client.succeed("CHECK", "web", web.netns)
+        guardian = session.run(["pgrep", "-f", "netns-shim-guardian.*names$"], check=True).stdout
+        kill(int(guardian))
+        kill(server_of(session)[0])
+
+        assert client.fail("CHECK", "web", web.netns)["code"] == 107
+
+        client.delete("web", web)
 
 
 def test_many_at_once(world: bench.World, session: bench.Session) -> None:

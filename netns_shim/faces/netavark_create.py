@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import cni, conf, invoke
 from ..errors import ShimError, warn
+from ..names import server
 from ..netavark import driver, network, program, translate, wire
 from ..validate import explain
 
@@ -39,8 +40,8 @@ def complete(wanted: Network, environ: Mapping[str, str]) -> str:
         made = _by_driver(made, entry, configuration, environ)
     # A driver that allocates addresses itself has said so by now.
     if network.ipam_driver(made) == network.ipam_driver(wanted):
-        _complete_addresses(made)
-    _complete_names(made, entry, environ)
+        _complete_addresses(made, has_names=configuration.get("names") is True)
+    _complete_names(made, configuration, environ)
     return json.dumps(made)
 
 
@@ -90,8 +91,11 @@ def _by_driver(
     }
 
 
-def _complete_addresses(made: Network) -> None:
-    """Settle who allocates: the caller if there are subnets, else the wrapped plugin."""
+def _complete_addresses(made: Network, *, has_names: bool) -> None:
+    """Settle who allocates: the caller if there are subnets, else the wrapped plugin.
+
+    Where a network has names, their server listens on its gateway, also if that leads nowhere.
+    """
     named = network.ipam_driver(made)
     if made.get("subnets"):
         allocator = "host-local"
@@ -99,7 +103,7 @@ def _complete_addresses(made: Network) -> None:
             ":" in subnet["subnet"] for subnet in made["subnets"]
         )
         for subnet in made["subnets"]:
-            if not subnet.get("gateway") and not made["internal"]:
+            if not subnet.get("gateway") and (has_names or not made["internal"]):
                 hosts = ipaddress.ip_network(subnet["subnet"], strict=False)
                 if hosts.num_addresses > 1:
                     subnet["gateway"] = str(hosts[1])
@@ -112,13 +116,25 @@ def _complete_addresses(made: Network) -> None:
     made["ipam_options"] = {**made.get("ipam_options", {}), "driver": allocator}
 
 
-def _complete_names(made: Network, entry: Json, environ: Mapping[str, str]) -> None:
+def _complete_names(made: Network, configuration: Json, environ: Mapping[str, str]) -> None:
+    """Settle whether names resolve: by netavark for its own bridge, by us for CNI plugins."""
+    entry = configuration["plugins"][0]
     kind = entry.get("type") or entry["driver"]
     if kind == "bridge" and "conf" not in made["options"] and not made.get("network_interface"):
         made["network_interface"] = f"cni-{made['id']}"[: cni.IFNAMSIZ - 4]
-    has_names = made["dns_enabled"] and entry.get("driver") == "bridge"
-    if has_names and not program.aardvark(program.find(entry, [], environ)):
+    if "driver" in entry:
+        has_names = made["dns_enabled"] and entry["driver"] == "bridge"
+        found = has_names and program.aardvark(program.find(entry, [], environ))
+    else:
+        has_names = configuration.get("names") is True
+        found = has_names and _server(environ)
+    if has_names and not found:
         warn("names of containers will not resolve: aardvark-dns is not installed")
-        has_names = False
-    # netavark itself resolves no names in the networks of its plugins.
-    made["dns_enabled"] = has_names
+    made["dns_enabled"] = bool(found)
+
+
+def _server(environ: Mapping[str, str]) -> str:
+    try:
+        return server.find(environ)
+    except ShimError:
+        return ""
