@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -11,7 +12,7 @@ import podman
 import pytest
 from bench import NAME, PAGE_BEYOND
 from naming import NO_SUCH_NAME, SERVER, ask, called, named
-from runtime import DUAL, bridge, ips, kill, until
+from runtime import DUAL, PLUGIN, bridge, ips, kill, until
 
 pytestmark = pytest.mark.netns
 ID = "0123456789abcdef" * 4
@@ -160,7 +161,7 @@ def test_in_place(world: bench.World, session: bench.Session) -> None:
         address = ips(first.add("web", web))[0]
         second.add("data", data)
         servers = server_of(session)
-        found = ask(web, "web"), ask(web, "data"), ask(one, "web")
+        found = ask(web, "web"), ask(web, "data.dns.podman"), ask(one, "web")
         kill(servers[0])
         kill(servers[1])
         with session.container() as more:
@@ -224,6 +225,37 @@ def test_check(session: bench.Session) -> None:
         assert client.fail("CHECK", "web", web.netns)["code"] == 107
 
         client.delete("web", web)
+
+
+def test_what_is_seen(session: bench.Session) -> None:
+    """`status` and `show` tell names and server, and `doctor` asks for a name."""
+
+    def doctor() -> str:
+        done = session.run([PLUGIN, "doctor", "--json"])
+        results = {each["check"]: each["result"] for each in json.loads(done.stdout)["results"]}
+        return str(results["names of containers"])
+
+    client = named(session)
+    before = doctor()
+    with session.container() as web:
+        client.add("web1", web, **called("web"))
+        (netns,) = client.status()
+        tree = session.run([PLUGIN, "status"], check=True).stdout
+        shown = session.run([PLUGIN, "show", "web1"], check=True).stdout
+        well = doctor()
+        kill(netns["names"]["guardian"])
+        kill(netns["names"]["pid"])
+        (gone,) = client.status()
+        ill = doctor()
+        client.delete("web1", web, **called("web"))
+
+    assert netns["names"]["addresses"] == [SERVER]
+    assert netns["references"][0]["names"] == ["web", "web1"]
+    assert f"names  {SERVER}  PID {netns['names']['pid']}" in tree
+    assert "web, web1" in tree
+    assert "names         web, web1" in shown
+    assert (gone["names"]["alive"], gone["names"]["guardian"]) == (False, None)
+    assert (before, well, ill) == ("skipped", "ok", "problem")
 
 
 def test_many_at_once(world: bench.World, session: bench.Session) -> None:

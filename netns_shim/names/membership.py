@@ -14,7 +14,7 @@ from .. import interrupt
 from ..attachment import ADDING, naming
 from ..errors import NAMES_UNAVAILABLE, ShimError, warn
 from ..shared.nsenter import run_in
-from . import entries, server
+from . import entries, look, server
 from .table import DIRECTORY, Table
 
 TYPE_CHECKING = False
@@ -115,17 +115,11 @@ def restore(state: State, pin: str) -> None:
 
 def verify(state: State, pin: str, record: AttachmentRecord) -> None:
     """Check that the server answers for an attachment (CHECK). Raises ShimError (code 107)."""
-    names, servers = record.naming.texts("names"), record.naming.texts("gateways")
-    kind = "AAAA" if all(":" in each for each in record.naming.texts("ips")) else "A"
-    table = _table(state, pin, record.naming.number("home"))
-    asked = names[0] if names else ""
-    if not table.is_served:
+    if not _table(state, pin, record.naming.number("home")).is_served:
         raise ShimError(NAMES_UNAVAILABLE, "the server of names is gone", "the next ADD starts it")
-    if asked and not run_in(
-        pin, lambda: any(server.ask(one, f"{asked}.{entries.DOMAIN}", kind) for one in servers)
-    ):
+    if missed := run_in(pin, lambda: look.silent([record])):
         raise ShimError(
-            NAMES_UNAVAILABLE, f"the name {asked!r} does not resolve", "the next ADD mends it"
+            NAMES_UNAVAILABLE, f"the name {missed[0]!r} does not resolve", "the next ADD mends it"
         )
 
 
