@@ -17,6 +17,19 @@ from runtime import DUAL, PLUGIN, bridge, ips, kill, until
 pytestmark = pytest.mark.netns
 ID = "0123456789abcdef" * 4
 UPLINKS = ("pasta", "slirp4netns")
+# Makes attachments like the one that is there, each with a name of its own.
+POPULATE = """
+import json, os, sys
+refs, many = sys.argv[1], int(sys.argv[2])
+(name,) = os.listdir(refs)
+first = {}
+for line in open(f"{refs}/{name}"):
+    first |= json.loads(line)
+for n in range(many):
+    naming = {**first["naming"], "names": [f"c{n}"], "ips": [f"10.1.{n >> 8}.{n & 255}"]}
+    with open(f"{refs}/rootless:c{n}:eth0:bridge", "w") as file:
+        file.write(json.dumps({**first, "containerID": f"c{n}", "naming": naming}) + "\\n")
+"""
 
 
 def server_of(session: bench.Session) -> list[int]:
@@ -225,6 +238,27 @@ def test_check(session: bench.Session) -> None:
         assert client.fail("CHECK", "web", web.netns)["code"] == 107
 
         client.delete("web", web)
+
+
+def test_a_thousand(world: bench.World, session: bench.Session) -> None:
+    """With a thousand names all of them are found, and the first and the last are."""
+    client = named(session)
+    with session.container() as web, session.container() as data:
+        client.add("web", web)
+        populate = ["python3", "-I", "-c", POPULATE, f"{world.state_dir}/default/refs", "998"]
+        session.run(populate, check=True)
+        address = ips(client.add("data", data))[0]
+        found = [ask(web, name) for name in ("data", "c0", "c997")]
+        listed = len(client.status()[0]["references"])
+        client.delete("data", data)
+        after = [ask(web, name) for name in ("data", "c997")]
+        session.run(["sh", "-c", f"rm {world.state_dir}/default/refs/*:c[0-9]*"], check=True)
+        client.delete("web", web)
+
+    assert listed == 1000
+    assert found == [address, "10.1.0.0", "10.1.3.229"]
+    assert after == [NO_SUCH_NAME, "10.1.3.229"]
+    assert world.leftovers() == []
 
 
 def test_what_is_seen(session: bench.Session) -> None:
