@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 import bench
 import podman
@@ -238,6 +240,40 @@ def test_check(session: bench.Session) -> None:
         assert client.fail("CHECK", "web", web.netns)["code"] == 107
 
         client.delete("web", web)
+
+
+@pytest.fixture
+def without_manager(world: bench.World) -> Iterator[None]:
+    """A machine with systemd, to which the user has come without a log-in."""
+    world.root.run(["mkdir", "-p", "/run/systemd/system"], check=True)
+    yield
+    world.root.run(["rm", "-r", "/run/systemd/system"], check=True)
+
+
+DRIVER = {
+    "driver": "bridge",
+    "dns_enabled": True,
+    "network_interface": "cni0",
+    "subnets": [{"subnet": "10.89.0.0/24"}],
+}
+
+
+@pytest.mark.parametrize("keys", [{}, {"names": False, "delegate": DRIVER}])
+@pytest.mark.usefixtures("without_manager")
+def test_no_service_manager(
+    world: bench.World, session: bench.Session, keys: dict[str, Any]
+) -> None:
+    """Where systemd runs, and has no manager for the user, names resolve as anywhere."""
+    client = named(session, **keys)
+    with session.container() as web, session.container() as data:
+        address = ips(client.add("web", web))[0]
+        client.add("data", data)
+        found = until(lambda: ask(data, "web") == address)
+        client.delete("data", data)
+        client.delete("web", web)
+
+    assert found
+    assert world.leftovers() == []
 
 
 def test_a_thousand(world: bench.World, session: bench.Session) -> None:

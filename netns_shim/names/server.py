@@ -31,8 +31,9 @@ INSTALL = "install it, or set names to false"
 SECONDS, PATIENCE = 10.0, 0.2
 # How long to wait before it is told again: releases before 1.5 can miss it while they read.
 AGAIN = 0.5
-# One that has just started ends where it is told something too early.
+# One that has just started ends where it is told something too early, in seconds.
 SETTLE = 2.0
+PAUSE = 0.005
 KINDS = {"A": 1, "PTR": 12, "AAAA": 28}
 CLASS_IN = 1
 NO_SUCH_NAME = 3
@@ -117,6 +118,16 @@ def spawn(
     )
 
 
+def await_start(directory: str) -> bool:
+    """Wait until a server runs that another program has started; False where none does."""
+    deadline = time.monotonic() + SETTLE
+    while not running(directory)[0]:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(PAUSE)
+    return True
+
+
 def await_answer(directory: str, servers: list[str], marker: str, *, is_new: bool) -> bool:
     """Wait until the server answers as its files say; False where it does not, or has ended.
 
@@ -132,7 +143,7 @@ def await_answer(directory: str, servers: list[str], marker: str, *, is_new: boo
         if now > told + AGAIN:
             tell(directory)
             told = now
-        time.sleep(0.005)
+        time.sleep(PAUSE)
     return False
 
 
