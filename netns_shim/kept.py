@@ -182,7 +182,7 @@ def of_request(request: Request) -> Paths:
         if "driver" in entry and entry.get("path"):
             paths.add_directory(os.path.dirname(entry["path"]))
         if "driver" in entry and entry.get("dns_enabled") is True:
-            # netavark asks the user's manager, and has no name server where there is none.
+            # netavark asks the user's manager for a name server, and gets nothing without one.
             runtime = request.environ.get("XDG_RUNTIME_DIR", "")
             is_there = runtime and os.path.exists(f"{runtime}/systemd/private")
             paths.hides_manager = not is_there
