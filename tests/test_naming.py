@@ -328,6 +328,25 @@ def test_what_is_seen(session: bench.Session) -> None:
     assert (before, well, ill) == ("skipped", "ok", "problem")
 
 
+def test_a_container_that_is_gone(world: bench.World, session: bench.Session) -> None:
+    """Its names go with `gc`, and all of them with `stop`."""
+    client = named(session)
+    with session.container() as web:
+        client.add("web", web)
+        with session.container() as data:
+            client.add("data", data)
+        before = ask(web, "data")
+        done = until(lambda: "detached" in session.run([PLUGIN, "gc"], check=True).stdout)
+        after = ask(web, "data"), ask(web, "web")
+        session.run([PLUGIN, "stop", "--force"], check=True)
+
+    assert done
+    assert before != NO_SUCH_NAME
+    assert after[0] == NO_SUCH_NAME
+    assert after[1] != NO_SUCH_NAME
+    assert world.leftovers() == []
+
+
 def test_many_at_once(world: bench.World, session: bench.Session) -> None:
     """Twenty that come and go at once are all there, and then all gone."""
     client = named(session)

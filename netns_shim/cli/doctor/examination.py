@@ -58,6 +58,7 @@ OF_CONFIGURATION = [
     Check("its uplink", configuration.uplinks),
     Check("its paths", configuration.paths),
     Check("its ports", ports.of_configuration),
+    Check("its names", names.of_configuration),
 ]
 
 

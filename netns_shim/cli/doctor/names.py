@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from ... import hostnet, netns, state
 from ...errors import ShimError
-from ...names import look
+from ...names import look, server
 from ...shared import names as planned
 from ...shared import resolvconf
 from ...shared.nsenter import run_in
 from ...userns import pause
 from .check import OK, PROBLEM, SKIPPED, WARNING, Context, Result
+from .configuration import usable
 from .uplinks import why_not
 
 if TYPE_CHECKING:
@@ -84,6 +85,16 @@ def of_containers(context: Context) -> Result:
         return Result(SKIPPED, "no container has a name: the key `names` gives them some")
     count = sum(map(len, found.values()))
     return Result(OK, f"{count} in {' and '.join(where.name for where in found)}")
+
+
+def of_configuration(context: Context) -> Result:
+    """Check that a configuration with names finds the program that serves them."""
+    if not any(read.names for _, read in usable(context)):
+        return Result(SKIPPED, "the configuration has no names: see the key `names`")
+    try:
+        return Result(OK, server.find(context.environ))
+    except ShimError as error:
+        return Result(PROBLEM, error.message, error.details)
 
 
 def _missed(where: State, found: Mapping[State, list[AttachmentRecord]]) -> list[str]:
