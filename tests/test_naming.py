@@ -303,7 +303,7 @@ def test_what_is_seen(session: bench.Session) -> None:
     def doctor() -> str:
         done = session.run([PLUGIN, "doctor", "--json"])
         results = {each["check"]: each["result"] for each in json.loads(done.stdout)["results"]}
-        return str(results["names of containers"])
+        return str(results["container names"])
 
     client = named(session)
     before = doctor()

@@ -43,7 +43,7 @@ CHECKS = [
     Check("uplinks", stale.uplinks, seconds=20),
     Check("host's network", stale.host_network),
     Check("names", names.resolution, seconds=20),
-    Check("names of containers", names.of_containers),
+    Check("container names", names.of_containers),
     Check("published ports", ports.published),
     Check("MTU", bridges.mtu),
     Check("netavark", drivers.netavark),
