@@ -153,6 +153,11 @@ def published(families: set[int]) -> Json:
     return {"families": sorted(families)}
 
 
+def naming(**entry: Any) -> Json:
+    """Write under which names an attachment is entered, as `names.membership` does."""
+    return {"naming": entry}
+
+
 class AttachmentRecord(Record):
     """The content of a reference, of an attachment or of a command."""
 
@@ -275,6 +280,11 @@ class AttachmentRecord(Record):
     def publisher(self) -> Json | None:
         """Who opens the ports, as `ports.publication` writes it."""
         return self.object("publisher")
+
+    @property
+    def naming(self) -> Record:
+        """Under which names it is entered; empty where it is under none."""
+        return Record(self.object("naming"))
 
     @property
     def pid(self) -> int:

@@ -76,7 +76,7 @@ class Chain:
         # In bytes, for plugins that know `mtu` and were given none; 0 leaves them as they are.
         self.mtu = 0
         self._links = [self._link(entry, conf, versions, driver_state) for entry in conf.plugins]
-        self._settle(conf.plugins)
+        self._settle(conf)
 
     def _link(
         self, entry: Json, conf: Configuration, versions: Versions, driver_state: str
@@ -92,10 +92,15 @@ class Chain:
         spoken = versions.of(plugin, environ)
         return Link(entry, plugin, spoken, choose(spoken, wanted, plugin.type))
 
-    def _settle(self, entries: Sequence[Json]) -> None:
+    def _settle(self, conf: Configuration) -> None:
         """Find a plugin for the values of the runtime that no plugin claims, or refuse them."""
         given = self._request.conf.get("runtimeConfig") or {}
-        claimed = {key for entry in entries for key in self._offered(entry)} if given else ()
+        if not given:
+            return
+        entries = conf.plugins
+        claimed = {key for entry in entries for key in self._offered(entry)}
+        if conf.names:
+            claimed.add("aliases")  # we take them, see the wing `names`
         left = {key: value for key, value in given.items() if value and key not in claimed}
         if not left:
             return

@@ -48,7 +48,8 @@ class Configuration:
     `options` and `path` (empty: the shim looks it up), and `publish` for ports of the shared netns
     itself; `enter` is auto, always or never; `mtu` is what a plugin gets that knows the key and
     was given none: "uplink" for that of the uplink, a number of bytes, or 0 for its own default;
-    `publish` tells whether port mappings of the runtime are opened on the host; `state_dir` is an
+    `publish` tells whether port mappings of the runtime are opened on the host; `names` whether
+    containers of the network find each other by name; `state_dir` is an
     absolute path, or empty for the default; `timeout` is in seconds, for one delegated plugin and
     for waiting for other calls; `keep` lists paths that plugins see; `plugin_dirs` lists where to
     look for plugins of netavark, empty for the default; `parallel` is True to wait for no other
@@ -59,6 +60,7 @@ class Configuration:
         "enter",
         "keep",
         "mtu",
+        "names",
         "netns",
         "parallel",
         "plugin_dirs",
@@ -83,6 +85,7 @@ class Configuration:
         parallel: bool | None = None,
         mtu: str | float = DEFAULT_MTU,
         publish: bool = True,
+        names: bool = False,
     ) -> None:
         self.plugins = plugins
         self.netns = netns
@@ -95,6 +98,7 @@ class Configuration:
         self.parallel = parallel
         self.mtu = mtu
         self.publish = publish
+        self.names = names
 
 
 def read(conf: Json) -> Configuration:
@@ -122,6 +126,7 @@ def read(conf: Json) -> Configuration:
         keep=conf.get("keep"),
         parallel=conf.get("parallel"),
         publish=conf.get("publish") is not False,
+        names=conf.get("names") is True,
         mtu=conf.get("mtu", DEFAULT_MTU),
     )
 

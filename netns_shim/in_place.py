@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import enter, kept, netns, references, state
+from . import enter, kept, netns, references, state, target
 from .locks import NoLock
 from .netns import ContainerNetns
 from .once import alone
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .references import Reference
     from .request import Request
     from .state import State
+
+# The netns of this process.
+HERE = "/proc/self/ns/net"
 
 
 class InPlace:
@@ -67,7 +70,7 @@ class InPlace:
 
     def open_repaired(self) -> int:
         """Open the netns of this process."""
-        return netns.open_netns("/proc/self/ns/net")
+        return netns.open_netns(HERE)
 
     def await_uplink(self) -> None:
         """Do not wait: the uplink is the caller's."""
@@ -103,6 +106,19 @@ class InPlace:
 
     def check_ports(self, record: AttachmentRecord) -> None:
         """Look at no port."""
+
+    def enter_names(self, reference: Reference, request: Request, result: Json) -> Json:
+        """Enter an attachment under its names; give the result that names the server."""
+        return target.enter_names(self.state, HERE, reference, request, result)
+
+    def leave_names(self, reference: Reference) -> None:
+        """Take an attachment out of the names, if it is there."""
+        target.leave_names(self.state, HERE, reference)
+
+    def check_names(self, record: AttachmentRecord) -> None:
+        """Check that the names of an attachment resolve; ShimError (code 107) where not."""
+        if record.naming:
+            target.check_names(self.state, HERE, record)
 
     def spare_leases(self, network: str, addresses: list[str]) -> None:
         """Leave them as they are: they are the caller's."""

@@ -92,6 +92,13 @@ class Operation:
         wanted = self.request.conf["runtimeConfig"]["portMappings"]
         return self.target.publication(reference, wanted)
 
+    def check_names(self) -> None:
+        """Check, where the network has names, that there is a program that serves them."""
+        if self.conf.names:
+            from .names import membership  # only for a network with names
+
+            membership.check(self.request.environ)
+
     def recall_ports(self, record: AttachmentRecord) -> None:
         """Give the plugins the port mappings that they were given by the ADD."""
         if record.ports and self.chain.takes("portMappings"):
@@ -215,8 +222,10 @@ def attach(
     for each in left:
         end_orphans([each])
         call.target.withdraw(each.record)
+        call.target.leave_names(each)
     reference.enter()
     call.look_outside()
+    call.check_names()
     ports = call.prepare_ports(reference)
     try:
         result = _attach_inside(call, reference, container, fd, (ports, left))
@@ -267,6 +276,7 @@ def close_ports(where: Target, reference: Reference) -> None:
     Where that fails, the reference stays: a port could be open, and a DEL, or GC, has to close it.
     """
     interrupt.disregard()
+    where.leave_names(reference)
     try:
         where.withdraw(reference.record)
     except (ShimError, OSError) as error:
@@ -319,6 +329,8 @@ def _finish(
 ) -> Json:
     """Open the ports of the host, and write down that the attachment is live."""
     try:
+        if call.conf.names:
+            result = call.target.enter_names(reference, call.request, result)
         _open_ports(call, result, ports)
         call.target.spare_leases(call.request.network, addresses(result))
         reference.write(LIVE, result=result)
@@ -427,6 +439,7 @@ def _delete(call: Operation, reference: Reference) -> None:
         mark_deleting(reference)
         # First: a connection that comes now would lead to a container that is half detached.
         call.target.withdraw(record)
+        call.target.leave_names(reference)
         call.recall_ports(record)
         with call.inside(fd):
             call.chain.delete(result)

@@ -65,6 +65,12 @@ class Reference:
             os.ftruncate(self._fd, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
 
+    def note(self, **fields: Any) -> None:
+        """Append a line about the attachment, whose phase stays."""
+        is_ours = self.is_ours
+        self.write(self.phase, **fields)
+        self.is_ours = is_ours
+
     def enter(self) -> None:
         """Enter the reference in the index, before its first line: see `anywhere`."""
         name, link = self.record.name, self._link

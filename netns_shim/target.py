@@ -80,6 +80,30 @@ def at(there: State, like: Target, environ: Mapping[str, str]) -> Target:
     return Shared(there, configuration.DEFAULT_UPLINK, environ)
 
 
+def enter_names(
+    state: State, path: str, reference: Reference, request: Request, result: Json
+) -> Json:
+    """Enter an attachment under its names in the netns at a path, see `names.membership`."""
+    from .names import membership  # only for a network with names
+
+    return membership.enter(state, path, reference, request, result)
+
+
+def leave_names(state: State, path: str, reference: Reference) -> None:
+    """Take an attachment out of the names in the netns at a path, if it is there."""
+    if reference.record.naming:
+        from .names import membership  # only for a network with names
+
+        membership.leave(state, path, reference)
+
+
+def check_names(state: State, path: str, record: AttachmentRecord) -> None:
+    """Check that the names of an attachment resolve; ShimError (code 107) where not."""
+    from .names import membership  # only for a network with names
+
+    membership.verify(state, path, record)
+
+
 class Shared:
     """The shared netns of a configuration, which need not exist.
 
@@ -197,6 +221,7 @@ class Shared:
             self.uplink = uplink = where.uplink()
             if not uplink.is_hidden:
                 self.restore_ports()
+                self.restore_names()
             fd = netns.open_netns(where.pin, is_ours=True)
             if not uplink.pending:
                 return fd
@@ -204,6 +229,7 @@ class Shared:
             from .shared import lifecycle  # only where the host's network has changed
 
             lifecycle.follow(where, changes, self._environ)
+            self.restore_names()
             self.uplink = uplink = where.uplink()
         if uplink.pending:
             from .shared import fallback  # only where it waits for a network of the host
@@ -282,6 +308,25 @@ class Shared:
         if fd is not None:
             os.close(fd)
         return False
+
+    def enter_names(self, reference: Reference, request: Request, result: Json) -> Json:
+        """Enter an attachment under its names; give the result that names the server."""
+        return enter_names(self.state, self.state.pin, reference, request, result)
+
+    def leave_names(self, reference: Reference) -> None:
+        """Take an attachment out of the names, if it is there."""
+        leave_names(self.state, self.state.pin, reference)
+
+    def check_names(self, record: AttachmentRecord) -> None:
+        """Check that the names of an attachment resolve; ShimError (code 107) where not."""
+        if record.naming and not self.state.uplink().is_hidden:
+            check_names(self.state, self.state.pin, record)
+
+    def restore_names(self) -> None:
+        """Have a server answer for the names in this netns, if there are any."""
+        from .names import membership  # only after something has changed
+
+        membership.restore(self.state, self.state.pin)
 
     def open_as_is(self) -> int | None:
         """Open the netns; None where it does not exist, or is lost.

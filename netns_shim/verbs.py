@@ -167,6 +167,7 @@ def check(request: Request) -> None:
     call.recall_ports(reference.record)
     fd = call.target.open_alive()
     call.target.check_ports(reference.record)
+    call.target.check_names(reference.record)
     with call.inside(fd):
         call.chain.forward("CHECK", request.conf.get("prevResult") or reference.record.result)
     reference.close()

@@ -22,7 +22,7 @@ PACKAGE = Path(netns_shim.__file__).parent
 
 # From the bottom up: what is in a wing imports of ours its own wing, and what stands before it.
 # The root is hot, as a warm call imports most of it; the wings are cold.
-WINGS = ("", "shared", "ports", "userns", "validate", "netavark", "gc", "faces", "cli")
+WINGS = ("", "shared", "ports", "names", "userns", "validate", "netavark", "gc", "faces", "cli")
 # Libraries, and the modules that may import them at their top.
 LIBRARIES = {
     "filelock": {"cli.gc"},

@@ -100,6 +100,7 @@ def test_shape(base: Path) -> None:
                 "addresses": ["192.0.2.7", "2001:db8::7"],
                 "ports": [],
                 "publisher": None,
+                "names": None,
                 "references": [
                     {
                         "network": "net",
@@ -122,6 +123,7 @@ def test_shape(base: Path) -> None:
                             }
                         ],
                         "publisher": None,
+                        "names": [],
                         "bridge": "cni0",
                         "hostInterfaces": [],
                         "alive": None,

@@ -71,6 +71,9 @@ def publishes(verb: str, uplink: str) -> Scenario:
     return Scenario(verb, uplink, beside=True, attached=has, keys=PUBLISHED, conf=PORTS)
 
 
+NAMED = {"delegate": bridge(), "names": True}
+CALLED = {"runtimeConfig": {"aliases": ["alias"]}}
+
 # Each of these makes something for a container that only its own DEL removes.
 CHAIN = {
     "plugins": [
@@ -106,6 +109,10 @@ SHIM = {
     "a DEL that withdraws from slirp4netns": publishes("DEL", "slirp4netns"),
     "an ADD that publishes in isolation": publishes("ADD", "none"),
     "a DEL that withdraws in isolation": publishes("DEL", "none"),
+    "an ADD with names": Scenario("ADD", beside=True, keys=NAMED, conf=CALLED),
+    "a DEL with names": Scenario("DEL", beside=True, attached=True, keys=NAMED),
+    "the first ADD with names": Scenario("ADD", keys=NAMED),
+    "the last DEL with names": Scenario("DEL", attached=True, keys=NAMED),
     "an ADD of a chain": of_chain(in_place=False, released=False),
     "an ADD of a chain, then a DEL": of_chain(in_place=False, released=True),
     "an ADD of a chain in place": of_chain(in_place=True, released=False),

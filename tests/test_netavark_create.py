@@ -254,6 +254,45 @@ def test_names_that_do_not_resolve(
     assert made["dns_enabled"] is False
 
 
+@pytest.mark.parametrize(
+    ("options", "asked", "names"),
+    [
+        ({"type": "bridge"}, True, True),
+        ({"type": "bridge"}, False, False),
+        ({"type": "bridge", "names": "true"}, False, True),
+        ({"type": "bridge", "names": "false"}, True, False),
+        ({"type": "bridge", "isGateway": "false"}, True, False),
+        ({"type": "macvlan"}, True, False),
+    ],
+)
+def test_names_of_plugins(directory: Path, options: Json, asked: bool, names: bool) -> None:
+    """A plugin with a gateway has names if the network has, or the option says so."""
+    fakes.executable(directory / "aardvark-dns", "#!/bin/sh\n")
+    wanted = network(directory, options, subnets=[SUBNET], dns_enabled=asked)
+
+    assert complete(wanted, PATH=str(directory))["dns_enabled"] is names
+
+
+def test_internal_network_with_names(directory: Path) -> None:
+    """It has a gateway, on which the server listens, and no other internal network has."""
+    fakes.executable(directory / "aardvark-dns", "#!/bin/sh\n")
+    gateways = [
+        complete(
+            network(
+                directory,
+                {"type": "bridge"},
+                subnets=[{**SUBNET}],
+                dns_enabled=asked,
+                internal=True,
+            ),
+            PATH=str(directory),
+        )["subnets"][0].get("gateway")
+        for asked in (True, False)
+    ]
+
+    assert [bool(gateway) for gateway in gateways] == [True, False]
+
+
 def test_names_that_resolve(directory: Path) -> None:
     """`dns_enabled` stays for netavark's own bridge where aardvark-dns is installed."""
     netavark(directory, "netavark")

@@ -167,3 +167,53 @@ def test_port_of_another_program(world: bench.World, podman: Podman) -> None:
     assert left == []
     assert f"{PORT}/tcp is published already" in other or "already in use" in other
     assert ask(world.internet, HOST, PORT) == PAGE
+
+
+NAMED = {
+    **CONFLIST,
+    "name": "named",
+    "plugins": [
+        {
+            "type": "netns-shim",
+            "names": True,
+            "delegate": bridge("10.89.3.0/24", name="cni3"),
+            "capabilities": {"aliases": True, "ips": True},
+        }
+    ],
+}
+
+
+def test_names(world: bench.World, podman: Podman, backend: str) -> None:
+    """Containers of a plugin network find each other by name, both ways, by their resolv.conf."""
+    if backend == "cni":
+        write = ["tee", "/run/networks/named.conflist"]
+        podman.session.run(write, input=json.dumps(NAMED), check=True)
+    elif podman.call("--version").stdout.split()[-1].startswith("4."):
+        pytest.skip("Podman 4 knows no plugins of netavark")
+    else:
+        install = ["/opt/netns-shim/bin/netns-shim", "install", "--name", "cni", "/run/plugins"]
+        add = r'/^network_config_dir/a netavark_plugin_dirs = ["/run/plugins"]'
+        for command in (
+            ["mkdir", "/run/plugins"],
+            install,
+            ["sed", "-i", add, "/run/containers.conf"],
+        ):
+            podman.session.run(command, check=True)
+        made = ["--subnet", "10.89.3.0/24", "-d", "cni", "-o", "type=bridge", "named"]
+        podman.call("network", "create", *made)
+    for name in ("web", "data"):
+        image = ["-v", "/usr:/usr:ro", "--rootfs", "/run/root", "/usr/bin/sleep", "100"]
+        alias = f"--network-alias=alias-of-{name}"
+        podman.call("run", "-d", "--name", name, "--network=named", alias, *image)
+    found = [
+        podman.call("exec", place, "getent", "hosts", name, check=False).stdout.split()[:1]
+        for place, name in (("web", "data"), ("data", "web"), ("data", "alias-of-web"))
+    ]
+    podman.call("rm", "--force", "--all", "--time=0")
+
+    def left() -> list[str]:
+        # netavark calls a plugin in the shared netns, and so in place.
+        return [line for line in world.leftovers() if "/.in-place/" not in line]
+
+    assert found == [["10.89.3.3"], ["10.89.3.2"], ["10.89.3.2"]]
+    assert until(lambda: left() == []), left()

@@ -14,6 +14,7 @@ from .. import hostnet, netns, references, result, state
 from ..attachment import LIVE
 from ..errors import ShimError
 from ..gc.liveness import Liveness, leads_there
+from ..names import look as names
 from ..ports.look import Host
 from ..records import start_time
 from ..shared import health
@@ -101,6 +102,7 @@ def look(where: state.State) -> Json:
         "addresses": record.addresses,
         "ports": ports,
         "publisher": published.publisher(host, ports, record.publisher),
+        "names": names.of_netns(where),
         "references": [
             _attachment(key, records, bridges, signs, host) for key, records in attachments.items()
         ],
@@ -206,6 +208,7 @@ def _attachment(
         "plugins": [kind for r in records for kind in r.name.kinds.split("+") if kind],
         "ports": ports,
         "publisher": published.publisher(host, ports, publishing.publisher),
+        "names": next(filter(None, (record.naming.texts("names") for record in records)), []),
         "bridge": next(filter(None, map(bridges.of, records)), None),
         "hostInterfaces": sorted(set().union(*map(host_side, records))),
         "alive": alive,

@@ -36,6 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
         progress.say("starting the uplink again")
         lifecycle.refresh(where, os.environ)
         target.restore_ports()
+        target.restore_names()
     record = where.uplink()
     if record.pending:
         print(f"{where.name}: uplink {record.driver} waits until the host has a network")

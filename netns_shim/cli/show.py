@@ -116,6 +116,7 @@ def describe(entry: Json, now: float, *, is_ascii: bool = False) -> list[Text]:
         "plugins": ", ".join(entry["plugins"]),
         "interfaces": ", ".join(entry["hostInterfaces"]),
         "addresses": ", ".join(entry["ips"]) or "none",
+        "names": ", ".join(entry["names"]),
     }
     container, ifname, network = (entry[key] for key in ("containerID", "ifname", "network"))
     lines = [Text(shown(f"{container}: {ifname} in network {network}"), "bold")]

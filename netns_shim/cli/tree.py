@@ -61,6 +61,7 @@ class _Drawing:
         self.tree = Tree(Text(shown(netns["name"]), "bold"), guide_style="dim")
         self._draw_uplink()
         self._draw_ports()
+        self._draw_names()
         self._draw_attachments()
         self._draw_links()
         self._draw_commands()
@@ -98,6 +99,20 @@ class _Drawing:
         if self._netns["ports"]:
             branch = self.tree.add(Text("ports of the namespace itself"))
             self._add_ports(branch, self._netns["ports"], self._netns["name"])
+
+    def _draw_names(self) -> None:
+        """Draw the server of names."""
+        server = self._netns["names"]
+        if not server:
+            return
+        words: list[Cell] = [(self._mark(alive=server["alive"])), ("names", "bold")]
+        words += [(shown(address), "cyan") for address in server["addresses"]]
+        words += [(f"PID {server['pid']}" if server["pid"] else "", "dim")]
+        words += [(f"guardian PID {server['guardian']}" if server["guardian"] else "", "dim")]
+        words += [("" if server["alive"] else "gone", "bold red")]
+        branch = self.tree.add(_line(words))
+        if not server["alive"]:
+            self._note(branch, "the next ADD of a network with names starts it again")
 
     def _draw_attachments(self) -> None:
         entries = self._netns["references"]
@@ -147,6 +162,7 @@ class _Drawing:
             (shown(self._name(entry)), "bold"),
             (shown(entry["ifname"]), ""),
             (_word(", ".join(entry["ips"]), "no address"), "cyan"),
+            (_word(", ".join(entry["names"])), ""),
             (kinds, ""),
             (shown(entry["network"]), "magenta"),
             (age(entry["since"], self._now), "dim"),

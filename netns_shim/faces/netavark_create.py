@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .. import cni, conf, hostnet, invoke, netns
 from ..errors import ShimError, warn
+from ..names import server
 from ..netavark import driver, network, program, translate, wire
 from ..validate import explain
 
@@ -52,8 +53,8 @@ def complete(wanted: Network, environ: Mapping[str, str]) -> str:
     if network.ipam_driver(made) == network.ipam_driver(wanted):
         if entry.get("driver") == "bridge" and network.ipam_driver(made) in network.BY_CALLER:
             _choose_subnets(made)
-        _complete_addresses(made)
-    _complete_names(made, entry, environ)
+        _complete_addresses(made, has_names=configuration.get("names") is True)
+    _complete_names(made, configuration, environ)
     return json.dumps(made)
 
 
@@ -125,8 +126,11 @@ def _choose_subnets(made: Network) -> None:
     made["subnets"] = [{"subnet": subnet} for subnet in chosen]
 
 
-def _complete_addresses(made: Network) -> None:
-    """Settle who allocates: the caller if there are subnets, else the wrapped plugin."""
+def _complete_addresses(made: Network, *, has_names: bool) -> None:
+    """Settle who allocates: the caller if there are subnets, else the wrapped plugin.
+
+    Where a network has names, their server listens on its gateway, also if that leads nowhere.
+    """
     named = network.ipam_driver(made)
     if made.get("subnets"):
         allocator = "host-local"
@@ -134,7 +138,7 @@ def _complete_addresses(made: Network) -> None:
             ":" in subnet["subnet"] for subnet in made["subnets"]
         )
         for subnet in made["subnets"]:
-            if not subnet.get("gateway") and not made["internal"]:
+            if not subnet.get("gateway") and (has_names or not made["internal"]):
                 hosts = ipaddress.ip_network(subnet["subnet"], strict=False)
                 if hosts.num_addresses > 1:
                     subnet["gateway"] = str(hosts[1])
@@ -147,13 +151,25 @@ def _complete_addresses(made: Network) -> None:
     made["ipam_options"] = {**made.get("ipam_options", {}), "driver": allocator}
 
 
-def _complete_names(made: Network, entry: Json, environ: Mapping[str, str]) -> None:
+def _complete_names(made: Network, configuration: Json, environ: Mapping[str, str]) -> None:
+    """Settle whether names resolve: by netavark for its own bridge, by us for CNI plugins."""
+    entry = configuration["plugins"][0]
     kind = entry.get("type") or entry["driver"]
     if kind == "bridge" and "conf" not in made["options"] and not made.get("network_interface"):
         made["network_interface"] = f"cni-{made['id']}"[: cni.IFNAMSIZ - 4]
-    has_names = made["dns_enabled"] and entry.get("driver") == "bridge"
-    if has_names and not program.aardvark(program.find(entry, [], environ)):
+    if "driver" in entry:
+        has_names = made["dns_enabled"] and entry["driver"] == "bridge"
+        found = has_names and program.aardvark(program.find(entry, [], environ))
+    else:
+        has_names = configuration.get("names") is True
+        found = has_names and _server(environ)
+    if has_names and not found:
         warn("names of containers will not resolve: aardvark-dns is not installed")
-        has_names = False
-    # netavark itself resolves no names in the networks of its plugins.
-    made["dns_enabled"] = has_names
+    made["dns_enabled"] = bool(found)
+
+
+def _server(environ: Mapping[str, str]) -> str:
+    try:
+        return server.find(environ)
+    except ShimError:
+        return ""

@@ -99,6 +99,8 @@ class Driver:
         self._make("attachments")
         write_atomically(path, encoding.compact(asked))
         status = self._setup(environ, asked)
+        if self._entry.get("dns_enabled"):
+            self._check_names()
         return translate.result_of(asked, status, environ.get("CNI_NETNS", ""))
 
     def _setup(self, environ: Mapping[str, str], asked: Asked) -> StatusBlock:
@@ -108,6 +110,18 @@ class Driver:
             return wire.decode_status(text, what)
         name = asked["network"]["name"]
         return wire.decode_statuses(text, what).get(name, {})
+
+    def _check_names(self) -> None:
+        """See whether the name server runs: some releases say nothing where it does not."""
+        from ..names import server  # only where a network has names
+
+        if not server.await_start(f"{self._directory}/{self._config}/aardvark-dns"):
+            warn("names of containers do not resolve: netavark has started no aardvark-dns")
+
+    @property
+    def _config(self) -> str:
+        # Its aardvark-dns serves only the netns in which it was started.
+        return f"config-{os.stat('/proc/self/ns/net').st_ino}"
 
     def _delete(self, environ: Mapping[str, str], conf: Json) -> None:
         path = self._file(environ, conf)
@@ -202,8 +216,7 @@ class Driver:
             return program.run(self._path, environ, arguments, given, what, self.timeout)
 
     def _global_arguments(self) -> list[str]:
-        # Its aardvark-dns serves only the netns in which it was started.
-        config = self._make(f"config-{os.stat('/proc/self/ns/net').st_ino}")
+        config = self._make(self._config)
         names = program.aardvark(self._path)
         rootless = "false" if netns.is_initial_userns() else "true"
         arguments = ["--config", config, f"--rootless={rootless}"]

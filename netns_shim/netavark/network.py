@@ -84,7 +84,10 @@ class _Translation:
         for key in own.keys() & wrapped.keys():
             self.problems.append(f"options.{key}: is in the file that conf names, too")
         base = {"cniVersion": CNI_VERSION, "name": self._network["name"], "type": "netns-shim"}
-        return {**base, **wrapped, **own}
+        made = {**base, **wrapped, **own}
+        if "names" not in made and self._network["dns_enabled"] and can_listen(made["plugins"]):
+            made["names"] = True
+        return made
 
     def _from_conf(self, wanted: str) -> Json:
         self._refuse([*self._more, *(["ipam"] if "ipam" in self._given else [])], "conf")
@@ -113,7 +116,9 @@ class _Translation:
         entry: Json = {"type": kind, "capabilities": dict(CAPABILITIES)}
         is_open = not self._network["internal"]
         if kind == "bridge":
-            entry |= {"isGateway": is_open, "ipMasq": is_open}
+            # A server of names listens on the gateway, also of a network without a way out.
+            wants_names = self._network["dns_enabled"] or self._given.get("names") == "true"
+            entry |= {"isGateway": is_open or wants_names, "ipMasq": is_open}
         if kind == "ptp":
             entry |= {"ipMasq": is_open}
         if kind in options.KEYS:
@@ -152,6 +157,19 @@ class _Translation:
         converted, problems = options.convert(given, table)
         self.problems += problems
         return converted
+
+
+def can_listen(entries: list[Json]) -> bool:
+    """Tell whether a server of names finds a gateway to listen on, as far as that can be seen."""
+    return any(
+        entry.get("type") == "ptp"
+        or (
+            entry.get("type") == "bridge"
+            and bool(entry.get("isGateway") or entry.get("isDefaultGateway"))
+        )
+        for entry in entries
+        if isinstance(entry, dict)
+    )
 
 
 def raise_all(network: Network, problems: list[str]) -> None:

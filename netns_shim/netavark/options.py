@@ -67,6 +67,7 @@ OWN: Table = {
     "keep": _list,
     "logFile": str,
     "logLevel": str,
+    "names": _boolean,
     "netns": str,
     "parallel": _boolean,
     "pluginDirs": _list,

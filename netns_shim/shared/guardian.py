@@ -100,6 +100,12 @@ def guarded(state: State, command: list[str], log: str) -> list[str]:
     return [shell(), "-c", script, NAME, *command]
 
 
+def waiting(state: State, what: str) -> list[str]:
+    """Give the arguments of a guardian whose stdin ends with the process that it waits for."""
+    script = 'read -r _; exec "$@"'
+    return [shell(), "-c", script, NAME, *_revival(state, "0", what)]
+
+
 def shell() -> str:
     """Find the shell that a process becomes to wait in little memory."""
     return find_program(SHELL, DEFAULT_PATH.split(":")) or f"/bin/{SHELL}"

@@ -97,7 +97,7 @@ def _replace(state: State) -> None:
     """Make a new netns to replace one that is lost."""
     _forget_other_boot(state)
     processes.stop_publishers(state)
-    processes.stop_name_server(state)
+    processes.stop_name_servers(state)
     connect.disconnect(state)
     mounts.unpin(state)
     # In a new netns, the next ADD is the first again.
@@ -281,7 +281,7 @@ def _forget_other_boot(state: State) -> None:
             pass
         finally:
             os.close(fd)
-    for name in ("run", "var", "netavark", processes.PUBLISHERS):
+    for name in ("run", "var", "netavark", processes.NAMES, processes.PUBLISHERS):
         mounts.remove_tree(state.path(name))
 
 
@@ -307,7 +307,7 @@ def _clear(state: State) -> None:
         return
     if os.path.isdir(state.path(processes.PUBLISHERS)):
         processes.stop_publishers(state)
-    processes.stop_name_server(state)
+    processes.stop_name_servers(state)
     connect.disconnect(state)
     mounts.unpin(state)
     ownership.remove(state)

@@ -19,7 +19,7 @@ from . import mounts
 
 # What the shim makes in the directory of a shared netns. In the directories, plugins and netavark
 # have files of their own, which belong to the netns.
-DIRECTORIES = frozenset({"netavark", "ports", "run", "started", "validated", "var"})
+DIRECTORIES = frozenset({"names", "netavark", "ports", "run", "started", "validated", "var"})
 REPLACED = ("plugins.json", "resolv.conf", "uplink.json")
 FILES = frozenset(
     {

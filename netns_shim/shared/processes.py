@@ -32,6 +32,8 @@ STOPPED = (b"T", b"t")
 ORPHAN_SECONDS = 5
 # Below this, the publishers of ports have their logs: see the wing `ports`.
 PUBLISHERS = "ports/"
+# Below this, the server of names has its files: see the wing `names`.
+NAMES = "names"
 
 
 def ids() -> list[int]:
@@ -245,6 +247,19 @@ def _is_pin(pid: int, mount: mounts.Mount, state: State, number: str) -> bool:
     return mount.root == number and (there is None or is_named)
 
 
+def holders(path: str) -> set[tuple[int, int]]:
+    """Find the processes of this user that have a file open: process IDs and start times."""
+    wanted, found = file_at(path), set()
+    for pid in ids() if wanted else []:
+        try:
+            descriptors = [f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")]
+        except OSError:
+            continue  # it has ended, or is not ours
+        if wanted in map(file_at, descriptors) and (since := start_time(pid)):
+            found.add((pid, since))
+    return found
+
+
 def descriptor(pid: int, path: str) -> int | None:
     """Find the descriptor of a process that has a path open: its number."""
     try:
@@ -260,25 +275,51 @@ def descriptor(pid: int, path: str) -> int | None:
     return None
 
 
-def stop_name_server(state: State) -> None:
-    """End an aardvark-dns that netavark has started in this netns and left there.
+def stop_name_servers(state: State) -> None:
+    """End each aardvark-dns that netavark or we have started in this netns and left there.
 
-    It ends by itself with the last container, unless a teardown failed. Its record is only a
-    process ID, so we check that its arguments name our directory.
+    It ends by itself with the last container, unless a teardown failed.
     """
-    directory = state.path("netavark")
-    configs = os.listdir(directory) if os.path.isdir(directory) else []
-    for name in configs:
-        where = f"{directory}/{name}/aardvark-dns"
-        try:
-            pid = int(read_file(f"{where}/aardvark.pid"))
-            since = start_time(pid)
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                arguments = file.read().split(b"\0")
-        except (OSError, ValueError):
-            continue  # it was never started, or it has ended
-        if since and any(is_same(os.fsdecode(word).rstrip("/"), where) for word in arguments):
+    netavark, names = state.path("netavark"), state.path(NAMES)
+    for own in _list(names):
+        stop(*written(f"{names}/{own}/guardian"))  # it would start the server again
+    configs = [f"{netavark}/{name}/aardvark-dns" for name in _list(netavark)]
+    for where in (*configs, *(f"{names}/{own}/conf" for own in _list(names))):
+        pid, since = name_server(where)
+        if pid:
             stop(pid, since)
+
+
+def name_server(where: str) -> tuple[int, int]:
+    """Find the aardvark-dns of a directory: process ID and start time, 0 and 0 if it has ended.
+
+    Its record is only a process ID, so we check that its arguments name the directory.
+    """
+    try:
+        pid = int(read_file(f"{where}/aardvark.pid"))
+        since = start_time(pid)
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            arguments = file.read().split(b"\0")
+    except (OSError, ValueError):
+        return 0, 0  # it was never started, or it has ended
+    is_it = any(is_same(os.fsdecode(word).rstrip("/"), where) for word in arguments)
+    return (pid, since) if since and is_it else (0, 0)
+
+
+def written(path: str) -> tuple[int, int]:
+    """Read a process ID and a start time from a file, 0 and 0 where it has none."""
+    try:
+        pid, since = map(int, read_file(path).split())
+    except (OSError, ValueError):
+        return 0, 0
+    return pid, since
+
+
+def _list(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def file_at(path: str) -> tuple[int, int] | None:

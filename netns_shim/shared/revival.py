@@ -18,7 +18,7 @@ from ..errors import ShimError, Stopped, warn, warnings
 from ..records import start_time
 from ..state import State
 from ..target import Shared
-from . import connect, guardian, lifecycle, uplink
+from . import connect, guardian, lifecycle, processes, uplink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,19 +33,23 @@ SETTLE = 0.1
 # How long to wait after it was woken without a reason, in seconds: it must not use up the machine.
 IDLE = 0.3
 NAMES, ADDRESSES = "nameServers", "addresses"
+# What a guardian says that has waited for the server of the names of containers.
+NAMING = processes.NAMES
 
 
 def main(pin: str, attempt: str, publisher: str = "") -> int:
     """Bring the uplink of a shared netns back; give the exit status.
 
     `pin` is the path of the pin; `attempt` counts the attempts before this one. With the path of
-    the log of a publisher, bring that back instead.
+    the log of a publisher, bring that back instead; with NAMING, the server of names.
     """
     os.closerange(3, 1 << 20)  # what the guardian has watched
     skel.settle()
     interrupt.heed()
     base, name = os.path.dirname(pin).rsplit("/", 1)
     state = State(base, name)
+    if publisher == NAMING:
+        return _serve_again(state)
     if publisher:
         return _publish_again(state)
     if _is_guarding(state):
@@ -96,6 +100,20 @@ def _publish_again(state: State) -> int:
     return 0
 
 
+def _serve_again(state: State) -> int:
+    """Start the server of names again, which has ended; give the exit status."""
+    log.begin("revive", os.environ)
+    log.name(f"{state.name}: names")
+    try:
+        _pause(0 if _age(start_time(os.getpid())) >= LONG else 1)
+        if _is_used(state):
+            Shared(state, {}, os.environ).restore_names()
+            log.end()
+    except Stopped:
+        return 1
+    return 0
+
+
 def _age(ticks: int) -> float:
     """Tell for how many seconds a process has lived that started then, proc_pid_stat(5)."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
@@ -119,6 +137,7 @@ def _follow(state: State) -> list[str]:
             _pause(IDLE)
             return seen
         lifecycle.follow(state, changes, os.environ)
+        Shared(state, {}, os.environ).restore_names()
         log.end()
     except (ShimError, OSError) as error:
         warn(f"{state.name!r} does not follow the host's network: {error}")

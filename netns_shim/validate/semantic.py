@@ -128,5 +128,6 @@ def show(value: Any) -> str:
         return "an object"
     if isinstance(value, list):
         return "a list"
-    text = encoding.compact(value)
+    # 1e999 is JSON, and what Python reads is not.
+    text = repr(value) if isinstance(value, float) else encoding.compact(value)
     return text if len(text) <= 60 else text[:60] + "…"

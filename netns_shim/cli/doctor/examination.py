@@ -44,6 +44,7 @@ CHECKS = [
     Check("uplinks", stale.uplinks, seconds=20),
     Check("host's network", stale.host_network),
     Check("names", names.resolution, seconds=20),
+    Check("container names", names.of_containers),
     Check("published ports", ports.published),
     Check("MTU", bridges.mtu),
     Check("subnets", subnets.of_what_is_up),
@@ -60,6 +61,7 @@ OF_CONFIGURATION = [
     Check("its paths", configuration.paths),
     Check("its ports", ports.of_configuration),
     Check("its subnets", subnets.of_configuration),
+    Check("its names", names.of_configuration),
 ]
 
 

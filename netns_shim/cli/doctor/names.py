@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING
 
 from ... import hostnet, state
 from ...errors import ShimError
+from ...names import look, server
 from ...shared import names as planned
 from ...shared import resolvconf
 from ...shared.nsenter import run_in
 from .check import OK, PROBLEM, SKIPPED, WARNING, Context, Result, look_inside
+from .configuration import usable
 from .uplinks import why_not
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ...attachment import AttachmentRecord
     from ...records import UplinkRecord
     from ...state import State
 
@@ -59,6 +64,39 @@ def resolution(context: Context) -> Result:
     where = " and ".join(one.name for one in found)
     said = f"answers come in {where}" if found else "it is asked once a shared netns is up"
     return Result(OK, f"{servers}: {said}")
+
+
+def of_containers(context: Context) -> Result:
+    """Ask the server of each shared netns about the names of its containers."""
+    try:
+        look_inside(context)
+        found = {where: look.named(where) for where in state.all_in(context.base)}
+        found = {where: records for where, records in found.items() if records}
+        missed = [f"{where.name}: {name}" for where in found for name in _missed(where, found)]
+    except (ShimError, OSError) as error:
+        return Result(SKIPPED, f"it cannot be tried: {error}")
+    if missed:
+        advice = "docs/how-to/names.md says how; the next ADD of the network mends it"
+        return Result(PROBLEM, "names of containers do not resolve", advice, tuple(missed))
+    if not found:
+        return Result(SKIPPED, "no container has a name: the key `names` gives them some")
+    count = sum(map(len, found.values()))
+    return Result(OK, f"{count} in {' and '.join(where.name for where in found)}")
+
+
+def of_configuration(context: Context) -> Result:
+    """Check that a configuration with names finds the program that serves them."""
+    if not any(read.names for _, read in usable(context)):
+        return Result(SKIPPED, "the configuration has no names: see the key `names`")
+    try:
+        return Result(OK, server.find(context.environ))
+    except ShimError as error:
+        return Result(PROBLEM, error.message, error.details)
+
+
+def _missed(where: State, found: Mapping[State, list[AttachmentRecord]]) -> list[str]:
+    missed: list[str] = run_in(where.pin, lambda: look.silent(found[where][:MOST]))
+    return missed
 
 
 def _silent(where: State, kinds: list[str]) -> list[str]:

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is seen of the names in a shared netns, for the commands that show it."""
+
+from __future__ import annotations
+
+import os
+
+from .. import references
+from ..attachment import LIVE
+from ..records import start_time
+from ..shared import processes
+from . import entries, server
+from .table import FILES, GUARDIAN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..attachment import AttachmentRecord
+    from ..decoding import Json
+    from ..state import State
+
+
+def of_netns(state: State) -> Json | None:
+    """Tell about the server of names, and its guardian; None where there are no names."""
+    listed = named(state)
+    if not listed:
+        return None
+    home = listed[0].naming.number("home")
+    directory = state.path(f"{processes.NAMES}/{home}")
+    pid = server.running(f"{directory}/{FILES}")[0]
+    guardian, since = processes.written(f"{directory}/{GUARDIAN}")
+    addresses = [each for record in listed for each in record.naming.texts("gateways")]
+    return {
+        "pid": pid or None,
+        "alive": pid > 0,
+        "guardian": guardian if guardian and start_time(guardian) == since else None,
+        "addresses": sorted(dict.fromkeys(addresses), key=lambda each: ":" in each),
+    }
+
+
+def named(state: State) -> list[AttachmentRecord]:
+    """List the attachments that are live and have names in the netns that is there now."""
+    try:
+        home = os.stat(state.pin).st_ino
+    except OSError:
+        home = 0
+    home = state.uplink().netns or home
+    found = references.references(state) if home else []
+    return [r for r in found if r.phase == LIVE and r.naming.number("home") == home]
+
+
+def silent(records: list[AttachmentRecord]) -> list[str]:
+    """Ask the server about a name of each; list those that do not resolve.
+
+    Call it in the netns.
+    """
+    missed = []
+    for record in records:
+        names, ips = record.naming.texts("names"), record.naming.texts("ips")
+        kind = "AAAA" if all(":" in each for each in ips) else "A"
+        name = f"{names[0]}.{entries.DOMAIN}" if names else ""
+        servers = record.naming.texts("gateways")
+        if name and not any(server.ask(one, name, kind) for one in servers):
+            missed.append(names[0])
+    return missed

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entering an attachment under its names, and taking them out again.
+
+The reference says the names before the server does, so a call that was killed is undone by the
+next one for this attachment.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .. import interrupt
+from ..attachment import ADDING, naming
+from ..errors import NAMES_UNAVAILABLE, ShimError, warn
+from ..shared.nsenter import run_in
+from . import entries, look, server
+from .table import DIRECTORY, Table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..attachment import AttachmentRecord
+    from ..decoding import Json
+    from ..references import Reference
+    from ..request import Request
+    from ..state import State
+
+HERE = "/proc/self/ns/net"
+# How long a new address of a gateway may be tentative, in seconds: RFC 4862.
+TENTATIVE_SECONDS = 3.0
+PAUSE = 0.05
+
+
+def check(environ: Mapping[str, str]) -> None:
+    """Check, before anything is done, that there is a server. Raises ShimError (code 107)."""
+    server.find(environ)
+
+
+def enter(state: State, path: str, reference: Reference, request: Request, answer: Json) -> Json:
+    """Enter an attachment with a result; give the result that names the server.
+
+    `path` is that of the netns in which the plugins have run. Raises ShimError (code 107) where
+    no server can be asked in this network.
+    """
+    ips, gateways, is_internal = entries.of_result(answer)
+    listening = _listening(path, gateways)
+    if not listening:
+        at = ", ".join(gateways) or "none"
+        raise ShimError(
+            NAMES_UNAVAILABLE,
+            f"names: no server can listen for the network {request.network!r}: no gateway of it "
+            f"is in the network namespace of the plugins (gateway: {at})",
+            "use bridge with isGateway, or ptp; or set names to false",
+        )
+    dns = answer.get("dns") or {}
+    given = [each for each in dns.get("nameservers") or [] if each not in gateways]
+    link = state.uplink()
+    own = [each for each in given if each not in (*link.forwarders, *link.dns_forwarders)]
+    home = os.stat(path).st_ino
+    reference.write(
+        ADDING,
+        **naming(
+            home=home,
+            names=entries.of_request(request),
+            ips=ips,
+            gateways=listening,
+            internal=is_internal,
+            servers=own,
+        ),
+    )
+    Table(state, path, home).follow()
+    more = [] if is_internal or link.driver == "none" else link.search
+    search = [entries.DOMAIN, *dns.get("search", []), *more]
+    named = {**dns, "nameservers": listening, "search": list(dict.fromkeys(search))}
+    return {**answer, "dns": named}
+
+
+def _listening(path: str, gateways: list[str]) -> list[str]:
+    """Choose the gateways that are addresses of the netns; the first may be new."""
+    deadline = time.monotonic() + (TENTATIVE_SECONDS if any(":" in g for g in gateways) else 0)
+    while True:
+        found: list[str] = run_in(path, lambda: [g for g in gateways if server.can_listen(g)])
+        if found or time.monotonic() >= deadline:
+            return found
+        interrupt.check("waiting for the address of a gateway")
+        time.sleep(PAUSE)
+
+
+def leave(state: State, pin: str, reference: Reference) -> None:
+    """Take an attachment out, whether or not it was entered; what fails is a warning.
+
+    `pin` is the path of the netns that the caller knows, which may be another one.
+    """
+    home = reference.record.naming.number("home")
+    try:
+        reference.note(naming=None)
+    except OSError as error:
+        warn(f"cannot write down that names are gone: {error}")
+    try:
+        _table(state, pin, home).follow(reference.record.name.file)
+    except (ShimError, OSError) as error:
+        warn(f"names: {error}")
+
+
+def restore(state: State, pin: str) -> None:
+    """Make files and server of a netns as its references say; what fails is a warning."""
+    try:
+        if os.path.isdir(state.path(DIRECTORY)):
+            Table(state, pin, os.stat(pin).st_ino).follow()
+    except (ShimError, OSError) as error:
+        warn(f"names: {error}")
+
+
+def verify(state: State, pin: str, record: AttachmentRecord) -> None:
+    """Check that the server answers for an attachment (CHECK). Raises ShimError (code 107)."""
+    if not _table(state, pin, record.naming.number("home")).is_served:
+        raise ShimError(NAMES_UNAVAILABLE, "the server of names is gone", "the next ADD starts it")
+    if missed := run_in(pin, lambda: look.silent([record])):
+        raise ShimError(
+            NAMES_UNAVAILABLE, f"the name {missed[0]!r} does not resolve", "the next ADD mends it"
+        )
+
+
+def _table(state: State, pin: str, home: int) -> Table:
+    try:
+        path = pin if os.stat(pin).st_ino == home else ""
+    except FileNotFoundError:
+        path = ""
+    return Table(state, path, home)

@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names end to end: containers find each other, exactly as long as they are attached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import bench
+import podman
+import pytest
+from bench import NAME, PAGE_BEYOND
+from naming import NO_SUCH_NAME, SERVER, ask, called, named
+from runtime import DUAL, PLUGIN, bridge, ips, kill, until
+
+pytestmark = pytest.mark.netns
+ID = "0123456789abcdef" * 4
+UPLINKS = ("pasta", "slirp4netns")
+# Makes attachments like the one that is there, each with a name of its own.
+POPULATE = """
+import json, os, sys
+refs, many = sys.argv[1], int(sys.argv[2])
+(name,) = os.listdir(refs)
+first = {}
+for line in open(f"{refs}/{name}"):
+    first |= json.loads(line)
+for n in range(many):
+    naming = {**first["naming"], "names": [f"c{n}"], "ips": [f"10.1.{n >> 8}.{n & 255}"]}
+    with open(f"{refs}/rootless:c{n}:eth0:bridge", "w") as file:
+        file.write(json.dumps({**first, "containerID": f"c{n}", "naming": naming}) + "\\n")
+"""
+
+
+def server_of(session: bench.Session) -> list[int]:
+    """List the process IDs of the servers that run."""
+    found = session.run(["pgrep", "-u", "0", "-f", "aardvark-dns.*run"]).stdout.split()
+    return [int(pid) for pid in found]
+
+
+def test_containers_find_each_other(world: bench.World, session: bench.Session) -> None:
+    """By name, alias and ID, over both families, both ways, back from the address, until DEL."""
+    client = named(session, *DUAL)
+    aliases = {"runtimeConfig": {"aliases": ["db", "Store"]}, "capabilities": {"aliases": True}}
+    with session.container() as web, session.container() as data:
+        first = client.add("web1", web, **called("web"))
+        second = client.add(ID, data, conf=aliases, **called("data"))
+        four, six = ips(second)
+        asked = {
+            name: (ask(web, name), ask(web, name, kind="AAAA"))
+            for name in ("data", "db", "store", ID[:12], "data.dns.podman")
+        }
+        back = ask(data, "web"), ask(data, "web1", "fd00:89::1")
+        reverse = [ask(web, address, kind="PTR").split() for address in (four, six)]
+        client.delete(ID, data, conf=aliases, **called("data"))
+        afterwards = ask(web, "data")
+        client.delete("web1", web, **called("web"))
+
+    assert first["dns"] == {"nameservers": [SERVER, "fd00:89::1"], "search": ["dns.podman"]}
+    assert asked == dict.fromkeys(asked, (four, six))
+    assert back == (ips(first)[0], ips(first)[0])
+    assert [set(names) for names in reverse] == [{"data", "db", "store", ID[:12]}] * 2
+    assert afterwards == NO_SUCH_NAME
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("uplink", UPLINKS)
+def test_other_names(session: bench.Session, uplink: str) -> None:
+    """The server asks the uplink's about other names, and knows the host where it is reached."""
+    client = named(session, uplink=uplink)
+    with session.container() as web:
+        answer = client.add("web", web)
+        outside, host = ask(web, NAME), ask(web, "host.containers.internal")
+        client.delete("web", web)
+
+    assert answer["dns"]["nameservers"] == [SERVER]
+    assert outside == PAGE_BEYOND
+    assert host == ("169.254.1.2" if uplink == "pasta" else NO_SUCH_NAME)
+
+
+def test_isolated_network(session: bench.Session) -> None:
+    """Without an uplink, other names do not exist, and the answer comes at once."""
+    client = named(session)
+    with session.container() as web:
+        client.add("web", web)
+
+        assert ask(web, "web") != NO_SUCH_NAME
+        assert ask(web, NAME) == NO_SUCH_NAME
+
+        client.delete("web", web)
+
+
+def test_two_networks(world: bench.World, session: bench.Session) -> None:
+    """A container in both finds the names of both; one in each does not find the other's."""
+    one = named(session, name="one")
+    two = named(session, "10.90.0.0/24", name="two", bridge_name="cni1")
+    with ExitStack() as stack:
+        left, middle, right = (stack.enter_context(session.container()) for _ in range(3))
+        at_left = ips(one.add("left", left))[0]
+        one.add("middle", middle)
+        two.add("middle", middle, CNI_IFNAME="eth1")
+        at_right = ips(two.add("right", right))[0]
+        of_both = [
+            ask(middle, name, at) for name in ("left", "right") for at in (SERVER, "10.90.0.1")
+        ]
+        of_one = (
+            ask(left, "right"),
+            ask(right, "left", "10.90.0.1"),
+        )
+        two.delete("middle", middle, CNI_IFNAME="eth1")
+        after = ask(middle, "right")
+        for client, name, container in ((one, "left", left), (one, "middle", middle)):
+            client.delete(name, container)
+        two.delete("right", right)
+
+    assert of_both == [at_left, at_left, at_right, at_right]
+    assert of_one == (NO_SUCH_NAME,) * 2
+    assert after == NO_SUCH_NAME
+    assert world.leftovers() == []
+
+
+def test_a_killed_server(world: bench.World, session: bench.Session) -> None:
+    """It comes back by itself, and by the next call where its guardian was killed as well."""
+    client = named(session)
+    with session.container() as web, session.container() as data:
+        address = ips(client.add("web", web))[0]
+        (first,) = server_of(session)
+        kill(first)
+        came_back = until(lambda: ask(web, "web") == address)
+        (second,) = server_of(session)
+        guardian = session.run(["pgrep", "-f", "netns-shim-guardian.*names$"], check=True).stdout
+        kill(int(guardian))
+        kill(second)
+        client.add("data", data)
+        (third,) = server_of(session)
+        answer = ask(data, "web")
+        client.delete("data", data)
+        client.delete("web", web)
+
+    assert came_back
+    assert len({first, second, third}) == 3
+    assert answer == address
+    assert world.leftovers() == []
+
+
+def test_networks_of_podman(world: bench.World, session: bench.Session) -> None:
+    """A network with `dns_enabled` has names; the StatusBlock says whom to ask."""
+    client = podman.Netavark(session)
+    wanted = {**podman.network("10.89.0.0/24", type="bridge", uplink="none"), "dns_enabled": True}
+    made = client.succeed("create", **wanted)
+    with session.container() as web, session.container() as data:
+        asked = [
+            podman.request(made, "web", "10.89.0.2", aliases=["shop"]),
+            podman.request(made, "data", "10.89.0.3"),
+        ]
+        status = client.succeed("setup", web.netns, **asked[0])
+        client.setup(data, **asked[1])
+        found = ask(data, "name-of-web"), ask(data, "shop"), ask(web, "name-of-data")
+        for container, request in zip((web, data), asked, strict=True):
+            client.teardown(container, **request)
+
+    assert made["dns_enabled"] is True
+    assert status["dns_server_ips"] == [SERVER]
+    assert status["dns_search_domains"] == ["dns.podman"]
+    assert found == ("10.89.0.2", "10.89.0.2", "10.89.0.3")
+    assert world.leftovers() == []
+
+
+def test_in_place(world: bench.World, session: bench.Session) -> None:
+    """Where plugins work already, as in Podman's rootless netns, each such netns has a server."""
+    with ExitStack() as stack:
+        one, other, web, data = (stack.enter_context(session.container()) for _ in range(4))
+        first, second = named(one), named(other)
+        address = ips(first.add("web", web))[0]
+        second.add("data", data)
+        servers = server_of(session)
+        found = ask(web, "web"), ask(web, "data.dns.podman"), ask(one, "web")
+        kill(servers[0])
+        kill(servers[1])
+        with session.container() as more:
+            first.add("more", more)
+            again = ask(more, "web")
+            first.delete("more", more)
+        first.delete("web", web)
+        second.delete("data", data)
+        after = server_of(session)
+
+    assert len(servers) == 2
+    assert found == (address, NO_SUCH_NAME, address)
+    assert again == address
+    assert after == []
+    assert [line for line in world.leftovers() if "names" in line] == []
+
+
+NOWHERE = {"isGateway": False, "ipMasq": False}
+
+
+@pytest.mark.parametrize("keys", [NOWHERE, {**NOWHERE, "ipam": {}}])
+def test_no_gateway(world: bench.World, session: bench.Session, keys: dict[str, object]) -> None:
+    """Where no server can listen, the ADD says so, and leaves nothing."""
+    client = named(session, delegate={**bridge(), **keys})
+    with session.container() as web:
+        error = client.fail("ADD", "web", web.netns)
+
+    assert error["code"] == 107
+    assert "no server can listen for the network 'rootless'" in error["msg"]
+    assert "isGateway" in error["details"]
+    assert world.leftovers() == []
+
+
+def test_ptp(world: bench.World, session: bench.Session) -> None:
+    """Behind `ptp`, where each container has a link of its own, names are found as well."""
+    plugin = bridge()
+    delegate = {"type": "ptp", "ipMasq": True, "ipam": plugin["ipam"]}
+    client = named(session, delegate=delegate)
+    with session.container() as web, session.container() as data:
+        address = ips(client.add("web", web))[0]
+        client.add("data", data)
+        found = ask(data, "web")
+        client.delete("web", web)
+        after = ask(data, "web")
+        client.delete("data", data)
+
+    assert (found, after) == (address, NO_SUCH_NAME)
+    assert world.leftovers() == []
+
+
+def test_check(session: bench.Session) -> None:
+    """CHECK says whether the names resolve."""
+    client = named(session)
+    with session.container() as web:
+        client.add("web", web)
+        client.succeed("CHECK", "web", web.netns)
+        guardian = session.run(["pgrep", "-f", "netns-shim-guardian.*names$"], check=True).stdout
+        kill(int(guardian))
+        kill(server_of(session)[0])
+
+        assert client.fail("CHECK", "web", web.netns)["code"] == 107
+
+        client.delete("web", web)
+
+
+@pytest.fixture
+def without_manager(world: bench.World) -> Iterator[None]:
+    """A machine with systemd, to which the user has come without a log-in."""
+    world.root.run(["mkdir", "-p", "/run/systemd/system"], check=True)
+    yield
+    # All of it: a sweep counts steps on machines that have to be alike.
+    world.root.run(
+        ["rmdir", "-p", "--ignore-fail-on-non-empty", "/run/systemd/system"], check=True
+    )
+
+
+DRIVER = {
+    "driver": "bridge",
+    "dns_enabled": True,
+    "network_interface": "cni0",
+    "subnets": [{"subnet": "10.89.0.0/24"}],
+}
+
+
+@pytest.mark.parametrize("keys", [{}, {"names": False, "delegate": DRIVER}])
+@pytest.mark.usefixtures("without_manager")
+def test_no_service_manager(
+    world: bench.World, session: bench.Session, keys: dict[str, Any]
+) -> None:
+    """Where systemd runs, and has no manager for the user, names resolve as anywhere."""
+    client = named(session, **keys)
+    with session.container() as web, session.container() as data:
+        address = ips(client.add("web", web))[0]
+        client.add("data", data)
+        found = until(lambda: ask(data, "web") == address)
+        client.delete("data", data)
+        client.delete("web", web)
+
+    assert found
+    assert world.leftovers() == []
+
+
+def test_a_thousand(world: bench.World, session: bench.Session) -> None:
+    """With a thousand names all of them are found, and the first and the last are."""
+    client = named(session)
+    with session.container() as web, session.container() as data:
+        client.add("web", web)
+        populate = ["python3", "-I", "-c", POPULATE, f"{world.state_dir}/default/refs", "998"]
+        session.run(populate, check=True)
+        address = ips(client.add("data", data))[0]
+        found = [ask(web, name) for name in ("data", "c0", "c997")]
+        listed = len(client.status()[0]["references"])
+        client.delete("data", data)
+        after = [ask(web, name) for name in ("data", "c997")]
+        session.run(["sh", "-c", f"rm {world.state_dir}/default/refs/*:c[0-9]*"], check=True)
+        client.delete("web", web)
+
+    assert listed == 1000
+    assert found == [address, "10.1.0.0", "10.1.3.229"]
+    assert after == [NO_SUCH_NAME, "10.1.3.229"]
+    assert world.leftovers() == []
+
+
+def test_what_is_seen(session: bench.Session) -> None:
+    """`status` and `show` tell names and server, and `doctor` asks for a name."""
+
+    def doctor() -> str:
+        done = session.run([PLUGIN, "doctor", "--json"])
+        results = {each["check"]: each["result"] for each in json.loads(done.stdout)["results"]}
+        return str(results["container names"])
+
+    client = named(session)
+    before = doctor()
+    with session.container() as web:
+        client.add("web1", web, **called("web"))
+        (netns,) = client.status()
+        tree = session.run([PLUGIN, "status"], check=True).stdout
+        shown = session.run([PLUGIN, "show", "web1"], check=True).stdout
+        well = doctor()
+        kill(netns["names"]["guardian"])
+        kill(netns["names"]["pid"])
+        (gone,) = client.status()
+        ill = doctor()
+        client.delete("web1", web, **called("web"))
+
+    assert netns["names"]["addresses"] == [SERVER]
+    assert netns["references"][0]["names"] == ["web", "web1"]
+    assert f"names  {SERVER}  PID {netns['names']['pid']}" in tree
+    assert "web, web1" in tree
+    assert "names         web, web1" in shown
+    assert (gone["names"]["alive"], gone["names"]["guardian"]) == (False, None)
+    assert (before, well, ill) == ("skipped", "ok", "problem")
+
+
+def test_a_container_that_is_gone(world: bench.World, session: bench.Session) -> None:
+    """Its names go with `gc`, and all of them with `stop`."""
+    client = named(session)
+    with session.container() as web:
+        client.add("web", web)
+        with session.container() as data:
+            client.add("data", data)
+        before = ask(web, "data")
+        done = until(lambda: "detached" in session.run([PLUGIN, "gc"], check=True).stdout)
+        after = ask(web, "data"), ask(web, "web")
+        session.run([PLUGIN, "stop", "--force"], check=True)
+
+    assert done
+    assert before != NO_SUCH_NAME
+    assert after[0] == NO_SUCH_NAME
+    assert after[1] != NO_SUCH_NAME
+    assert world.leftovers() == []
+
+
+def test_many_at_once(world: bench.World, session: bench.Session) -> None:
+    """Twenty that come and go at once are all there, and then all gone."""
+    client = named(session)
+    names = [f"c{number}" for number in range(20)]
+    with ExitStack() as stack:
+        containers = {name: stack.enter_context(session.container()) for name in names}
+        with ThreadPoolExecutor(8) as pool:
+            added = dict(
+                zip(names, pool.map(lambda n: client.add(n, containers[n]), names), strict=True)
+            )
+            found = {name: ask(containers["c0"], name) for name in names}
+            list(pool.map(lambda name: client.delete(name, containers[name]), names[1:]))
+        left = {name: ask(containers["c0"], name) for name in names}
+        client.delete("c0", containers["c0"])
+
+    assert found == {name: ips(result)[0] for name, result in added.items()}
+    assert left == {**dict.fromkeys(names, NO_SUCH_NAME), "c0": found["c0"]}
+    assert world.leftovers() == []
