@@ -57,7 +57,6 @@ def main(pin: str, attempt: str, publisher: str = "") -> int:
             seen = _follow(state)
             if _is_guarding(state):
                 guardian.stay(state, int(attempt), seen)
-            return 0  # another uplink was started, with a guardian
         except Stopped:
             return 1
     number = 0 if _has_lived(state) else int(attempt)

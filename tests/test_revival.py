@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guardian does once it has become Python."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from netns_shim import interrupt, skel
+from netns_shim.shared import guardian, revival
+from netns_shim.state import State
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What has been done, by a guardian that leaves descriptors and signals of this process."""
+    monkeypatch.setattr(os, "closerange", lambda *_: None)
+    monkeypatch.setattr(skel, "settle", lambda: None)
+    monkeypatch.setattr(interrupt, "heed", lambda: None)
+    monkeypatch.setattr(revival, "_has_lived", lambda _: True)
+    found = list[str]()
+
+    def revive(_: State, number: int) -> bool:
+        found.append(f"revive {number}")
+        return True
+
+    def follow(_: State) -> list[str]:
+        found.append("follow")
+        return []
+
+    monkeypatch.setattr(revival, "_revive", revive)
+    monkeypatch.setattr(revival, "_follow", follow)
+    monkeypatch.setattr(guardian, "stay", lambda *_: found.append("stay"))
+    return found
+
+
+def test_an_uplink_that_ends_while_the_host_is_followed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, done: list[str]
+) -> None:
+    """It comes back: the end of an uplink and a change of the network often come together."""
+    answers = iter([True, False])
+    monkeypatch.setattr(revival, "_is_guarding", lambda _: next(answers))
+
+    assert revival.main(f"{tmp_path}/default/netns", "0") == 0
+    assert done == ["follow", "revive 0"]
