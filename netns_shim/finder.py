@@ -54,7 +54,11 @@ class Finder:
             return None  # such as for a folder
         if len(content) == MAXIMUM or content[:HEADER] != TIMED + _stamp(info):
             return None
-        spec = type(__spec__)(name, self, origin=source, loader_state=content)  # type: ignore[arg-type]
+        try:
+            code = marshal.loads(memoryview(content)[HEADER:])
+        except (EOFError, ValueError, TypeError):
+            return None  # Python's own finder says what is wrong with it
+        spec = type(__spec__)(name, self, origin=source, loader_state=code)  # type: ignore[arg-type]
         spec.cached = compiled
         spec.has_location = True
         return spec
@@ -66,7 +70,7 @@ class Finder:
         """Run the code of a module that `find_spec` has read."""
         spec = module.__spec__
         assert spec is not None
-        code = marshal.loads(memoryview(spec.loader_state)[HEADER:])
+        code = spec.loader_state
         spec.loader_state = None
         # It may have been compiled elsewhere; tracebacks say where it is now.
         _fix_co_filename(code, spec.origin)

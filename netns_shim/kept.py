@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .request import Request
 
 CNI_STATE = "/var/lib/cni"
-SYSTEMD = "/run/systemd"
 RUN = "/run"
 MAXIMUM_LINKS = 255
 # Whole systems are made of links to here: none of them leads to a hidden place.
@@ -33,15 +32,13 @@ MOST = 100
 class Paths:
     """The paths of one call that have to stay visible."""
 
-    __slots__ = ("_links", "_visible", "_wanted", "hides_manager")
+    __slots__ = ("_links", "_visible", "_wanted")
 
     def __init__(self, paths: Iterable[str] = ()) -> None:
         self._links: dict[str, str] = {}
         # Directories by their name in a link; "" for one that is hidden, or reached by such a way.
         self._visible: dict[str, str] = {}
         self._wanted: set[str] = set()
-        # Whether systemd is not to be seen, by which netavark would start a name server.
-        self.hides_manager = False
         for path in paths:
             self.add(path)
 
@@ -99,8 +96,7 @@ class Paths:
     def add_caller(self, environ: Mapping[str, str]) -> None:
         """Add what a program needs of the one that starts it: where it is, its home, its PATH."""
         # Many files are links into the second one, such as /dev/log.
-        systemd = _without_manager() if self.hides_manager else [SYSTEMD]
-        for path in (environ.get("XDG_RUNTIME_DIR", ""), *systemd, environ.get("HOME", "")):
+        for path in (environ.get("XDG_RUNTIME_DIR", ""), "/run/systemd", environ.get("HOME", "")):
             self.add(path)
         try:
             self.add(os.getcwd())
@@ -168,14 +164,6 @@ class Paths:
         return found
 
 
-def _without_manager() -> list[str]:
-    """List what is in the directory of systemd, but for the sign that it runs, sd_booted(3)."""
-    try:
-        return [f"{SYSTEMD}/{name}" for name in os.listdir(SYSTEMD) if name != "system"]
-    except FileNotFoundError:
-        return []
-
-
 def _written(done: str, todo: list[str]) -> str:
     """Write a path of which a part is done; the rest is in reverse."""
     return os.path.normpath("/".join([done, *filter(None, todo[::-1])]))
@@ -199,11 +187,6 @@ def of_request(request: Request) -> Paths:
         # With `type`, the key belongs to the plugin and may be of any kind.
         if "driver" in entry and entry.get("path"):
             paths.add_directory(os.path.dirname(entry["path"]))
-        if "driver" in entry and entry.get("dns_enabled") is True:
-            # netavark asks the user's manager for a name server, and gets nothing without one.
-            runtime = request.environ.get("XDG_RUNTIME_DIR", "")
-            is_there = runtime and os.path.exists(f"{runtime}/systemd/private")
-            paths.hides_manager = not is_there
     if request.netns:
         paths.add_around(request.netns)
     return paths
