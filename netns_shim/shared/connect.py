@@ -14,7 +14,7 @@ from .nsenter import run_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from ..decoding import Json
     from ..state import State
@@ -71,7 +71,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
     )
     _tell_lack(state, record)
     if pid and chosen.driver == "pasta" and not chosen.copies_addresses:
-        lead_to_host(state, record)
+        lead_to_host(state, record, ("addresses", "routes"))
     names.follow(state, record, is_new=True)
     state.write_uplink(record)
 
@@ -120,15 +120,24 @@ def _tell_lack(state: State, record: UplinkRecord) -> None:
         )
 
 
-def follow(state: State, record: UplinkRecord) -> None:
-    """Follow routes and addresses of the host, where those in the netns are pasta's own."""
-    lead_to_host(state, record)
-    _tell_lack(state, record)
+def follow(state: State, record: UplinkRecord, changes: list[str]) -> None:
+    """Follow routes and addresses of the host, where those in the netns are pasta's own.
+
+    Routes that have changed count as seen by a caller that can be told of what is missing.
+    """
+    if "routes" in changes:
+        lead_to_host(state, record, ("addresses", "routes"))
+        _tell_lack(state, record)
+    else:
+        lead_to_host(state, record, ("addresses",))
     state.write_uplink(record)
 
 
-def lead_to_host(state: State, record: UplinkRecord) -> None:
-    """Lead the addresses that the host has in a netns to its own of now, and note those."""
+def lead_to_host(state: State, record: UplinkRecord, changes: Container[str]) -> None:
+    """Lead the addresses that the host has in a netns to its own of now, and note those.
+
+    `changes` are the keys of the host's network that are noted as well.
+    """
     from . import hostward  # only with addresses of pasta's own, at first or after a change
 
     pairs = hostward.pairs(record.host_addresses)
@@ -137,7 +146,7 @@ def lead_to_host(state: State, record: UplinkRecord) -> None:
     except ShimError as error:
         names = ", ".join(record.host_addresses)
         warn(f"containers cannot reach the host at {names}: {error.details}")
-    record.see(hostward.look(pairs))
+    record.see({key: seen for key, seen in hostward.look(pairs).items() if key in changes})
 
 
 def _is_of_before(state: State) -> bool:

@@ -141,7 +141,7 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
         if "nameServers" in changes:
             _follow_name_servers(state, record, environ)
         if not is_copy and {"routes", "addresses"}.intersection(changes):
-            connect.follow(state, record)
+            connect.follow(state, record, changes)
     others = [name for name in record.outdated(changes) if name != "nameServers"]
     if others:
         warn(

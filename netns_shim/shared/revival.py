@@ -33,6 +33,7 @@ SETTLE = 0.1
 # How long to wait after it was woken without a reason, in seconds: it must not use up the machine.
 IDLE = 0.3
 NAMES, ADDRESSES = "nameServers", "addresses"
+FOLLOWED = {NAMES, ADDRESSES}
 # What a guardian says that has waited for the server of the names of containers.
 NAMING = processes.NAMES
 
@@ -132,12 +133,12 @@ def _follow(state: State) -> list[str]:
     log.name(state.name)
     try:
         changes = _changes(state.uplink())
-        if not changes:
+        if changes:
+            lifecycle.follow(state, changes, os.environ)
+            Shared(state, {}, os.environ).restore_names()
+            log.end()
+        if NAMES not in changes:
             _pause(IDLE)
-            return seen
-        lifecycle.follow(state, changes, os.environ)
-        Shared(state, {}, os.environ).restore_names()
-        log.end()
     except (ShimError, OSError) as error:
         warn(f"{state.name!r} does not follow the host's network: {error}")
         log.end("failed", error=str(error), code=skel.as_shim_error(error).code)
@@ -145,14 +146,16 @@ def _follow(state: State) -> list[str]:
 
 
 def _changes(record: UplinkRecord) -> list[str]:
-    """List those changes of the host's network that are followed while the uplink goes on."""
+    """List those changes of the host's network that are followed while the uplink goes on.
+
+    The next ADD looks at the others, as it has somebody to tell what it finds.
+    """
     before = record.host or {}
-    changes = hostnet.changes(before)
-    if record.copies_addresses or not record.host_addresses:
-        return [change for change in changes if change == NAMES]
-    if before.get("addresses") == []:  # it had none to which its name inside could lead
-        changes.append(ADDRESSES)
-    return changes
+    follows = {NAMES} if record.copies_addresses or not record.host_addresses else FOLLOWED
+    changes = follows.intersection(hostnet.changes(before))
+    if before.get(ADDRESSES) == []:  # it had none to which its name inside could lead
+        changes |= follows - {NAMES}
+    return sorted(changes)
 
 
 def _has_lived(state: State) -> bool:
