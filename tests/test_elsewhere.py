@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,30 @@ def test_a_netns_elsewhere_with_the_same_name(
         other.delete("o", second)
         runtime.delete("d", container, CNI_IFNAME="eth1")
         runtime.delete("c", container)
+
+
+def test_a_netns_elsewhere_with_our_number(
+    world: bench.World, session: bench.Session, elsewhere: bench.Place
+) -> None:
+    """Nor is it ours if the kernel has given it the number of our netns, which is gone."""
+    place, record = "/run/netns/state", "/run/netns/state/default/uplink.json"
+    keys: dict[str, Any] = {"delegate": bridge(), "uplink": "none", "stateDir": place}
+    runtime, other = Runtime(session, **keys), Runtime(elsewhere, **keys)
+    elsewhere.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", "/run/netns"], check=True)
+    with session.container() as container, elsewhere.container() as second:
+        other.add("o", second)
+        runtime.add("c", container)
+        session.run(["umount", "--lazy", f"{place}/default/netns"], check=True)
+        theirs = json.loads(elsewhere.run(["cat", record], check=True).stdout)["netns"]
+        text = session.run(["cat", record], check=True).stdout
+        text = re.sub(r'"netns": ?\d+', f'"netns": {theirs}', text)
+        session.run(["sh", "-euc", 'cat >"$0"', record], input=text, check=True)
+
+        done = session.run([PLUGIN, "stop", "--force", "--state-dir", place])
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert reaches(second, GATEWAY)
+        other.delete("o", second)
 
 
 def test_what_killed_calls_have_left_in_any_spelling(

@@ -240,9 +240,13 @@ def _is_pin(pid: int, mount: mounts.Mount, state: State, number: str) -> bool:
     Where the place cannot be seen, because it is covered there, for instance, the netns tells. Its
     number alone does not: the kernel gives it to the next one when this is gone.
     """
-    there = file_at(f"/proc/{pid}/root{os.path.dirname(mount.point)}")
+    root = f"/proc/{pid}/root"
+    there = file_at(f"{root}{os.path.dirname(mount.point)}")
     if there is not None and there == file_at(state.dir):
         return True
+    pinned = file_at(f"{root}{mount.point}")
+    if pinned is not None and mount.root == f"net:[{pinned[1]}]":
+        return False  # it can be seen, and is in a directory that only has the same path
     is_named = mount.point == os.path.realpath(state.pin)
     return mount.root == number and (there is None or is_named)
 
