@@ -24,7 +24,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def revive(_: State, number: int) -> bool:
         found.append(f"revive {number}")
-        return True
+        return number == 0
 
     def follow(_: State) -> list[str]:
         found.append("follow")
@@ -45,3 +45,15 @@ def test_an_uplink_that_ends_while_the_host_is_followed(
 
     assert revival.main(f"{tmp_path}/default/netns", "0") == 0
     assert done == ["follow", "revive 0"]
+
+
+def test_a_change_while_it_is_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, done: list[str]
+) -> None:
+    """It stays if it was woken before anything said whose guardian it is."""
+    answers = iter([False, True])
+    monkeypatch.setattr(revival, "_is_guarding", lambda _: next(answers))
+    monkeypatch.setattr(revival, "_has_lived", lambda _: False)
+
+    assert revival.main(f"{tmp_path}/default/netns", "1") == 0
+    assert done == ["revive 1", "stay"]

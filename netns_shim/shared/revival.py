@@ -70,6 +70,9 @@ def main(pin: str, attempt: str, publisher: str = "") -> int:
             _pause(PAUSES[min(number, len(PAUSES) - 1)])
             if _revive(state, number):
                 log.end()
+            elif _is_guarding(state):
+                # It was woken before the call that has started it had written that down.
+                guardian.stay(state, number, [])
             return 0
         except Stopped:
             return 1  # what it was to bring back is ended on purpose
