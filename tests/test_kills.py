@@ -152,6 +152,7 @@ def test_the_shim_is_killed(
         first = next(n for n, name in enumerate(names) if name.startswith("os.rmdir"))
         last = max(n for n, name in enumerate(names) if name.endswith(MARK))
         points = points[first : last + 2]
+    assert points
 
     reached, problems = swept.run([[point] for point in points], was_killed)
 
