@@ -151,7 +151,7 @@ def _follow(state: State) -> list[str]:
 def _changes(record: UplinkRecord) -> list[str]:
     """List those changes of the host's network that are followed while the uplink goes on.
 
-    The next ADD looks at the others, as it has somebody to tell what it finds.
+    The next ADD looks at the others, as it can tell its caller what it finds.
     """
     before = record.host or {}
     follows = {NAMES} if record.copies_addresses or not record.host_addresses else FOLLOWED
