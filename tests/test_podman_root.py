@@ -117,6 +117,8 @@ def podman(
         pytest.skip(f"Podman {version} knows no CNI")
     yield made
     made.call("rm", "--force", "--all", "--time=0")
+    # The process that cleans up after a container has the port of the container until it ends.
+    until(lambda: not [port for port in listening(world) if str(PORT) in port])
 
 
 def test_published_port(world: bench.World, podman: Podman) -> None:
