@@ -92,12 +92,12 @@ def is_on_default_link(server: str) -> bool:
 
 def has_ipv6() -> bool:
     """Tell whether IPv6 is not turned off on the host, though it may have no network with it."""
-    return _lines(f"{IPV6}/all/disable_ipv6") == [b"0\n"]
+    return read_lines(f"{IPV6}/all/disable_ipv6") == [b"0\n"]
 
 
 def link_local_interface() -> str:
     """Give an interface with a link-local address, if possible of a default route; or ""."""
-    entries = [line.split() for line in _lines("/proc/net/if_inet6")]
+    entries = [line.split() for line in read_lines("/proc/net/if_inet6")]
     found = [entry[5].decode() for entry in entries if entry[3] == LINK_SCOPE]
     preferred = {route.rpartition(" ")[2] for route in _routes6()}
     return next((name for name in found if name in preferred), (*found, "")[0])
@@ -107,13 +107,13 @@ def _without_link_local() -> list[str]:
     interfaces = {route.rpartition(" ")[2] for route in _routes6()}
     if not interfaces:
         return []
-    entries = [line.split() for line in _lines("/proc/net/if_inet6")]
+    entries = [line.split() for line in read_lines("/proc/net/if_inet6")]
     interfaces -= {entry[5].decode() for entry in entries if entry[3] == LINK_SCOPE}
     return sorted(name for name in interfaces if _makes_addresses(name))
 
 
 def _makes_addresses(interface: str) -> bool:
-    mode = _lines(f"{IPV6}/{interface}/addr_gen_mode")
+    mode = read_lines(f"{IPV6}/{interface}/addr_gen_mode")
     return bool(mode) and mode[0].strip() != NO_ADDRESS
 
 
@@ -134,7 +134,7 @@ def _file(path: str) -> list[int]:
 
 
 def _routes() -> list[str]:
-    fields = [line.split() for line in _lines("/proc/net/route")]
+    fields = [line.split() for line in read_lines("/proc/net/route")]
     return [
         f"{entry[1].decode()}/{entry[7].decode()} {entry[2].decode()} {entry[0].decode()}"
         for entry in fields
@@ -144,7 +144,7 @@ def _routes() -> list[str]:
 
 def _routes6() -> list[str]:
     found = []
-    for line in _lines("/proc/net/ipv6_route"):
+    for line in read_lines("/proc/net/ipv6_route"):
         # One of them is on the device lo: the kernel's way to say that there is no default route.
         if line.startswith(NOWHERE6 + b" 00 ") and not line.endswith(b" lo\n"):
             entry = line.split()
@@ -160,7 +160,7 @@ def _own(addresses: list[str]) -> list[str]:
 
 def own_addresses() -> list[str]:
     """List the IPv4 addresses that are the host's own, those of loopback among them."""
-    lines = _lines("/proc/net/fib_trie")
+    lines = read_lines("/proc/net/fib_trie")
     return [
         lines[number - 1].rpartition(b" ")[2].strip().decode()
         for number, line in enumerate(lines)
@@ -168,7 +168,8 @@ def own_addresses() -> list[str]:
     ]
 
 
-def _lines(path: str) -> list[bytes]:
+def read_lines(path: str) -> list[bytes]:
+    """Read the lines of a file in /proc; none where it is missing."""
     try:
         with open(path, "rb") as file:
             return file.readlines()

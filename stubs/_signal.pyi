@@ -18,6 +18,7 @@ SIGTERM: int
 SIGURG: int
 SIGUSR1: int
 SIGUSR2: int
+SIGWINCH: int
 SIGXFSZ: int
 
 class struct_siginfo:

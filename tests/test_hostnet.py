@@ -42,7 +42,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> Files:
                 return list(routes)
             return next(addresses) if path.endswith("/if_inet6") else [mode]
 
-        monkeypatch.setattr(hostnet, "_lines", lines)
+        monkeypatch.setattr(hostnet, "read_lines", lines)
         pretended = SimpleNamespace(sleep=lambda _: None, monotonic=lambda: next(clock))
         monkeypatch.setattr(hostnet, "time", pretended)
         return read

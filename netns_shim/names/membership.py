@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..request import Request
     from ..state import State
 
-HERE = "/proc/self/ns/net"
 # How long a new address of a gateway may be tentative, in seconds: RFC 4862.
 TENTATIVE_SECONDS = 3.0
 PAUSE = 0.05

@@ -30,8 +30,8 @@ LOCK_SECONDS = 60
 ATTEMPTS = 10
 # In the directory of a netns below this one: the files of the server, and what belongs to it.
 DIRECTORY = processes.NAMES
-FILES, PART, LOG, LIFELINE, GUARDIAN = "conf", "part", "log", "lifeline", "guardian"
-PID_FILE = "aardvark.pid"
+FILES, GUARDIAN = processes.NAMES_FILES, processes.NAMES_GUARDIAN
+PART, LOG, LIFELINE = "part", "log", "lifeline"
 
 
 class Table:
@@ -118,7 +118,7 @@ class Table:
 
     def _write(self, found: dict[str, str]) -> bool:
         """Write what has changed; tell whether anything has."""
-        there = set(os.listdir(self._files)) - {PID_FILE}
+        there = set(os.listdir(self._files)) - {processes.NAMES_PID}
         is_other = there != found.keys()
         for name, text in found.items():
             path = f"{self._files}/{name}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket as socket  # see `addresses`
 import sys
 
+from ..hostnet import read_lines
 from . import addresses
 from .rtnetlink import PUBLISHER
 
@@ -96,7 +97,7 @@ def _network(number: int, length: int, bits: int) -> Network:
 
 
 def _routes4() -> Iterator[Route]:
-    for line in _lines("/proc/net/route")[1:]:
+    for line in read_lines("/proc/net/route")[1:]:
         words = line.split()
         if len(words) > 7:
             number, mask = (
@@ -107,16 +108,8 @@ def _routes4() -> Iterator[Route]:
 
 
 def _routes6() -> Iterator[Route]:
-    for line in _lines("/proc/net/ipv6_route"):
+    for line in read_lines("/proc/net/ipv6_route"):
         words = line.split()
         # Each interface has a network for link-local addresses, and one for multicast.
         if len(words) > 9 and words[0][:3] not in (b"fe8", b"ff0"):
             yield _network(int(words[0], 16), int(words[1], 16), 128), words[9].decode()
-
-
-def _lines(path: str) -> list[bytes]:
-    try:
-        with open(path, "rb") as file:
-            return file.readlines()
-    except OSError:
-        return []  # such as on a kernel without IPv6

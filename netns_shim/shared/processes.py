@@ -32,8 +32,11 @@ STOPPED = (b"T", b"t")
 ORPHAN_SECONDS = 5
 # Below this, the publishers of ports have their logs: see the wing `ports`.
 PUBLISHERS = "ports/"
-# Below this, the server of names has its files: see the wing `names`.
+# Below this, each server of names has a directory, with these in it: see the wing `names`.
 NAMES = "names"
+NAMES_FILES, NAMES_GUARDIAN = "conf", "guardian"
+# Of aardvark-dns itself, beside the files that it reads.
+NAMES_PID = "aardvark.pid"
 
 
 def ids() -> list[int]:
@@ -286,9 +289,9 @@ def stop_name_servers(state: State) -> None:
     """
     netavark, names = state.path("netavark"), state.path(NAMES)
     for own in _list(names):
-        stop(*written(f"{names}/{own}/guardian"))  # it would start the server again
+        stop(*written(f"{names}/{own}/{NAMES_GUARDIAN}"))  # it would start the server again
     configs = [f"{netavark}/{name}/aardvark-dns" for name in _list(netavark)]
-    for where in (*configs, *(f"{names}/{own}/conf" for own in _list(names))):
+    for where in (*configs, *(f"{names}/{own}/{NAMES_FILES}" for own in _list(names))):
         pid, since = name_server(where)
         if pid:
             stop(pid, since)
@@ -300,7 +303,7 @@ def name_server(where: str) -> tuple[int, int]:
     Its record is only a process ID, so we check that its arguments name the directory.
     """
     try:
-        pid = int(read_file(f"{where}/aardvark.pid"))
+        pid = int(read_file(f"{where}/{NAMES_PID}"))
         since = start_time(pid)
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             arguments = file.read().split(b"\0")

@@ -41,15 +41,8 @@ def move(pids: list[int], name: str, uid: str, environ: Mapping[str, str]) -> No
     pid = pids[0]
     unit = f"netns-shim-{name}-{pid}.scope"
     try:
-        status, _, stderr = child.run(
-            busctl,
-            {**with_path(environ), "DBUS_SESSION_BUS_ADDRESS": bus},
-            b"",
-            arguments=command(unit, pids),
-            name="busctl",
-            what="moving a process to its own scope",
-            timeout=SECONDS,
-        )
+        what = "moving a process to its own scope"
+        status, stderr = _call(busctl, bus, command(unit, pids), what, environ)
         problem = child.explain("busctl has failed", stderr) if status else _await(pid, unit)
     except (ShimError, FileNotFoundError, ProcessLookupError) as error:
         problem = str(error)
@@ -67,15 +60,8 @@ def answering_bus(uid: str, environ: Mapping[str, str]) -> str:
         return ""
     question = ["get-property", *MANAGER, METHOD[0], "Version"]
     try:
-        status, _, _ = child.run(
-            busctl,
-            {**with_path(environ), "DBUS_SESSION_BUS_ADDRESS": bus},
-            b"",
-            arguments=["--user", f"--timeout={ANSWER_SECONDS}", *question],
-            name="busctl",
-            what="asking systemd",
-            timeout=SECONDS,
-        )
+        arguments = ["--user", f"--timeout={ANSWER_SECONDS}", *question]
+        status, _ = _call(busctl, bus, arguments, "asking systemd", environ)
     except ShimError:
         return ""
     return "" if status else bus
@@ -87,6 +73,17 @@ def _way(uid: str, environ: Mapping[str, str]) -> tuple[str, str]:
         return "", ""
     busctl = find_program("busctl", with_path(environ)["PATH"].split(":"))
     return (busctl, _bus(uid, environ)) if busctl else ("", "")
+
+
+def _call(
+    busctl: str, bus: str, arguments: list[str], what: str, environ: Mapping[str, str]
+) -> tuple[int, bytes]:
+    """Run busctl(1) on a bus; give its exit status and what it said on stderr."""
+    variables = {**with_path(environ), "DBUS_SESSION_BUS_ADDRESS": bus}
+    status, _, stderr = child.run(
+        busctl, variables, b"", arguments=arguments, name="busctl", what=what, timeout=SECONDS
+    )
+    return status, stderr
 
 
 def command(unit: str, pids: list[int]) -> list[str]:

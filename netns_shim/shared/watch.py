@@ -84,7 +84,7 @@ def _listen() -> None:
         fd = asked.detach()
         os.set_inheritable(fd, True)
         fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGWINCH)  # type: ignore[attr-defined]
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGWINCH)
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
     except OSError:
         pass  # the next ADD looks as well
