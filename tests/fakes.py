@@ -85,6 +85,21 @@ class Call(NamedTuple):
     conf: dict[str, Any]
 
 
+def environment(directory: Path, verb: str = "ADD") -> dict[str, str]:
+    """Give the variables of a call for a container that is the netns of the call itself.
+
+    Its plugins are in a directory.
+    """
+    return {
+        "CNI_COMMAND": verb,
+        "CNI_CONTAINERID": "c",
+        "CNI_NETNS": "/proc/self/ns/net",
+        "CNI_NETNS_OVERRIDE": "1",
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": str(directory),
+    }
+
+
 def executable(path: Path, text: str) -> Path:
     """Write an executable file."""
     path.write_text(text)

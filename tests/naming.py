@@ -69,6 +69,17 @@ def named(place: bench.Place, *subnets: str, bridge_name: str = "cni0", **keys: 
     return Runtime(place, **more)
 
 
+def by_netavark(directory: str) -> dict[str, Any]:
+    """Configure netavark's own bridge with names; the programs are in a directory."""
+    return {
+        "driver": "bridge",
+        "path": f"{directory}/netavark",
+        "network_interface": "nv0",
+        "dns_enabled": True,
+        "subnets": [{"subnet": "10.89.0.0/24"}],
+    }
+
+
 def called(name: str) -> dict[str, str]:
     """Give the variable by which a runtime says how a container is called."""
     return {"CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAME={name}"}

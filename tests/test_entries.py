@@ -54,7 +54,7 @@ def test_names(args: str, conf: dict[str, Any], names: list[str]) -> None:
 
 @pytest.mark.parametrize("wrong", ["a b", "a,b", "a\nb", "-a", "a..b", "x" * 64, "a." * 130 + "a"])
 def test_what_is_no_name(wrong: str) -> None:
-    """What would break the files, or what nobody could ask for, is left out with a warning."""
+    """A name that breaks the files, or that a question cannot have, is left out with a warning."""
     names = entries.of_request(request(runtimeConfig={"aliases": [wrong, "good"]}))
 
     assert names == [ID, "good", ID[:12]]

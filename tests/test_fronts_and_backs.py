@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import bench
+import naming
 import podman
 import pytest
 import releases
@@ -18,15 +19,6 @@ from runtime import PLUGIN, Runtime, bridge, ips, page, reaches, until
 
 SUBNETS = ("10.89.0.0/24", "fd00:89::/64")
 RELEASES = releases.versions()
-# A name server's question for the address of `beta`, RFC 1035.
-ASK = r"""
-import socket
-question = b"\x12\x34\x01\0\0\1\0\0\0\0\0\0\4beta\3dns\6podman\0\0\1\0\1"
-asker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-asker.settimeout(5)
-asker.sendto(question, ("10.89.0.1", 53))
-print(socket.inet_ntoa(asker.recv(512)[-4:]))
-"""
 PORTS = {"a": 8080, "b": 8081}
 WEB = {"host_port": 8080, "container_port": 80, "protocol": "tcp", "host_ip": "", "range": 1}
 
@@ -295,7 +287,7 @@ def test_names(
         drive("add", beta, CNI_ARGS="IgnoreUnknown=1", CAP_ARGS='{"aliases": ["beta"]}')
 
         assert "10.89.0.1" in result["dns"]["nameservers"]
-        assert alpha.run(["python3", "-c", ASK]).stdout == "10.89.0.3\n"
+        assert naming.ask(alpha, "beta.dns.podman") == "10.89.0.3"
         drive("check", alpha)
         drive("del", alpha)
         drive("del", beta)

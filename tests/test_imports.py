@@ -223,14 +223,7 @@ def test_budget_of_a_call(tmp_path: Path) -> None:
         "stateDir": str(tmp_path / "state"),
         "delegate": {"type": "fake"},
     }
-    environ = {
-        "CNI_COMMAND": "ADD",
-        "CNI_CONTAINERID": "c",
-        "CNI_NETNS": "/proc/self/ns/net",
-        "CNI_NETNS_OVERRIDE": "1",
-        "CNI_IFNAME": "eth0",
-        "CNI_PATH": str(tmp_path),
-    }
+    environ = fakes.environment(tmp_path)
     code = "from netns_shim import main\nassert main.main(['netns-shim']) == 0"
 
     first, second, third = (

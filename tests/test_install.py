@@ -241,18 +241,11 @@ def test_plugin_without_libraries(tmp_path: Path) -> None:
     plugin.write_text(install.text(install.INTERPRETER, install.MARK, path))
     plugin.chmod(0o755)
     conf = {"cniVersion": "1.0.0", "name": "net", "enter": "never", "delegate": {"type": "fake"}}
-    environ = {
-        "CNI_CONTAINERID": "c",
-        "CNI_NETNS": "/proc/self/ns/net",
-        "CNI_NETNS_OVERRIDE": "1",
-        "CNI_IFNAME": "eth0",
-        "CNI_PATH": str(tmp_path),
-    }
 
     def call(verb: str, **keys: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [plugin],
-            env={**environ, "CNI_COMMAND": verb},
+            env=fakes.environment(tmp_path, verb),
             input=json.dumps({**conf, "stateDir": str(tmp_path / "state"), **keys}),
             capture_output=True,
             text=True,

@@ -42,17 +42,9 @@ class Installed:
         self, *arguments: str, before: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
         """Call it as a runtime of CNI does, or with arguments as netavark and people do."""
-        directory = str(self.path.parent)
-        environ = {
-            "CNI_COMMAND": "ADD",
-            "CNI_CONTAINERID": "c",
-            "CNI_NETNS": "/proc/self/ns/net",
-            "CNI_NETNS_OVERRIDE": "1",
-            "CNI_IFNAME": "eth0",
-            "CNI_PATH": directory,
-            "PYTHONPATH": directory,
-            "PYTHONHOME": directory,
-        }
+        directory = self.path.parent
+        elsewhere = {"PYTHONPATH": str(directory), "PYTHONHOME": str(directory)}
+        environ = {**fakes.environment(directory), **elsewhere}
         return subprocess.run(
             [*before, self.path, *arguments],
             env=environ,

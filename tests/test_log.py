@@ -45,15 +45,7 @@ class Caller:
             "delegate": {"type": "fake"},
             **keys,
         }
-        environ = {
-            "CNI_COMMAND": verb,
-            "CNI_CONTAINERID": "c",
-            "CNI_NETNS": "/proc/self/ns/net",
-            "CNI_NETNS_OVERRIDE": "1",
-            "CNI_IFNAME": "eth0",
-            "CNI_PATH": str(self.directory),
-            **(env or {}),
-        }
+        environ = {**fakes.environment(self.directory, verb), **(env or {})}
         text = json.dumps(conf)
         return subprocess.run(
             [PLUGIN], env=environ, input=text, capture_output=True, text=True, timeout=60
@@ -365,14 +357,7 @@ def test_answer_that_nobody_gets(caller: Caller) -> None:
         "logFile": str(caller.log),
         "delegate": {"type": "fake"},
     }
-    env = {
-        "CNI_COMMAND": "ADD",
-        "CNI_CONTAINERID": "c",
-        "CNI_NETNS": "/proc/self/ns/net",
-        "CNI_NETNS_OVERRIDE": "1",
-        "CNI_IFNAME": "eth0",
-        "CNI_PATH": str(caller.directory),
-    }
+    env = fakes.environment(caller.directory)
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [PLUGIN],

@@ -14,6 +14,7 @@ from typing import Any
 
 import bench
 import kills
+import naming
 import pytest
 from fakes import executable
 from gate import CONF, Gate
@@ -846,31 +847,13 @@ def test_iptables_may_lock_its_file(
     assert world.leftovers() == []
 
 
-ASK = """
-import os
-name = b"alpha"
-question = os.urandom(2) + bytes.fromhex("01000001000000000000") + bytes([len(name)]) + name
-import socket
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-    s.settimeout(5)
-    s.sendto(question + bytes.fromhex("0000010001"), ("10.89.0.1", 53))
-    print(socket.inet_ntoa(s.recv(4096)[-4:]))
-"""
-
-
 def test_a_name_server_in_the_netns_of_before(
     world: bench.World, session: bench.Session, netavark: dict[str, str], state: str
 ) -> None:
     """An aardvark-dns that is left in a netns that is lost is ended; the new one answers."""
-    delegate = {
-        "driver": "bridge",
-        "path": f"{netavark['1.14.0']}/netavark",
-        "network_interface": "nv0",
-        "dns_enabled": True,
-        "subnets": [{"subnet": "10.89.0.0/24"}],
-    }
+    delegate = naming.by_netavark(netavark["1.14.0"])
     runtime = Runtime(session, delegate=delegate, uplink="pasta")
-    name: dict[str, Any] = {"CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAME=alpha"}
+    name: dict[str, Any] = {**naming.called("alpha")}
 
     def servers() -> list[str]:
         return session.run(["pgrep", "-u", "0", "-f", "aardvark-dns.*run"]).stdout.split()
@@ -891,7 +874,7 @@ def test_a_name_server_in_the_netns_of_before(
         assert len(after) == 1
         assert after != before
         address = json.loads(done.stdout)["ips"][0]["address"].split("/")[0]
-        assert new.run(["python3", "-c", ASK]).stdout == f"{address}\n"
+        assert naming.ask(new, "alpha") == address
         runtime.delete("old", old)
         runtime.delete("new", new)
     assert world.leftovers() == []

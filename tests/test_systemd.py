@@ -4,22 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import bench
 import pytest
 import releases
+from naming import ask, by_netavark, called
 from runtime import Runtime
 
-# A name server's question for the address of `alpha`, RFC 1035.
-ASK = r"""
-import socket
-question = b"\x12\x34\x01\0\0\1\0\0\0\0\0\0\5alpha\0\0\1\0\1"
-asker = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-asker.settimeout(5)
-asker.sendto(question, ("10.89.0.1", 53))
-print(socket.inet_ntoa(asker.recv(512)[-4:]))
-"""
 FAKES = "/opt/bench/systemd"
 # As the real one for `--scope`; it says who has called it, and on which bus.
 SYSTEMD_RUN = """#!/bin/sh
@@ -41,18 +32,11 @@ def booted(world: bench.World) -> Iterator[None]:
 
 def named(session: bench.Session, directory: str, **more: str) -> tuple[str, str]:
     """Attach `alpha` to a network with names and detach it; give its address and the answer."""
-    delegate = {
-        "driver": "bridge",
-        "path": f"{directory}/netavark",
-        "network_interface": "nv0",
-        "dns_enabled": True,
-        "subnets": [{"subnet": "10.89.0.0/24"}],
-    }
-    runtime = Runtime(session, delegate=delegate, uplink="none")
-    args: dict[str, Any] = {"CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAME=alpha", **more}
+    runtime = Runtime(session, delegate=by_netavark(directory), uplink="none")
+    variables = {**called("alpha"), **more}
     with session.container() as container:
-        result = runtime.add("c", container, **args)
-        answer = container.run(["python3", "-c", ASK]).stdout.strip()
+        result = runtime.add("c", container, **variables)
+        answer = ask(container, "alpha")
         runtime.delete("c", container)
     return result["ips"][0]["address"].split("/")[0], answer
 
