@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,16 @@ def test_a_change_while_it_is_started(
 
     assert revival.main(f"{tmp_path}/default/netns", "1") == 0
     assert done == ["revive 1", "stay"]
+
+
+def test_an_installation_that_is_not_in_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits as a shell finds the package again, also where a hook has found it before."""
+    checkout = str(Path(revival.__file__).parents[2])
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != checkout])
+    monkeypatch.chdir("/")
+
+    done = subprocess.run(
+        guardian.call("--help"), capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")

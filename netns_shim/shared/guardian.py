@@ -120,7 +120,10 @@ def call(*arguments: str) -> list[str]:
     """List the words of a call of this package, for a process that waits as a shell first."""
     library = os.path.dirname(os.__file__)  # of this Python: it may be a newer one by then
     own = (library, f"{library}/lib-dynload")
-    paths = [path for path in sys.path if path not in own and not path.endswith(".zip")]
+    # An editable installation is found in another way than by sys.path.
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    found = dict.fromkeys([*sys.path, package])
+    paths = [path for path in found if path not in own and not path.endswith(".zip")]
     # The launcher can be gone by then, or have the name of another face.
     code = f"import sys; sys.path += {paths!r}; from netns_shim.main import run; run()"
     return [sys.executable, "-IS", "-c", code, *arguments]
