@@ -18,9 +18,10 @@ from .libc import (
     unshare,
 )
 
-# In microseconds, see ip-sysctl of the kernel's documentation; the kernel's own value, and ours.
-MINIMUM_RTO = "/proc/sys/net/ipv4/tcp_rto_min_us"
-KERNELS_RTO, SHORTER_RTO = b"200000\n", b"50000\n"
+# See ip-sysctl of the kernel's documentation. Each has the kernel's own value, and ours.
+SYSCTLS = "/proc/sys/net/ipv4/"
+REPEATING = ("tcp_rto_min_us", b"200000\n", b"50000\n")
+RECOVERING = (("tcp_frto", b"2\n", b"0\n"), ("tcp_congestion_control", b"bbr\n", b"reno\n"))
 
 
 def is_in_place(mode: str) -> bool:
@@ -228,11 +229,11 @@ class ContainerNetns:
         ours = (os.fstat(shared), os.stat("/proc/self/ns/net"))
         return self.id not in [(info.st_dev, info.st_ino) for info in ours]
 
-    def repeat_sooner(self, here: int) -> None:
-        """Call the function `repeat_sooner` inside; come back to `here`, where this process is."""
+    def tune_tcp(self, here: int, *, behind_pasta: bool) -> None:
+        """Call the function `tune_tcp` inside; come back to `here`, where this process is."""
         setns(self._fd, CLONE_NEWNET, self.path)
         try:
-            repeat_sooner()
+            tune_tcp(behind_pasta=behind_pasta)
         finally:
             setns(here, CLONE_NEWNET)
 
@@ -266,21 +267,30 @@ def has_interface(path: str, ifname: str) -> bool:
         container.close()
 
 
-def repeat_sooner() -> None:
-    """Let TCP in this process's netns repeat lost packets after 50 ms, not 200, behind pasta.
+def tune_tcp(*, behind_pasta: bool) -> None:
+    """Have TCP in this process's netns recover soon from what its uplink drops.
 
-    pasta drops what it cannot send on at once and says too little about it, so that the sender has
-    to wait for its timer, twice as long each time. The time is above the 40 ms for which Linux may
-    delay an acknowledgement. A value that is not the kernel's own is left alone. Linux before 6.11
-    has none, and in some containers sysctls cannot be written.
+    pasta and slirp4netns end each connection. What follows something that they have dropped is
+    dropped as well, and they have no selective acknowledgements. After a timeout, F-RTO (RFC 5682)
+    would go on with new data, and BBR with only a little of the old. Neither has any use on a way
+    that ends in this machine: beyond it, the host's TCP has that task. Behind pasta, a lost packet
+    is repeated after 50 ms, not 200: Linux may delay an acknowledgement for 40.
+
+    A value that is not the kernel's own, or that of BBR, is left alone. Some kernels do not have
+    all of them (`tcp_rto_min_us` is of 6.11), and in some containers they cannot be written.
     """
+    for name, kernels, ours in (*([REPEATING] if behind_pasta else []), *RECOVERING):
+        _replace(SYSCTLS + name, kernels, ours)
+
+
+def _replace(path: str, old: bytes, new: bytes) -> None:
     try:
-        fd = os.open(MINIMUM_RTO, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return
     try:
-        if os.read(fd, 32) == KERNELS_RTO:
-            os.pwrite(fd, SHORTER_RTO, 0)
+        if os.read(fd, 32) == old:
+            os.pwrite(fd, new, 0)
     except OSError:
         return
     finally:

@@ -149,12 +149,13 @@ class Operation:
         """Prepare a container for the uplink, from inside the netns, which is open as fd."""
         is_first = self.request.conf.get("prevResult") is None  # of the entries of a network
         uplink = self.target.uplink
-        if uplink and uplink.driver == "pasta":
+        if uplink and uplink.driver != "none":
             is_behind = is_first
         else:  # answers leave by the pasta that opens the ports
             is_behind = ports is not None and ports.are_by_pasta
         if is_behind:
-            container.repeat_sooner(fd)
+            is_slirp = uplink is not None and uplink.driver == "slirp4netns"
+            container.tune_tcp(fd, behind_pasta=not is_slirp)
 
     def lock(self) -> Once | Lock | NoLock:
         """Give the lock of this call among others, as a context; see `once`."""

@@ -132,20 +132,6 @@ def test_ping(world: bench.World, session: bench.Session) -> None:
     assert opened == ({"ok"}, True)
 
 
-@pytest.mark.parametrize(("name", "result"), [("bbr", "warning"), ("cubic", "ok")])
-def test_congestion_control(world: bench.World, name: str, result: str) -> None:
-    """With BBR some uploads through pasta are slow; where there is no pasta it does not matter."""
-    setting = "/proc/sys/net/ipv4/tcp_congestion_control"
-    script = f"echo {name} >/run/{name}; mount --bind /run/{name} {setting}\n"
-
-    found = ask_in(world, script)["TCP congestion"]
-    without = ask_in(world, script + hide(PASTA))["TCP congestion"]
-
-    assert (found["result"], without["result"]) == (result, "skipped")
-    assert found["message"].startswith(name)
-    assert ("cubic" in found["advice"]) == (result == "warning")
-
-
 @pytest.mark.parametrize("name", ["pasta", "slirp4netns"])
 @pytest.mark.parametrize(
     ("script", "message"),

@@ -16,14 +16,19 @@ from runtime import PLUGIN, Runtime, bridge, ips, reaches, until
 
 from netns_shim import netns
 
+RTO = f"{netns.SYSCTLS}tcp_rto_min_us"
+FRTO = f"{netns.SYSCTLS}tcp_frto"
+CONGESTION = f"{netns.SYSCTLS}tcp_congestion_control"
+has_rto = pytest.mark.skipif(not os.path.exists(RTO), reason="Linux before 6.11")
 
-def rto(place: bench.Place) -> str:
-    """Tell the shortest time after which TCP repeats a packet, in microseconds."""
-    text: str = place.run(["cat", netns.MINIMUM_RTO], check=True).stdout
+
+def value(place: bench.Place, path: str = RTO) -> str:
+    """Tell a sysctl; by default the shortest time until TCP repeats a packet, in microseconds."""
+    text: str = place.run(["cat", path], check=True).stdout
     return text.strip()
 
 
-@pytest.mark.skipif(not os.path.exists(netns.MINIMUM_RTO), reason="Linux before 6.11")
+@has_rto
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
@@ -43,11 +48,11 @@ def test_containers_repeat_sooner_behind_pasta(
             runtime.place = outer
         runtime.add("c", container)
 
-        assert rto(container) == expected
+        assert value(container) == expected
         runtime.delete("c", container)
 
 
-@pytest.mark.skipif(not os.path.exists(netns.MINIMUM_RTO), reason="Linux before 6.11")
+@has_rto
 def test_containers_repeat_sooner_behind_a_pasta_for_their_ports(session: bench.Session) -> None:
     """Without an uplink, answers leave by the pasta that opens the ports: it is as behind one."""
     client = runtime_of_ports(session, uplink="none")
@@ -55,19 +60,19 @@ def test_containers_repeat_sooner_behind_a_pasta_for_their_ports(session: bench.
         client.succeed("ADD", "web", container.netns, conf=publishing(mapping(8080)))
         client.succeed("ADD", "other", other.netns)
 
-        assert (rto(container), rto(other)) == ("50000", "200000")
+        assert (value(container), value(other)) == ("50000", "200000")
         client.succeed("DEL", "other", other.netns)
         client.succeed("DEL", "web", container.netns)
 
 
-@pytest.mark.skipif(not os.path.exists(netns.MINIMUM_RTO), reason="Linux before 6.11")
+@has_rto
 def test_who_says_otherwise_about_repeating(session: bench.Session) -> None:
     """A value that is there already is left alone, and `tuning` has the last word."""
     tuning = {"type": "tuning", "sysctl": {"net.ipv4.tcp_rto_min_us": "200000"}}
     plain = Runtime(session, delegate=bridge())
     tuned = Runtime(session, name="tuned", plugins=[bridge("10.90.0.0/24", name="b1"), tuning])
     with session.container() as first, session.container() as second:
-        first.run(["sh", "-euc", f"echo 77000 >{netns.MINIMUM_RTO}"], check=True)
+        first.run(["sh", "-euc", f"echo 77000 >{RTO}"], check=True)
         plain.add("first", first)
         tuned.add("second", second)
         # The next entry of a network whose plugins are wrapped one by one.
@@ -75,25 +80,73 @@ def test_who_says_otherwise_about_repeating(session: bench.Session) -> None:
         result = {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0"}], "ips": []}
         after.add("second", second, conf={"prevResult": result})
 
-        assert (rto(first), rto(second)) == ("77000", "200000")
+        assert (value(first), value(second)) == ("77000", "200000")
 
 
-@pytest.mark.skipif(not os.path.exists(netns.MINIMUM_RTO), reason="Linux before 6.11")
+@has_rto
 def test_programs_in_the_shared_netns_repeat_sooner(session: bench.Session) -> None:
     """So do programs that run in the shared netns itself."""
-    argv = [PLUGIN, "run", "--uplink", "pasta", "--", "cat", netns.MINIMUM_RTO]
+    argv = [PLUGIN, "run", "--uplink", "pasta", "--", "cat", RTO]
 
     assert session.run(argv, check=True).stdout.strip() == "50000"
 
 
-def test_nothing_is_repeated_sooner_where_sysctls_cannot_be_written(
+@pytest.mark.parametrize(
+    ("uplink", "expected"), [("pasta", "0"), ("slirp4netns", "0"), ("none", "2")]
+)
+def test_containers_recover_from_losses_of_their_uplink(
+    session: bench.Session, uplink: str, expected: str
+) -> None:
+    """Behind an uplink, F-RTO is off; so it is in the shared netns itself."""
+    runtime = Runtime(session, delegate=bridge(), uplink=uplink)
+    with session.container() as container:
+        runtime.add("c", container)
+        argv = [PLUGIN, "run", "--netns", "default", "--", "cat", FRTO]
+
+        assert value(container, FRTO) == expected
+        assert session.run(argv, check=True).stdout.strip() == expected
+        runtime.delete("c", container)
+
+
+@pytest.mark.parametrize("uplink", ["pasta", "slirp4netns"])
+def test_bbr_is_the_hosts_affair(session: bench.Session, uplink: str) -> None:
+    """What a container has of the host is BBR or not; behind an uplink it is never BBR."""
+    runtime = Runtime(session, delegate=bridge(), uplink=uplink)
+    with session.container() as container:
+        before = value(container, CONGESTION)
+        runtime.add("c", container)
+
+        assert value(container, CONGESTION) == ("reno" if before == "bbr" else before)
+        runtime.delete("c", container)
+
+
+def test_which_values_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only values of the kernel, and BBR, are replaced; the timer only behind pasta."""
+    monkeypatch.setattr(netns, "SYSCTLS", f"{tmp_path}/")
+    values = {"tcp_rto_min_us": "200000", "tcp_frto": "2", "tcp_congestion_control": "bbr"}
+    ours = {"tcp_rto_min_us": "50000", "tcp_frto": "0", "tcp_congestion_control": "reno"}
+    others = {"tcp_rto_min_us": "5000", "tcp_frto": "1", "tcp_congestion_control": "cubic"}
+
+    def after(before: dict[str, str], *, behind_pasta: bool) -> dict[str, str]:
+        for name, text in before.items():
+            (tmp_path / name).write_text(f"{text}\n")
+        netns.tune_tcp(behind_pasta=behind_pasta)
+        # The kernel takes a shorter value as a whole, a file does not.
+        return {name: (tmp_path / name).read_text().split("\n")[0] for name in before}
+
+    assert after(values, behind_pasta=True) == ours
+    assert after(values, behind_pasta=False) == {**ours, "tcp_rto_min_us": "200000"}
+    assert after(others, behind_pasta=True) == others
+
+
+def test_nothing_is_tuned_where_sysctls_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kernel without the value, and one that cannot be written, are no error."""
-    for path in (tmp_path / "missing", tmp_path):
-        monkeypatch.setattr(netns, "MINIMUM_RTO", str(path))
+    """A kernel without the values, and ones that cannot be written, are no error."""
+    (tmp_path / "tcp_frto").mkdir()
+    monkeypatch.setattr(netns, "SYSCTLS", f"{tmp_path}/")
 
-        netns.repeat_sooner()
+    netns.tune_tcp(behind_pasta=True)
 
 
 @pytest.mark.usefixtures("log_in")  # the runtime directory is the same in a nested namespace

@@ -166,8 +166,9 @@ class _Attaching:
             with self._lock(), self._target.inside(fd, self._keep):
                 if is_leftover:
                     self._undo(netavark_text.as_set_up(given, [r.record for r in held]))
-                if uplink.driver == "pasta" or (ports and ports.are_by_pasta):
-                    container.repeat_sooner(fd)
+                by_pasta = uplink.driver == "pasta" or bool(ports and ports.are_by_pasta)
+                if by_pasta or uplink.driver == "slirp4netns":
+                    container.tune_tcp(fd, behind_pasta=by_pasta)
                 for reference in ours:
                     # The ports are the container's: its first reference stands for them.
                     more = ports.fields if ports is not None and reference is ours[0] else {}

@@ -201,8 +201,7 @@ def _settle(chosen: Uplink, there: list[str]) -> tuple[str, list[str], int, str,
             nftables.mend_segments(interface)
         except OSError as error:
             refusal = error.strerror or str(error)
-    if chosen.driver == "pasta":
-        netns.repeat_sooner()
+    netns.tune_tcp(behind_pasta=chosen.driver == "pasta")
     _look_for_duplicates(look=False)
     if chosen.driver == "pasta":
         lost = routes.complete(interface, addresses, there)

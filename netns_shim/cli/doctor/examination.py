@@ -33,7 +33,6 @@ CHECKS = [
     Check("pasta", uplinks.pasta),
     Check("default route", uplinks.default_route),
     Check("ping", uplinks.ping),
-    Check("TCP congestion", uplinks.congestion_control),
     Check("slirp4netns", uplinks.slirp4netns),
     Check("CNI plugins", plugins.plugins, seconds=15),
     Check("iptables", rules.iptables),

@@ -17,8 +17,6 @@ from .check import IN_PLACE, OK, PROBLEM, SKIPPED, WARNING, Context, Result
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# See tcp(7). A new netns, and so a container, has the host's value.
-CONGESTION_CONTROL = "/proc/sys/net/ipv4/tcp_congestion_control"
 # Groups whose sockets may ping, icmp(7). The kernel's default is an empty range.
 PING_GROUPS = "net.ipv4.ping_group_range"
 NO_UPLINK = "the configuration asks for no uplink"
@@ -73,26 +71,6 @@ def examine_pasta(path: str, environ: Mapping[str, str]) -> Result:
             "install a passt of August 2024 or later, if that matters",
         )
     return Result(OK, f"{version} ({path})")
-
-
-def congestion_control(context: Context) -> Result:
-    """Check that TCP in a container slows down when pasta has to drop packets."""
-    if why := why_not(context):
-        return Result(SKIPPED, why)
-    if not uplink.program_path("pasta", context.environ):
-        return Result(SKIPPED, "pasta is not installed")
-    try:
-        with open(CONGESTION_CONTROL, encoding="ascii") as file:
-            name = file.read().strip()
-    except OSError as error:
-        return Result(SKIPPED, f"{CONGESTION_CONTROL}: {error.strerror}")
-    if name.startswith("bbr"):
-        return Result(
-            WARNING,
-            f"{name}: uploads through pasta to this machine and its next neighbours are slow",
-            "sysctl net.ipv4.tcp_congestion_control=cubic (as root), or use slirp4netns",
-        )
-    return Result(OK, name)
 
 
 def default_route(context: Context) -> Result:
