@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from . import enter, kept, netns, references, state, target
+from . import enter, kept, netns, references, state
 from .locks import NoLock
 from .netns import ContainerNetns
 from .once import alone
@@ -33,6 +33,7 @@ class InPlace:
     __slots__ = ("state",)
     uplink = None  # it is the caller's
     is_connected = True
+    netns_path = HERE
 
     def __init__(self, where: State) -> None:
         self.state = where
@@ -76,7 +77,6 @@ class InPlace:
         """Do not wait: the uplink is the caller's."""
 
     # This netns is here.
-    is_elsewhere = False
     open_as_is = open_repaired
     open_alive = open_repaired
 
@@ -103,22 +103,6 @@ class InPlace:
 
     def withdraw(self, record: AttachmentRecord) -> None:
         """Close no port."""
-
-    def check_ports(self, record: AttachmentRecord) -> None:
-        """Look at no port."""
-
-    def enter_names(self, reference: Reference, request: Request, result: Json) -> Json:
-        """Enter an attachment under its names; give the result that names the server."""
-        return target.enter_names(self.state, HERE, reference, request, result)
-
-    def leave_names(self, reference: Reference) -> None:
-        """Take an attachment out of the names, if it is there."""
-        target.leave_names(self.state, HERE, reference)
-
-    def check_names(self, record: AttachmentRecord) -> None:
-        """Check that the names of an attachment resolve; ShimError (code 107) where not."""
-        if record.naming:
-            target.check_names(self.state, HERE, record)
 
     def spare_leases(self, network: str, addresses: list[str]) -> None:
         """Leave them as they are: they are the caller's."""

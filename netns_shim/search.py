@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from . import conf, netns, recall, references, state, target
 from .attachment import LIVE, ReferenceName
+from .detaching import detach_by
 from .errors import ALREADY_ATTACHED, ShimError
-from .operation import detach_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -80,41 +80,18 @@ def at(there: State, like: Target, environ: Mapping[str, str]) -> Target:
     return Shared(there, configuration.DEFAULT_UPLINK, environ)
 
 
-def enter_names(
-    state: State, path: str, reference: Reference, request: Request, result: Json
-) -> Json:
-    """Enter an attachment under its names in the netns at a path, see `names.membership`."""
-    from .names import membership  # only for a network with names
-
-    return membership.enter(state, path, reference, request, result)
-
-
-def leave_names(state: State, path: str, reference: Reference) -> None:
-    """Take an attachment out of the names in the netns at a path, if it is there."""
-    if reference.record.naming:
-        from .names import membership  # only for a network with names
-
-        membership.leave(state, path, reference)
-
-
-def check_names(state: State, path: str, record: AttachmentRecord) -> None:
-    """Check that the names of an attachment resolve; ShimError (code 107) where not."""
-    from .names import membership  # only for a network with names
-
-    membership.verify(state, path, record)
-
-
 class Shared:
     """The shared netns of a configuration, which need not exist.
 
     `wanted` is the uplink to make it with. `uplink` is the record of the one it has, once it has
-    been opened for an ADD.
+    been opened for an ADD. `netns_path` is the path of the netns in which plugins run.
     """
 
-    __slots__ = ("_environ", "_wanted", "state", "uplink")
+    __slots__ = ("_environ", "_wanted", "netns_path", "state", "uplink")
 
     def __init__(self, where: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         self.state = where
+        self.netns_path = where.pin
         self._wanted = wanted
         self._environ = environ
         self.uplink = UplinkRecord()
@@ -290,37 +267,6 @@ class Shared:
 
             elsewhere.refuse_processes(self.state)
             publication.withdraw(self.state, record)
-
-    def check_ports(self, record: AttachmentRecord) -> None:
-        """Check that the ports of an attachment are open; ShimError (code 106) where not."""
-        if record.ports and not self.state.uplink().is_hidden:
-            from .ports import look  # only where ports are published
-
-            look.check(self.state, record)
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether the netns lives on in another mount namespace, where this process cannot get."""
-        try:
-            fd = self.open_as_is()
-        except ShimError:
-            return True
-        if fd is not None:
-            os.close(fd)
-        return False
-
-    def enter_names(self, reference: Reference, request: Request, result: Json) -> Json:
-        """Enter an attachment under its names; give the result that names the server."""
-        return enter_names(self.state, self.state.pin, reference, request, result)
-
-    def leave_names(self, reference: Reference) -> None:
-        """Take an attachment out of the names, if it is there."""
-        leave_names(self.state, self.state.pin, reference)
-
-    def check_names(self, record: AttachmentRecord) -> None:
-        """Check that the names of an attachment resolve; ShimError (code 107) where not."""
-        if record.naming and not self.state.uplink().is_hidden:
-            check_names(self.state, self.state.pin, record)
 
     def restore_names(self) -> None:
         """Have a server answer for the names in this netns, if there are any."""

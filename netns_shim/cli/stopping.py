@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from .. import conf, references
 from ..attachment import STOPPING, ReferenceName
+from ..detaching import detach_by
 from ..errors import DECODING_FAILURE, TRY_AGAIN_LATER, ShimError
 from ..gc import collect, liveness
-from ..operation import detach_by
 from ..shared import lifecycle
 from ..target import ATTEMPTS, Shared
 

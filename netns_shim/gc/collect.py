@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from .. import conf, recall, references, state
 from ..attachment import COLLECTING, AttachmentRecord, ReferenceName
+from ..detaching import detach_by
 from ..errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
 from ..kept import CNI_STATE
-from ..operation import Operation, detach_by
+from ..operation import Operation
 from ..request import Request
 from ..target import Shared
 from . import leases
