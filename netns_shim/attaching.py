@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 
-from . import interrupt, state
+from . import interrupt, kept, state
 from .attachment import ADDING, LIVE
 from .errors import ShimError
 from .operation import Operation, end_orphans, give_back, leave_names, names_of
-from .records import boot_id
+from .proc import boot_id
 from .result import addresses
 
 TYPE_CHECKING = False
@@ -209,7 +210,7 @@ def _finish(
             path = where.netns_path
             result = membership.enter(where.state, path, reference, call.request, result)
         _open_ports(call, result, ports)
-        call.target.spare_leases(call.request.network, addresses(result))
+        _spare_leases(call, addresses(result))
         reference.write(LIVE, result=result)
     except BaseException:
         interrupt.disregard()
@@ -217,6 +218,19 @@ def _finish(
             call.chain.delete(result)
         raise
     return result
+
+
+def _spare_leases(call: Operation, addresses: list[str]) -> None:
+    """Mark the leases of an attachment as the shim's own files, see `state.FILE_MODE`."""
+    where = call.target
+    if where.uplink is None or where.state.base.startswith("/run/"):
+        return  # they are the caller's; or nothing is removed by its age there
+    directory = f"{where.state.dir}{kept.CNI_STATE}/networks/{call.request.network}"
+    for address in addresses:
+        try:
+            os.chmod(f"{directory}/{address.partition('/')[0]}", state.FILE_MODE | 0o044)
+        except OSError:
+            pass  # another IPAM plugin has it, or the network has another name there
 
 
 def _open_ports(call: Operation, result: Json, ports: Publication | None) -> None:
@@ -229,6 +243,8 @@ def _open_ports(call: Operation, result: Json, ports: Publication | None) -> Non
     except ShimError:
         if call.target.is_connected or ports is None or not ports.are_of_uplink:
             raise
-    call.target.await_uplink()
+    from .shared import readiness  # only where the uplink has just ended
+
+    readiness.await_uplink(call.target.state)
     if ports is not None and ports.are_of_uplink:
         ports.open(result)

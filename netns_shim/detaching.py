@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from . import conf, interrupt, target
+from . import conf, interrupt, references, target
 from .attachment import ADDING, DELETING, AttachmentRecord
 from .errors import ShimError, warn
 from .netns import ContainerNetns
@@ -73,7 +73,7 @@ def detach_known(call: Operation) -> None:
         delete_unknown(call, None)
         return
     # A DEL that finds nothing to detach runs in the netns as well, which has to stay so long.
-    reference = where.guard(call.name)
+    reference = guard(where, call.name)
     if reference is not None:
         if fd is not None and not reference.is_ours:
             os.close(fd)  # an ADD was faster, and may have made another netns
@@ -86,6 +86,28 @@ def detach_known(call: Operation) -> None:
         give_back(where, [])
         raise
     where.leave()
+
+
+def guard(where: Target, name: ReferenceName) -> Reference | None:
+    """Take a guard, so that the netns stays meanwhile; None where there is no netns.
+
+    Nor is there one in place, where the netns does not go with the references. Where an ADD has
+    just begun, it gives the reference of that instead, after the ADD's end.
+    """
+    if not isinstance(where, target.Shared):
+        return None
+    for _ in range(target.ATTEMPTS):
+        if not where.state.exists():
+            return None
+        try:
+            return references.take(where.state, name)
+        except FileNotFoundError:
+            return None  # the last one is just leaving
+        except FileExistsError:
+            reference = references.find(where.state, name)
+            if reference is not None:
+                return reference
+    raise references.busy(name)
 
 
 def detach_by(request: Request, where: Target, reference: Reference) -> None:

@@ -45,13 +45,13 @@ class InPlace:
         """Open the netns of a container; whether it can be attached is left to the plugins."""
         return ContainerNetns(path)
 
-    def check_ready(self) -> None:
-        """Do nothing: an ADD needs nothing of ours."""
-
     def take(self, name: ReferenceName) -> Reference:
         """Take a reference; one that already exists is given as it is."""
         for directory in (self.state.base, self.state.dir, self.state.refs):
-            state.make_private(directory)
+            if not state.is_private(directory):
+                from .shared import files  # only for the first one
+
+                files.make_private(directory)
         for _ in range(ATTEMPTS):
             try:
                 return references.take(self.state, name)
@@ -65,20 +65,12 @@ class InPlace:
         """Open a reference, None where it does not exist."""
         return references.find(self.state, name) if self.state.exists() else None
 
-    def guard(self, name: ReferenceName) -> Reference | None:
-        """Take nothing: the netns does not go with the references."""
-        return None
-
     def open_repaired(self) -> int:
         """Open the netns of this process."""
         return netns.open_netns(HERE)
 
-    def await_uplink(self) -> None:
-        """Do not wait: the uplink is the caller's."""
-
     # This netns is here.
     open_as_is = open_repaired
-    open_alive = open_repaired
 
     def lock(self, request: Request, conf: Configuration) -> Lock | NoLock:
         """Do not wait unless told to: the caller decides what else works in its netns."""
@@ -103,9 +95,6 @@ class InPlace:
 
     def withdraw(self, record: AttachmentRecord) -> None:
         """Close no port."""
-
-    def spare_leases(self, network: str, addresses: list[str]) -> None:
-        """Leave them as they are: they are the caller's."""
 
     def leave_behind(self, record: AttachmentRecord) -> None:
         """Write down nothing: this netns is the caller's."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from . import conf, references, target
+from . import conf, detaching, references, target
 from .attachment import COLLECTING, LIVE, ReferenceName
 from .errors import INTERNAL, NOT_AVAILABLE, UNKNOWN_CONTAINER, ShimError
 from .operation import Operation
@@ -44,7 +44,7 @@ def check(request: Request) -> None:
         raise references.busy(record.name)
     call.chain.mtu = reference.record.mtu
     call.recall_ports(reference.record)
-    fd = call.target.open_alive()
+    fd = _open(call.target)
     _check_ways_in(call.target, reference.record)
     with call.inside(fd):
         call.chain.forward("CHECK", request.conf.get("prevResult") or reference.record.result)
@@ -65,7 +65,7 @@ def gc(request: Request) -> None:
     where.join()
     # None where there is no netns, and in place: there, a caller in another netns may have
     # references as well, and does not know of ours.
-    guard = where.guard(ReferenceName.guard(COLLECTING))
+    guard = detaching.guard(where, ReferenceName.guard(COLLECTING))
     problems: list[str] = []
     try:
         if guard is not None:
@@ -95,10 +95,22 @@ def status(request: Request) -> None:
         call.target.join()
     except ShimError as error:
         raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
-    call.target.check_ready()
+    if isinstance(call.target, target.Shared):
+        from .shared import readiness  # for STATUS and CHECK
+
+        readiness.check(call.target)
     if call.chain.knows("STATUS"):
         with call.nowhere():
             call.chain.forward("STATUS")
+
+
+def _open(where: Target) -> int:
+    """Open the netns in which plugins run; ShimError where it is broken."""
+    if isinstance(where, target.Shared):
+        from .shared import readiness  # for STATUS and CHECK
+
+        return readiness.open_alive(where)
+    return where.open_repaired()
 
 
 def _check_ways_in(where: Target, record: AttachmentRecord) -> None:

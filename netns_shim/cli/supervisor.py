@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from .. import invoke, main
 from ..errors import say
-from ..records import start_time
+from ..proc import start_time
 from ..shared import guardian
 from . import waiting
 

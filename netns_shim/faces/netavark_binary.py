@@ -20,6 +20,7 @@ from ..kept import Paths
 from ..locks import Lock
 from ..netavark import convert, program, wire
 from ..operation import end_orphans, give_back
+from ..shared import listing
 from ..target import Shared
 from . import netavark_text
 from .netavark_arguments import Arguments
@@ -257,7 +258,7 @@ class _Attaching:
         """Open the reference of a network, whatever its interface was called at the setup."""
         where = self._target.state
         if not os.path.lexists(f"{where.refs}/{name}"):
-            for other in references.names(where, f":{name.container_id}:"):
+            for other in listing.names(where, f":{name.container_id}:"):
                 if (other.network, other.kinds) == (name.network, NAME):
                     return self._target.find(other)
         return self._target.find(name)

@@ -20,7 +20,8 @@ from ..errors import (
     warn,
 )
 from ..locks import Lock, NoLock
-from ..state import make_below, read_file, write_atomically
+from ..shared.files import write_atomically
+from ..state import make_below, read_file
 from . import program, translate, wire
 
 TYPE_CHECKING = False
