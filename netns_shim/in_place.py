@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from . import enter, kept, netns, references, state
 from .locks import NoLock
 from .netns import ContainerNetns
@@ -22,6 +24,18 @@ if TYPE_CHECKING:
 
 # The netns of this process.
 HERE = "/proc/self/ns/net"
+
+
+class Unchanged:
+    """Staying where the process is, as a context that does nothing."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Enter nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing."""
 
 
 class InPlace:
@@ -76,17 +90,18 @@ class InPlace:
         """Do not wait unless told to: the caller decides what else works in its netns."""
         return alone(self.state, request, conf) if conf.parallel is False else NoLock()
 
-    def inside(self, fd: int | None, keep: Paths) -> enter.Inside | enter.Unchanged:
+    def inside(self, fd: int | None, keep: Paths) -> enter.Inside | Unchanged:
         """Stay where we are; with a /var/lib/cni of our own where the caller's is not writable.
 
         Inside Podman's rootless netns it is not, since Podman 5.
         """
-        if enter.can_keep_state() or not (netns.can_return() and netns.can_mount()):
-            return enter.Unchanged()
+        can_keep = os.access(enter.existing_parent(kept.CNI_STATE), os.W_OK)
+        if can_keep or not (netns.can_return() and netns.can_mount()):
+            return Unchanged()
         state.make_below(self.state.dir, kept.CNI_STATE)
         return enter.Inside(enter.HERE, enter.plan_in_place(self.state, keep))
 
-    def nowhere(self, keep: Paths) -> enter.Inside | enter.Unchanged:
+    def nowhere(self, keep: Paths) -> enter.Inside | Unchanged:
         """Stay where we are: this netns always exists."""
         return self.inside(self.open_as_is(), keep)
 

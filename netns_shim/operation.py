@@ -13,9 +13,10 @@ from .versions import Versions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from . import enter
     from .attachment import AttachmentRecord
     from .decoding import Json
+    from .enter import Inside
+    from .in_place import Unchanged
     from .locks import Lock, NoLock
     from .netns import ContainerNetns
     from .once import Once
@@ -101,11 +102,11 @@ class Operation:
             wanted = self.request.conf["runtimeConfig"]["portMappings"]
             self.chain.offer("portMappings", mappings.recall(wanted, record.ports))
 
-    def inside(self, fd: int | None) -> enter.Inside | enter.Unchanged:
+    def inside(self, fd: int | None) -> Inside | Unchanged:
         """Give the context for plugins in the open netns of the target."""
         return self.target.inside(fd, kept.of_request(self.request))
 
-    def nowhere(self) -> enter.Inside | enter.Unchanged:
+    def nowhere(self) -> Inside | Unchanged:
         """Give the context for plugins where the target has no netns."""
         return self.target.nowhere(kept.of_request(self.request))
 

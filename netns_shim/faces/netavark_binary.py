@@ -19,6 +19,7 @@ from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
 from ..kept import Paths
 from ..locks import Lock
 from ..netavark import convert, program, wire
+from ..netavark.empty import EmptyNetns
 from ..operation import end_orphans, give_back
 from ..shared import listing
 from ..target import Shared
@@ -294,8 +295,8 @@ class _Attaching:
         if netns.identity(path) is not None:
             return self._start(self._arguments.with_argument(path, "teardown"))
         # netavark before 2.1 does nothing without a netns, and leaves its rules for ever.
-        with netns.StandIn() as stand_in:
-            return self._start(self._arguments.with_argument(stand_in, "teardown"))
+        with EmptyNetns() as empty:
+            return self._start(self._arguments.with_argument(empty, "teardown"))
 
 
 def _read(file: str) -> bytes:
