@@ -9,7 +9,7 @@ import time
 from . import interrupt, kept, state
 from .attachment import ADDING, LIVE
 from .errors import ShimError
-from .operation import Operation, end_orphans, give_back, leave_names, names_of
+from .operation import Operation, close_ports, end_orphans, give_back, leave_names, names_of
 from .proc import boot_id
 from .result import addresses
 
@@ -44,8 +44,8 @@ class Attached:
 def add(request: Request) -> Attached:
     """ADD: take the reference, attach, leave the stamps; give the result.
 
-    `attach` enters and runs the plugins. A failure gives the reference back, after the
-    plugins have undone what they did.
+    `attach` enters and runs the plugins. A failure gives the reference back, after the plugins
+    have undone what they did.
     """
     call = Operation(request)
     is_known = bool(names_of(call.target, request))
@@ -109,9 +109,7 @@ def attach(
             each.drop()
         return _finish(call, reference, result, fd, ports)
     except BaseException:
-        from . import detaching  # only for an ADD that has failed
-
-        detaching.close_ports(call.target, reference)
+        close_ports(call.target, reference)
         raise
     finally:
         if ports is not None:
@@ -138,7 +136,7 @@ def _attach_inside(
     try:
         with call.lock(), call.inside(fd):
             if left:
-                from . import detaching  # see above
+                from . import detaching  # only where something is left
 
                 for each in left:
                     detaching.delete_leftover(call, each, fd)

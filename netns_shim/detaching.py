@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from . import conf, interrupt, references, target
+from . import conf, references, target
 from .attachment import ADDING, DELETING, AttachmentRecord
 from .errors import ShimError, warn
 from .netns import ContainerNetns
@@ -189,20 +189,6 @@ def delete_leftover(call: Operation, reference: Reference, fd: int) -> None:
     earlier.chain.delete(record.previous)
     if is_lost:
         call.target.leave_behind(record)
-
-
-def close_ports(where: Target, reference: Reference) -> None:
-    """Close the ports of an ADD that has failed, whose error is the one to report.
-
-    Where that fails, the reference stays: a port could be open, and a DEL, or GC, has to close it.
-    """
-    interrupt.disregard()
-    leave_names(where, reference)
-    try:
-        where.withdraw(reference.record)
-    except (ShimError, OSError) as error:
-        reference.is_ours = False
-        warn(f"undoing a failed ADD: {error}")
 
 
 def mark_deleting(reference: Reference) -> None:

@@ -214,6 +214,20 @@ def give_back(where: Target, held: list[Reference]) -> None:
     where.leave()
 
 
+def close_ports(where: Target, reference: Reference) -> None:
+    """Close the ports of an ADD that has failed, whose error is the one to report.
+
+    Where that fails, the reference stays: a port could be open, and a DEL, or GC, has to close it.
+    """
+    interrupt.disregard()
+    leave_names(where, reference)
+    try:
+        where.withdraw(reference.record)
+    except (ShimError, OSError) as error:
+        reference.is_ours = False
+        warn(f"undoing a failed ADD: {error}")
+
+
 def leave_names(where: Target, reference: Reference) -> None:
     """Take an attachment out of the names, if it is there."""
     if reference.record.naming:

@@ -14,13 +14,13 @@ import os
 from .. import child, conf, encoding, interrupt, invoke, log, netns, references, skel, state
 from ..attaching import mark_adding
 from ..attachment import LIVE, ReferenceName
-from ..detaching import close_ports, is_gone, mark_deleting
+from ..detaching import is_gone, mark_deleting
 from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
 from ..kept import Paths
 from ..locks import Lock
 from ..netavark import convert, program, wire
 from ..netavark.empty import EmptyNetns
-from ..operation import end_orphans, give_back
+from ..operation import close_ports, end_orphans, give_back
 from ..shared import listing
 from ..target import Shared
 from . import netavark_text
