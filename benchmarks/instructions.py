@@ -27,7 +27,7 @@ STEPS = {
     "the same, with the modules of a warm call": (
         "import sys, os, posix, _json, _ctypes; sys.path += {path}; "
         "from netns_shim import finder; finder.install(); "
-        f"from netns_shim import main, as_cni, cni, skel, verbs; {END}"
+        f"from netns_shim import main, as_cni, cni, skel, attaching; {END}"
     ),
 }
 

@@ -9,10 +9,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .attaching import Attached
     from .errors import ShimError
-    from .verbs import Attached
 
-VERBS = {"ADD": "add", "DEL": "delete", "CHECK": "check", "GC": "gc", "STATUS": "status"}
+# The functions of `verbs`.
+SELDOM = {"CHECK": "check", "GC": "gc", "STATUS": "status"}
 
 
 class Face:
@@ -23,7 +24,7 @@ class Face:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self.verb = environ.get("CNI_COMMAND", "")
-        # What an ADD has made, see `verbs.Attached`.
+        # What an ADD has made, see `attaching.Attached`.
         self._attached: Attached | None = None
 
     def prepare(self) -> bool:
@@ -32,16 +33,28 @@ class Face:
         return True
 
     def answer(self, text: bytes) -> str:
-        """Call the function of `verbs` for what the runtime asks; give the text for stdout."""
+        """Do what the runtime asks for; give the text for stdout.
+
+        VERSION, which runtimes ask often, does without half of all modules.
+        """
         if self.verb == "VERSION":
             return cni.version_answer(text)
-        from . import verbs  # half of all modules; VERSION, which runtimes ask often, does without
-
         request = cni.parse(self._environ, text)
-        if self.verb == "DEL" and not cni.can_be_attached(request):
+        if self.verb == "ADD":
+            from . import attaching  # an ADD does without DEL
+
+            self._attached = attaching.add(request)
+            return cni.format_result(self._attached.result)
+        if self.verb == "DEL":
+            if cni.can_be_attached(request):
+                from . import detaching  # a DEL does without ADD
+
+                detaching.delete(request)
             return ""
-        self._attached = getattr(verbs, VERBS[self.verb])(request)
-        return "" if self._attached is None else cni.format_result(self._attached.result)
+        from . import verbs  # runtimes call the others seldom
+
+        getattr(verbs, SELDOM[self.verb])(request)
+        return ""
 
     def failure(self, error: ShimError, text: bytes) -> str:
         """Write an error as the specification has it."""

@@ -8,12 +8,10 @@ so a key that is missing or of a wrong kind reads as nothing.
 from __future__ import annotations
 
 import os
-import time
 
 from . import cni, decoding, result
 from .errors import ShimError
-from .records import Record, boot_id
-from .state import now
+from .records import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,34 +111,6 @@ class ReferenceName:
 
 def _cut(text: str, size: int) -> str:
     return text.encode(errors="replace")[:size].decode(errors="ignore")
-
-
-def first_line(
-    *,
-    network: str,
-    container_id: str,
-    ifname: str,
-    netns: str,
-    netns_id: tuple[int, int] | None,
-    **more: Any,
-) -> Json:
-    """Write what a DEL has to know about an attachment that is being made.
-
-    `netns` is the path that ADD was given, and `netns_id` the namespace that it led to. `more` is
-    for a DEL that must know the ADD's `args`, `path`, `conf` and `mtu` as well.
-    """
-    return {
-        "network": network,
-        "containerID": container_id,
-        "ifname": ifname,
-        "netns": netns,
-        "netnsID": netns_id,
-        "bootID": boot_id(),
-        **more,
-        "since": now(),
-        "began": time.time_ns(),
-        "result": None,
-    }
 
 
 def publishing(ports: list[Json], publisher: Json | None) -> Json:

@@ -16,7 +16,6 @@ import os
 from . import __version__, encoding
 from .cni import is_name
 from .errors import INVALID_NETWORK_CONFIG, ShimError
-from .state import write_atomically
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -204,11 +203,13 @@ def remember(conf: Json, stamp_dir: str) -> None:
 
     A failure to write it does no harm: the configuration is validated again next time.
     """
+    from .shared import files  # only for a configuration that is new
+
     text = static_part(conf)
     path = os.path.join(stamp_dir, _stamp_name(conf, text))
     try:
         # It is not synced: what a power cut leaves is not equal, and so not a stamp.
-        write_atomically(path, _stamp_content(text).decode())
+        files.write_atomically(path, _stamp_content(text).decode())
     except OSError:
         return
 

@@ -52,10 +52,6 @@ class Bind:
         self.target = target
         self.flags = MS_BIND | flags
 
-    def __str__(self) -> str:
-        recursive = " with what is mounted in it" if self.flags & MS_REC else ""
-        return f"bind {self.source} on {self.target}{recursive}"
-
 
 class Tmpfs:
     """One empty file system."""
@@ -64,9 +60,6 @@ class Tmpfs:
 
     def __init__(self, target: str) -> None:
         self.target = target
-
-    def __str__(self) -> str:
-        return f"mount an empty tmpfs on {self.target}"
 
 
 class Beside:
@@ -83,10 +76,6 @@ class Beside:
         self.source = source
         self.target = target
         self.within = within
-
-    def __str__(self) -> str:
-        what = self.source or "an empty tmpfs"
-        return f"bind {what} on {self.target}, and in it all that was in {self.target}"
 
     def prepare(self) -> None:
         """Make the places in the directory of ours, unless they are there."""
@@ -170,11 +159,6 @@ def throwaway_plan(environ: Mapping[str, str], keep: Paths) -> list[Step]:
     return [Tmpfs(kept.RUN), *_state_steps(None), *_binds(keep)]
 
 
-def can_keep_state() -> bool:
-    """Tell whether plugins can keep their state where they expect to, /var/lib/cni."""
-    return os.access(existing_parent(kept.CNI_STATE), os.W_OK)
-
-
 def plan_in_place(state: State, keep: Paths) -> list[Step]:
     """List the mounts for the caller's netns: only a directory for the plugins' state."""
     binds = [bind for bind in _binds(keep) if not bind.target.startswith(f"{kept.RUN}/")]
@@ -206,18 +190,6 @@ def existing_parent(path: str) -> str:
 def first_missing(parent: str) -> str:
     """Give the name in a parent of /var/lib/cni that leads there."""
     return kept.CNI_STATE[len(parent) :].strip("/").split("/")[0]
-
-
-class Unchanged:
-    """Staying where the process is, as a context that does nothing."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        """Enter nothing."""
-
-    def __exit__(self, *_: object) -> None:
-        """Leave nothing."""
 
 
 # A netns for `Inside`: the one in which this process is.

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from . import enter, kept, netns, references, state, target
+import os
+
+from . import enter, kept, netns, references, state
 from .locks import NoLock
 from .netns import ContainerNetns
 from .once import alone
@@ -24,6 +26,18 @@ if TYPE_CHECKING:
 HERE = "/proc/self/ns/net"
 
 
+class Unchanged:
+    """Staying where the process is, as a context that does nothing."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Enter nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing."""
+
+
 class InPlace:
     """The netns of the caller, which is not ours to make, repair or remove.
 
@@ -33,6 +47,7 @@ class InPlace:
     __slots__ = ("state",)
     uplink = None  # it is the caller's
     is_connected = True
+    netns_path = HERE
 
     def __init__(self, where: State) -> None:
         self.state = where
@@ -44,13 +59,13 @@ class InPlace:
         """Open the netns of a container; whether it can be attached is left to the plugins."""
         return ContainerNetns(path)
 
-    def check_ready(self) -> None:
-        """Do nothing: an ADD needs nothing of ours."""
-
     def take(self, name: ReferenceName) -> Reference:
         """Take a reference; one that already exists is given as it is."""
         for directory in (self.state.base, self.state.dir, self.state.refs):
-            state.make_private(directory)
+            if not state.is_private(directory):
+                from .shared import files  # only for the first one
+
+                files.make_private(directory)
         for _ in range(ATTEMPTS):
             try:
                 return references.take(self.state, name)
@@ -64,37 +79,29 @@ class InPlace:
         """Open a reference, None where it does not exist."""
         return references.find(self.state, name) if self.state.exists() else None
 
-    def guard(self, name: ReferenceName) -> Reference | None:
-        """Take nothing: the netns does not go with the references."""
-        return None
-
     def open_repaired(self) -> int:
         """Open the netns of this process."""
         return netns.open_netns(HERE)
 
-    def await_uplink(self) -> None:
-        """Do not wait: the uplink is the caller's."""
-
     # This netns is here.
-    is_elsewhere = False
     open_as_is = open_repaired
-    open_alive = open_repaired
 
     def lock(self, request: Request, conf: Configuration) -> Lock | NoLock:
         """Do not wait unless told to: the caller decides what else works in its netns."""
         return alone(self.state, request, conf) if conf.parallel is False else NoLock()
 
-    def inside(self, fd: int | None, keep: Paths) -> enter.Inside | enter.Unchanged:
+    def inside(self, fd: int | None, keep: Paths) -> enter.Inside | Unchanged:
         """Stay where we are; with a /var/lib/cni of our own where the caller's is not writable.
 
         Inside Podman's rootless netns it is not, since Podman 5.
         """
-        if enter.can_keep_state() or not (netns.can_return() and netns.can_mount()):
-            return enter.Unchanged()
+        can_keep = os.access(enter.existing_parent(kept.CNI_STATE), os.W_OK)
+        if can_keep or not (netns.can_return() and netns.can_mount()):
+            return Unchanged()
         state.make_below(self.state.dir, kept.CNI_STATE)
         return enter.Inside(enter.HERE, enter.plan_in_place(self.state, keep))
 
-    def nowhere(self, keep: Paths) -> enter.Inside | enter.Unchanged:
+    def nowhere(self, keep: Paths) -> enter.Inside | Unchanged:
         """Stay where we are: this netns always exists."""
         return self.inside(self.open_as_is(), keep)
 
@@ -103,25 +110,6 @@ class InPlace:
 
     def withdraw(self, record: AttachmentRecord) -> None:
         """Close no port."""
-
-    def check_ports(self, record: AttachmentRecord) -> None:
-        """Look at no port."""
-
-    def enter_names(self, reference: Reference, request: Request, result: Json) -> Json:
-        """Enter an attachment under its names; give the result that names the server."""
-        return target.enter_names(self.state, HERE, reference, request, result)
-
-    def leave_names(self, reference: Reference) -> None:
-        """Take an attachment out of the names, if it is there."""
-        target.leave_names(self.state, HERE, reference)
-
-    def check_names(self, record: AttachmentRecord) -> None:
-        """Check that the names of an attachment resolve; ShimError (code 107) where not."""
-        if record.naming:
-            target.check_names(self.state, HERE, record)
-
-    def spare_leases(self, network: str, addresses: list[str]) -> None:
-        """Leave them as they are: they are the caller's."""
 
     def leave_behind(self, record: AttachmentRecord) -> None:
         """Write down nothing: this netns is the caller's."""

@@ -119,7 +119,7 @@ def making(path: str, who: str, what: str) -> Lock:
 class NoLock:
     """Going ahead without a lock, as a context.
 
-    It does as little as `enter.Unchanged`. They are two, so that mypy tells a lock from a netns.
+    It does as little as `in_place.Unchanged`. They are two, so that mypy tells them apart.
     """
 
     __slots__ = ()

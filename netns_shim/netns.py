@@ -15,7 +15,6 @@ from .libc import (
     ns_type,
     ns_userns,
     setns,
-    unshare,
 )
 
 # See ip-sysctl of the kernel's documentation. Each has the kernel's own value, and ours.
@@ -295,37 +294,3 @@ def _replace(path: str, old: bytes, new: bytes) -> None:
         return
     finally:
         os.close(fd)
-
-
-class StandIn:
-    """A new and empty netns, as a context that gives its path; it goes with the context.
-
-    Raises PermissionError where this process may not make one.
-    """
-
-    __slots__ = ("_pid", "_stop")
-
-    def __enter__(self) -> str:
-        ready, tell = os.pipe()
-        hear, self._stop = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            try:
-                os.close(self._stop)
-                unshare(CLONE_NEWNET)
-                os.write(tell, b"1")
-                os.read(hear, 1)  # the end of the context, or of the process that it is in
-            finally:
-                os._exit(0)
-        os.close(tell)
-        os.close(hear)
-        is_ready = os.read(ready, 1) == b"1"
-        os.close(ready)
-        if not is_ready:
-            self.__exit__()
-            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-        return f"/proc/{self._pid}/ns/net"
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._stop)
-        os.waitpid(self._pid, 0)

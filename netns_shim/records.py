@@ -1,86 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The record of an uplink, and what all records have in common: the keys.
 
-No other module spells these keys. A file may be damaged, or written by another version: so a key
-that is missing or of a wrong kind reads as nothing, and an unknown key stays when the record is
-written again. The record of an attachment is in `attachment`.
+A file may be damaged, or written by another version: so a key that is missing or of a wrong kind
+reads as nothing, and an unknown key stays when the record is written again. What makes and changes
+the record of an uplink is in `shared.register`; no other module spells its keys. The record of an
+attachment is in `attachment`.
 """
 
 from __future__ import annotations
 
-import os
-
-from . import decoding
+from . import decoding, proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any, Self
 
     from .decoding import Json
-
-# Where proc_pid_stat(5) has what we look at, counted from the state of the process.
-_FLAGS, _START_TIME, _PENDING = 6, 19, 28
-# Flag and pending signal of a process that is on its way out: it takes pasta(1) 10 to 40 ms.
-_EXITING, _SIGKILL = 0x4, 1 << 8
 # The largest ID that fits into a C int; the kernel takes larger ones for something else.
 MAXIMUM_PID = (1 << 31) - 1
-
-
-def boot_id() -> str:
-    """Tell the identity of this boot of the machine, random(4).
-
-    After the next boot all namespaces are new, and some have the numbers of old ones.
-    """
-    return _read("/proc/sys/kernel/random/boot_id").decode().strip()
-
-
-def pid_namespace() -> int:
-    """Tell the PID namespace of this process, by its inode: in another one, it has other IDs."""
-    return os.stat("/proc/self/ns/pid").st_ino
-
-
-def start_time(pid: int) -> int:
-    """Tell when a process started, in clock ticks after boot, proc_pid_stat(5).
-
-    A process ID alone may belong to another process by now; with this it is an identity. 0 where
-    the process is gone, or a zombie: some init processes never reap one.
-    """
-    fields = _stat(pid)
-    return int(fields[_START_TIME]) if fields else 0
-
-
-def lives(pid: int, since: int) -> bool:
-    """Tell whether a process is there, is the one that started then, and has not been killed.
-
-    One that has got its SIGKILL may be there for a moment, but does nothing any more.
-    """
-    fields = _stat(pid) if pid and since else []
-    return (
-        bool(fields)
-        and int(fields[_START_TIME]) == since
-        and not int(fields[_FLAGS]) & _EXITING
-        and not int(fields[_PENDING]) & _SIGKILL
-    )
-
-
-def _stat(pid: int) -> list[bytes]:
-    """Read what proc_pid_stat(5) says after the name; empty where it is gone, or a zombie."""
-    try:
-        text = _read(f"/proc/{pid}/stat")
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    fields = text.rpartition(b")")[2].split()
-    return [] if fields[0] in (b"Z", b"X") else fields
-
-
-def _read(path: str) -> bytes:
-    """Read a short file of proc(5) in one system call."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 4096)
-    finally:
-        os.close(fd)
 
 
 class Record:
@@ -97,7 +34,7 @@ class Record:
     @property
     def is_of_this_boot(self) -> bool:
         """Whether it says that it was written in this boot."""
-        return self.fields.get("bootID") == boot_id()
+        return self.fields.get("bootID") == proc.boot_id()
 
     @property
     def is_of_other_boot(self) -> bool:
@@ -138,7 +75,7 @@ class ProcessRecord(Record):
 
     @property
     def start_time(self) -> int:
-        """When it started, see `start_time`; 0 where that is not known."""
+        """When it started, see `proc.start_time`; 0 where that is not known."""
         return self.number("startTime")
 
     @property
@@ -157,12 +94,12 @@ class ProcessRecord(Record):
 
         0.1.0 did not write that down.
         """
-        return self.number("pidNamespace") not in (0, pid_namespace())
+        return self.number("pidNamespace") not in (0, proc.pid_namespace())
 
     @property
     def is_running(self) -> bool:
         """Whether the process is there, is still the same one, and has not been killed."""
-        return lives(self.pid, self.start_time)
+        return proc.lives(self.pid, self.start_time)
 
 
 class UplinkRecord(ProcessRecord):
@@ -189,63 +126,6 @@ class UplinkRecord(ProcessRecord):
             return cls()
         return record
 
-    @classmethod
-    def of(
-        cls,
-        *,
-        driver: str,
-        wanted: Mapping[str, Any],
-        pid: int | None,
-        guardian: int | None,
-        tap_descriptor: int | None,
-        pin: str,
-        interface: str,
-        addresses: list[str],
-        mtu: int | None,
-        forwarders: list[str],
-        forwards: list[str] | None,
-        host_addresses: list[str],
-        host: Json,
-        copies_addresses: bool = False,
-        control: str = "",
-        lacks_ports: bool = False,
-        pending: str = "",
-    ) -> Self:
-        """Write down an uplink that this process has started, or None as its `pid`.
-
-        `guardian` is the process ID of its guardian, None where it has none.
-
-        `wanted` is the configuration it was chosen by, `pin` the path of the shared netns, and
-        `host` the host's network as `hostnet` saw it. For the others see below.
-        """
-        return cls(
-            {
-                "driver": driver,
-                "wanted": dict(wanted),
-                "pid": pid,
-                "startTime": start_time(pid) if pid else None,
-                **({"guardian": _process(guardian)} if guardian else {}),
-                "tapDescriptor": tap_descriptor,
-                "bootID": boot_id(),
-                "pidNamespace": pid_namespace(),
-                "mountNamespace": os.stat("/proc/self/ns/mnt").st_ino,
-                "userNamespace": os.stat("/proc/self/ns/user").st_ino,
-                "netns": os.stat(pin).st_ino,
-                "hostNetns": os.stat("/proc/self/ns/net").st_ino,
-                "interface": interface,
-                "addresses": addresses,
-                **({} if mtu is None else {"mtu": mtu}),
-                "dnsForwarders": [],
-                "names": {"forwarders": forwarders, "forwards": forwards},
-                "hostAddresses": host_addresses,
-                "host": host,
-                "copiesAddresses": copies_addresses,
-                "control": control,
-                "lacksPorts": lacks_ports,
-                **({"pending": pending} if pending else {}),
-            }
-        )
-
     @property
     def driver(self) -> str:
         """`pasta`, `slirp4netns` or `none`; "" where there is no record."""
@@ -260,11 +140,6 @@ class UplinkRecord(ProcessRecord):
     def lacks_guardian(self) -> bool:
         """Whether its guardian has ended, and another one can take its place."""
         return "guardian" in self.fields and not (self.is_hidden or self.guardian.is_running)
-
-    def note_guardian(self, pid: int, problem: str = "") -> None:
-        """Note its present guardian, and why that could not start the uplink again so far."""
-        said = {"problem": problem[:500]} if problem else {}
-        self.fields["guardian"] = {**_process(pid), **said}
 
     @property
     def wanted(self) -> Json:
@@ -339,12 +214,6 @@ class UplinkRecord(ProcessRecord):
         """The domains in which the host looks for short names."""
         return self._names.texts("search")
 
-    def note_names(self, forwarders: list[str], rules: list[list[str]], search: list[str]) -> None:
-        """Note where questions go at present."""
-        self.fields["dnsForwarders"] = forwarders
-        names = {"rules": rules, "search": search}
-        self.fields["names"] = {**(self.object("names") or {}), **names}
-
     @property
     def host(self) -> Json | None:
         """The host's network as it was then, see `hostnet`; None where that is not known."""
@@ -386,27 +255,10 @@ class UplinkRecord(ProcessRecord):
         """Who opens the ports of the shared netns itself, where it is not this uplink."""
         return self.object("publisher")
 
-    def note_ports(self) -> None:
-        """Note that it has opened the ports that attachments publish."""
-        self.fields["lacksPorts"] = False
-
-    def note_publisher(self, publisher: Json) -> None:
-        """Note who has opened the ports of the shared netns itself."""
-        self.fields["publisher"] = publisher
-
     @property
     def lacks_listed(self) -> bool:
         """Whether the ports of the shared netns itself are still to be opened."""
         return bool(self.listed) and self.publisher is None
-
-    def see(self, host: Json) -> None:
-        """Note the host's network as it is now; other keys of an earlier look stay."""
-        self.fields["host"] = {**(self.host or {}), **host}
-
-    def move(self, there: ProcessRecord) -> None:
-        """Note that it is in the namespaces of another record."""
-        for key in ("mountNamespace", "userNamespace"):
-            self.fields[key] = there.fields[key]
 
     @property
     def is_alive(self) -> bool:
@@ -416,16 +268,5 @@ class UplinkRecord(ProcessRecord):
         """
         if self.fields.get("pid") is None:
             return self.driver == "none"
-        return self.is_running and _has_interface(self.pid, self.fields.get("tapDescriptor"))
-
-
-def _process(pid: int) -> Json:
-    return {"pid": pid, "startTime": start_time(pid)}
-
-
-def _has_interface(pid: int, fd: object) -> bool:
-    """Tell whether a descriptor of a TUN device still has its interface, proc_pid_fdinfo(5)."""
-    try:
-        return b"\niff:\t\n" not in _read(f"/proc/{pid}/fdinfo/{fd}")
-    except OSError:
-        return True  # it is not known, or we may not look
+        tap = self.fields.get("tapDescriptor")
+        return self.is_running and proc.has_interface(self.pid, tap)

@@ -17,7 +17,7 @@ import time
 from . import encoding, locks
 from .attachment import ADDING, AttachmentRecord, ReferenceName
 from .errors import TRY_AGAIN_LATER, ShimError
-from .state import FILE_MODE, IN_PLACE, MAXIMUM_FILE, State, read_file
+from .state import FILE_MODE, IN_PLACE, MAXIMUM_FILE, State, remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,14 +116,6 @@ class Reference:
             remove(self._link)
         remove(self.path)
         self.close()
-
-
-def remove(path: str) -> None:
-    """Remove a file or a link; it may be gone."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def index(directory: str, container_id: str, ifname: str) -> str:
@@ -247,18 +239,14 @@ def drop_ghosts(state: State, at_most: int = sys.maxsize) -> int:
             for number, entry in enumerate(entries):
                 if number == at_most:
                     break
-                dropped += _drop_ghost(entry.path, ReferenceName(entry.name))
+                dropped += drop_ghost(entry.path, ReferenceName(entry.name))
     except FileNotFoundError:
         pass  # the last attachment has just gone
     return dropped
 
 
-def ghosts(state: State) -> list[ReferenceName]:
-    """Name what `drop_ghosts` would remove at this moment."""
-    return [n for n in names(state) if _drop_ghost(f"{state.refs}/{n}", n, dry_run=True)]
-
-
-def _drop_ghost(path: str, name: ReferenceName, *, dry_run: bool = False) -> bool:
+def drop_ghost(path: str, name: ReferenceName, *, dry_run: bool = False) -> bool:
+    """Remove a reference if it is a ghost; tell whether it is, or for a dry run, was."""
     try:
         # Other references are not even locked: their own call might come at this moment.
         if not (name.is_guard or os.lstat(path).st_size == 0):
@@ -279,11 +267,6 @@ def _drop_ghost(path: str, name: ReferenceName, *, dry_run: bool = False) -> boo
         return False  # a directory
     finally:
         os.close(fd)
-
-
-def references(state: State) -> list[AttachmentRecord]:
-    """Read all references, without taking a lock."""
-    return _read(state, "")
 
 
 def anywhere(
@@ -315,30 +298,3 @@ def _list(directory: str) -> list[str]:
         return sorted(os.listdir(directory))
     except OSError:
         return []
-
-
-def of_container(state: State, container_id: str) -> list[AttachmentRecord]:
-    """Read the references of a container, as `references` does."""
-    records = _read(state, f":{container_id}:")
-    return [record for record in records if record.name.container_id == container_id]
-
-
-def names(state: State, part: str = "") -> list[ReferenceName]:
-    """List the names of the references that have `part` in their names, sorted."""
-    try:
-        return [ReferenceName(name) for name in sorted(os.listdir(state.refs)) if part in name]
-    except FileNotFoundError:
-        return []
-
-
-def _read(state: State, part: str) -> list[AttachmentRecord]:
-    records = (read(state, name) for name in names(state, part))
-    return [record for record in records if record is not None]
-
-
-def read(state: State, name: ReferenceName) -> AttachmentRecord | None:
-    """Read one reference without a lock; None where it has just been dropped, or is not ours."""
-    try:
-        return AttachmentRecord.parse(name, read_file(f"{state.refs}/{name}"))
-    except OSError:
-        return None

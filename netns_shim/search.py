@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from . import conf, netns, recall, references, state, target
 from .attachment import LIVE, ReferenceName
+from .detaching import detach_by
 from .errors import ALREADY_ATTACHED, ShimError
-from .operation import detach_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,10 +79,12 @@ def _read(where: Target, request: Request) -> list[Found]:
 
 def records_in(base: str, container_id: str, ifname: str) -> list[Found]:
     """Read the references of one interface of a container in all of a state directory."""
+    from .shared import listing  # `search` is for what is not as it was
+
     found = []
     for there, name in references.anywhere(base, container_id, ifname, thoroughly=True):
         try:
-            record = references.read(there, name) if there.exists() else None
+            record = listing.read(there, name) if there.exists() else None
         except ShimError:
             continue  # not a directory of ours
         if record is not None:

@@ -10,12 +10,10 @@ that is going away, and nothing is ever counted twice.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import time
 
-from . import encoding
 from .errors import IO_FAILURE, ShimError, warn
 from .records import UplinkRecord
 
@@ -39,6 +37,8 @@ NOTHING_THERE = (
 PARTS = ("resolv.conf", "run", "started", "var/lib/cni")
 # For plugins that run in place; the name of a shared netns never begins with a dot.
 IN_PLACE = ".in-place"
+# The directory of the names of containers, in that of a shared netns.
+NAMES = "names"
 # The record of the pause process of the user's own user namespace, see `userns.pause`.
 HOLDER = ".holder"
 # A file in the directory of a shared netns, which says that it is ours: see `shared.ownership`.
@@ -102,33 +102,6 @@ class State:
             return UplinkRecord.read(read_file(self.path("uplink.json")))
         except OSError:
             return UplinkRecord()
-
-    def write_uplink(self, record: UplinkRecord) -> None:
-        """Write the record of the uplink."""
-        write_atomically(self.path("uplink.json"), encoding.pretty(record.fields) + "\n")
-
-    def has_uplink(self, record: UplinkRecord) -> bool:
-        """Tell whether the uplink of a record lives, and belongs to the pinned netns.
-
-        One in another PID namespace has its interface in there as long as it lives.
-        """
-        if not self._is_pinned(record) or record.is_alive:
-            return self._is_pinned(record)
-        if not record.is_hidden:
-            return False
-        from . import netns  # only for what is in another PID namespace
-
-        return netns.has_interface(self.pin, record.interface)
-
-    def awaits_uplink(self, record: UplinkRecord) -> bool:
-        """Tell whether the pinned netns is to get the uplink of a record later."""
-        return self._is_pinned(record) and bool(record.pending)
-
-    def _is_pinned(self, record: UplinkRecord) -> bool:
-        try:
-            return record.netns == os.stat(self.pin).st_ino
-        except OSError:
-            return False
 
     def has_publishers(self) -> bool:
         """Tell whether processes other than the uplink open ports of the host for it."""
@@ -268,19 +241,6 @@ def is_private(path: str, *, may_be_hidden: bool = False) -> bool:
     raise ShimError(IO_FAILURE, f"refusing the state directory {path}", problem)
 
 
-def make_private(path: str) -> None:
-    """Make a directory of mode 0700, parents included; an existing one must be ours."""
-    if is_private(path):
-        return
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        is_private(path)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-        make_private(path)
-
-
 def make_below(directory: str, path: str) -> None:
     """Make nested directories of mode 0700; `os.makedirs` applies its mode only to the last."""
     for name in path.strip("/").split("/"):
@@ -306,58 +266,12 @@ def read_file(path: str) -> bytes:
         os.close(fd)
 
 
-def write_atomically(path: str, text: str) -> None:
-    """Write a file of FILE_MODE by a temporary file and rename(2).
-
-    The temporary file has one name for all writers, so that killed ones do not leave more and more
-    of them. Raises BlockingIOError where another process is writing the same file.
-    """
-    temporary = f"{path}.new"
-    remove_special(temporary)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    fd = os.open(temporary, flags, FILE_MODE)
-    with open(fd, "w", encoding="utf-8") as file:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The last process with the lock may have given the file its final name.
-        if not _is_at(fd, temporary):
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
-        try:
-            os.ftruncate(fd, 0)
-            file.write(text)
-            file.flush()
-            os.rename(temporary, path)
-        except OSError:
-            try:
-                os.unlink(temporary)
-            except OSError:
-                pass
-            raise
-
-
 def remove(path: str) -> None:
     """Remove a file of ours that may be there."""
     try:
         os.unlink(path)
     except FileNotFoundError:
         pass
-
-
-def remove_special(path: str) -> None:
-    """Remove an object at the path of a file that is neither a file nor a directory."""
-    try:
-        mode = os.lstat(path).st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
-
-
-def _is_at(fd: int, path: str) -> bool:
-    try:
-        there = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(there, os.fstat(fd))
 
 
 def now() -> str:

@@ -1,144 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operations of the specification: the order of the steps and nothing else.
+"""CHECK, GC and STATUS, which runtimes call seldom: the order of their steps.
 
-Each takes a Request, from any wire. ADD gives what it has attached, the others give None.
+Each takes a Request, from any wire. ADD is in `attaching`, DEL in `detaching`.
 """
 
 from __future__ import annotations
 
 import time
 
-from . import conf, references, state, target
+from . import conf, detaching, references, target
 from .attachment import COLLECTING, LIVE, ReferenceName
 from .errors import INTERNAL, NOT_AVAILABLE, UNKNOWN_CONTAINER, ShimError
-from .operation import Operation, attach, delete_unknown, detach, detach_by, give_back
+from .operation import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .decoding import Json
-    from .references import Reference
+    from .attachment import AttachmentRecord
     from .request import Request
-    from .state import State
     from .target import Target
-
-
-class Attached:
-    """What an ADD has made: its `result`, and the way to undo it."""
-
-    __slots__ = ("_call", "result")
-
-    def __init__(self, call: Operation, result: Json) -> None:
-        self._call = call
-        self.result = result
-
-    def undo(self) -> None:
-        """Detach again, from the target to which it was attached."""
-        _delete(self._call)
-
-
-def add(request: Request) -> Attached:
-    """ADD: take the reference, attach, leave the stamps; give the result.
-
-    `operation.attach` enters and runs the plugins. A failure gives the reference back, after the
-    plugins have undone what they did.
-    """
-    call = Operation(request)
-    is_known = bool(_names(call.target, request))
-    if is_known:
-        from . import search  # only for an interface that is attached, or was
-
-        search.refuse_elsewhere(call)
-    call.target.join()
-    container = call.target.open_container(request.netns)
-    others: list[Reference] = []
-    try:
-        if is_known:
-            others = search.prepare(call, container)
-        reference = call.target.take(call.name)
-        try:
-            result = attach(call, reference, container, others)
-        except BaseException:
-            give_back(call.target, [reference])
-            raise
-    finally:
-        container.close()
-        for other in others:
-            other.close()
-    call.remember()
-    reference.close()
-    return Attached(call, result)
-
-
-def _names(
-    where: Target, request: Request, *, thoroughly: bool = False
-) -> list[tuple[State, ReferenceName]]:
-    """Name the references of the interface of a request; see `references.anywhere`."""
-    bases = [where.state.base]
-    if request.conf.get("stateDir"):
-        # The network may have got the key later.
-        bases += filter(state.owns, state.usual(request.environ, state.user_id(request.environ)))
-    part = request.container_id, request.ifname
-    return [
-        found
-        for base in dict.fromkeys(bases)
-        for found in references.anywhere(base, *part, thoroughly=thoroughly)
-    ]
-
-
-def delete(request: Request) -> None:
-    """DEL: undo what ADD was given, then drop the reference; the last one removes the netns."""
-    where = target.choose(conf.read(request.conf), request)
-    names = _names(where, request) or _names(where, request, thoroughly=True)
-    if names and (_detach_unchanged(where, names, request) or _detach_changed(where, request)):
-        return
-    call = Operation(request, where)
-    where.join()
-    _delete(call)
-
-
-def _detach_unchanged(
-    where: Target, names: list[tuple[State, ReferenceName]], request: Request
-) -> bool:
-    """Detach what is attached just so; tell whether it was."""
-    (there, name), *more = names
-    if more or there.dir != where.state.dir or name.network != request.network:
-        return False
-    where.join()
-    reference = where.find(name)
-    if reference is None:
-        return False
-    given = reference.record
-    if given.args != request.args or not conf.is_same_call(given.conf, request.conf):
-        reference.close()
-        return False
-    detach_by(request, where, reference)
-    return True
-
-
-def _detach_changed(where: Target, request: Request) -> bool:
-    from . import search  # only for a network that was edited, or an interface of another one
-
-    return search.detach(where, request)
-
-
-def _delete(call: Operation) -> None:
-    reference = call.target.find(call.name)
-    if reference is None:
-        if call.target.is_elsewhere:
-            # It was not attached there, and from here it cannot be: runtimes undo a failed ADD.
-            delete_unknown(call, None)
-            return
-        # A DEL that finds nothing to detach runs in the netns as well, which has to stay so long.
-        reference = call.target.guard(call.name)
-    if reference is not None:
-        detach(call, reference)
-        return
-    try:
-        delete_unknown(call, call.target.open_as_is())
-    except BaseException:
-        give_back(call.target, [])
-        raise
-    call.target.leave()
 
 
 def check(request: Request) -> None:
@@ -165,9 +44,8 @@ def check(request: Request) -> None:
         raise references.busy(record.name)
     call.chain.mtu = reference.record.mtu
     call.recall_ports(reference.record)
-    fd = call.target.open_alive()
-    call.target.check_ports(reference.record)
-    call.target.check_names(reference.record)
+    fd = _open(call.target)
+    _check_ways_in(call.target, reference.record)
     with call.inside(fd):
         call.chain.forward("CHECK", request.conf.get("prevResult") or reference.record.result)
     reference.close()
@@ -187,7 +65,7 @@ def gc(request: Request) -> None:
     where.join()
     # None where there is no netns, and in place: there, a caller in another netns may have
     # references as well, and does not know of ours.
-    guard = where.guard(ReferenceName.guard(COLLECTING))
+    guard = detaching.guard(where, ReferenceName.guard(COLLECTING))
     problems: list[str] = []
     try:
         if guard is not None:
@@ -217,7 +95,36 @@ def status(request: Request) -> None:
         call.target.join()
     except ShimError as error:
         raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
-    call.target.check_ready()
+    if isinstance(call.target, target.Shared):
+        from .shared import readiness  # for STATUS and CHECK
+
+        readiness.check(call.target)
     if call.chain.knows("STATUS"):
         with call.nowhere():
             call.chain.forward("STATUS")
+
+
+def _open(where: Target) -> int:
+    """Open the netns in which plugins run; ShimError where it is broken."""
+    if isinstance(where, target.Shared):
+        from .shared import readiness  # for STATUS and CHECK
+
+        return readiness.open_alive(where)
+    return where.open_repaired()
+
+
+def _check_ways_in(where: Target, record: AttachmentRecord) -> None:
+    """Check ports and names of an attachment; ShimError (code 106 or 107) where they are gone.
+
+    In another PID namespace, nothing can be said of who opens and serves them.
+    """
+    if not (record.ports or record.naming) or where.state.uplink().is_hidden:
+        return
+    if record.ports:
+        from .ports import look  # only where ports are published
+
+        look.check(where.state, record)
+    if record.naming:
+        from .names import membership  # only for a network with names
+
+        membership.verify(where.state, where.netns_path, record)

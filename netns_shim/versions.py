@@ -10,7 +10,7 @@ import os
 
 from . import cni, decoding, encoding, invoke
 from .errors import INCOMPATIBLE_VERSION, PLUGIN_TIMED_OUT, PluginFailed, ShimError
-from .state import read_file, write_atomically
+from .state import read_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,8 +62,10 @@ class Versions:
     def remember(self) -> None:
         """Write the cache; losing it costs time and nothing else."""
         if self._is_changed and self._file is not None:
+            from .shared import files  # only where a plugin was asked
+
             try:
-                write_atomically(self._file, encoding.compact(self._known))
+                files.write_atomically(self._file, encoding.compact(self._known))
             except OSError:
                 pass
 

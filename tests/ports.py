@@ -18,6 +18,7 @@ from runtime import Runtime, bridge
 
 from netns_shim.attachment import ReferenceName
 from netns_shim.records import UplinkRecord
+from netns_shim.shared import register
 from netns_shim.state import MARK, State
 
 PORTMAP = {"type": "portmap", "capabilities": {"portMappings": True}}
@@ -98,7 +99,7 @@ def shared(directory: Path, **uplink: Any) -> State:
         os.chmod(made, 0o700)
     for name in (MARK, "uplink.log"):
         Path(state.path(name)).touch()
-    state.write_uplink(UplinkRecord({"driver": "none", **uplink}))
+    register.write(state, UplinkRecord({"driver": "none", **uplink}))
     return state
 
 

@@ -19,7 +19,7 @@ from netns_shim.ports.claims import Claims
 from netns_shim.ports.own_pasta import OwnPasta
 from netns_shim.ports.publication import withdraw
 from netns_shim.ports.publisher import Publisher
-from netns_shim.records import start_time
+from netns_shim.proc import start_time
 from netns_shim.state import State
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from netns_shim import enter, kept
+from netns_shim.cli.run import shown
 from netns_shim.enter import Beside, Bind, Step, Tmpfs
 from netns_shim.kept import Paths, resolv_conf_target
 from netns_shim.libc import MS_BIND, MS_REC
@@ -116,7 +117,7 @@ STEPS: tuple[Step, ...] = (
 
 def test_steps_can_be_shown() -> None:
     """Each step says what it does."""
-    assert [str(step) for step in STEPS] == [
+    assert [shown(step) for step in STEPS] == [
         "bind /a on /b",
         "bind /a on /a with what is mounted in it",
         "mount an empty tmpfs on /c",

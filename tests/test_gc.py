@@ -20,7 +20,7 @@ import fakes
 import pytest
 from runtime import PLUGIN, Runtime, bridge, reaches, until
 
-from netns_shim import errors, references
+from netns_shim import errors
 from netns_shim.attachment import AttachmentRecord, ReferenceName
 from netns_shim.cli import gc as command
 from netns_shim.errors import ShimError
@@ -28,7 +28,7 @@ from netns_shim.gc import collect, liveness
 from netns_shim.gc.liveness import Liveness
 from netns_shim.main import main
 from netns_shim.request import Request
-from netns_shim.shared import ownership, processes
+from netns_shim.shared import listing, ownership, processes
 from netns_shim.state import State
 from netns_shim.target import Shared
 
@@ -904,18 +904,18 @@ def test_outside_of_the_user_namespace(
 def test_a_dry_run_beside_the_last_delete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a dry run has found of a netns that goes meanwhile, it is no failure."""
     tmp_path.chmod(0o700)
-    for gone in ("names", "references", "ghosts"):
+    for gone in ("names", "records", "ghosts"):
         where = State(str(tmp_path), "default")
         ownership.claim(where)
         Path(where.refs).mkdir()
-        real = getattr(references, gone)
+        real = getattr(listing, gone)
 
         def remove_first(*arguments: Any, real: Any = real, where: State = where) -> Any:
             shutil.rmtree(where.dir, ignore_errors=True)
             return real(*arguments)
 
         with monkeypatch.context() as patched:
-            patched.setattr(references, gone, remove_first)
+            patched.setattr(listing, gone, remove_first)
             sweep = collect._Sweep(Shared(where, {}, {}), {}, dry_run=True, tell=None)
 
             found = sweep.run()

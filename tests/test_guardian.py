@@ -20,7 +20,7 @@ from gate import Gate
 from runtime import PLUGIN, Runtime, bridge, kill, kill_for_good, kill_publisher, page, until
 
 from netns_shim import errors
-from netns_shim.records import start_time
+from netns_shim.proc import start_time
 
 # It takes 0.2 s where the machine has nothing else to do; the tests share it with others.
 DEADLINE = 5.0

@@ -15,7 +15,8 @@ from diagnosis import ask
 from runtime import PLUGIN, Runtime, bridge, page, until
 
 from netns_shim import errors, hostnet
-from netns_shim.records import UplinkRecord, start_time
+from netns_shim.proc import start_time
+from netns_shim.records import UplinkRecord
 from netns_shim.shared import health
 
 DRIVERS = ("pasta", "slirp4netns")

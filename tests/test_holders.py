@@ -14,7 +14,7 @@ import pytest
 from places import Process
 
 from netns_shim.ports import holders
-from netns_shim.records import start_time
+from netns_shim.proc import start_time
 
 FAMILIES = {True: socket.AF_INET6, False: socket.AF_INET}
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}

@@ -203,13 +203,18 @@ def test_budget_of_version() -> None:
     }
 
 
-def test_budget_of_the_verbs() -> None:
-    """The verbs, which every ADD imports, bring no library and no cold module."""
-    found = loaded("import netns_shim.verbs")
+@pytest.mark.parametrize(
+    ("module", "others"),
+    [("attaching", {"detaching", "verbs"}), ("detaching", {"attaching", "verbs"})],
+)
+def test_budget_of_the_verbs(module: str, others: set[str]) -> None:
+    """What every ADD or DEL imports brings no library and no cold module, nor what others need."""
+    found = loaded(f"import netns_shim.{module}")
 
     assert tops(found) - BUDGET == set()
     assert {name for name in found if wing(name.partition(".")[2])} == set()
-    assert "netns_shim.verbs" in found
+    assert f"netns_shim.{module}" in found
+    assert {f"netns_shim.{name}" for name in others} & found == set()
 
 
 def test_budget_of_a_call(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from runtime import DUAL, PLUGIN, Runtime, bridge, kill_for_good, until
 
 from netns_shim.cli import inspection, tree
 from netns_shim.errors import ShimError
-from netns_shim.records import start_time
+from netns_shim.proc import start_time
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 HERE = os.stat("/proc/self/ns/net").st_ino

@@ -144,7 +144,7 @@ def test_of_a_person(installed: Installed) -> None:
     assert len(answer.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["verbs", "chain"])
+@pytest.mark.parametrize("name", ["attaching", "chain"])
 def test_module_of_a_verb(installed: Installed, name: str) -> None:
     """A module that is imported in the middle of a call is no bug either, and nothing is left."""
     os.truncate(installed.byte_code(name), 100)

@@ -17,7 +17,9 @@ import pytest
 from netns_shim.attachment import AttachmentRecord, ReferenceName
 from netns_shim.errors import PORT_UNAVAILABLE, ShimError
 from netns_shim.ports import holders, look
-from netns_shim.records import UplinkRecord, start_time
+from netns_shim.proc import start_time
+from netns_shim.records import UplinkRecord
+from netns_shim.shared import register
 from netns_shim.state import State
 
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
@@ -255,7 +257,7 @@ def state(tmp_path: Path) -> State:
     """The directory of a shared netns with an uplink that is this process."""
     where = State(str(tmp_path), "default")
     os.mkdir(where.dir, 0o700)
-    where.write_uplink(uplink())
+    register.write(where, uplink())
     return where
 
 

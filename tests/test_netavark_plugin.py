@@ -14,8 +14,9 @@ import pytest
 from fake_netavark import MAC, NETNS, SUBNET, netavark
 from podman import Answer, conflist, serve
 
-from netns_shim import __version__, netns
+from netns_shim import __version__
 from netns_shim.cli import install
+from netns_shim.netavark.empty import EmptyNetns
 
 Json = dict[str, Any]
 
@@ -521,7 +522,7 @@ def test_second_setup(directory: Path) -> None:
     """A setup of what is attached already is an error, and what is attached stays."""
     given = exec_of(directory)
     given["network_options"]["interface_name"] = "lo"  # it has to be there still
-    with netns.StandIn() as path:
+    with EmptyNetns() as path:
         serve(["setup", path], given, {})
 
         answer = serve(["setup", path], given, {})

@@ -21,7 +21,7 @@ from gate import CONF, Gate
 from runtime import PLUGIN, Runtime, bridge, kill_for_good, page, reaches, until
 
 from netns_shim import errors
-from netns_shim.records import start_time
+from netns_shim.proc import start_time
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from netns_shim.records import start_time
+from netns_shim.proc import start_time
 from netns_shim.shared import processes
 from netns_shim.shared.processes import stop, stray
 from netns_shim.state import State

@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from netns_shim.records import Record, UplinkRecord, boot_id, start_time
+from netns_shim.proc import boot_id, start_time
+from netns_shim.records import Record, UplinkRecord
 from netns_shim.userns.record import HolderRecord
 
 
@@ -21,41 +21,6 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         yield process
         process.kill()
-
-
-def test_start_time_is_an_identity(child: subprocess.Popen[bytes]) -> None:
-    """A process keeps its start time, which is that of proc_pid_stat(5)."""
-    since = start_time(child.pid)
-
-    text = Path(f"/proc/{child.pid}/stat").read_text()
-    assert since == int(text.rpartition(")")[2].split()[19]) > 0
-    assert start_time(child.pid) == since
-
-
-def test_start_time_of_a_process_with_an_odd_name(tmp_path: Path) -> None:
-    """The name of a process may hold spaces and parentheses."""
-    name = tmp_path / ") S 1 2 ("
-    name.symlink_to("/bin/cat")
-    with subprocess.Popen([name], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(b"x")
-        process.stdin.flush()
-        process.stdout.read(1)  # so that it is this program by now
-
-        since = start_time(process.pid)
-
-        assert start_time(os.getpid()) <= since
-
-
-def test_zombie_is_dead(child: subprocess.Popen[bytes]) -> None:
-    """A process that is not reaped yet does not live; nor does one that never was."""
-    child.kill()
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-
-    assert start_time(child.pid) == 0
-    child.wait()
-    assert start_time(child.pid) == 0
 
 
 def test_uplink_is_alive(child: subprocess.Popen[bytes]) -> None:
@@ -97,22 +62,6 @@ def test_odd_values_are_none(value: object) -> None:
     record = UplinkRecord(dict.fromkeys(("pid", "netns", "host", "addresses"), value))
 
     assert (record.pid, record.netns, record.host, record.addresses) == (0, 0, None, [])
-
-
-def test_what_is_not_known_stays() -> None:
-    """A key of a newer version is still there when a record is written again."""
-    record = UplinkRecord.read(b'{"driver": "none", "newer": 1, "host": {"routes": []}}')
-
-    record.see({"nameServers": []})
-    record.move(HolderRecord({"mountNamespace": 3, "userNamespace": 4}))
-
-    assert record.fields == {
-        "driver": "none",
-        "newer": 1,
-        "host": {"routes": [], "nameServers": []},
-        "mountNamespace": 3,
-        "userNamespace": 4,
-    }
 
 
 def test_holder(child: subprocess.Popen[bytes]) -> None:

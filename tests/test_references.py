@@ -14,8 +14,9 @@ import pytest
 
 from netns_shim import errors, locks, references
 from netns_shim.attachment import ADDING, DELETING, LIVE, RUNNING, ReferenceName
+from netns_shim.detaching import guard
 from netns_shim.errors import ShimError
-from netns_shim.shared import lifecycle, ownership
+from netns_shim.shared import lifecycle, listing, ownership
 from netns_shim.state import State
 from netns_shim.target import LAST_ONES, Shared
 
@@ -290,7 +291,7 @@ def test_full_disk(state: State, size: int) -> None:
     reference.close()
 
     assert caught.value.errno in (errno.ENOSPC, errno.EFBIG)
-    (record,) = references.references(state)
+    (record,) = listing.records(state)
     assert record.name.file == NAME.file
     assert record.fields == {
         "phase": DELETING,
@@ -317,7 +318,7 @@ def test_damaged_journal(state: State, journal: bytes, expected: dict[str, Any])
     Path(state.refs, NAME.file).write_bytes(journal)
 
     found = references.find(state, NAME)
-    (listed,) = references.references(state)
+    (listed,) = listing.records(state)
 
     assert found is not None
     assert {**found.record.fields, **expected} == found.record.fields
@@ -345,11 +346,11 @@ def test_dropping_ghosts(state: State, tmp_path: Path, monkeypatch: pytest.Monke
     os.symlink(tmp_path / "nowhere", f"{state.refs}/net:link:eth0:x")
     before = os.listdir("/proc/self/fd")
 
-    ghosts = references.ghosts(state)
+    ghosts = listing.ghosts(state)
 
     assert [name.file for name in ghosts] == [":gc:7", ":run:8", "net:ghost:eth0:x"]
     assert references.drop_ghosts(state) == 3
-    assert references.ghosts(state) == []
+    assert listing.ghosts(state) == []
     assert os.listdir("/proc/self/fd") == before
     names = ("damaged", "held", "link", "whole")
     assert files(state) == [":gc:9", *(f"net:{name}:eth0:x" for name in names)]
@@ -383,7 +384,7 @@ def test_listing(state: State) -> None:
     held.write(LIVE, network="b")
     take(state, "a:c:eth0:x").close()
 
-    assert [(record.name.file, record.fields) for record in references.references(state)] == [
+    assert [(record.name.file, record.fields) for record in listing.records(state)] == [
         ("a:c:eth0:x", {}),
         ("b:c:eth0:x", {"phase": LIVE, "network": "b"}),
     ]
@@ -394,7 +395,7 @@ def test_listing_nothing(state: State) -> None:
     """A netns that is not there has no references."""
     os.rmdir(state.refs)
 
-    assert references.references(state) == []
+    assert listing.records(state) == []
 
 
 def test_a_guard_beside_an_add(state: State) -> None:
@@ -403,7 +404,7 @@ def test_a_guard_beside_an_add(state: State) -> None:
     held.write(LIVE, result={})
     held.close()
 
-    found = Shared(state, {}, {}).guard(NAME)
+    found = guard(Shared(state, {}, {}), NAME)
 
     assert found is not None
     assert (found.phase, found.is_ours) == (LIVE, False)
@@ -415,7 +416,7 @@ def test_a_guard_beside_an_add_that_fails(state: State, monkeypatch: pytest.Monk
     held = references.take(state, NAME)
     monkeypatch.setattr(locks, "wait", lambda *_: held.drop())
 
-    found = Shared(state, {}, {}).guard(NAME)
+    found = guard(Shared(state, {}, {}), NAME)
 
     assert found is not None
     assert found.is_ours

@@ -13,7 +13,7 @@ import pytest
 from runtime import PLUGIN, Runtime, bridge, kill, kill_for_good, page, reaches
 
 from netns_shim import errors
-from netns_shim.records import start_time
+from netns_shim.proc import start_time
 
 BEYOND = "203.0.113.8"  # a name server that the machine may have one day
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_an_uplink_that_ends_while_the_host_is_followed(
     answers = iter([True, False])
     monkeypatch.setattr(revival, "_is_guarding", lambda _: next(answers))
 
-    assert revival.main(f"{tmp_path}/default/netns", "0") == 0
+    assert revival.main(f"{tmp_path}/default/netns", "uplink", "0") == 0
     assert done == ["follow", "revive 0"]
 
 
@@ -57,8 +58,40 @@ def test_a_change_while_it_is_started(
     monkeypatch.setattr(revival, "_is_guarding", lambda _: next(answers))
     monkeypatch.setattr(revival, "_has_lived", lambda _: False)
 
-    assert revival.main(f"{tmp_path}/default/netns", "1") == 0
+    assert revival.main(f"{tmp_path}/default/netns", "uplink", "1") == 0
     assert done == ["revive 1", "stay"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["uplink", "3"], "_bring_back 3"),
+        (["publisher", "/s/default/ports/pub1.log"], "_publish_again"),
+        (["names"], "_serve_again"),
+        # The words of a guardian that was started before an update.
+        (["3"], "_bring_back 3"),
+        (["0", "/s/default/ports/pub1.log"], "_publish_again"),
+        (["0", "names"], "_serve_again"),
+    ],
+)
+def test_what_has_ended(
+    monkeypatch: pytest.MonkeyPatch, done: list[str], words: list[str], expected: str
+) -> None:
+    """A guardian brings back what it was told to: an uplink, a publisher or a server of names."""
+
+    def noted(name: str) -> Callable[..., int]:
+        def note(where: State, *more: int) -> int:
+            assert where.dir == "/s/default"
+            done.append(" ".join([name, *map(str, more)]))
+            return 0
+
+        return note
+
+    for name in ("_bring_back", "_publish_again", "_serve_again"):
+        monkeypatch.setattr(revival, name, noted(name))
+
+    assert revival.main("/s/default/netns", *words) == 0
+    assert done == [expected]
 
 
 def test_an_installation_that_is_not_in_the_path(monkeypatch: pytest.MonkeyPatch) -> None:

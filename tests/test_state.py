@@ -6,9 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -98,52 +96,6 @@ def test_directory_of_somebody_else(tmp_path: Path) -> None:
     assert refusal(path).startswith("it belongs to user ")
 
 
-def test_private_directory_is_made(tmp_path: Path) -> None:
-    """A directory is made with its parents; only itself is private."""
-    path = tmp_path / "a" / "b" / "c"
-    before = os.umask(0o022)
-    try:
-        state.make_private(str(path))
-    finally:
-        os.umask(before)
-
-    assert state.is_private(str(path))
-    assert path.stat().st_mode & 0o777 == 0o700
-    assert path.parent.stat().st_mode & 0o777 == 0o755
-
-
-def test_private_directory_is_there(tmp_path: Path) -> None:
-    """What is there already is fine if it is private, and refused if it is not."""
-    tmp_path.chmod(0o700)
-    state.make_private(str(tmp_path))
-    tmp_path.chmod(0o755)
-
-    with pytest.raises(ShimError):
-        state.make_private(str(tmp_path))
-
-
-def test_private_directories_are_made_at_once(tmp_path: Path) -> None:
-    """Two that make the same directory at the same time are both satisfied."""
-    for attempt in range(50):
-        path = str(tmp_path / str(attempt) / "a" / "b")
-        together = threading.Barrier(4)
-        failed: list[BaseException] = []
-
-        def make(path: str = path, together: Any = together, failed: Any = failed) -> None:
-            together.wait()
-            try:
-                state.make_private(path)
-            except BaseException as error:
-                failed.append(error)
-
-        threads = [threading.Thread(target=make) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failed == []
-
-
 def test_state_dir_of_the_configuration_wins(tmp_path: Path) -> None:
     """`stateDir` is taken as it is."""
     assert state.base_dir({"XDG_RUNTIME_DIR": str(tmp_path)}, "/some/where") == "/some/where"
@@ -205,33 +157,9 @@ def test_record(tmp_path: Path) -> None:
     assert not where.uplink()
 
     record = {"driver": "pasta", "pid": 7, "startTime": 8, "more": [None]}
-    state.write_atomically(where.path("uplink.json"), json.dumps(record))
+    Path(where.path("uplink.json")).write_text(json.dumps(record))
 
     assert where.uplink().fields == record
-
-
-def test_file_is_replaced_at_once(tmp_path: Path) -> None:
-    """A file is private, replaces its predecessor as a whole, and leaves no other."""
-    path = tmp_path / "file"
-    path.write_text("old")
-    with open(path) as reader:
-        state.write_atomically(str(path), "new é")
-
-        assert reader.read() == "old"
-    assert path.read_text() == "new é"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert os.listdir(tmp_path) == ["file"]
-
-
-def test_file_that_cannot_be_replaced(tmp_path: Path) -> None:
-    """A failure leaves what was there, and nothing else."""
-    path = tmp_path / "file"
-    (path / "full").mkdir(parents=True)
-
-    with pytest.raises(IsADirectoryError):
-        state.write_atomically(str(path), "new")
-
-    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_time() -> None:

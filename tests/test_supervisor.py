@@ -21,7 +21,7 @@ WAYS = {"run": ["run", "--uplink", "none"], "unshare": ["unshare"]}
 # Killed where it would tell the command to begin.
 KILLED = """
 import os, signal, sys
-from netns_shim import enter
+from netns_shim import in_place
 from netns_shim.cli import supervisor
 
 write = os.write
@@ -31,7 +31,7 @@ def killing(fd, data):
 
 os.write = killing
 command = ["sh", "-c", "echo begun; exec sleep 600"]
-supervisor.run(command, enter.Unchanged(), lambda: None, ["/none", "", ""])
+supervisor.run(command, in_place.Unchanged(), lambda: None, ["/none", "", ""])
 """
 
 

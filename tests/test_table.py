@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from netns_shim.names.table import Table
-from netns_shim.records import boot_id
+from netns_shim.proc import boot_id
 from netns_shim.state import State
 
 HOME = 4711

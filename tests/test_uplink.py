@@ -16,7 +16,7 @@ from runtime import until
 
 from netns_shim import errors, invoke
 from netns_shim.errors import ShimError
-from netns_shim.records import start_time
+from netns_shim.proc import start_time
 from netns_shim.shared import background, connect, resolvconf, uplink
 from netns_shim.shared.processes import stop, stray
 from netns_shim.shared.uplink import Nothing, Pasta, Slirp4netns

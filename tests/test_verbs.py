@@ -12,7 +12,7 @@ import pytest
 from runtime import PLUGIN, Runtime, bridge, kill_for_good, reaches, until
 
 from netns_shim import errors
-from netns_shim.records import start_time
+from netns_shim.proc import start_time
 
 
 @pytest.fixture

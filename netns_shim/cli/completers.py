@@ -11,8 +11,9 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .. import references, state
+from .. import state
 from ..errors import ShimError
+from ..shared import listing
 
 # argcomplete has a base class for them since 2.1, but Debian 12 has 2.0; any callable works.
 Completer = Callable[..., Iterable[str]]
@@ -33,7 +34,7 @@ class Containers:
 
     def __call__(self, *, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
         """Give them all; argcomplete takes those that fit."""
-        names = [name for where in _up(parsed_args) for name in references.names(where)]
+        names = [name for where in _up(parsed_args) for name in listing.names(where)]
         return sorted({name.container_id for name in names if name.container_id})
 
 

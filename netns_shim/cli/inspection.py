@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .. import hostnet, netns, references, result, state
+from .. import hostnet, netns, result, state
 from ..attachment import LIVE
 from ..errors import ShimError
 from ..gc.liveness import Liveness, leads_there
 from ..names import look as names
 from ..ports.look import Host
-from ..records import start_time
-from ..shared import health
+from ..proc import start_time
+from ..shared import health, listing, register
 from ..shared import links as netlinks
 from ..shared.attached import host_side
 from ..target import Shared
@@ -61,7 +61,7 @@ def made_from(base: str, name: str, container_id: str) -> dict[tuple[str, ...], 
     """
     where = state.State(base, name)
     found: dict[tuple[str, ...], list[Json]] = {}
-    for record in references.of_container(where, container_id):
+    for record in listing.of_container(where, container_id):
         origin = {
             "reference": f"{where.refs}/{record.name}",
             "args": record.args,
@@ -80,7 +80,7 @@ def look(where: state.State) -> Json:
     # By the names of the files: their content may be damaged, or not written yet.
     attachments: dict[tuple[str, ...], list[AttachmentRecord]] = {}
     commands = []
-    for reference in references.references(where):
+    for reference in listing.records(where):
         if reference.name.is_command:
             commands.append(_command(reference))
         elif reference.name.is_attachment:
@@ -96,7 +96,7 @@ def look(where: state.State) -> Json:
         "name": where.name,
         "path": where.pin,
         "uplink": {
-            **_uplink(record, is_hidden=record.is_hidden and where.has_uplink(record)),
+            **_uplink(record, is_hidden=record.is_hidden and register.is_up(where, record)),
             "problems": _problems(where, record, links),
         },
         "addresses": record.addresses,

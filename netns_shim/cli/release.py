@@ -7,9 +7,9 @@ import os
 import select
 import signal
 
-from .. import conf, interrupt, references, skel
+from .. import conf, interrupt, skel, state
 from ..errors import say
-from ..records import start_time
+from ..proc import start_time
 from ..state import State
 from ..target import Shared
 from ..userns import pause
@@ -41,7 +41,7 @@ def main(
         where = State(base, name)
         if name:
             # The keeper still has the lock, so no other call has to guess.
-            references.remove(f"{where.refs}/{guard}")
+            state.remove(f"{where.refs}/{guard}")
         if not tell:
             os.closerange(3, 1 << 20)
         if name:

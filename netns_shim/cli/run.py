@@ -13,6 +13,7 @@ from .. import conf, enter, invoke, netns, state
 from ..attachment import COMMAND, RUNNING, ReferenceName
 from ..errors import warn
 from ..kept import Paths
+from ..libc import MS_REC
 from ..target import Shared
 from ..userns import pause
 from . import options, supervisor
@@ -44,11 +45,22 @@ def main(arguments: argparse.Namespace) -> int:
     where = options.state_of(arguments)
     if arguments.explain:
         plan = enter.plan(where, os.environ, _kept(command, arguments.keep))
-        print("\n".join(map(str, plan)))
+        print("\n".join(map(shown, plan)))
         return 0
     if not command:
         arguments.refuse("no command is given: put it behind --")
     return run(command, where, arguments.uplink, arguments.keep)
+
+
+def shown(step: enter.Step) -> str:
+    """Say what a step does."""
+    if isinstance(step, enter.Tmpfs):
+        return f"mount an empty tmpfs on {step.target}"
+    if isinstance(step, enter.Beside):
+        what = step.source or "an empty tmpfs"
+        return f"bind {what} on {step.target}, and in it all that was in {step.target}"
+    recursive = " with what is mounted in it" if step.flags & MS_REC else ""
+    return f"bind {step.source} on {step.target}{recursive}"
 
 
 def _warn_of_a_slip(where: state.State) -> None:

@@ -7,8 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from .. import references
 from ..errors import shown, warn
+from ..shared import listing
 from . import options
 from .progress import Progress
 
@@ -52,7 +52,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 1 if ending.failed else 0
     users = [_describe(record) for record in ending.users]
     if not users:
-        is_call = bool(references.names(where))
+        is_call = bool(listing.names(where))
         users = ["a call that has just begun" if is_call else "a container without a reference"]
     warn(f"the shared netns {name!r} is in use, and --force would end that:")
     print("\n".join(f"  {shown(user)}" for user in users), file=sys.stderr)

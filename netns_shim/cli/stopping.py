@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from .. import conf, references
 from ..attachment import STOPPING, ReferenceName
+from ..detaching import detach_by, guard
 from ..errors import DECODING_FAILURE, TRY_AGAIN_LATER, ShimError
 from ..gc import collect, liveness
-from ..operation import detach_by
-from ..shared import lifecycle
+from ..shared import lifecycle, listing
 from ..target import ATTEMPTS, Shared
 
 if TYPE_CHECKING:
@@ -59,19 +59,19 @@ class Ending:
         else:
             os.close(fd)
         own = ReferenceName.guard(STOPPING)
-        guard = self._target.guard(own)
-        if guard is None:
+        held = guard(self._target, own)
+        if held is None:
             # A removal that was cut off has left this.
             self._target.leave()
             return not self._where.exists()
         self.is_up = True
         try:
             references.drop_ghosts(self._where)
-            self.users = [r for r in references.references(self._where) if r.name.file != own.file]
+            self.users = [r for r in listing.records(self._where) if r.name.file != own.file]
             if by_force:
                 self._end_by_force(own)
         finally:
-            guard.drop()
+            held.drop()
             self._target.leave()
         return not self._where.exists()
 
@@ -80,7 +80,7 @@ class Ending:
             if not self._where.exists():
                 return
             kept = {own.file, *(name.file for name in self.failed)}
-            for name in references.names(self._where):
+            for name in listing.names(self._where):
                 if name.file in kept:
                     continue
                 try:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from .. import invoke, main
 from ..errors import say
-from ..records import start_time
+from ..proc import start_time
 from ..shared import guardian
 from . import waiting
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from ..enter import Inside, Unchanged
+    from ..enter import Inside
+    from ..in_place import Unchanged
 
 # After this time, in seconds, a command is one that takes long.
 LONG = 1.0

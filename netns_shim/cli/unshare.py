@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 
-from .. import enter, netns, state
+from .. import netns, state
 from ..errors import INVALID_ENVIRONMENT, ShimError
+from ..in_place import Unchanged
 from ..userns import pause
 from . import copyup, options, run, supervisor
 
@@ -58,7 +59,7 @@ def main(arguments: argparse.Namespace) -> int:
     # The command's processes have the lock, not the keeper: they stay in there while they run.
     held = pause.hold(base)
     again = [base, "", ""]
-    return supervisor.run(command, enter.Unchanged(), pause.leave, again, inherited=held)
+    return supervisor.run(command, Unchanged(), pause.leave, again, inherited=held)
 
 
 def _cwd() -> str:

@@ -12,19 +12,16 @@ import json
 import os
 
 from .. import child, conf, encoding, interrupt, invoke, log, netns, references, skel, state
+from ..attaching import mark_adding
 from ..attachment import LIVE, ReferenceName
+from ..detaching import is_gone, mark_deleting
 from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
 from ..kept import Paths
 from ..locks import Lock
 from ..netavark import convert, program, wire
-from ..operation import (
-    close_ports,
-    end_orphans,
-    give_back,
-    is_gone,
-    mark_adding,
-    mark_deleting,
-)
+from ..netavark.empty import EmptyNetns
+from ..operation import close_ports, end_orphans, give_back
+from ..shared import listing
 from ..target import Shared
 from . import netavark_text
 from .netavark_arguments import Arguments
@@ -263,7 +260,7 @@ class _Attaching:
         """Open the reference of a network, whatever its interface was called at the setup."""
         where = self._target.state
         if not os.path.lexists(f"{where.refs}/{name}"):
-            for other in references.names(where, f":{name.container_id}:"):
+            for other in listing.names(where, f":{name.container_id}:"):
                 if (other.network, other.kinds) == (name.network, NAME):
                     return self._target.find(other)
         return self._target.find(name)
@@ -299,8 +296,8 @@ class _Attaching:
         if netns.identity(path) is not None:
             return self._start(self._arguments.with_argument(path, "teardown"))
         # netavark before 2.1 does nothing without a netns, and leaves its rules for ever.
-        with netns.StandIn() as stand_in:
-            return self._start(self._arguments.with_argument(stand_in, "teardown"))
+        with EmptyNetns() as empty:
+            return self._start(self._arguments.with_argument(empty, "teardown"))
 
 
 def _read(file: str) -> bytes:

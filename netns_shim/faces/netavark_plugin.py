@@ -7,7 +7,7 @@ container becomes that of a CNI runtime, and the result becomes a StatusBlock.
 
 from __future__ import annotations
 
-from .. import interrupt, references, result, state, verbs
+from .. import interrupt, references, result, state
 from ..cni import CURRENT_VERSION
 from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
 from ..netavark import convert, network, wire
@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..attaching import Attached
     from ..decoding import Json
     from ..netavark.wire import Exec
 
@@ -50,7 +51,10 @@ class Face:
             return netavark_create.complete(wire.decode_network(text), self._environ)
         asked = wire.decode_exec(text)
         if self.verb == "setup":
-            self._attached = verbs.add(_request("ADD", asked, self._arguments[0], self._environ))
+            from .. import attaching  # a setup does without DEL
+
+            request = _request("ADD", asked, self._arguments[0], self._environ)
+            self._attached = attaching.add(request)
             return _answer(asked, self._attached, self._arguments[0])
         _teardown(asked, self._arguments[0], self._environ)
         return ""
@@ -65,7 +69,7 @@ class Face:
             self._attached.undo()
 
 
-def _answer(asked: Exec, attached: verbs.Attached, netns: str) -> str:
+def _answer(asked: Exec, attached: Attached, netns: str) -> str:
     try:
         answer = result.convert(attached.result, CURRENT_VERSION)
         _check_requests(asked, answer)
@@ -82,13 +86,15 @@ def _answer(asked: Exec, attached: verbs.Attached, netns: str) -> str:
 
 def _teardown(asked: Exec, netns: str, environ: Mapping[str, str]) -> None:
     """Detach with the setup's own input, even if files it was made from have changed."""
+    from .. import detaching  # a teardown does without ADD
+
     request = _recall(asked, environ)
     if request is not None:
-        verbs.delete(request)
+        detaching.delete(request)
         return
     # One teardown too many, or the attachment went with the last boot: nothing need be there.
     try:
-        verbs.delete(_request("DEL", asked, netns, environ))
+        detaching.delete(_request("DEL", asked, netns, environ))
     except ShimError as error:
         warn(f"nothing is known about container {asked.container_id!r}: {error}")
 

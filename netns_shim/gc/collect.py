@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from .. import conf, recall, references, state
 from ..attachment import COLLECTING, AttachmentRecord, ReferenceName
+from ..detaching import detach_by, guard
 from ..errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
 from ..kept import CNI_STATE
-from ..operation import Operation, detach_by
+from ..operation import Operation
 from ..request import Request
+from ..shared import listing
 from ..target import Shared
 from . import leases
 from .liveness import Liveness
@@ -118,12 +120,12 @@ def request_of(environ: Mapping[str, str], record: AttachmentRecord) -> Request:
 
 def _attachments(where: state.State) -> list[ReferenceName]:
     """List the references that are attachments; commands and guards are left out."""
-    return [name for name in references.names(where) if name.is_attachment]
+    return [name for name in listing.names(where) if name.is_attachment]
 
 
 def _has_command(where: state.State) -> bool:
     """Tell whether a command runs in a netns, which may have leases of its own."""
-    return any(name.is_command for name in references.names(where))
+    return any(name.is_command for name in listing.names(where))
 
 
 def _leases_of(where: state.State) -> str:
@@ -137,7 +139,7 @@ def _holders(where: state.State) -> set[str]:
     place may do so in this netns.
     """
     states = (where, state.State(where.base, state.IN_PLACE))
-    names = [name for each in states for name in references.names(each)]
+    names = [name for each in states for name in listing.names(each)]
     return {name.container_id for name in names if name.container_id}
 
 
@@ -186,11 +188,11 @@ class _Sweep:
         try:
             if self._dry_run:
                 is_removed = self._look()
-            elif guard := self._target.guard(ReferenceName.guard(COLLECTING)):
+            elif held := guard(self._target, ReferenceName.guard(COLLECTING)):
                 try:
                     self._collect()
                 finally:
-                    guard.drop()
+                    held.drop()
                     self._target.leave()
                 is_removed = not self._where.exists()
         except (ShimError, OSError) as error:
@@ -208,7 +210,7 @@ class _Sweep:
         except (ShimError, OSError) as error:
             failure = str(error)
         going = len(self._found["deleted"]) + len(self._found["dropped"])
-        is_removed = going == len(references.names(self._where))
+        is_removed = going == len(listing.names(self._where))
         if before is None or _identity(self._where) != before:
             for entries in self._found.values():
                 entries.clear()
@@ -223,7 +225,7 @@ class _Sweep:
 
     def _collect(self) -> None:
         self._drop_ghosts()
-        records = [r for r in references.references(self._where) if r.name.is_attachment]
+        records = [r for r in listing.records(self._where) if r.name.is_attachment]
         try:
             signs = Liveness(self._target, records)
         except ShimError as error:
@@ -234,7 +236,7 @@ class _Sweep:
         self._release_leases()
 
     def _drop_ghosts(self) -> None:
-        ghosts = references.ghosts(self._where)
+        ghosts = listing.ghosts(self._where)
         if not self._dry_run:
             references.drop_ghosts(self._where)
             ghosts = [name for name in ghosts if not os.path.exists(f"{self._where.refs}/{name}")]

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 
-from .. import references
 from ..attachment import LIVE
-from ..records import start_time
-from ..shared import processes
+from ..proc import start_time
+from ..shared import listing, processes
+from ..state import NAMES
 from . import entries, server
 from .table import FILES, GUARDIAN
 
@@ -25,7 +25,7 @@ def of_netns(state: State) -> Json | None:
     if not listed:
         return None
     home = listed[0].naming.number("home")
-    directory = state.path(f"{processes.NAMES}/{home}")
+    directory = state.path(f"{NAMES}/{home}")
     pid = server.running(f"{directory}/{FILES}")[0]
     guardian, since = processes.written(f"{directory}/{GUARDIAN}")
     addresses = [each for record in listed for each in record.naming.texts("gateways")]
@@ -44,7 +44,7 @@ def named(state: State) -> list[AttachmentRecord]:
     except OSError:
         home = 0
     home = state.uplink().netns or home
-    found = references.references(state) if home else []
+    found = listing.records(state) if home else []
     return [r for r in found if r.phase == LIVE and r.naming.number("home") == home]
 
 

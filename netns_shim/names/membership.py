@@ -15,7 +15,7 @@ from ..attachment import ADDING, naming
 from ..errors import NAMES_UNAVAILABLE, ShimError, warn
 from ..shared.nsenter import run_in
 from . import entries, look, server
-from .table import DIRECTORY, Table
+from .table import Table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,10 +104,12 @@ def leave(state: State, pin: str, reference: Reference) -> None:
 
 
 def restore(state: State, pin: str) -> None:
-    """Make files and server of a netns as its references say; what fails is a warning."""
+    """Make files and server of a netns as its references say; what fails is a warning.
+
+    Call it only where there are names: the directory says so.
+    """
     try:
-        if os.path.isdir(state.path(DIRECTORY)):
-            Table(state, pin, os.stat(pin).st_ino).follow()
+        Table(state, pin, os.stat(pin).st_ino).follow()
     except (ShimError, OSError) as error:
         warn(f"names: {error}")
 

@@ -15,7 +15,7 @@ import time
 
 from .. import child, invoke
 from ..errors import NAMES_UNAVAILABLE, ShimError
-from ..records import lives
+from ..proc import lives
 from ..shared import processes
 from ..state import FILE_MODE
 from .entries import DOMAIN

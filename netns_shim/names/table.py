@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import os
 
-from .. import interrupt, references
+from .. import interrupt
 from ..attachment import DELETING
 from ..errors import NAMES_UNAVAILABLE, ShimError, warn
 from ..locks import Lock
-from ..records import start_time
-from ..shared import guardian, mounts, processes, scope
+from ..proc import start_time
+from ..shared import guardian, listing, mounts, processes, scope
+from ..shared.files import write_atomically
 from ..shared.nsenter import run_in
-from ..state import FILE_MODE, make_below, outer_uid, read_file, remove, write_atomically
+from ..state import FILE_MODE, NAMES, make_below, outer_uid, read_file, remove
 from . import entries, server
 
 TYPE_CHECKING = False
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 LOCK_SECONDS = 60
 # How often to make the directory again that other calls remove before this one has the lock.
 ATTEMPTS = 10
-# In the directory of a netns below this one: the files of the server, and what belongs to it.
-DIRECTORY = processes.NAMES
+# In the directory of a netns, below NAMES: the files of the server, and what belongs to it.
 FILES, GUARDIAN = processes.NAMES_FILES, processes.NAMES_GUARDIAN
 PART, LOG, LIFELINE = "part", "log", "lifeline"
 
@@ -47,7 +47,7 @@ class Table:
         self._state = state
         self._path = path
         self._home = home
-        self._directory = state.path(f"{DIRECTORY}/{home}")
+        self._directory = state.path(f"{NAMES}/{home}")
 
     def follow(self, leaving: str = "") -> None:
         """Make files and server as the references say, without the one of this name.
@@ -56,7 +56,7 @@ class Table:
         """
         for _ in range(ATTEMPTS):
             try:
-                make_below(self._state.dir, f"{DIRECTORY}/{self._home}/{FILES}")
+                make_below(self._state.dir, f"{NAMES}/{self._home}/{FILES}")
                 with Lock(f"{self._directory}.lock", LOCK_SECONDS, "names", stays=False):
                     if not os.path.isdir(f"{self._directory}/{FILES}"):
                         continue  # another call has just removed it
@@ -66,7 +66,7 @@ class Table:
                 if not os.path.isdir(self._state.dir):
                     raise
         try:
-            os.rmdir(self._state.path(DIRECTORY))
+            os.rmdir(self._state.path(NAMES))
         except OSError:
             pass  # there are names, here or in another netns
 
@@ -100,7 +100,7 @@ class Table:
         """List the attachments that have names here."""
         return [
             record
-            for record in references.references(self._state)
+            for record in listing.records(self._state)
             if record.naming.number("home") == self._home
             and not record.is_of_other_boot
             and record.phase != DELETING
@@ -197,7 +197,7 @@ class Table:
             os.set_blocking(reader, True)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             out = os.open(f"{self._directory}/{LOG}", flags, FILE_MODE)
-            command = guardian.waiting(self._state, DIRECTORY)
+            command = guardian.waiting(self._state)
             pid = server.spawn(command, out, -1, os.environ, reader)
             scope.move([pid], f"guardian-names-{self._state.name}", outer_uid(), os.environ)
             write_atomically(f"{self._directory}/{GUARDIAN}", f"{pid} {start_time(pid)}")

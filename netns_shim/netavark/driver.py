@@ -20,8 +20,10 @@ from ..errors import (
     warn,
 )
 from ..locks import Lock, NoLock
-from ..state import make_below, read_file, write_atomically
+from ..shared.files import write_atomically
+from ..state import make_below, read_file
 from . import program, translate, wire
+from .empty import EmptyNetns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,7 +145,7 @@ class Driver:
         if translate.is_built_in(self._entry) and netns.identity(path) is None:
             # netavark before 2.1 does nothing without a netns, and its rules stay for ever.
             try:
-                with netns.StandIn() as path:
+                with EmptyNetns() as path:
                     self._tear_down_in(path, environ, asked, expected="No such device")
                 return
             except PermissionError:

@@ -12,7 +12,8 @@ import os
 
 from .. import netns
 from ..errors import warn
-from ..state import make_below, outer_uid, write_atomically
+from ..shared.files import write_atomically
+from ..state import make_below, outer_uid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import time
 from .. import locks
 from ..attachment import ReferenceName
 from ..errors import PORT_UNAVAILABLE, ShimError
-from ..state import make_private
+from ..shared.files import make_private
 from .mappings import overlap
 
 TYPE_CHECKING = False

@@ -11,7 +11,7 @@ import _socket as socket  # not `socket`: it imports `enum` and `selectors`
 import os
 import sys
 
-from ..records import start_time
+from ..proc import start_time
 from ..shared.processes import ids
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ WAITING = {"tcp": "0A", "udp": "07"}
 class Holder:
     """A socket that has a port, and the process that has the socket.
 
-    `pid`, `start_time` (see `records.start_time`), `name` (proc_pid_comm(5)) and `fd`, the number
+    `pid`, `start_time` (see `proc.start_time`), `name` (proc_pid_comm(5)) and `fd`, the number
     of its descriptor, are 0 or "" where no process shows the socket. `inode` is the socket's, and
     `uid` its user, as seen in the user namespace of this process.
     """

@@ -14,10 +14,11 @@ import os
 
 from .. import hostnet, interrupt, netns
 from ..errors import PORT_UNAVAILABLE, ShimError
-from ..records import start_time
+from ..proc import start_time
 from ..shared import background, guardian, processes, tap
+from ..shared.files import make_private, remove_special
 from ..shared.nsenter import run_in
-from ..state import make_private, read_file, remove_special
+from ..state import read_file
 from . import routing
 from .claims import DIRECTORY
 from .gate import Gate

@@ -6,6 +6,7 @@ from __future__ import annotations
 from .. import references
 from ..attachment import LIVE, publishing
 from ..errors import ShimError, warn
+from ..shared import listing, register
 from . import choice, claims, mappings, reservation
 from .claims import Claims
 from .probe import Probe
@@ -31,15 +32,15 @@ def restore(state: State, environ: Mapping[str, str]) -> None:
     What cannot be opened any more is a warning. A reference that is locked belongs to a call that
     sees to its own ports.
     """
-    for name in references.names(state):
+    for name in listing.names(state):
         try:
             _open_idle(state, name, environ)
         except (ShimError, OSError) as error:
             warn(f"a published port is not open: {error}")
     link = state.uplink()
     if link.lacks_ports:
-        link.note_ports()
-        state.write_uplink(link)
+        register.note_ports(link)
+        register.write(state, link)
     try:
         _open_listed(state, environ)
     except (ShimError, OSError) as error:
@@ -104,8 +105,8 @@ def _open_listed(state: State, environ: Mapping[str, str]) -> None:
     Probe(ports).check(wanted)
     _open_again(publisher, wanted)
     # Only now: what could not be opened is tried again by the next ADD.
-    link.note_publisher(publisher.fields)
-    state.write_uplink(link)
+    register.note_publisher(link, publisher.fields)
+    register.write(state, link)
 
 
 def _listed(link: UplinkRecord) -> list[Port]:

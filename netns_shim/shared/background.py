@@ -14,7 +14,8 @@ import os
 
 from .. import child, enter, interrupt
 from ..errors import UPLINK_FAILED, ShimError
-from ..state import FILE_MODE, remove, remove_special
+from ..state import FILE_MODE, remove
+from .files import remove_special
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

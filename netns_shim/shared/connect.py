@@ -9,7 +9,18 @@ from .. import hostnet, interrupt, netns
 from ..errors import ShimError, warn
 from ..records import UplinkRecord
 from ..state import outer_uid
-from . import fallback, guardian, health, names, processes, routes, rtnetlink, scope, uplink
+from . import (
+    fallback,
+    guardian,
+    health,
+    names,
+    processes,
+    register,
+    routes,
+    rtnetlink,
+    scope,
+    uplink,
+)
 from .nsenter import run_in
 
 TYPE_CHECKING = False
@@ -50,7 +61,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
             guard = guardian.start(state, -1, max(attempt, SECOND))
     if not pid:
         run_in(state.pin, lambda: _look_for_duplicates(look=False))
-    record = UplinkRecord.of(
+    record = register.of(
         driver=chosen.driver,
         wanted=wanted,
         pid=pid,
@@ -73,7 +84,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
     if pid and chosen.driver == "pasta" and not chosen.copies_addresses:
         lead_to_host(state, record, ("addresses", "routes"))
     names.follow(state, record, is_new=True)
-    state.write_uplink(record)
+    register.write(state, record)
 
 
 def _look_at_host(chosen: Uplink, addresses: list[str], pending: str) -> Json:
@@ -108,8 +119,8 @@ def guard(state: State, record: UplinkRecord) -> None:
             return
         scope.move([pid], f"guardian-{state.name}", outer_uid(), os.environ)
         warn(f"the guardian of the uplink of {state.name!r}: it was gone, and has been replaced")
-        record.note_guardian(pid)
-    state.write_uplink(record)
+        register.note_guardian(record, pid)
+    register.write(state, record)
 
 
 def _tell_lack(state: State, record: UplinkRecord) -> None:
@@ -130,7 +141,7 @@ def follow(state: State, record: UplinkRecord, changes: list[str]) -> None:
         _tell_lack(state, record)
     else:
         lead_to_host(state, record, ("addresses",))
-    state.write_uplink(record)
+    register.write(state, record)
 
 
 def lead_to_host(state: State, record: UplinkRecord, changes: Container[str]) -> None:
@@ -146,7 +157,8 @@ def lead_to_host(state: State, record: UplinkRecord, changes: Container[str]) ->
     except ShimError as error:
         names = ", ".join(record.host_addresses)
         warn(f"containers cannot reach the host at {names}: {error.details}")
-    record.see({key: seen for key, seen in hostward.look(pairs).items() if key in changes})
+    seen = {key: found for key, found in hostward.look(pairs).items() if key in changes}
+    register.note_host(record, seen)
 
 
 def _is_of_before(state: State) -> bool:
@@ -272,6 +284,6 @@ def again(state: State, chosen: Uplink, wanted: Wanted) -> None:
         record = state.uplink()
         pid = guardian.start(state, -1, 1) if record.pid and record.is_of_this_boot else None
         if pid is not None:
-            record.note_guardian(pid, str(error))
-            state.write_uplink(record)
+            register.note_guardian(record, pid, str(error))
+            register.write(state, record)
         raise

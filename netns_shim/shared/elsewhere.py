@@ -7,7 +7,7 @@ import os
 
 from .. import netns
 from ..errors import CANNOT_ENTER, ShimError
-from . import processes
+from . import processes, register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def refuse_mounts(state: State) -> None:
 def refuse_processes(state: State) -> None:
     """Refuse to touch an uplink that lives in another PID namespace: no signal gets there."""
     record = state.uplink()
-    if record.is_hidden and record.pid and state.has_uplink(record):
+    if record.is_hidden and record.pid and register.is_up(state, record):
         number = record.number("pidNamespace")
         raise ShimError(
             CANNOT_ENTER,

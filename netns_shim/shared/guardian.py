@@ -27,6 +27,8 @@ SHELL = "sh"
 LIFELINE = "lifeline"
 # A publisher that a signal has ended comes back, but not one that could not be started.
 PARENT = '"$@"; s=$?; [ $s -gt 128 ] || exit $s;'
+# What a guardian brings back: the words for `revival.main`.
+UPLINK, PUBLISHER, NAMES = "uplink", "publisher", "names"
 # How it is called in the list of processes.
 NAME = "netns-shim-guardian"
 
@@ -88,22 +90,23 @@ def stay(state: State, attempt: int, seen: list[str] | None = None) -> None:
         os.set_inheritable(fd, True)
     stamp = state.path("resolv.conf")
     # It becomes Python without a fork, so it stays one process.
-    command = [SHELL, "-c", script, NAME, stamp, *_revival(state, str(attempt))]
+    command = [SHELL, "-c", script, NAME, stamp, *_revival(state, UPLINK, str(attempt))]
     os.execve(shell(), command, os.environ)
 
 
 def guarded(state: State, command: list[str], log: str) -> list[str]:
     """Give the arguments of a guardian that is the parent of a publisher with this log."""
     # As `shlex` does, which imports eight modules more.
-    quoted = ["'{}'".format(word.replace("'", "'\\''")) for word in _revival(state, "0", log)]
+    words = _revival(state, PUBLISHER, log)
+    quoted = ["'{}'".format(word.replace("'", "'\\''")) for word in words]
     script = f"{PARENT} exec {' '.join(quoted)}"
     return [shell(), "-c", script, NAME, *command]
 
 
-def waiting(state: State, what: str) -> list[str]:
-    """Give the arguments of a guardian whose stdin ends with the process that it waits for."""
+def waiting(state: State) -> list[str]:
+    """Give the arguments of a guardian whose stdin ends with the server of names."""
     script = 'read -r _; exec "$@"'
-    return [shell(), "-c", script, NAME, *_revival(state, "0", what)]
+    return [shell(), "-c", script, NAME, *_revival(state, NAMES)]
 
 
 def shell() -> str:
@@ -111,9 +114,9 @@ def shell() -> str:
     return find_program(SHELL, DEFAULT_PATH.split(":")) or f"/bin/{SHELL}"
 
 
-def _revival(state: State, *arguments: str) -> list[str]:
-    """List the arguments of the call that a guardian becomes."""
-    return call(main.REVIVE, state.pin, *arguments)
+def _revival(state: State, ended: str, *more: str) -> list[str]:
+    """List the arguments of the call that a guardian becomes; see `revival.main`."""
+    return call(main.REVIVE, state.pin, ended, *more)
 
 
 def call(*arguments: str) -> list[str]:

@@ -11,10 +11,22 @@ import errno
 import fcntl
 import os
 
-from .. import hostnet, interrupt, locks, netns, references
+from .. import hostnet, interrupt, locks, netns
 from ..errors import INVALID_ENVIRONMENT, IO_FAILURE, UPLINK_FAILED, ShimError, warn
-from ..state import is_private, make_below, make_private, remove, remove_special
-from . import attached, connect, elsewhere, mounts, names, ownership, processes, uplink
+from ..state import NAMES, is_private, make_below, remove
+from . import (
+    attached,
+    connect,
+    elsewhere,
+    listing,
+    mounts,
+    names,
+    ownership,
+    processes,
+    register,
+    uplink,
+)
+from .files import make_private, remove_special
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +81,7 @@ def repair(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         )
         if not is_pinned:
             _replace(state)
-        elif state.has_uplink(record) or state.awaits_uplink(record):
+        elif register.is_up(state, record) or register.is_awaited(state, record):
             _complete(state, record)
             return
         else:
@@ -116,7 +128,7 @@ def _complete(state: State, record: UplinkRecord) -> None:
     if lost:
         _make_directories(state)
         names.follow(state, record)
-        state.write_uplink(record)
+        register.write(state, record)
         warn(f"{', '.join(lost)} of the shared netns {state.name!r} was gone and is made again")
 
 
@@ -130,7 +142,7 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
     with locked(state):
         record = state.uplink()
         before = record.host
-        has_any = state.has_uplink(record) or state.awaits_uplink(record)
+        has_any = register.is_up(state, record) or register.is_awaited(state, record)
         if before is None or not has_any:
             return
         is_copy = record.copies_addresses or bool(record.pending)
@@ -153,7 +165,7 @@ def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None
 def _follow_name_servers(state: State, record: UplinkRecord, environ: Mapping[str, str]) -> None:
     before = record.dns_forwarders
     found = names.follow(state, record)
-    state.write_uplink(record)
+    register.write(state, record)
     if record.driver == "pasta" and record.forwards is None:
         warn(
             f"the host's name servers have changed, and the uplink of {state.name!r} forwards to "
@@ -198,7 +210,7 @@ def guard(state: State) -> None:
     """Give an uplink another guardian if its own was killed."""
     with locked(state):
         record = state.uplink()
-        if record.lacks_guardian and state.has_uplink(record):
+        if record.lacks_guardian and register.is_up(state, record):
             connect.guard(state, record)
 
 
@@ -227,7 +239,7 @@ def destroy_despite(state: State, left: Collection[str]) -> bool:
     with locked(state):
         elsewhere.refuse_mounts(state)
         elsewhere.refuse_processes(state)
-        names = {name.file for name in references.names(state)}
+        names = {name.file for name in listing.names(state)}
         if names - set(left):
             return False
         for name in names:
@@ -281,7 +293,7 @@ def _forget_other_boot(state: State) -> None:
             pass
         finally:
             os.close(fd)
-    for name in ("run", "var", "netavark", processes.NAMES, processes.PUBLISHERS):
+    for name in ("run", "var", "netavark", NAMES, processes.PUBLISHERS):
         mounts.remove_tree(state.path(name))
 
 

@@ -14,7 +14,7 @@ import os
 
 from .. import hostnet
 from ..errors import ShimError, warn
-from . import resolvconf
+from . import register, resolvconf
 from .nsenter import run_in
 
 TYPE_CHECKING = False
@@ -109,8 +109,9 @@ def follow(state: State, record: UplinkRecord, *, is_new: bool = False) -> Plan:
         warn(f"names do not resolve in the shared netns {state.name!r}: {explain(found.lost)}")
     has_ipv6 = any(":" in address for address in record.addresses)
     resolvconf.write(state, resolvconf.compose(host, found.forwarders, has_ipv6=has_ipv6))
-    record.note_names(found.forwarders, found.rules, " ".join(host.search).split())
-    record.see(seen)
+    search = " ".join(host.search).split()
+    register.note_names(record, found.forwarders, found.rules, search)
+    register.note_host(record, seen)
     if time:
         os.utime(state.path("resolv.conf"), ns=(time, time))  # see `watch`
     return found

@@ -15,9 +15,9 @@ import time
 
 from .. import interrupt
 from ..errors import CANNOT_ENTER, ShimError, warn
-from ..records import start_time
+from ..proc import start_time
 from ..references import MARK
-from ..state import read_file
+from ..state import NAMES, read_file
 from . import mounts
 
 TYPE_CHECKING = False
@@ -32,8 +32,7 @@ STOPPED = (b"T", b"t")
 ORPHAN_SECONDS = 5
 # Below this, the publishers of ports have their logs: see the wing `ports`.
 PUBLISHERS = "ports/"
-# Below this, each server of names has a directory, with these in it: see the wing `names`.
-NAMES = "names"
+# Below NAMES, each server of names has a directory, with these in it: see the wing `names`.
 NAMES_FILES, NAMES_GUARDIAN = "conf", "guardian"
 # Of aardvark-dns itself, beside the files that it reads.
 NAMES_PID = "aardvark.pid"

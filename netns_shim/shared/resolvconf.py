@@ -7,8 +7,9 @@ import errno
 import os
 
 from ..hostnet import BEHIND_STUBS, RESOLV_CONF
-from ..state import FILE_MODE, remove_special
+from ..state import FILE_MODE
 from . import addresses
+from .files import remove_special
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import time
 
 from .. import hostnet, interrupt, log, netns, skel
 from ..errors import ShimError, Stopped, warn, warnings
-from ..records import start_time
+from ..proc import start_time
 from ..state import State
 from ..target import Shared
-from . import connect, guardian, lifecycle, processes, uplink
+from . import connect, guardian, lifecycle, register, uplink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,38 +34,50 @@ SETTLE = 0.1
 IDLE = 0.3
 NAMES, ADDRESSES = "nameServers", "addresses"
 FOLLOWED = {NAMES, ADDRESSES}
-# What a guardian says that has waited for the server of the names of containers.
-NAMING = processes.NAMES
 
 
-def main(pin: str, attempt: str, publisher: str = "") -> int:
-    """Bring the uplink of a shared netns back; give the exit status.
+def main(pin: str, ended: str, *more: str) -> int:
+    """Bring back what has ended in the shared netns with this pin; give the exit status.
 
-    `pin` is the path of the pin; `attempt` counts the attempts before this one. With the path of
-    the log of a publisher, bring that back instead; with NAMING, the server of names.
+    It is the UPLINK, and then the attempts before this one follow; a PUBLISHER, and then the path
+    of its log follows, by which its guardian can be found; or the server of NAMES.
     """
     os.closerange(3, 1 << 20)  # what the guardian has watched
     skel.settle()
     interrupt.heed()
     base, name = os.path.dirname(pin).rsplit("/", 1)
     state = State(base, name)
-    if publisher == NAMING:
-        return _serve_again(state)
-    if publisher:
+    if ended.isdecimal():
+        ended, more = _as_earlier(ended, *more)
+    if ended == guardian.PUBLISHER:
         return _publish_again(state)
+    if ended == guardian.NAMES:
+        return _serve_again(state)
+    return _bring_back(state, int(more[0]))
+
+
+def _as_earlier(attempt: str, ended: str = "") -> tuple[str, tuple[str, ...]]:
+    """Understand a guardian from before an update: attempts, then a log, NAMES or nothing."""
+    if ended == guardian.NAMES:
+        return ended, ()
+    return (guardian.PUBLISHER, (ended,)) if ended else (guardian.UPLINK, (attempt,))
+
+
+def _bring_back(state: State, attempt: int) -> int:
+    """Follow the host while the uplink lives, else start another one; give the exit status."""
     if _is_guarding(state):
         try:
             seen = _follow(state)
             if _is_guarding(state):
-                guardian.stay(state, int(attempt), seen)
+                guardian.stay(state, attempt, seen)
         except Stopped:
             return 1
-    number = 0 if _has_lived(state) else int(attempt)
+    number = 0 if _has_lived(state) else attempt
     said = ""
     while True:
         warnings.clear()
         log.begin("revive", os.environ)
-        log.name(name)
+        log.name(state.name)
         try:
             _pause(PAUSES[min(number, len(PAUSES) - 1)])
             if _revive(state, number):
@@ -79,7 +91,7 @@ def main(pin: str, attempt: str, publisher: str = "") -> int:
         except (ShimError, OSError) as error:
             if str(error) != said:
                 said = str(error)
-                warn(f"the uplink of {name!r} cannot be started again: {said}")
+                warn(f"the uplink of {state.name!r} cannot be started again: {said}")
             log.end("failed", error=said, code=skel.as_shim_error(error).code)
         number += 1
 
@@ -184,7 +196,7 @@ def _revive(state: State, number: int) -> bool:
         record = state.uplink()
         mine = os.getpid()
         is_mine = record.guardian.pid == mine or not record.guardian.is_running
-        is_up = state.has_uplink(record) or netns.identity(state.pin, is_ours=True) is None
+        is_up = register.is_up(state, record) or netns.identity(state.pin, is_ours=True) is None
         if not is_mine or is_up or record.driver in ("", "none") or not _is_used(state):
             return False
         wanted = record.wanted
@@ -199,8 +211,8 @@ def _revive(state: State, number: int) -> bool:
             raise
         except (ShimError, OSError) as error:
             connect.disconnect(state)
-            record.note_guardian(mine, str(error))
-            state.write_uplink(record)
+            register.note_guardian(record, mine, str(error))
+            register.write(state, record)
             raise
         # With the lock: a publisher that is started now must not miss the end of the netns.
         Shared(state, wanted, os.environ).restore_ports()

@@ -11,6 +11,7 @@ import os
 
 from .. import enter, hostnet, interrupt, netns
 from ..errors import INVALID_NETWORK_CONFIG, UPLINK_FAILED, ShimError, warn
+from ..in_place import Unchanged
 from ..invoke import HELPER_DIRECTORIES, find_program, with_path
 from . import background, resolvconf, tap
 from .forwarding import Forwarding, of_old_pasta, of_pasta
@@ -265,7 +266,7 @@ class Slirp4netns:
         finally:
             os.close(ready)
 
-    def _own_mounts(self) -> enter.Inside | enter.Unchanged:
+    def _own_mounts(self) -> enter.Inside | Unchanged:
         """Give the context in which it is started, with mounts that it may cover.
 
         For its sandbox it mounts on /tmp, and makes only the root private before. In the mounts of
@@ -273,7 +274,7 @@ class Slirp4netns:
         """
         # Without power over the mounts, it has no sandbox either.
         is_needed = self.has_sandbox and netns.is_privileged()
-        return enter.Inside(enter.HERE, []) if is_needed else enter.Unchanged()
+        return enter.Inside(enter.HERE, []) if is_needed else Unchanged()
 
     def wait(self, state: State) -> int:
         """Wait until it is ready; give its process ID. ShimError (code 102) where it fails."""

@@ -18,6 +18,7 @@ import os
 from .. import encoding, interrupt, locks, netns, state
 from ..errors import CANNOT_ENTER, ShimError, warn
 from ..libc import CLONE_NEWNS, CLONE_NEWUSER, setns
+from ..shared import files
 from .record import HolderRecord
 
 TYPE_CHECKING = False
@@ -48,7 +49,7 @@ def join(base: str) -> None:
             return
     elif _join_out_of_sight(base):
         return
-    state.make_private(base)
+    files.make_private(base)
     with _locked(base):
         fd = _open(base, os.O_CREAT)
         # A process has it alone only while it holds the other lock.

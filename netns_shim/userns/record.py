@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 
 from .. import decoding
-from ..records import ProcessRecord, boot_id, pid_namespace, start_time
+from ..proc import boot_id, pid_namespace, start_time
+from ..records import ProcessRecord
 from ..state import HOLDER, read_file
 
 TYPE_CHECKING = False

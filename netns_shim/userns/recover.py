@@ -12,8 +12,8 @@ import os
 
 from .. import netns, state
 from ..errors import CANNOT_ENTER, ShimError, warn
-from ..records import pid_namespace
-from ..shared import mounts, processes
+from ..proc import pid_namespace
+from ..shared import mounts, processes, register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,8 +134,8 @@ def move_records(base: str, before: HolderRecord, record: HolderRecord) -> None:
         if uplink.mount_namespace != before.mount_namespace:
             continue
         if is_revived or not (uplink.pid and uplink.is_alive):
-            uplink.move(record)
-            where.write_uplink(uplink)
+            register.move(uplink, record)
+            register.write(where, uplink)
 
 
 def pin_again(base: str, record: HolderRecord) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ... import conf, references, state
+from ... import conf, state
 from ...attachment import LIVE
 from ...errors import ShimError
 from ...ports import listed, look, mappings
 from ...ports.probe import Probe
-from ...shared import uplink
+from ...shared import listing, uplink
 from .. import programs
 from .check import (
     IN_PLACE,
@@ -61,7 +61,7 @@ def published(context: Context) -> Result:
 def _seen(where: state.State) -> list[Seen]:
     """Look at all ports that a shared netns and its attachments publish."""
     host = look.Host(where.uplink())
-    attached = [record for record in references.references(where) if record.phase == LIVE]
+    attached = [record for record in listing.records(where) if record.phase == LIVE]
     of_attachments = [host.attachment(record) for record in attached]
     return [*host.netns(), *(seen for found in of_attachments for seen in found)]
 

@@ -7,11 +7,11 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from ... import errors, hostnet, netns, references, state
+from ... import errors, hostnet, netns, state
 from ...attachment import ADDING, DELETING
 from ...errors import ShimError
 from ...gc import collect
-from ...shared import health
+from ...shared import health, listing, register
 from .check import OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result, look_inside
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _odd(where: state.State) -> Iterator[str]:
         yield f"{where.name}: the record of its uplink cannot be read"
     elif record.is_of_other_boot:
         yield f"{where.name}: is of an earlier boot"
-    elif not (record.is_alive or record.pending or where.has_uplink(record)):
+    elif not (record.is_alive or record.pending or register.is_up(where, record)):
         problem = record.guardian.text("problem")
         tried = f", and its guardian cannot start it again: {problem}" if problem else ""
         yield f"{where.name}: has lost its uplink {record.driver}{tried}"
@@ -74,7 +74,7 @@ def _odd(where: state.State) -> Iterator[str]:
         yield f"{where.name}: its uplink has no guardian to restart it"
     if missing := where.missing():
         yield f"{where.name}: {', '.join(missing)} is missing"
-    for reference in references.references(where):
+    for reference in listing.records(where):
         is_busy = bool(reference) and reference.phase in (ADDING, DELETING)
         if is_busy and not _is_locked(f"{where.refs}/{reference.name}"):
             yield f"{where.name}: {reference.name} was cut off ({reference.phase})"
