@@ -40,6 +40,12 @@ def server_of(session: bench.Session) -> list[int]:
     return [int(pid) for pid in found]
 
 
+def guardian_of(session: bench.Session) -> int:
+    """Tell the process ID of the guardian of the server that runs."""
+    argv = ["pgrep", "-u", "0", "-f", "netns-shim-guardian.*names$"]
+    return int(session.run(argv, check=True).stdout)
+
+
 def test_containers_find_each_other(world: bench.World, session: bench.Session) -> None:
     """By name, alias and ID, over both families, both ways, back from the address, until DEL."""
     client = named(session, *DUAL)
@@ -130,8 +136,8 @@ def test_a_killed_server(world: bench.World, session: bench.Session) -> None:
         kill(first)
         came_back = until(lambda: ask(web, "web") == address)
         (second,) = server_of(session)
-        guardian = session.run(["pgrep", "-f", "netns-shim-guardian.*names$"], check=True).stdout
-        kill(int(guardian))
+        guardian = guardian_of(session)
+        kill(guardian)
         kill(second)
         client.add("data", data)
         (third,) = server_of(session)
@@ -233,8 +239,8 @@ def test_check(session: bench.Session) -> None:
     with session.container() as web:
         client.add("web", web)
         client.succeed("CHECK", "web", web.netns)
-        guardian = session.run(["pgrep", "-f", "netns-shim-guardian.*names$"], check=True).stdout
-        kill(int(guardian))
+        guardian = guardian_of(session)
+        kill(guardian)
         kill(server_of(session)[0])
 
         assert client.fail("CHECK", "web", web.netns)["code"] == 107
