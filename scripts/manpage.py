@@ -36,18 +36,20 @@ joins it to the outside with
 .BR pasta (1)
 or
 .BR slirp4netns (1),
-and runs other plugins in there. Podman calls it as a plugin of netavark. What it is told by a
-configuration is in docs/reference.md, and in the schema that
+and runs other plugins in there. Podman calls it as a plugin of netavark. docs/reference.md says
+what a configuration can contain, and so does the schema that
 .B netns\-shim schema
-prints. People call it with one of these commands.
+prints. You call it with one of these commands.
 .SH COMMANDS
 """.lstrip()
 
 TAIL = r"""
 .SH EXIT STATUS
-0 if all went well, 1 if something failed or is wrong, 2 if the arguments are wrong. That of
+0 if all went well, 1 if something failed or is wrong, 2 if the arguments are wrong.
 .B run
-is its command's, or 128 and the number of the signal that has ended it.
+and
+.B unshare
+exit with the status of the command, or with 128 plus the number of the signal that has ended it.
 .SH ENVIRONMENT
 .TP
 .B XDG_RUNTIME_DIR
@@ -59,17 +61,17 @@ and nothing is attached elsewhere.
 .TP
 .B NETNS_SHIM_LOG
 The absolute path of a file to which each call of a plugin appends a line, or a level
-(@LEVELS@), a colon and the path. It counts for more than the keys
+(@LEVELS@), a colon and the path. It wins over the keys
 .BR logFile " and " logLevel .
 .TP
 .B NO_COLOR
-If it is set, nothing is written in colours.
+If it is set to anything, the commands print no colors.
 .SH FILES
 .TP
 .I $XDG_RUNTIME_DIR/netns\-shim/NAME/
 The state of the shared network namespace NAME, as long as it is up.
 .SH EXAMPLES
-Run a network that there is through the shim, and see whether the file is right:
+Rewrite a network that you have, so that it runs through the shim, and check the file:
 .PP
 .RS
 .nf

@@ -43,6 +43,16 @@ def test_version() -> None:
     assert newest[1] == netns_shim.__version__
 
 
+def test_what_apt_installs() -> None:
+    """The package recommends what the README says that apt installs, each without a choice."""
+    (sentence,) = re.findall(
+        r"apt installs\s+what it recommends: (.*)\.", (ROOT / "README.md").read_text()
+    )
+    (recommended,) = re.findall(r"^Recommends:\n((?: .*,\n)+)", read("control"), re.M)
+
+    assert sorted(re.findall(r"`([^`]+)`", sentence)) == recommended.replace(",", "").split()
+
+
 def test_launcher(tmp_path: Path) -> None:
     """The build writes the plugin by Debian's Python alone, and with the mark of the package."""
     (written,) = re.findall(r"^\t(scripts/launcher.py .*) >debian/launcher$", read("rules"), re.M)

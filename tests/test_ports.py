@@ -284,6 +284,33 @@ def test_listed_port_is_tried_again(world: bench.World, session: bench.Session) 
     assert opened == {8443}
 
 
+@pytest.mark.parametrize("uplink", ["pasta", "slirp4netns"])
+def test_listed_ports_outlive_the_uplink(
+    world: bench.World, session: bench.Session, uplink: str
+) -> None:
+    """Listed ports are open after `refresh`, a lost record, and a kill of all that opens them."""
+    client = runtime(session, uplink=uplink, publish=["8443"])
+    record = world.path(f"{world.state_dir}/default/uplink.json")
+    refresh = ["/opt/netns-shim/bin/netns-shim", "refresh"]
+    with session.container() as one, session.container() as two:
+        client.succeed("ADD", "one", one.netns)
+        refreshed = session.run(refresh, check=True).stderr, open_ports(world)
+        forgotten = {k: v for k, v in json.loads(record.read_text()).items() if k != "publisher"}
+        write = ["tee", f"{world.state_dir}/default/uplink.json"]
+        session.run(write, input=json.dumps(forgotten), check=True)
+        restored = session.run(refresh, check=True).stderr, open_ports(world)
+        _kill_all(session)
+        client.succeed("ADD", "two", two.netns)
+        repaired = open_ports(world)
+        client.succeed("DEL", "two", two.netns)
+        client.succeed("DEL", "one", one.netns)
+
+    assert (refreshed[1], restored[1]) == ({8443}, {8443})
+    assert "is not open" not in refreshed[0] + restored[0]
+    assert repaired == {8443}
+    assert world.leftovers() == []
+
+
 def test_gc_and_stop_close_ports(world: bench.World, session: bench.Session, uplink: str) -> None:
     """GC closes the ports of what it detaches, and `stop --force` closes all."""
     client = runtime(session, uplink=uplink)

@@ -125,7 +125,7 @@ def describe(found: Json) -> str:
     place = "in place" if user["isInPlace"] else power
     rows = [
         ("netns-shim", f"{found['version']} ({found['package']})"),
-        ("launcher", found["launcher"] or "none: not called by one"),
+        ("launcher", found["launcher"] or "none: this is the command itself"),
         ("installed as", ", ".join(found["installed"]) or "no plugin in the usual directories"),
         ("Python", found["python"]),
         ("kernel", found["kernel"]),

@@ -101,6 +101,8 @@ def _open_listed(state: State, environ: Mapping[str, str]) -> None:
     families = {6 if ":" in address else 4 for address in link.addresses} or {4, 6}
     ports = _listed(link)
     wanted = mappings.bindings(ports, families)
+    if publisher.is_own:
+        publisher.close(wanted)  # one that a killed call has started and not written down
     # Where one family is taken, pasta of 2025 opens the other one, and says nothing.
     Probe(ports).check(wanted)
     _open_again(publisher, wanted)

@@ -61,6 +61,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
             guard = guardian.start(state, -1, max(attempt, SECOND))
     if not pid:
         run_in(state.pin, lambda: _look_for_duplicates(look=False))
+    before = _before(state)
     record = register.of(
         driver=chosen.driver,
         wanted=wanted,
@@ -70,7 +71,9 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
         pin=state.pin,
         interface=interface,
         addresses=addresses,
-        mtu=None if _is_of_before(state) else mtu,
+        # In a netns of a release that gave no network the MTU of its uplink, it stays as it is: on
+        # one bridge, large packets for containers of 1500 bytes would be lost.
+        mtu=None if before and before.mtu is None else mtu,
         forwarders=list(chosen.forwarders),
         forwards=chosen.forwards,
         host_addresses=list(chosen.host_addresses),
@@ -80,6 +83,9 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
         lacks_ports=os.path.isdir(state.path(processes.PUBLISHERS)),
         pending=pending,
     )
+    if before.publisher and "pid" in before.publisher:
+        # A pasta of its own, which outlives the uplink.
+        register.note_publisher(record, before.publisher)
     _tell_lack(state, record)
     if pid and chosen.driver == "pasta" and not chosen.copies_addresses:
         lead_to_host(state, record, ("addresses", "routes"))
@@ -161,14 +167,11 @@ def lead_to_host(state: State, record: UplinkRecord, changes: Container[str]) ->
     register.note_host(record, seen)
 
 
-def _is_of_before(state: State) -> bool:
-    """Tell whether the netns is of a release that gave no network the MTU of its uplink.
-
-    It stays as it is: on one bridge, large packets for containers of 1500 bytes would be lost.
-    """
+def _before(state: State) -> UplinkRecord:
+    """Give the record of the uplink that this netns had before; empty where it had none."""
     before = state.uplink()
     is_same = before.netns == os.stat(state.pin).st_ino and before.is_of_this_boot
-    return is_same and before.mtu is None
+    return before if is_same else UplinkRecord()
 
 
 def _set_up(state: State, chosen: Program) -> tuple[str, list[str], int]:

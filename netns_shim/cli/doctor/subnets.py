@@ -67,7 +67,7 @@ def of_configuration(context: Context) -> Result:
     if warnings:
         advice = "correct the file, if containers need that"
         return Result(WARNING, "part of the host's network is out of reach", advice, (*warnings,))
-    return Result(OK, "its subnets are no others")
+    return Result(OK, "no other network has addresses of its subnets")
 
 
 def _up(context: Context) -> tuple[list[Json], str]:

@@ -84,7 +84,8 @@ def default_route(context: Context) -> Result:
             "this host has none: containers reach each other, and nothing outside",
             "connect the host: uplinks lead to the outside as soon as it has a default route",
         )
-    return Result(OK, f"this host has one of {' and '.join(f'IPv{kind}' for kind in families)}")
+    named = " and ".join(f"IPv{kind}" for kind in families)
+    return Result(OK, f"this host has a default route for {named}")
 
 
 def ping(context: Context) -> Result:
