@@ -146,6 +146,7 @@ def test_congestion_control(world: bench.World, name: str, result: str) -> None:
     assert ("cubic" in found["advice"]) == (result == "warning")
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("name", ["pasta", "slirp4netns"])
 @pytest.mark.parametrize(
     ("script", "message"),
@@ -227,6 +228,7 @@ def test_directory_of_programs(world: bench.World) -> None:
     assert found["message"].endswith(" in /usr/lib/cni, /opt/cni/bin")
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     "name",
     [name for name in MISBEHAVIOURS if name not in ("many documents", "not a number")],

@@ -134,6 +134,7 @@ def test_a_call_that_attaches_nothing_leaves_nothing(
     assert is_empty(world)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("verb", ["ADD", "DEL", "GC"])
 @pytest.mark.parametrize(
     "keys",
