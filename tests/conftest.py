@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -142,6 +142,12 @@ def give_up(why: str) -> NoReturn:
 def part(request: pytest.FixtureRequest) -> Part:
     """Which part of the points of a sweep is visited."""
     return part_of(request.config)
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Say how much was done: a sweep that shrinks is to be seen, at the end of the run."""
+    return lambda text: record_property(TOLD, text)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import bench
-import conftest
 import pytest
 import sweep
 from kills import Point, Scenario, Scene, text_of
@@ -27,12 +26,6 @@ def worlds(world: bench.World) -> Iterator[list[bench.World]]:
     """A machine for each processor."""
     with ExitStack() as stack:
         yield sweep.worlds(world, stack)
-
-
-@pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """Say how much was done: a sweep that shrinks is to be seen, at the end of the run."""
-    return lambda text: record_property(conftest.TOLD, text)
 
 
 # What the steps with an uplink are marked with.
