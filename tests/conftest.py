@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from typing import NoReturn
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
 
 import bench
 import kinder
 import pytest
 import releases
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
+from parts import Part
 
 from netns_shim import errors, interrupt
 
@@ -22,30 +25,104 @@ settings.register_profile("explore", PATIENT)
 settings.register_profile("same", PATIENT, derandomize=True)
 settings.load_profile("same")
 
-# The property of a test that is shown at the end of the run.
-TOLD = "told"
+# Properties of tests that are shown at the end of the run: a text; how many of how many.
+TOLD, SPREAD = "told", "spread"
+WHOLE = "1/1"
+
+# What takes longest begins first, so that no processor is idle while the last one works. A file
+# belongs to one process, since what costs most in it is made once.
+LONGEST = (
+    "test_kills",
+    "test_stress",
+    "test_growth",
+)
 
 
-def pytest_configure() -> None:
-    """Reset signals that the tests' caller ignores, as nohup(1) does, to those of a shell."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option by which CI shares the work among releases: see CONTRIBUTING.md."""
+    text = "sweeps: of so many parts of the points, those of one; random examples: that share"
+    parser.addoption("--part", default=WHOLE, metavar="NUMBER/OF", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Reset signals that the tests' caller ignores, as nohup(1) does, to those of a shell.
+
+    Refuse a part that there is not, and have xdist leave the files in our order.
+    """
+    part = part_of(config)
+    if not part.is_whole:
+        share = part.share(settings().max_examples)
+        settings.register_profile("part", settings(), max_examples=share)
+        settings.load_profile("part")
     for number in interrupt.SIGNALS:
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def part_of(config: pytest.Config) -> Part:
+    """Tell which part of the points the run has. Raises UsageError where there is no such part."""
+    try:
+        return Part.read(config.getoption("--part"))
+    except ValueError as error:
+        raise pytest.UsageError(f"--part: {error}") from None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what tests have told: how many crash points a sweep had."""
-    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
-        for name, text in getattr(report, "user_properties", []):
-            if name == TOLD and report.when == "call":
-                terminalreporter.write_line(f"{report.nodeid}: {text}")
+    """Show what tests have told: how many crash points a sweep had, and what the run left out."""
+    part = part_of(terminalreporter.config)
+    many = of = 0
+    for outcome in ("passed", "failed", "skipped"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in getattr(report, "user_properties", []):
+                if name == TOLD and report.when == "call":
+                    terminalreporter.write_line(f"{report.nodeid}: {value}")
+                elif name == SPREAD and report.when == "call":
+                    many, of = many + value[0], of + value[1]
+    if not part.is_whole:
+        terminalreporter.write_line(
+            f"{part} of the points of sweeps and of random examples, and {many} of the {of} tests"
+            " that are spread: see CONTRIBUTING.md"
+        )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that asks for the bench."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark every test that asks for the bench, and put what takes longest first.
+
+    Leave out what other parts have.
+    """
+    items.sort(key=lambda item: _rank(item.path))
     for item in items:
         if "world" in getattr(item, "fixturenames", ()):
             item.add_marker("netns")
+    part = part_of(config)
+    if not part.is_whole:
+        _spread(part, config, items)
+        for item in items:
+            test: Any = getattr(item, "obj", None)
+            if getattr(test, "is_hypothesis_test", False):
+                seed(part.number)(test)
+
+
+def _spread(part: Part, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep this part of the parameters of each test that is marked, if it has as many as parts."""
+    spread: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("spread"):
+            spread[item.nodeid.partition("[")[0]].append(item)
+    others: set[pytest.Item] = set()
+    for name, variants in spread.items():
+        if len(variants) >= part.of:
+            chosen = part.take(variants, [name] * len(variants))
+            chosen[0].user_properties.append((SPREAD, (len(chosen), len(variants))))
+            others.update(set(variants).difference(chosen))
+    config.hook.pytest_deselected(items=list(others))
+    items[:] = [item for item in items if item not in others]
+
+
+def _rank(path: Path) -> int:
+    return LONGEST.index(path.stem) if path.stem in LONGEST else len(LONGEST)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -59,6 +136,18 @@ def give_up(why: str) -> NoReturn:
     if os.environ.get("NETNS_SHIM_REQUIRE_NETNS") == "1":
         pytest.fail(why, pytrace=False)
     pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def part(request: pytest.FixtureRequest) -> Part:
+    """Which part of the points of a sweep is visited."""
+    return part_of(request.config)
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Say how much was done: a sweep that shrinks is to be seen, at the end of the run."""
+    return lambda text: record_property(TOLD, text)
 
 
 @pytest.fixture(autouse=True)

@@ -95,6 +95,7 @@ def test_stdin(
     check_nothing_happened(world, session)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     ("keys", "text"),
     [

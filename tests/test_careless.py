@@ -263,6 +263,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("name", NAMES)
 def test_a_planted_link(world: bench.World, session: bench.Session, name: str) -> None:
     """A link in the place of a file is replaced or left out; what it leads to stays as it is."""

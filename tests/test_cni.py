@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import examples
 
 from netns_shim import cni, errors
 from netns_shim.errors import PluginFailed, ShimError
@@ -384,7 +385,7 @@ ENVIRONS = st.fixed_dictionaries(
 ) | st.sampled_from(VERBS).map(environ)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(given=ENVIRONS, stdin=CONFS | st.binary(max_size=60))
 def test_any_input_is_a_request_or_an_error(given: dict[str, str], stdin: bytes) -> None:
     """No environment and no stdin raises anything but `ShimError`, and names are safe."""
@@ -401,7 +402,7 @@ def test_any_input_is_a_request_or_an_error(given: dict[str, str], stdin: bytes)
     assert b"\0" not in name
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(stdin=CONFS | st.binary(max_size=60))
 def test_version_never_fails(stdin: bytes) -> None:
     """VERSION answers with a supported version, whatever is on stdin."""

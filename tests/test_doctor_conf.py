@@ -50,6 +50,7 @@ def kinds(found: Found) -> list[str]:
     return [found[name]["result"] for name in CHECKS]
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("sample", sorted(SAMPLES.glob("*.conflist")), ids=lambda p: p.name)
 def test_samples(world: bench.World, session: bench.Session, fakes: Fakes, sample: Path) -> None:
     """All that the samples name is there on the machine of the tests."""
@@ -71,6 +72,7 @@ def test_one_plugin(session: bench.Session, fakes: Fakes) -> None:
     assert found["its uplink"] == {**found["pasta"], "check": "its uplink"}
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -126,6 +128,7 @@ def test_invalid(world: bench.World, fakes: Fakes) -> None:
     assert "$.stateDir" in text
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     "conf",
     [
@@ -243,6 +246,7 @@ def test_names_without_a_server(world: bench.World, fakes: Fakes) -> None:
     assert found["message"] == "bridge: dns_enabled, but there is no aardvark-dns"
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     ("keep", "result", "message"),
     [
@@ -277,6 +281,7 @@ def test_no_uplink_is_wanted(session: bench.Session, fakes: Fakes) -> None:
             assert found[name]["message"] == "the configuration asks for no uplink"
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     ("uplink", "message"),
     [

@@ -100,6 +100,7 @@ def test_subordinate_ids(world: bench.World, session: bench.Session) -> None:
     assert ask(world.root)["subordinate IDs"]["result"] == "skipped"
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("file", ["subuid", "subgid"])
 @pytest.mark.parametrize(
     ("text", "kind"),
@@ -133,6 +134,7 @@ def test_lines_that_count_once(world: bench.World) -> None:
     assert "65536 in /etc/subuid (131072 with duplicates and your own ID)" in found["message"]
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     ("subuid", "subgid", "first"),
     [

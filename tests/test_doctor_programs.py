@@ -132,6 +132,7 @@ def test_ping(world: bench.World, session: bench.Session) -> None:
     assert opened == ({"ok"}, True)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("name", ["pasta", "slirp4netns"])
 @pytest.mark.parametrize(
     ("script", "message"),
@@ -213,6 +214,7 @@ def test_directory_of_programs(world: bench.World) -> None:
     assert found["message"].endswith(" in /usr/lib/cni, /opt/cni/bin")
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     "name",
     [name for name in MISBEHAVIOURS if name not in ("many documents", "not a number")],

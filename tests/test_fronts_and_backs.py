@@ -85,6 +85,7 @@ class NetavarkFront:
         self.caller.teardown(container, **self.given[name])
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("back", ["plugin", *RELEASES])
 @pytest.mark.parametrize("front", [CniFront, NetavarkFront])
 def test_any_front_with_any_back(

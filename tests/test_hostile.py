@@ -21,6 +21,7 @@ from hostile import RESULT, SPOKEN, STATUS, SUBNET
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from looks import NOW, plain
+from parts import examples
 
 from netns_shim import decoding, errors
 from netns_shim.cli import graph, inspection, show, tree
@@ -65,7 +66,9 @@ RUN_TIME: Json = {
     "cni.dev/valid-attachments": [{"containerID": "c", "ifname": "eth0"}],
 }
 
-fuzz = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(
+    max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture

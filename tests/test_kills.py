@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import bench
-import conftest
 import pytest
 import sweep
 from kills import Point, Scenario, Scene, text_of
+from parts import Part
 from runtime import bridge
 from sweep import Missed, Sweep
 
@@ -26,12 +26,6 @@ def worlds(world: bench.World) -> Iterator[list[bench.World]]:
     """A machine for each processor."""
     with ExitStack() as stack:
         yield sweep.worlds(world, stack)
-
-
-@pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """Say how much was done: a sweep that shrinks is to be seen, at the end of the run."""
-    return lambda text: record_property(conftest.TOLD, text)
 
 
 # What the steps with an uplink are marked with.
@@ -133,6 +127,11 @@ def at_steps(names: list[str], act: str) -> list[Point]:
     ]
 
 
+def kinds(points: list[Point]) -> list[str]:
+    """Name what each point is before, without its number."""
+    return [point.name.partition(", ")[2] for point in points]
+
+
 def was_killed(
     scene: Scene, point: Point, done: subprocess.CompletedProcess[str]
 ) -> Iterator[str]:
@@ -145,7 +144,7 @@ def was_killed(
 
 @pytest.mark.parametrize("what", SHIM)
 def test_the_shim_is_killed(
-    worlds: list[bench.World], tell: Callable[[str], None], what: str
+    worlds: list[bench.World], tell: Callable[[str], None], part: Part, what: str
 ) -> None:
     """Wherever it is killed, the next ADD works, and after the DEL nothing is left."""
     sweep.install(worlds, EXTRA, collector=COLLECTOR)
@@ -157,15 +156,16 @@ def test_the_shim_is_killed(
         first = next(n for n, name in enumerate(names) if name.startswith("os.rmdir"))
         last = max(n for n, name in enumerate(names) if name.endswith(MARK))
         points = points[first : last + 2]
-    assert points
+    visited = part.take(points, kinds(points))
+    assert visited
 
-    reached, problems = swept.run([[point] for point in points], was_killed)
+    reached, problems = swept.run([[point] for point in visited], was_killed)
 
-    tell(f"{len(reached)} points")
+    tell(f"{len(reached)} points of {len(points)}")
     others = [text for text in problems if OTHER_STEP in text]
     assert problems == others, "\n".join(problems)
     assert len(others) <= MOST_OTHERS, "\n".join(others)
-    assert len(reached) == len(points)
+    assert len(reached) == len(visited)
 
 
 UPLINK = {
@@ -191,7 +191,7 @@ def is_honest(scene: Scene, point: Point, done: subprocess.CompletedProcess[str]
     ],
 )
 def test_the_uplink_is_killed(
-    worlds: list[bench.World], tell: Callable[[str], None], what: str, who: str
+    worlds: list[bench.World], tell: Callable[[str], None], part: Part, what: str, who: str
 ) -> None:
     """Wherever it dies, the call succeeds or says so, and the next ADD connects everybody.
 
@@ -201,13 +201,14 @@ def test_the_uplink_is_killed(
     names = swept.count("watch")
     # Without an uplink there is nothing to kill.
     points = [point for point in at_steps(names, who) if point.name.endswith(MARK)]
-    assert points
+    visited = part.take(points, kinds(points))
+    assert visited
 
-    reached, problems = swept.run([[point] for point in points], is_honest)
+    reached, problems = swept.run([[point] for point in visited], is_honest)
 
-    tell(f"{len(reached)} points, of {len(names)} steps")
+    tell(f"{len(reached)} points of {len(points)}, and {len(names)} steps")
     assert not problems, "\n".join(problems)
-    assert len(reached) == len(points)
+    assert len(reached) == len(visited)
 
 
 KILLABLE = "/opt/bench/killable"
@@ -222,8 +223,11 @@ TRACED = {
 IPTABLES = ("sendmsg,exit_group", "exit_group")
 
 
-def traced(verb: str, *, too: str = "") -> list[Iterator[Point]]:
-    """List series of points for plugins; `too` for the shim as well, whose child is bridge."""
+def traced(verb: str, part: Part, *, too: str = "") -> list[Iterator[Point]]:
+    """List series of points for plugins; `too` for the shim as well, whose child is bridge.
+
+    How long a series is turns out when its last point does no harm any more.
+    """
 
     def point(name: str, at: str, call: int, when: int) -> Point:
         environ = {"KILL_IN": f"{verb}/{name}", "KILL_AT": at, "KILL_TOO": too}
@@ -238,7 +242,7 @@ def traced(verb: str, *, too: str = "") -> list[Iterator[Point]]:
     if not too:
         wanted += [("host-local", at) for at in TRACED["host-local"]]
         wanted += [("iptables", at) for at in IPTABLES]
-    return [series(name, at) for name, at in wanted]
+    return [part.thin(series(name, at), f"{name}, {at}") for name, at in wanted]
 
 
 PLUGIN = {
@@ -272,7 +276,7 @@ def died_with_it(
 @pytest.mark.parametrize("who", ["plugin", "plugin and shim"])
 @pytest.mark.parametrize("verb", PLUGIN)
 def test_a_plugin_is_killed(
-    worlds: list[bench.World], tell: Callable[[str], None], verb: str, who: str
+    worlds: list[bench.World], tell: Callable[[str], None], part: Part, verb: str, who: str
 ) -> None:
     """Wherever a plugin, or a program that it runs, is killed, alone or with the shim."""
     text = (bench.INSIDE / "killable").read_text()
@@ -280,9 +284,10 @@ def test_a_plugin_is_killed(
     too = "1" if who != "plugin" else ""
 
     swept = Sweep(worlds, PLUGIN[verb])
-    reached, problems = swept.run(traced(verb, too=too), died_with_it if too else is_an_answer)
+    judge = died_with_it if too else is_an_answer
+    reached, problems = swept.run(traced(verb, part, too=too), judge)
 
     count = Counter(name.partition(" number")[0] for name in reached)
-    tell(f"{len(reached)} points: {dict(count)}")
+    tell(f"{len(reached)} points, {part}: {dict(count)}")
     assert not problems, "\n".join(problems)
-    assert len(count) >= (6 if too else 12)
+    assert len(count) >= part.share(6 if too else 12)

@@ -213,6 +213,7 @@ def ways(world: bench.World) -> Iterator[dict[str, Way]]:
 WAYS = ("log-in", "cron", "su", "job", "service")
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(("first", "second"), list(permutations(WAYS, 2)))
 def test_ways_with_a_runtime_directory(world: bench.World, first: str, second: str) -> None:
     """What a user attached in one way, each other way finds, and makes no state beside it."""
@@ -223,6 +224,7 @@ def test_ways_with_a_runtime_directory(world: bench.World, first: str, second: s
         walk(world, found[first], found[second])
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("second", ["log-in", "service"])
 @pytest.mark.parametrize("first", ["cron", "job", "service"])
 def test_ways_before_a_log_in(world: bench.World, first: str, second: str) -> None:

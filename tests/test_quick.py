@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
+from parts import examples
 
 from netns_shim.validate import quick
 
@@ -138,7 +139,7 @@ def test_answer_for_anything(value: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", NETAVARK["$defs"])
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(value=values(NETAVARK_KEYS))
 def test_answer_for_any_document_of_netavark(kind: str, value: Any) -> None:
     """So is a value made of the words of netavark's documents, for each kind of them."""

@@ -145,6 +145,7 @@ def attaches_nothing(runtime: Runtime) -> bool:
     return runtime.conf.get("timeout") == "soon" or "missing" in str(runtime.conf)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("has_result", [True, False])
 def test_delete_undoes_what_was_added(
     world: bench.World, edited: Edited, *, has_result: bool
@@ -187,6 +188,7 @@ def rules(place: bench.Place, address: str) -> list[str]:
     return [line for line in done.stdout.splitlines() if f"{address}/32" in line]
 
 
+@pytest.mark.spread
 def test_second_add(world: bench.World, edited: Edited) -> None:
     """A second ADD is refused, whatever was edited, and changes nothing."""
     if attaches_nothing(edited.now):
@@ -205,6 +207,7 @@ def test_second_add(world: bench.World, edited: Edited) -> None:
     assert world.leftovers() == []
 
 
+@pytest.mark.spread
 def test_check(world: bench.World, edited: Edited) -> None:
     """CHECK looks at what was attached, and says what has been edited."""
     with edited.before.place.container() as container:
@@ -220,6 +223,7 @@ def test_check(world: bench.World, edited: Edited) -> None:
     assert world.leftovers() == []
 
 
+@pytest.mark.spread
 def test_add_after_the_container_died(world: bench.World, edited: Edited) -> None:
     """A container that died comes again in the edited network; what it had is undone."""
     if attaches_nothing(edited.now) or edited.now.conf.get("enter") == "never":
@@ -333,6 +337,7 @@ def test_entries_of_the_same_type(world: bench.World, session: bench.Session) ->
     assert world.leftovers() == []
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     "left",
     [

@@ -61,6 +61,7 @@ RECORDS = {
 }
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_damaged_record_of_the_uplink(
     world: bench.World, session: bench.Session, runtime: Runtime, state: str, name: str
@@ -85,6 +86,7 @@ def test_a_damaged_record_of_the_uplink(
     assert world.leftovers() == []
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("name", RECORDS)
 def test_delete_with_a_damaged_record(
     world: bench.World, session: bench.Session, runtime: Runtime, state: str, name: str
@@ -136,6 +138,7 @@ CUTS = [
 ]
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(("before", "cut"), CUTS)
 def test_a_repair_that_is_cut_off(
     session: bench.Session, runtime: Runtime, state: str, before: str, cut: str

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import examples
 
 from netns_shim import cni, errors, result
 from netns_shim.errors import ShimError
@@ -346,7 +347,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     value=st.dictionaries(KEYS, ANYTHING),
     to=st.sampled_from(VERSIONS),

@@ -18,6 +18,7 @@ import fakes
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import examples
 
 from netns_shim import __version__, as_cni, attaching, cni, detaching, errors, skel, verbs
 from netns_shim.cli import install
@@ -195,6 +196,7 @@ def test_bad_configuration(stdin: bytes, code: int) -> None:
     assert answer.stderr == b""
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     "changes",
     [
@@ -232,7 +234,7 @@ def test_bad_keys(installed: Path, changes: dict[str, Any], verb: str, tmp_path:
     assert os.listdir(tmp_path) == []
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     verb=st.sampled_from(["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION", "x"]),
     values=st.fixed_dictionaries(

@@ -223,6 +223,7 @@ CHANGES: dict[str, Change] = {
 }
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     ("change", "is_cut_off"), [*((change, False) for change in CHANGES), ("ports", True)]
 )

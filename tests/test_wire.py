@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import examples
 from podman import NETWORK
 
 from netns_shim import __version__, errors
@@ -459,7 +460,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(OPTIONS)
 def test_options_nearly_right(value: Any) -> None:
     """Options of nearly the right shape are safe file names, or an error with a code."""
