@@ -115,6 +115,12 @@ class InPlace:
         """Take an attachment out of the names, if it is there."""
         target.leave_names(self.state, HERE, reference)
 
+    def put_off_names(self) -> None:
+        """Put nothing off: none but a DEL detaches here."""
+
+    def settle_names(self) -> None:
+        """Settle nothing: see `put_off_names`."""
+
     def check_names(self, record: AttachmentRecord) -> None:
         """Check that the names of an attachment resolve; ShimError (code 107) where not."""
         if record.naming:

@@ -111,12 +111,13 @@ class Shared:
     been opened for an ADD.
     """
 
-    __slots__ = ("_environ", "_wanted", "state", "uplink")
+    __slots__ = ("_environ", "_nameless", "_wanted", "state", "uplink")
 
     def __init__(self, where: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         self.state = where
         self._wanted = wanted
         self._environ = environ
+        self._nameless: set[int] | None = None
         self.uplink = UplinkRecord()
 
     def join(self) -> None:
@@ -314,8 +315,27 @@ class Shared:
         return enter_names(self.state, self.state.pin, reference, request, result)
 
     def leave_names(self, reference: Reference) -> None:
-        """Take an attachment out of the names, if it is there."""
-        leave_names(self.state, self.state.pin, reference)
+        """Take an attachment out of the names, if it is there; see `put_off_names`."""
+        if self._nameless is None:
+            leave_names(self.state, self.state.pin, reference)
+        elif reference.record.naming:
+            from .names import membership  # only for a network with names
+
+            self._nameless.add(membership.strike(reference))
+
+    def put_off_names(self) -> None:
+        """Have `settle_names` take out all that leave from now on: once is enough for many."""
+        self._nameless = set()
+
+    def settle_names(self) -> None:
+        """Take those out of the names that have left, and those of an earlier call of its kind.
+
+        That one may have been killed after it had dropped their references.
+        """
+        from .names import membership  # only after many have been detached
+
+        left, self._nameless = self._nameless or set(), None
+        membership.settle(self.state, self.state.pin, left)
 
     def check_names(self, record: AttachmentRecord) -> None:
         """Check that the names of an attachment resolve; ShimError (code 107) where not."""

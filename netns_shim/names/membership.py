@@ -92,15 +92,30 @@ def leave(state: State, pin: str, reference: Reference) -> None:
 
     `pin` is the path of the netns that the caller knows, which may be another one.
     """
+    home = strike(reference)
+    try:
+        _table(state, pin, home).follow(reference.record.name.file)
+    except (ShimError, OSError) as error:
+        warn(f"names: {error}")
+
+
+def strike(reference: Reference) -> int:
+    """Write into the reference that it has no names any more; give the netns that had them."""
     home = reference.record.naming.number("home")
     try:
         reference.note(naming=None)
     except OSError as error:
         warn(f"cannot write down that names are gone: {error}")
-    try:
-        _table(state, pin, home).follow(reference.record.name.file)
-    except (ShimError, OSError) as error:
-        warn(f"names: {error}")
+    return home
+
+
+def settle(state: State, pin: str, homes: set[int]) -> None:
+    """Do what `leave` does for many at once, after `strike`: in these netns's and in ours."""
+    for home in (homes | {_home(pin)}) if os.path.isdir(state.path(DIRECTORY)) else ():
+        try:
+            _table(state, pin, home).follow()
+        except (ShimError, OSError) as error:
+            warn(f"names: {error}")
 
 
 def restore(state: State, pin: str) -> None:
@@ -123,8 +138,12 @@ def verify(state: State, pin: str, record: AttachmentRecord) -> None:
 
 
 def _table(state: State, pin: str, home: int) -> Table:
+    return Table(state, pin if _home(pin) == home else "", home)
+
+
+def _home(pin: str) -> int:
+    """Give the inode of the netns at a path, 0 where there is none."""
     try:
-        path = pin if os.stat(pin).st_ino == home else ""
+        return os.stat(pin).st_ino
     except FileNotFoundError:
-        path = ""
-    return Table(state, path, home)
+        return 0
