@@ -115,6 +115,10 @@ class InPlace:
         """Take an attachment out of the names, if it is there."""
         target.leave_names(self.state, HERE, reference)
 
+    def restore_names(self) -> None:
+        """Have a server answer for the names in this netns, if there are any."""
+        target.restore_names(self.state, HERE)
+
     def put_off_names(self) -> None:
         """Put nothing off: none but a DEL detaches here."""
 

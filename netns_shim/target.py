@@ -97,6 +97,13 @@ def leave_names(state: State, path: str, reference: Reference) -> None:
         membership.leave(state, path, reference)
 
 
+def restore_names(state: State, path: str) -> None:
+    """Have a server answer for the names in the netns at a path, if there are any."""
+    from .names import membership  # only after something has changed
+
+    membership.restore(state, path)
+
+
 def check_names(state: State, path: str, record: AttachmentRecord) -> None:
     """Check that the names of an attachment resolve; ShimError (code 107) where not."""
     from .names import membership  # only for a network with names
@@ -344,9 +351,7 @@ class Shared:
 
     def restore_names(self) -> None:
         """Have a server answer for the names in this netns, if there are any."""
-        from .names import membership  # only after something has changed
-
-        membership.restore(self.state, self.state.pin)
+        restore_names(self.state, self.state.pin)
 
     def open_as_is(self) -> int | None:
         """Open the netns; None where it does not exist, or is lost.

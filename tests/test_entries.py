@@ -79,10 +79,10 @@ def test_file() -> None:
 
     assert found["net.net"].splitlines() == [
         "10.0.0.1,fd00::1 169.254.1.1",
-        "netns-shim-host 169.254.1.2  host.containers.internal,host.docker.internal",
+        "-netns-shim-host 169.254.1.2  host.containers.internal,host.docker.internal",
         "a 10.0.0.2 fd00::2 web",
         "b 10.0.0.2 fd00::2 db,b 192.0.2.1",
-        f"netns-shim 127.0.0.1  {marker}",
+        f"-netns-shim 127.0.0.1  {marker}",
     ]
     assert listening == ["10.0.0.1", "fd00::1"]
 
@@ -120,3 +120,18 @@ def test_wrapped_one_by_one() -> None:
     text = entries.files(both, [], [], is_cut_off=False)[0]["net.net"]
 
     assert text.count("10.0.0.2") == 1
+
+
+def test_who_may_ask() -> None:
+    """At an address the containers of its networks may ask, all if one network is not known."""
+    of_both = {**WEB, "subnets": ["10.0.0.0/24", "fd00::/64"]}
+    later = {**WEB, "subnets": ["10.0.1.0/24"], "gateways": ["10.0.0.1", "10.0.1.1"]}
+    known = [record("a:a:eth0:x", **of_both), record("b:b:eth0:x", **later)]
+    before = record("c:c:eth0:x", **{**WEB, "gateways": ["10.0.1.1"]})
+
+    assert entries.allowed(known) == {
+        "10.0.0.1": ["10.0.0.0/24", "10.0.1.0/24"],
+        "10.0.1.1": ["10.0.1.0/24"],
+        "fd00::1": ["fd00::/64"],
+    }
+    assert "10.0.1.1" not in entries.allowed([*known, before])

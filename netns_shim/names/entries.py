@@ -33,8 +33,11 @@ INTERNAL = "%int"
 SUFFIX = ".net"
 # What Podman and Docker call the host.
 HOST_NAMES = "host.containers.internal,host.docker.internal"
-# The entry by whose name we see which files the server has read.
-MARKER = "netns-shim"
+# The entry by whose name we see which files the server has read, and that of the host. They are in
+# all networks, so no container must be able to have such an ID.
+MARKER, HOST = "-netns-shim", "-netns-shim-host"
+# How the name of the first begins.
+MARK = "netns-shim"
 
 
 def of_request(request: Request) -> list[str]:
@@ -70,12 +73,33 @@ def _is_host_name(text: str) -> bool:
 
 
 def of_result(answer: Json) -> tuple[list[str], list[str], bool]:
-    """Give addresses and gateways of a result, and whether no default route leads out of it."""
+    """Give addresses and gateways of a result, and whether no default route leads out of it.
+
+    The addresses have their prefix lengths.
+    """
     known = result.convert(answer, CURRENT_VERSION)
     ips = known.get("ips") or []
     gateways = [ip["gateway"] for ip in ips if ip.get("gateway")]
-    addresses = [address.partition("/")[0] for address in result.addresses(known)]
-    return addresses, list(dict.fromkeys(gateways)), not result.default_routes(known)
+    return result.addresses(known), list(dict.fromkeys(gateways)), not result.default_routes(known)
+
+
+def allowed(records: Iterable[AttachmentRecord]) -> dict[str, list[str]]:
+    """List the subnets whose containers may ask the server, by the address where it listens.
+
+    An address is left out if the subnets of a network are not known, as before there were walls.
+    """
+    found: dict[str, set[str]] = {}
+    open_to_all = set()
+    for record in records:
+        entry = record.naming
+        subnets = entry.texts("subnets")
+        for gateway in entry.texts("gateways"):
+            found.setdefault(gateway, set()).update(
+                subnet for subnet in subnets if (":" in subnet) == (":" in gateway)
+            )
+            if not subnets:
+                open_to_all.add(gateway)
+    return {each: sorted(found[each]) for each in sorted(found) if each not in open_to_all}
 
 
 def files(
@@ -98,11 +122,11 @@ def files(
         more = f" {','.join(servers)}" if servers and not is_internal else ""
         lines = [",".join(gateways) + more]
         if hosts and not is_internal:
-            lines.append(_line(f"{MARKER}-host", hosts, HOST_NAMES))
+            lines.append(_line(HOST, hosts, HOST_NAMES))
         lines += sorted(_of_record(record) for record in attached.values())
         found[f"{network}{SUFFIX}{INTERNAL if is_internal else ''}"] = "\n".join(lines) + "\n"
         listening += gateways
-    marker = f"{MARKER}-{binascii.crc32(repr(sorted(found.items())).encode()):08x}"
+    marker = f"{MARK}-{binascii.crc32(repr(sorted(found.items())).encode()):08x}"
     mark = _line(MARKER, ["127.0.0.1"], marker) + "\n"
     found = {name: text + mark for name, text in found.items()}
     return found, marker, sorted(dict.fromkeys(listening), key=lambda each: ":" in each)

@@ -13,6 +13,7 @@ import time
 from .. import interrupt
 from ..attachment import ADDING, naming
 from ..errors import NAMES_UNAVAILABLE, ShimError, warn
+from ..shared.addresses import subnet
 from ..shared.nsenter import run_in
 from . import entries, look, server
 from .table import DIRECTORY, Table
@@ -43,7 +44,7 @@ def enter(state: State, path: str, reference: Reference, request: Request, answe
     `path` is that of the netns in which the plugins have run. Raises ShimError (code 107) where
     no server can be asked in this network.
     """
-    ips, gateways, is_internal = entries.of_result(answer)
+    addresses, gateways, is_internal = entries.of_result(answer)
     listening = _listening(path, gateways)
     if not listening:
         at = ", ".join(gateways) or "none"
@@ -63,7 +64,8 @@ def enter(state: State, path: str, reference: Reference, request: Request, answe
         **naming(
             home=home,
             names=entries.of_request(request),
-            ips=ips,
+            ips=[address.partition("/")[0] for address in addresses],
+            subnets=sorted({subnet(address) for address in addresses} - {""}),
             gateways=listening,
             internal=is_internal,
             servers=own,
@@ -142,7 +144,7 @@ def _table(state: State, pin: str, home: int) -> Table:
 
 
 def _home(pin: str) -> int:
-    """Give the inode of the netns at a path, 0 where there is none."""
+    """Give the inode of the netns at a path, 0 where that is missing."""
     try:
         return os.stat(pin).st_ino
     except FileNotFoundError:

@@ -18,7 +18,7 @@ from ..records import start_time
 from ..shared import guardian, mounts, processes, scope
 from ..shared.nsenter import run_in
 from ..state import FILE_MODE, make_below, outer_uid, read_file, remove, write_atomically
-from . import entries, server
+from . import entries, server, walls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ ATTEMPTS = 10
 # In the directory of a netns below this one: the files of the server, and what belongs to it.
 DIRECTORY = processes.NAMES
 FILES, GUARDIAN = processes.NAMES_FILES, processes.NAMES_GUARDIAN
-PART, LOG, LIFELINE = "part", "log", "lifeline"
+PART, LOG, LIFELINE, WALLS = "part", "log", "lifeline", "walls"
 
 
 class Table:
@@ -75,12 +75,12 @@ class Table:
         is_cut_off = link.driver == "none"
         servers = link.dns_forwarders or link.forwarders
         hosts = [] if is_cut_off else link.host_addresses
-        found, marker, listening = entries.files(
-            self.entries(leaving), servers, hosts, is_cut_off=is_cut_off
-        )
+        named = self.entries(leaving)
+        found, marker, listening = entries.files(named, servers, hosts, is_cut_off=is_cut_off)
         if not found:
             self.end()
             return
+        self._wall_in(entries.allowed(named))
         if not self._write(found) and self.is_served:
             self._guard()
             return
@@ -115,6 +115,18 @@ class Table:
     def is_served(self) -> bool:
         """Whether its server runs."""
         return bool(server.running(self._files)[0])
+
+    def _wall_in(self, allowed: dict[str, list[str]]) -> None:
+        """Have the kernel keep containers of other networks away from the server."""
+        text = "".join(f"{address} {' '.join(allowed[address])}\n" for address in allowed)
+        path = f"{self._directory}/{WALLS}"
+        if not self._path or (self.is_served and _read(path) == text):
+            return
+        try:
+            run_in(self._path, lambda: walls.build(allowed))
+        except ShimError as error:
+            warn(f"names: containers of other networks may ask for them, too: {error}")
+        write_atomically(path, text)
 
     def _write(self, found: dict[str, str]) -> bool:
         """Write what has changed; tell whether anything has."""
@@ -181,13 +193,14 @@ class Table:
         return reader, os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
     def _guard(self) -> None:
-        """See to it that a guardian waits for the end of the server, if the netns is ours.
+        """See to it that a guardian waits for the end of the server.
 
-        In place the netns is the caller's, and the next call has to do.
+        This process is outside of a shared netns, or in one that is the caller's. So is the
+        guardian, which starts the server again.
         """
         pid, since = self._guardian()
         is_there = pid != os.getpid() and pid and start_time(pid) == since
-        if self._path != self._state.pin or is_there:
+        if not self._path or is_there:
             return
         out = reader = -1
         try:
@@ -223,4 +236,16 @@ class Table:
         for pid, since in (*(others - {own}), own):
             if pid not in (0, os.getpid()):
                 processes.stop(pid, since)
+        if self._path and os.path.lexists(f"{self._directory}/{WALLS}"):
+            try:
+                run_in(self._path, walls.remove)
+            except ShimError:
+                pass  # another program has removed them, or the kernel has refused them
         mounts.remove_tree(self._directory)
+
+
+def _read(path: str) -> str:
+    try:
+        return read_file(path).decode(errors="replace")
+    except FileNotFoundError:
+        return ""
