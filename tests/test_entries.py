@@ -61,6 +61,14 @@ def test_what_is_no_name(wrong: str) -> None:
     assert "cannot be names" in errors.warnings[-1]
 
 
+def test_buildah() -> None:
+    """With Buildah the name of the container comes first; the start of its ID says nothing."""
+    made_up = "buildah-buildah1234"
+    asked = request(f"K8S_POD_NAME={made_up}", container_id=made_up)
+
+    assert entries.of_request(asked, ["web", "0123456789ab"]) == ["web", "0123456789ab", made_up]
+
+
 def test_a_long_id_is_no_name() -> None:
     """Of an ID that is too long for a name only the beginning is one, without a warning."""
     assert entries.of_request(request(container_id="f" * 64)) == ["f" * 12]

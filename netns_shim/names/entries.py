@@ -13,10 +13,11 @@ import binascii
 from .. import result
 from ..cni import CURRENT_VERSION, is_name
 from ..errors import warn
+from . import buildah
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ..attachment import AttachmentRecord
     from ..decoding import Json
@@ -40,17 +41,20 @@ MARKER, HOST = "-netns-shim", "-netns-shim-host"
 MARK = "netns-shim"
 
 
-def of_request(request: Request) -> list[str]:
-    """List the names of a container, its own first; what is no name is left out, and said."""
+def of_request(request: Request, more: Sequence[str] = ()) -> list[str]:
+    """List the names of a container, its own first; what is no name is left out, and said.
+
+    `more` are names of which the runtime has not told the plugins; they come first.
+    """
     pairs = [pair.partition("=") for pair in request.args.split(";")]
     own = next((value for key, _, value in pairs if key == "K8S_POD_NAME" and value), "")
-    short = request.container_id[:SHORT]
-    given = [*([own] if own else ()), *_aliases(request.conf, request.network)]
+    short = "" if buildah.is_of_buildah(request) else request.container_id[:SHORT]
+    given = [*more, *([own] if own else ()), *_aliases(request.conf, request.network)]
     wrong = [text for text in given if not _is_host_name(text)]
     if wrong:
         warn(f"these cannot be names of a container: {', '.join(map(repr, wrong[:5]))}")
     if not own:
-        given.insert(0, request.container_id)
+        given.insert(len(more), request.container_id)
     names = [text.lower() for text in (*given, short) if _is_host_name(text)]
     return list(dict.fromkeys(names))
 

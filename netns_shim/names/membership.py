@@ -15,7 +15,7 @@ from ..attachment import ADDING, naming
 from ..errors import NAMES_UNAVAILABLE, ShimError, warn
 from ..shared.addresses import subnet
 from ..shared.nsenter import run_in
-from . import entries, look, server
+from . import buildah, entries, look, server
 from .table import DIRECTORY, Table
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ def enter(state: State, path: str, reference: Reference, request: Request, answe
         ADDING,
         **naming(
             home=home,
-            names=entries.of_request(request),
+            names=entries.of_request(request, buildah.names(request)),
             ips=[address.partition("/")[0] for address in addresses],
             subnets=sorted({subnet(address) for address in addresses} - {""}),
             gateways=listening,
