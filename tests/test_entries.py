@@ -61,6 +61,15 @@ def test_what_is_no_name(wrong: str) -> None:
     assert "cannot be names" in errors.warnings[-1]
 
 
+@pytest.mark.parametrize("wrong", ["web", ["web", 1], 1, {"net": "web"}])
+def test_aliases_of_a_wrong_kind(wrong: object) -> None:
+    """What is no list of names is left out, with a warning."""
+    names = entries.of_request(request(runtimeConfig={"aliases": wrong}))
+
+    assert names in ([ID, ID[:12]], [ID, "web", ID[:12]])
+    assert "must be a list of names" in errors.warnings[-1]
+
+
 def test_buildah() -> None:
     """With Buildah the name of the container comes first; the start of its ID says nothing."""
     made_up = "buildah-buildah1234"

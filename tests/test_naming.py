@@ -18,6 +18,7 @@ from runtime import DUAL, PLUGIN, bridge, ips, kill, until
 
 pytestmark = pytest.mark.netns
 ID = "0123456789abcdef" * 4
+PROGRAM = "/usr/lib/podman/aardvark-dns"
 UPLINKS = ("pasta", "slirp4netns")
 # Makes attachments like the one that is there, each with a name of its own.
 POPULATE = """
@@ -276,6 +277,80 @@ def test_no_gateway(world: bench.World, session: bench.Session, keys: dict[str, 
     assert world.leftovers() == []
 
 
+DRIVER = {
+    "driver": "bridge",
+    "dns_enabled": True,
+    "network_interface": "cni0",
+    "subnets": [{"subnet": "10.89.0.0/24"}],
+}
+
+
+HOLDER = """
+import socket
+holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+holder.bind(("10.89.0.1", 53))
+print(flush=True)
+input()
+"""
+
+
+def test_the_port_of_another_program(session: bench.Session) -> None:
+    """Where another program has the port of the server, the ADD says so; later it succeeds."""
+    client = named(session)
+    with session.container() as first, session.container() as web:
+        client.add("first", first, conf={"names": False})
+        run = [PLUGIN, "run", "--", "python3", "-c", HOLDER]
+        with session.popen(run, stdin=-1, stdout=-1, text=True) as holder:
+            holder.stdout.readline()
+            error = client.fail("ADD", "web", web.netns)
+            holder.communicate("\n")
+        client.add("web", web)
+        found = ask(web, "web")
+        client.delete("web", web)
+        client.delete("first", first)
+
+    assert (error["code"], error["msg"]) == (
+        107,
+        "names: another program has port 53 of 10.89.0.1",
+    )
+    assert found != NO_SUCH_NAME
+
+
+def test_names_twice(session: bench.Session) -> None:
+    """A driver with names of its own has the port already; one without them gets ours."""
+    with session.container() as web:
+        own = named(session, delegate={**DRIVER, "dns_enabled": False})
+        own.add("web", web)
+        found = ask(web, "web")
+        own.delete("web", web)
+        error = named(session, delegate=DRIVER).fail("ADD", "web", web.netns)
+
+    assert found != NO_SUCH_NAME
+    assert error["code"] == 107
+    assert "dns_enabled" in error["details"]
+
+
+def test_without_the_program(world: bench.World, session: bench.Session) -> None:
+    """An ADD without aardvark-dns says so; a DEL succeeds, whether or not the server runs."""
+    client = named(session)
+    with session.container() as web, session.container() as data, session.container() as more:
+        client.add("web", web)
+        client.add("data", data)
+        session.run(["mount", "--bind", "/dev/null", PROGRAM], check=True)
+        client.delete("data", data)
+        after = ask(web, "data"), ask(web, "web")
+        error = client.fail("ADD", "more", more.netns)
+        seen = client.status()[0]["names"]
+        kill(seen["guardian"])
+        kill(seen["pid"])
+        client.delete("web", web)
+
+    assert after[0] == NO_SUCH_NAME
+    assert after[1] != NO_SUCH_NAME
+    assert (error["code"], error["msg"]) == (107, "names: aardvark-dns is not installed")
+    assert world.leftovers() == []
+
+
 def test_ptp(world: bench.World, session: bench.Session) -> None:
     """Behind `ptp`, where each container has a link of its own, names are found as well."""
     plugin = bridge()
@@ -317,14 +392,6 @@ def without_manager(world: bench.World) -> Iterator[None]:
     world.root.run(
         ["rmdir", "-p", "--ignore-fail-on-non-empty", "/run/systemd/system"], check=True
     )
-
-
-DRIVER = {
-    "driver": "bridge",
-    "dns_enabled": True,
-    "network_interface": "cni0",
-    "subnets": [{"subnet": "10.89.0.0/24"}],
-}
 
 
 @pytest.mark.parametrize("keys", [{}, {"names": False, "delegate": DRIVER}])

@@ -12,6 +12,7 @@ import binascii
 
 from .. import result
 from ..cni import CURRENT_VERSION, is_name
+from ..decoding import shorten
 from ..errors import warn
 from . import buildah
 
@@ -66,8 +67,13 @@ def _aliases(conf: Json, network: str) -> list[str]:
         given = given.get(network)
     of_cni = (conf.get("args") or {}).get("cni")
     more = of_cni.get("aliases") if isinstance(of_cni, dict) else None
-    lists = [each for each in (given, more) if isinstance(each, list)]
-    return [text for each in lists for text in each if isinstance(text, str) and text]
+    found = []
+    for each in (given, more):
+        texts = [text for text in each if isinstance(text, str)] if isinstance(each, list) else []
+        if each is not None and texts != each:
+            warn(f"aliases of a container must be a list of names, not {shorten(repr(each))}")
+        found += texts
+    return list(filter(None, found))
 
 
 def _is_host_name(text: str) -> bool:

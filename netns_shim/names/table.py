@@ -150,6 +150,7 @@ class Table:
             warn("names: the server is gone; the next ADD of a network with names starts it again")
             return True
         if is_new:
+            self._refuse_taken(listening)
             self._start(is_cut_off=is_cut_off)
         else:
             server.tell(self._files)
@@ -161,6 +162,15 @@ class Table:
             lambda: server.await_answer(self._files, listening, marker, is_new=is_new),
         )
         return answers
+
+    def _refuse_taken(self, listening: list[str]) -> None:
+        """Refuse to start a server that cannot listen, and would not say so."""
+        if taken := run_in(self._path, lambda: server.taken(listening)):
+            raise ShimError(
+                NAMES_UNAVAILABLE,
+                f"names: another program has port 53 of {', '.join(taken)}",
+                "such as aardvark-dns by netavark's key dns_enabled: names need one of the two",
+            )
 
     def _start(self, *, is_cut_off: bool) -> None:
         program = server.find(os.environ)
