@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from . import enter, kept, netns, references, state
+from . import enter, kept, netns, references, state, target
 from .locks import NoLock
 from .netns import ContainerNetns
 from .once import alone
@@ -48,6 +48,7 @@ class InPlace:
     uplink = None  # it is the caller's
     is_connected = True
     netns_path = HERE
+    nameless = None
 
     def __init__(self, where: State) -> None:
         self.state = where
@@ -110,6 +111,16 @@ class InPlace:
 
     def withdraw(self, record: AttachmentRecord) -> None:
         """Close no port."""
+
+    def restore_names(self) -> None:
+        """Have a server answer for the names in this netns, if there are any."""
+        target.restore_names(self.state, HERE)
+
+    def put_off_names(self) -> None:
+        """Put nothing off: none but a DEL detaches here."""
+
+    def settle_names(self) -> None:
+        """Settle nothing: see `put_off_names`."""
 
     def leave_behind(self, record: AttachmentRecord) -> None:
         """Write down nothing: this netns is the caller's."""

@@ -230,11 +230,14 @@ def close_ports(where: Target, reference: Reference) -> None:
 
 
 def leave_names(where: Target, reference: Reference) -> None:
-    """Take an attachment out of the names, if it is there."""
+    """Take an attachment out of the names, if it is there; see `Shared.put_off_names`."""
     if reference.record.naming:
         from .names import membership  # only for a network with names
 
-        membership.leave(where.state, where.netns_path, reference)
+        if where.nameless is None:
+            membership.leave(where.state, where.netns_path, reference)
+        else:
+            where.nameless.add(membership.strike(reference))
 
 
 def names_of(

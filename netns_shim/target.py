@@ -76,6 +76,14 @@ def at(there: State, like: Target, environ: Mapping[str, str]) -> Target:
     return Shared(there, configuration.DEFAULT_UPLINK, environ)
 
 
+def restore_names(where: State, path: str) -> None:
+    """Have a server answer for the names in the netns at a path, if there are any."""
+    if os.path.isdir(where.path(state.NAMES)):
+        from .names import membership  # only where there are names
+
+        membership.restore(where, path)
+
+
 class Shared:
     """The shared netns of a configuration, which need not exist.
 
@@ -83,13 +91,15 @@ class Shared:
     been opened for an ADD. `netns_path` is the path of the netns in which plugins run.
     """
 
-    __slots__ = ("environ", "netns_path", "state", "uplink", "wanted")
+    __slots__ = ("environ", "nameless", "netns_path", "state", "uplink", "wanted")
 
     def __init__(self, where: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         self.state = where
         self.netns_path = where.pin
         self.wanted = wanted
         self.environ = environ
+        # In which netns's the names are that `settle_names` is to take out; None for at once.
+        self.nameless: set[int] | None = None
         self.uplink = UplinkRecord()
 
     def join(self) -> None:
@@ -215,10 +225,22 @@ class Shared:
 
     def restore_names(self) -> None:
         """Have a server answer for the names in this netns, if there are any."""
+        restore_names(self.state, self.netns_path)
+
+    def put_off_names(self) -> None:
+        """Have `settle_names` take out all that leave from now on: once is enough for many."""
+        self.nameless = set()
+
+    def settle_names(self) -> None:
+        """Take those out of the names that have left, and those of an earlier call of its kind.
+
+        That one may have been killed after it had dropped their references.
+        """
+        left, self.nameless = self.nameless or set(), None
         if os.path.isdir(self.state.path(state.NAMES)):
             from .names import membership  # only where there are names
 
-            membership.restore(self.state, self.netns_path)
+            membership.settle(self.state, self.netns_path, left)
 
     def open_as_is(self) -> int | None:
         """Open the netns; None where it does not exist, or is lost.

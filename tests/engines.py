@@ -15,7 +15,8 @@ import bench
 IMAGE = r"""
 mkdir -p ~/.config/containers image
 printf '[storage]\ndriver = "vfs"\n' >~/.config/containers/storage.conf
-for file in /bin/sh /bin/ip $(ldd /bin/sh /bin/ip | grep -o '[[:space:]]/[^ ]*'); do
+programs="/bin/sh /bin/ip /bin/cat /bin/sleep /usr/bin/getent"
+for file in $programs $(ldd $programs | grep -o '[[:space:]]/[^ ]*'); do
     mkdir -p "image${file%/*}"
     cp -L "$file" "image$file"
 done

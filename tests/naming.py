@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterable
 from typing import Any
 
 import bench
 from runtime import Runtime, bridge
+
+from netns_shim.names import server
 
 SERVER = "10.89.0.1"
 NO_SUCH_NAME = "3"
@@ -88,3 +92,39 @@ def called(name: str) -> dict[str, str]:
 def ask(place: bench.Place, name: str, server: str = SERVER, kind: str = "A") -> str:
     """Ask a server about a name, or with PTR about an address; give the answers, as one text."""
     return place.run(["python3", "-I", "-c", ASK, server, name, kind], check=True).stdout.strip()
+
+
+# Has a container look up what it is told, each as `DATABASE/WHAT`, see getent(1).
+LOOK = """
+look() {
+    asked=$1
+    set -- $(getent "${asked%%/*}" "${asked#*/}")
+    echo "$asked" "$@"
+}
+for one; do look "$one"; done
+"""
+
+
+def looks(names: Iterable[str], four: str, six: str) -> dict[str, str]:
+    """Say for each look that finds a container, by its names and back, what it has to find."""
+    first, *more = names
+    return {
+        **{f"ahostsv4/{name}": four for name in (first, *more)},
+        **{f"ahostsv6/{name}": six for name in (first, *more)},
+        **({f"hosts/{address}": first for address in (four, six)} if glibc_finds_back() else {}),
+    }
+
+
+def glibc_finds_back() -> bool:
+    """Tell whether answers about addresses say what was asked, which glibc wants."""
+    done = subprocess.run(
+        [server.find({"PATH": ""}), "--version"], capture_output=True, check=True
+    )
+    return not done.stdout.startswith(b"aardvark-dns 1.4.")
+
+
+def wrong(said: str, wanted: dict[str, str]) -> dict[str, str]:
+    """List the looks that have not found what they had to find, with what they have found."""
+    found = dict((f"{line} ").split(" ", 1) for line in said.splitlines())
+    words = {asked: found.get(asked, "").replace(".dns.podman", "").split() for asked in wanted}
+    return {asked: found.get(asked, "") for asked in wanted if wanted[asked] not in words[asked]}

@@ -48,3 +48,20 @@ def test_what_is_no_address(text: str) -> None:
     assert addresses.packed(text) == b""
     assert not addresses.is_own(b"")
     assert not addresses.is_reachable(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "subnet"),
+    [
+        ("10.89.1.7/24", "10.89.1.0/24"),
+        ("10.89.1.7/32", "10.89.1.7/32"),
+        ("10.89.1.7/0", "0.0.0.0/0"),
+        ("fd00:89::7/64", "fd00:89::/64"),
+        ("10.89.1.7", ""),
+        ("10.89.1.7/33", ""),
+        ("web/24", ""),
+    ],
+)
+def test_subnet(text: str, subnet: str) -> None:
+    """The subnet of an address has its first address and the same length."""
+    assert addresses.subnet(text) == subnet

@@ -43,6 +43,7 @@ UNTESTED = {
 # Programs of clients, by the page that needs them.
 CLIENTS = {
     "buildah.md": ["buildah", "podman", "crun"],
+    "names.md": ["buildah", "podman", "crun"],
     "podman-4.md": ["buildah", "podman", "crun"],
     "podman-5.md": ["buildah", "podman", "crun"],
     "root.md": ["buildah", "podman", "crun", "containerd"],

@@ -44,6 +44,7 @@ WEB = {"names": ["web"], "ips": ["10.0.0.2", "fd00::2"], "gateways": ["10.0.0.1"
         ("", {"runtimeConfig": {"aliases": ["a", "b"]}}, [ID, "a", "b", ID[:12]]),
         ("", {"runtimeConfig": {"aliases": {"net": ["a"], "other": ["b"]}}}, [ID, "a", ID[:12]]),
         ("", {"args": {"cni": {"aliases": ["a", 1]}}}, [ID, "a", ID[:12]]),
+        ("", {"runtimeConfig": {"aliases": ["Db."]}}, [ID, "db", ID[:12]]),
         ("", {"args": {"cni": []}, "runtimeConfig": {"aliases": "a"}}, [ID, ID[:12]]),
     ],
 )
@@ -59,6 +60,23 @@ def test_what_is_no_name(wrong: str) -> None:
 
     assert names == [ID, "good", ID[:12]]
     assert "cannot be names" in errors.warnings[-1]
+
+
+@pytest.mark.parametrize("wrong", ["web", ["web", 1], 1, {"net": "web"}])
+def test_aliases_of_a_wrong_kind(wrong: object) -> None:
+    """What is no list of names is left out, with a warning."""
+    names = entries.of_request(request(runtimeConfig={"aliases": wrong}))
+
+    assert names in ([ID, ID[:12]], [ID, "web", ID[:12]])
+    assert "must be a list of names" in errors.warnings[-1]
+
+
+def test_buildah() -> None:
+    """With Buildah the name of the container comes first; the start of its ID says nothing."""
+    made_up = "buildah-buildah1234"
+    asked = request(f"K8S_POD_NAME={made_up}", container_id=made_up)
+
+    assert entries.of_request(asked, ["web", "0123456789ab"]) == ["web", "0123456789ab", made_up]
 
 
 def test_a_long_id_is_no_name() -> None:
@@ -79,10 +97,10 @@ def test_file() -> None:
 
     assert found["net.net"].splitlines() == [
         "10.0.0.1,fd00::1 169.254.1.1",
-        "netns-shim-host 169.254.1.2  host.containers.internal,host.docker.internal",
+        "-netns-shim-host 169.254.1.2  host.containers.internal,host.docker.internal",
         "a 10.0.0.2 fd00::2 web",
         "b 10.0.0.2 fd00::2 db,b 192.0.2.1",
-        f"netns-shim 127.0.0.1  {marker}",
+        f"-netns-shim 127.0.0.1  {marker}",
     ]
     assert listening == ["10.0.0.1", "fd00::1"]
 
@@ -120,3 +138,18 @@ def test_wrapped_one_by_one() -> None:
     text = entries.files(both, [], [], is_cut_off=False)[0]["net.net"]
 
     assert text.count("10.0.0.2") == 1
+
+
+def test_who_may_ask() -> None:
+    """At an address the containers of its networks may ask, all if one network is not known."""
+    of_both = {**WEB, "subnets": ["10.0.0.0/24", "fd00::/64"]}
+    later = {**WEB, "subnets": ["10.0.1.0/24"], "gateways": ["10.0.0.1", "10.0.1.1"]}
+    known = [record("a:a:eth0:x", **of_both), record("b:b:eth0:x", **later)]
+    before = record("c:c:eth0:x", **{**WEB, "gateways": ["10.0.1.1"]})
+
+    assert entries.allowed(known) == {
+        "10.0.0.1": ["10.0.0.0/24", "10.0.1.0/24"],
+        "10.0.1.1": ["10.0.1.0/24"],
+        "fd00::1": ["fd00::/64"],
+    }
+    assert "10.0.1.1" not in entries.allowed([*known, before])

@@ -33,12 +33,13 @@ ADD) echo '{"cniVersion": "1.0.0"}' ;;
 esac
 """
 # Makes attachments like the one that is there, each with a lease, a bridge and a network of its
-# own, and writes down for `ip` what links these would have.
+# own, all with names, and writes down for `ip` what links these would have.
 POPULATE = """
 import json, os, sys
 state, many = sys.argv[1], int(sys.argv[2])
 (name,) = os.listdir(f"{state}/refs")
 text = open(f"{state}/refs/{name}").read()
+home = os.stat(f"{state}/netns").st_ino
 for n in range(many):
     network, container, address = f"net{n}", f"c{n}", f"10.0.{n >> 8}.{n & 255}"
     result = {
@@ -46,7 +47,8 @@ for n in range(many):
         "interfaces": [{"name": f"v{n}"}],
         "ips": [{"address": f"{address}/8"}],
     }
-    more = {"network": network, "containerID": container, "result": result}
+    naming = {"home": home, "names": [container], "ips": [address], "gateways": ["127.0.0.1"]}
+    more = {"network": network, "containerID": container, "result": result, "naming": naming}
     with open(f"{state}/refs/{network}:{container}:eth0:nothing", "w") as file:
         file.write(f"{text}{json.dumps(more)}\\n")
     os.makedirs(f"{state}/var/lib/cni/networks/{network}")
@@ -128,7 +130,7 @@ def test_looking(world: bench.World, session: bench.Session, tools: str) -> None
 
 @pytest.mark.parametrize("command", ["gc", "stop --force"])
 def test_detaching(world: bench.World, session: bench.Session, tools: str, command: str) -> None:
-    """Detaching all that is gone: no DEL looks at the others."""
+    """Detaching all that is gone: no DEL looks at the others, not for their names either."""
     counts = []
     for many in DELS:
         with session.container() as container:

@@ -18,6 +18,7 @@ from runtime import DUAL, PLUGIN, bridge, ips, kill, until
 
 pytestmark = pytest.mark.netns
 ID = "0123456789abcdef" * 4
+PROGRAM = "/usr/lib/podman/aardvark-dns"
 UPLINKS = ("pasta", "slirp4netns")
 # Makes attachments like the one that is there, each with a name of its own.
 POPULATE = """
@@ -127,6 +128,65 @@ def test_two_networks(world: bench.World, session: bench.Session) -> None:
     assert world.leftovers() == []
 
 
+@pytest.mark.parametrize("names", [True, False])
+def test_the_server_of_another_network(
+    world: bench.World, session: bench.Session, names: bool
+) -> None:
+    """It does not answer, over either family, whether or not the own network has names."""
+    one = named(session, *DUAL, name="one")
+    subnets = "10.90.0.0/24", "fd00:90::/64"
+    two = named(session, *subnets, name="two", bridge_name="cni1", names=names)
+    with session.container() as left, session.container() as right:
+        at_left = ips(one.add("left", left))[0]
+        two.add("right", right)
+        servers = SERVER, "fd00:89::1"
+        before = [ask(right, "left", server) for server in servers]
+        own = [ask(left, "left", server) for server in servers]
+        ping = right.run(["ping", "-c1", "-W5", SERVER]).returncode
+        two.delete("right", right)
+        one.delete("left", left)
+
+    assert before == ["silent", "silent"]
+    assert own == [at_left, at_left]
+    assert ping == 0
+    assert world.leftovers() == []
+
+
+def test_walls_go_with_the_names(session: bench.Session) -> None:
+    """The rules of names leave the netns with the last name, and others may ask on."""
+    client = named(session)
+    plain = named(session, "10.90.0.0/24", name="two", bridge_name="cni1", names=False)
+
+    def tables() -> bool:
+        listed = session.run([PLUGIN, "run", "--", "nft", "list", "tables"], check=True).stdout
+        return "netns-shim-walls" in listed
+
+    with session.container() as web, session.container() as other:
+        plain.add("other", other)
+        client.add("web", web)
+        there = tables()
+        client.delete("web", web)
+        gone = not tables()
+        plain.delete("other", other)
+
+    assert there
+    assert gone
+
+
+def test_id_of_an_entry_of_ours(session: bench.Session) -> None:
+    """No ID makes a container a member of all networks."""
+    one = named(session, name="one")
+    two = named(session, "10.90.0.0/24", name="two", bridge_name="cni1")
+    with session.container() as left, session.container() as right:
+        one.add("left", left)
+        two.add("netns-shim", right)
+        found = ask(right, "left", "10.90.0.1")
+        two.delete("netns-shim", right)
+        one.delete("left", left)
+
+    assert found == NO_SUCH_NAME
+
+
 def test_a_killed_server(world: bench.World, session: bench.Session) -> None:
     """It comes back by itself, and by the next call where its guardian was killed as well."""
     client = named(session)
@@ -175,7 +235,10 @@ def test_networks_of_podman(world: bench.World, session: bench.Session) -> None:
 
 
 def test_in_place(world: bench.World, session: bench.Session) -> None:
-    """Where plugins work already, as in Podman's rootless netns, each such netns has a server."""
+    """Where plugins work already, as in Podman's rootless netns, each such netns has a server.
+
+    It comes back as it does in a shared netns.
+    """
     with ExitStack() as stack:
         one, other, web, data = (stack.enter_context(session.container()) for _ in range(4))
         first, second = named(one), named(other)
@@ -184,7 +247,10 @@ def test_in_place(world: bench.World, session: bench.Session) -> None:
         servers = server_of(session)
         found = ask(web, "web"), ask(web, "data.dns.podman"), ask(one, "web")
         kill(servers[0])
-        kill(servers[1])
+        came_back = until(lambda: ask(web, "web") == address)
+        guardians = session.run(["pgrep", "-f", "netns-shim-guardian.*names$"], check=True).stdout
+        for pid in (*map(int, guardians.split()), *server_of(session)):
+            kill(pid)
         with session.container() as more:
             first.add("more", more)
             again = ask(more, "web")
@@ -195,6 +261,7 @@ def test_in_place(world: bench.World, session: bench.Session) -> None:
 
     assert len(servers) == 2
     assert found == (address, NO_SUCH_NAME, address)
+    assert came_back
     assert again == address
     assert after == []
     assert [line for line in world.leftovers() if "names" in line] == []
@@ -213,6 +280,80 @@ def test_no_gateway(world: bench.World, session: bench.Session, keys: dict[str, 
     assert error["code"] == 107
     assert "no server can listen for the network 'rootless'" in error["msg"]
     assert "isGateway" in error["details"]
+    assert world.leftovers() == []
+
+
+DRIVER = {
+    "driver": "bridge",
+    "dns_enabled": True,
+    "network_interface": "cni0",
+    "subnets": [{"subnet": "10.89.0.0/24"}],
+}
+
+
+HOLDER = """
+import socket
+holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+holder.bind(("10.89.0.1", 53))
+print(flush=True)
+input()
+"""
+
+
+def test_the_port_of_another_program(session: bench.Session) -> None:
+    """Where another program has the port of the server, the ADD says so; later it succeeds."""
+    client = named(session)
+    with session.container() as first, session.container() as web:
+        client.add("first", first, conf={"names": False})
+        run = [PLUGIN, "run", "--", "python3", "-c", HOLDER]
+        with session.popen(run, stdin=-1, stdout=-1, text=True) as holder:
+            holder.stdout.readline()
+            error = client.fail("ADD", "web", web.netns)
+            holder.communicate("\n")
+        client.add("web", web)
+        found = ask(web, "web")
+        client.delete("web", web)
+        client.delete("first", first)
+
+    assert (error["code"], error["msg"]) == (
+        107,
+        "names: another program has port 53 of 10.89.0.1",
+    )
+    assert found != NO_SUCH_NAME
+
+
+def test_names_twice(session: bench.Session) -> None:
+    """A driver with names of its own has the port already; one without them gets ours."""
+    with session.container() as web:
+        own = named(session, delegate={**DRIVER, "dns_enabled": False})
+        own.add("web", web)
+        found = ask(web, "web")
+        own.delete("web", web)
+        error = named(session, delegate=DRIVER).fail("ADD", "web", web.netns)
+
+    assert found != NO_SUCH_NAME
+    assert error["code"] == 107
+    assert "dns_enabled" in error["details"]
+
+
+def test_without_the_program(world: bench.World, session: bench.Session) -> None:
+    """An ADD without aardvark-dns says so; a DEL succeeds, whether or not the server runs."""
+    client = named(session)
+    with session.container() as web, session.container() as data, session.container() as more:
+        client.add("web", web)
+        client.add("data", data)
+        session.run(["mount", "--bind", "/dev/null", PROGRAM], check=True)
+        client.delete("data", data)
+        after = ask(web, "data"), ask(web, "web")
+        error = client.fail("ADD", "more", more.netns)
+        seen = client.status()[0]["names"]
+        kill(seen["guardian"])
+        kill(seen["pid"])
+        client.delete("web", web)
+
+    assert after[0] == NO_SUCH_NAME
+    assert after[1] != NO_SUCH_NAME
+    assert (error["code"], error["msg"]) == (107, "names: aardvark-dns is not installed")
     assert world.leftovers() == []
 
 
@@ -257,14 +398,6 @@ def without_manager(world: bench.World) -> Iterator[None]:
     world.root.run(
         ["rmdir", "-p", "--ignore-fail-on-non-empty", "/run/systemd/system"], check=True
     )
-
-
-DRIVER = {
-    "driver": "bridge",
-    "dns_enabled": True,
-    "network_interface": "cni0",
-    "subnets": [{"subnet": "10.89.0.0/24"}],
-}
 
 
 @pytest.mark.parametrize("keys", [{}, {"names": False, "delegate": DRIVER}])

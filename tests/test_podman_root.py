@@ -12,6 +12,7 @@ import bench
 import pytest
 from bench import HOST, PAGE
 from conftest import give_up
+from naming import LOOK, looks, wrong
 from ports import FIRST, OTHER, PORTMAP, ask, listening
 from runtime import bridge, until
 
@@ -171,6 +172,7 @@ def test_port_of_another_program(world: bench.World, podman: Podman) -> None:
     assert ask(world.internet, HOST, PORT) == PAGE
 
 
+PAIR = ("web", "data")
 NAMED = {
     **CONFLIST,
     "name": "named",
@@ -178,7 +180,7 @@ NAMED = {
         {
             "type": "netns-shim",
             "names": True,
-            "delegate": bridge("10.89.3.0/24", name="cni3"),
+            "delegate": bridge("10.89.3.0/24", "fd00:89:3::/64", name="cni3"),
             "capabilities": {"aliases": True, "ips": True},
         }
     ],
@@ -201,21 +203,25 @@ def test_names(world: bench.World, podman: Podman, backend: str) -> None:
             ["sed", "-i", add, "/run/containers.conf"],
         ):
             podman.session.run(command, check=True)
-        made = ["--subnet", "10.89.3.0/24", "-d", "cni", "-o", "type=bridge", "named"]
+        subnets = ["--ipv6", "--subnet", "10.89.3.0/24", "--subnet", "fd00:89:3::/64"]
+        made = [*subnets, "-d", "cni", "-o", "type=bridge", "named"]
         podman.call("network", "create", *made)
-    for name in ("web", "data"):
+    ids = {}
+    for name in PAIR:
         image = ["-v", "/usr:/usr:ro", "--rootfs", "/run/root", "/usr/bin/sleep", "100"]
-        alias = f"--network-alias=alias-of-{name}"
-        podman.call("run", "-d", "--name", name, "--network=named", alias, *image)
-    found = [
-        podman.call("exec", place, "getent", "hosts", name, check=False).stdout.split()[:1]
-        for place, name in (("web", "data"), ("data", "web"), ("data", "alias-of-web"))
-    ]
+        run = ["run", "-d", "--name", name, "--network=named", f"--network-alias=the-{name}"]
+        ids[name] = podman.call(*run, *image).stdout.strip()
+    addresses = {name: (f"10.89.3.{n}", f"fd00:89:3::{n}") for n, name in enumerate(PAIR, 2)}
+    found = {}
+    for place, name in (PAIR, PAIR[::-1]):
+        wanted = looks((name, f"the-{name}", ids[name][:12]), *addresses[name])
+        said = podman.call("exec", place, "sh", "-c", LOOK, "sh", *wanted).stdout
+        found[place] = wrong(said, wanted)
     podman.call("rm", "--force", "--all", "--time=0")
 
     def left() -> list[str]:
         # netavark calls a plugin in the shared netns, and so in place.
         return [line for line in world.leftovers() if "/.in-place/" not in line]
 
-    assert found == [["10.89.3.3"], ["10.89.3.2"], ["10.89.3.2"]]
+    assert found == {name: {} for name in PAIR}
     assert until(lambda: left() == []), left()

@@ -69,7 +69,11 @@ class Ending:
             references.drop_ghosts(self._where)
             self.users = [r for r in listing.records(self._where) if r.name.file != own.file]
             if by_force:
-                self._end_by_force(own)
+                self._target.put_off_names()
+                try:
+                    self._end_by_force(own)
+                finally:
+                    self._target.settle_names()
         finally:
             held.drop()
             self._target.leave()

@@ -42,13 +42,17 @@ def collect(call: Operation, valid: set[tuple[str, str]] | None, began: float) -
     where, network = call.target.state, call.request.network
     references.drop_ghosts(where)
     problems = []
-    for name in [] if valid is None else _attachments(where):
-        if name.network != network or (name.container_id, name.ifname) in (valid or ()):
-            continue
-        try:
-            _delete_stale(call, name, began)
-        except (ShimError, OSError) as error:
-            problems.append(f"{name}: {error}")
+    call.target.put_off_names()
+    try:
+        for name in [] if valid is None else _attachments(where):
+            if name.network != network or (name.container_id, name.ifname) in (valid or ()):
+                continue
+            try:
+                _delete_stale(call, name, began)
+            except (ShimError, OSError) as error:
+                problems.append(f"{name}: {error}")
+    finally:
+        call.target.settle_names()
     # A runtime that names valid attachments knows better than we do.
     named = {container_id for container_id, _ in valid or ()}
     try:
@@ -231,8 +235,14 @@ class _Sweep:
         except ShimError as error:
             self._add("skipped", why=str(error))
             return
-        for record in records:
-            self._judge(record, signs)
+        if not self._dry_run:
+            self._target.put_off_names()
+        try:
+            for record in records:
+                self._judge(record, signs)
+        finally:
+            if not self._dry_run:
+                self._target.settle_names()
         self._release_leases()
 
     def _drop_ghosts(self) -> None:

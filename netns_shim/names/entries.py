@@ -12,11 +12,13 @@ import binascii
 
 from .. import result
 from ..cni import CURRENT_VERSION, is_name
+from ..decoding import shorten
 from ..errors import warn
+from . import buildah
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from ..attachment import AttachmentRecord
     from ..decoding import Json
@@ -33,21 +35,28 @@ INTERNAL = "%int"
 SUFFIX = ".net"
 # What Podman and Docker call the host.
 HOST_NAMES = "host.containers.internal,host.docker.internal"
-# The entry by whose name we see which files the server has read.
-MARKER = "netns-shim"
+# The entry by whose name we see which files the server has read, and that of the host. They are in
+# all networks, so no container must be able to have such an ID.
+MARKER, HOST = "-netns-shim", "-netns-shim-host"
+# How the name of the first begins.
+MARK = "netns-shim"
 
 
-def of_request(request: Request) -> list[str]:
-    """List the names of a container, its own first; what is no name is left out, and said."""
+def of_request(request: Request, more: Sequence[str] = ()) -> list[str]:
+    """List the names of a container, its own first; what is no name is left out, and said.
+
+    `more` are names of which the runtime has not told the plugins; they come first.
+    """
     pairs = [pair.partition("=") for pair in request.args.split(";")]
     own = next((value for key, _, value in pairs if key == "K8S_POD_NAME" and value), "")
-    short = request.container_id[:SHORT]
-    given = [*([own] if own else ()), *_aliases(request.conf, request.network)]
+    short = "" if buildah.is_of_buildah(request) else request.container_id[:SHORT]
+    told = [*more, *([own] if own else ()), *_aliases(request.conf, request.network)]
+    given = [text.removesuffix(".") for text in told]  # that of an absolute name
     wrong = [text for text in given if not _is_host_name(text)]
     if wrong:
         warn(f"these cannot be names of a container: {', '.join(map(repr, wrong[:5]))}")
     if not own:
-        given.insert(0, request.container_id)
+        given.insert(len(more), request.container_id)
     names = [text.lower() for text in (*given, short) if _is_host_name(text)]
     return list(dict.fromkeys(names))
 
@@ -59,8 +68,13 @@ def _aliases(conf: Json, network: str) -> list[str]:
         given = given.get(network)
     of_cni = (conf.get("args") or {}).get("cni")
     more = of_cni.get("aliases") if isinstance(of_cni, dict) else None
-    lists = [each for each in (given, more) if isinstance(each, list)]
-    return [text for each in lists for text in each if isinstance(text, str) and text]
+    found = []
+    for each in (given, more):
+        texts = [text for text in each if isinstance(text, str)] if isinstance(each, list) else []
+        if each is not None and texts != each:
+            warn(f"aliases of a container must be a list of names, not {shorten(repr(each))}")
+        found += texts
+    return list(filter(None, found))
 
 
 def _is_host_name(text: str) -> bool:
@@ -70,12 +84,33 @@ def _is_host_name(text: str) -> bool:
 
 
 def of_result(answer: Json) -> tuple[list[str], list[str], bool]:
-    """Give addresses and gateways of a result, and whether no default route leads out of it."""
+    """Give addresses and gateways of a result, and whether no default route leads out of it.
+
+    The addresses have their prefix lengths.
+    """
     known = result.convert(answer, CURRENT_VERSION)
     ips = known.get("ips") or []
     gateways = [ip["gateway"] for ip in ips if ip.get("gateway")]
-    addresses = [address.partition("/")[0] for address in result.addresses(known)]
-    return addresses, list(dict.fromkeys(gateways)), not result.default_routes(known)
+    return result.addresses(known), list(dict.fromkeys(gateways)), not result.default_routes(known)
+
+
+def allowed(records: Iterable[AttachmentRecord]) -> dict[str, list[str]]:
+    """List the subnets whose containers may ask the server, by the address where it listens.
+
+    An address is left out if the subnets of a network are not known, as before there were walls.
+    """
+    found: dict[str, set[str]] = {}
+    open_to_all = set()
+    for record in records:
+        entry = record.naming
+        subnets = entry.texts("subnets")
+        for gateway in entry.texts("gateways"):
+            found.setdefault(gateway, set()).update(
+                subnet for subnet in subnets if (":" in subnet) == (":" in gateway)
+            )
+            if not subnets:
+                open_to_all.add(gateway)
+    return {each: sorted(found[each]) for each in sorted(found) if each not in open_to_all}
 
 
 def files(
@@ -98,11 +133,11 @@ def files(
         more = f" {','.join(servers)}" if servers and not is_internal else ""
         lines = [",".join(gateways) + more]
         if hosts and not is_internal:
-            lines.append(_line(f"{MARKER}-host", hosts, HOST_NAMES))
+            lines.append(_line(HOST, hosts, HOST_NAMES))
         lines += sorted(_of_record(record) for record in attached.values())
         found[f"{network}{SUFFIX}{INTERNAL if is_internal else ''}"] = "\n".join(lines) + "\n"
         listening += gateways
-    marker = f"{MARKER}-{binascii.crc32(repr(sorted(found.items())).encode()):08x}"
+    marker = f"{MARK}-{binascii.crc32(repr(sorted(found.items())).encode()):08x}"
     mark = _line(MARKER, ["127.0.0.1"], marker) + "\n"
     found = {name: text + mark for name, text in found.items()}
     return found, marker, sorted(dict.fromkeys(listening), key=lambda each: ":" in each)

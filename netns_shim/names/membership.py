@@ -13,8 +13,9 @@ import time
 from .. import interrupt
 from ..attachment import ADDING, naming
 from ..errors import NAMES_UNAVAILABLE, ShimError, warn
+from ..shared.addresses import subnet
 from ..shared.nsenter import run_in
-from . import entries, look, server
+from . import buildah, entries, look, server
 from .table import Table
 
 TYPE_CHECKING = False
@@ -43,7 +44,7 @@ def enter(state: State, path: str, reference: Reference, request: Request, answe
     `path` is that of the netns in which the plugins have run. Raises ShimError (code 107) where
     no server can be asked in this network.
     """
-    ips, gateways, is_internal = entries.of_result(answer)
+    addresses, gateways, is_internal = entries.of_result(answer)
     listening = _listening(path, gateways)
     if not listening:
         at = ", ".join(gateways) or "none"
@@ -62,8 +63,9 @@ def enter(state: State, path: str, reference: Reference, request: Request, answe
         ADDING,
         **naming(
             home=home,
-            names=entries.of_request(request),
-            ips=ips,
+            names=entries.of_request(request, buildah.names(request)),
+            ips=[address.partition("/")[0] for address in addresses],
+            subnets=sorted({subnet(address) for address in addresses} - {""}),
             gateways=listening,
             internal=is_internal,
             servers=own,
@@ -92,15 +94,33 @@ def leave(state: State, pin: str, reference: Reference) -> None:
 
     `pin` is the path of the netns that the caller knows, which may be another one.
     """
+    home = strike(reference)
+    try:
+        _table(state, pin, home).follow(reference.record.name.file)
+    except (ShimError, OSError) as error:
+        warn(f"names: {error}")
+
+
+def strike(reference: Reference) -> int:
+    """Write into the reference that it has no names any more; give the netns that had them."""
     home = reference.record.naming.number("home")
     try:
         reference.note(naming=None)
     except OSError as error:
         warn(f"cannot write down that names are gone: {error}")
-    try:
-        _table(state, pin, home).follow(reference.record.name.file)
-    except (ShimError, OSError) as error:
-        warn(f"names: {error}")
+    return home
+
+
+def settle(state: State, pin: str, homes: set[int]) -> None:
+    """Do what `leave` does for many at once, after `strike`: in these netns's and in ours.
+
+    Call it only where there are names: the directory says so.
+    """
+    for home in homes | {_home(pin)}:
+        try:
+            _table(state, pin, home).follow()
+        except (ShimError, OSError) as error:
+            warn(f"names: {error}")
 
 
 def restore(state: State, pin: str) -> None:
@@ -125,8 +145,12 @@ def verify(state: State, pin: str, record: AttachmentRecord) -> None:
 
 
 def _table(state: State, pin: str, home: int) -> Table:
+    return Table(state, pin if _home(pin) == home else "", home)
+
+
+def _home(pin: str) -> int:
+    """Give the inode of the netns at a path, 0 where that is missing."""
     try:
-        path = pin if os.stat(pin).st_ino == home else ""
+        return os.stat(pin).st_ino
     except FileNotFoundError:
-        path = ""
-    return Table(state, path, home)
+        return 0

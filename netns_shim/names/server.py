@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _signal as signal  # see `child`
 import _socket as socket  # see `shared.addresses`
+import errno
 import os
 import struct
 import time
@@ -147,20 +148,38 @@ def await_answer(directory: str, servers: list[str], marker: str, *, is_new: boo
     return False
 
 
+def taken(addresses: list[str]) -> list[str]:
+    """List those of these addresses on which another program has our port.
+
+    Call it in the netns, while no server of ours runs; one that was killed may still be ending.
+    """
+    deadline = time.monotonic() + SETTLE
+    while found := [each for each in addresses if _bind(each, PORT) == errno.EADDRINUSE]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(PAUSE)
+    return found
+
+
 def can_listen(address: str) -> bool:
     """Tell whether an address is one of the netns of this process."""
+    return not _bind(address, 0)
+
+
+def _bind(address: str, port: int) -> int:
+    """Take a port of an address for a moment; give 0, or why not, as in `errno`."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         probe = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    except OSError:
-        return False  # a kernel without IPv6
+    except OSError as error:
+        return error.errno or errno.EIO  # a kernel without IPv6
     try:
-        probe.bind((address, 0))
-    except OSError:
-        return False
+        probe.bind((address, port))
+    except OSError as error:
+        return error.errno or errno.EIO
     finally:
         probe.close()
-    return True
+    return 0
 
 
 def ask(server: str, name: str, kind: str = "A", patience: float = PATIENCE) -> bytes:

@@ -19,7 +19,7 @@ from ..shared import guardian, listing, mounts, processes, scope
 from ..shared.files import write_atomically
 from ..shared.nsenter import run_in
 from ..state import FILE_MODE, NAMES, make_below, outer_uid, read_file, remove
-from . import entries, server
+from . import entries, server, walls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ LOCK_SECONDS = 60
 ATTEMPTS = 10
 # In the directory of a netns, below NAMES: the files of the server, and what belongs to it.
 FILES, GUARDIAN = processes.NAMES_FILES, processes.NAMES_GUARDIAN
-PART, LOG, LIFELINE = "part", "log", "lifeline"
+PART, LOG, LIFELINE, WALLS = "part", "log", "lifeline", "walls"
 
 
 class Table:
@@ -75,12 +75,12 @@ class Table:
         is_cut_off = link.driver == "none"
         servers = link.dns_forwarders or link.forwarders
         hosts = [] if is_cut_off else link.host_addresses
-        found, marker, listening = entries.files(
-            self.entries(leaving), servers, hosts, is_cut_off=is_cut_off
-        )
+        named = self.entries(leaving)
+        found, marker, listening = entries.files(named, servers, hosts, is_cut_off=is_cut_off)
         if not found:
             self.end()
             return
+        self._wall_in(entries.allowed(named))
         if not self._write(found) and self.is_served:
             self._guard()
             return
@@ -116,6 +116,18 @@ class Table:
         """Whether its server runs."""
         return bool(server.running(self._files)[0])
 
+    def _wall_in(self, allowed: dict[str, list[str]]) -> None:
+        """Have the kernel keep containers of other networks away from the server."""
+        text = "".join(f"{address} {' '.join(allowed[address])}\n" for address in allowed)
+        path = f"{self._directory}/{WALLS}"
+        if not self._path or (self.is_served and _read(path) == text):
+            return
+        try:
+            run_in(self._path, lambda: walls.build(allowed))
+        except ShimError as error:
+            warn(f"names: containers of other networks may ask for them, too: {error}")
+        write_atomically(path, text)
+
     def _write(self, found: dict[str, str]) -> bool:
         """Write what has changed; tell whether anything has."""
         there = set(os.listdir(self._files)) - {processes.NAMES_PID}
@@ -138,6 +150,7 @@ class Table:
             warn("names: the server is gone; the next ADD of a network with names starts it again")
             return True
         if is_new:
+            self._refuse_taken(listening)
             self._start(is_cut_off=is_cut_off)
         else:
             server.tell(self._files)
@@ -149,6 +162,15 @@ class Table:
             lambda: server.await_answer(self._files, listening, marker, is_new=is_new),
         )
         return answers
+
+    def _refuse_taken(self, listening: list[str]) -> None:
+        """Refuse to start a server that cannot listen, and would not say so."""
+        if taken := run_in(self._path, lambda: server.taken(listening)):
+            raise ShimError(
+                NAMES_UNAVAILABLE,
+                f"names: another program has port 53 of {', '.join(taken)}",
+                "such as aardvark-dns by netavark's key dns_enabled: names need one of the two",
+            )
 
     def _start(self, *, is_cut_off: bool) -> None:
         program = server.find(os.environ)
@@ -181,13 +203,14 @@ class Table:
         return reader, os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
     def _guard(self) -> None:
-        """See to it that a guardian waits for the end of the server, if the netns is ours.
+        """See to it that a guardian waits for the end of the server.
 
-        In place the netns is the caller's, and the next call has to do.
+        This process is outside of a shared netns, or in one that is the caller's. So is the
+        guardian, which starts the server again.
         """
         pid, since = self._guardian()
         is_there = pid != os.getpid() and pid and start_time(pid) == since
-        if self._path != self._state.pin or is_there:
+        if not self._path or is_there:
             return
         out = reader = -1
         try:
@@ -223,4 +246,16 @@ class Table:
         for pid, since in (*(others - {own}), own):
             if pid not in (0, os.getpid()):
                 processes.stop(pid, since)
+        if self._path and os.path.lexists(f"{self._directory}/{WALLS}"):
+            try:
+                run_in(self._path, walls.remove)
+            except ShimError:
+                pass  # another program has removed them, or the kernel has refused them
         mounts.remove_tree(self._directory)
+
+
+def _read(path: str) -> str:
+    try:
+        return read_file(path).decode(errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -29,6 +29,18 @@ def has_prefix(text: str) -> bool:
     return is_number and int(length) <= 8 * len(packed(address)) and is_address(address)
 
 
+def subnet(text: str) -> str:
+    """Give the subnet of an address with its prefix length; "" where it is no such text."""
+    if not has_prefix(text):
+        return ""
+    address, _, length = text.partition("/")
+    size = len(packed(address))
+    host = (1 << 8 * size - int(length)) - 1
+    first = (int.from_bytes(packed(address), "big") & ~host).to_bytes(size, "big")
+    family = socket.AF_INET if size == IPV4 else socket.AF_INET6
+    return f"{socket.inet_ntop(family, first)}/{int(length)}"
+
+
 def is_own(address: bytes) -> bool:
     """Tell whether only this machine can use it: loopback or unspecified addresses, ip(7)."""
     address = _unmapped(address)

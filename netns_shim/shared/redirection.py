@@ -81,19 +81,19 @@ def _local_sources() -> Iterator[bytes]:
     loopback = addresses.packed("127.0.0.1")
     for name, hook in LOCAL_HOOKS.items():
         yield nft.chain(TABLE, name, hook, BEFORE_SOURCE_NAT, b"nat\0")
-        yield nft.rule(TABLE, name, (*_matches(loopback, "tcp"), *_nat(NFT_NAT_SNAT, loopback)))
+        yield nft.rule(TABLE, name, (*matches(loopback, "tcp"), *_nat(NFT_NAT_SNAT, loopback)))
 
 
 def _expressions(forwarder: str, protocol: str, server: str) -> Iterable[bytes]:
     """`ip daddr FORWARDER PROTOCOL dport 53 dnat to SERVER`, or `reject` without a server."""
-    matches = _matches(addresses.packed(forwarder), protocol)
+    asked = matches(addresses.packed(forwarder), protocol)
     if server:
-        return *matches, *_nat(NFT_NAT_DNAT, addresses.packed(server))
-    return *matches, _reject(protocol)
+        return *asked, *_nat(NFT_NAT_DNAT, addresses.packed(server))
+    return *asked, reject(protocol)
 
 
-def _matches(address: bytes, protocol: str) -> Iterable[bytes]:
-    """`ip daddr ADDRESS PROTOCOL dport 53`."""
+def matches(address: bytes, protocol: str) -> Iterable[bytes]:
+    """Build the expressions `ip daddr ADDRESS PROTOCOL dport 53`."""
     load, family = nft.REGISTER, _family(address)
     number = socket.IPPROTO_UDP if protocol == "udp" else socket.IPPROTO_TCP
     return (
@@ -119,8 +119,8 @@ def _family(address: bytes) -> int:
     return NFPROTO_IPV4 if len(address) == addresses.IPV4 else NFPROTO_IPV6
 
 
-def _reject(protocol: str) -> bytes:
-    """`reject with tcp reset`, or `reject with icmpx port-unreachable`."""
+def reject(protocol: str) -> bytes:
+    """Build `reject with tcp reset`, or `reject with icmpx port-unreachable`."""
     if protocol == "tcp":
         return nft.expression(b"reject", NFT_REJECT_TCP_RST)
     # The code is of one byte, and no attribute of `expression` is: so it is built here.

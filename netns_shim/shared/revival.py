@@ -15,8 +15,9 @@ import time
 
 from .. import hostnet, interrupt, log, netns, skel
 from ..errors import ShimError, Stopped, warn, warnings
+from ..in_place import InPlace
 from ..proc import start_time
-from ..state import State
+from ..state import IN_PLACE, State
 from ..target import Shared
 from . import connect, guardian, lifecycle, register, uplink
 
@@ -122,7 +123,8 @@ def _serve_again(state: State) -> int:
     try:
         _pause(0 if _age(start_time(os.getpid())) >= LONG else 1)
         if _is_used(state):
-            Shared(state, {}, os.environ).restore_names()
+            where = InPlace(state) if state.name == IN_PLACE else Shared(state, {}, os.environ)
+            where.restore_names()
             log.end()
     except Stopped:
         return 1
