@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from . import enter, kept, netns, references, state, target
 from .locks import NoLock
 from .netns import ContainerNetns
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from .request import Request
     from .state import State
 
-# The netns of this process.
+# The netns of this process, its PID namespace and its user namespace.
 HERE = "/proc/self/ns/net"
+PIDS = "/proc/self/ns/pid"
+USERS = "/proc/self/ns/user"
 
 
 class InPlace:
@@ -67,6 +71,15 @@ class InPlace:
     def guard(self, name: ReferenceName) -> Reference | None:
         """Take nothing: the netns does not go with the references."""
         return None
+
+    def place(self) -> Json:
+        """Give what a reference says about where its plugins work: which netns this is.
+
+        Whether it is still there can be seen from this PID namespace and user namespace.
+        """
+        home = os.stat(HERE)
+        seen_from = (os.stat(path).st_ino for path in (PIDS, USERS))
+        return {"place": [home.st_dev, home.st_ino, *seen_from]}
 
     def open_repaired(self) -> int:
         """Open the netns of this process."""
@@ -127,4 +140,8 @@ class InPlace:
         """Write down nothing: this netns is the caller's."""
 
     def leave(self) -> None:
-        """Leave the directory for the next call."""
+        """Leave the directory for the next call, but for what netavark has left of a netns."""
+        if os.path.isdir(self.state.path("netavark")):
+            from .netavark import configs  # only where a driver has run
+
+            configs.remove_unused(self.state)

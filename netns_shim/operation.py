@@ -317,6 +317,7 @@ def _add(
         conf=request.conf,
         mtu=call.chain.mtu,
         **(ports.fields if ports is not None else {}),
+        **call.target.place(),
     )
     if ports is not None:
         call.chain.offer("portMappings", ports.claim())

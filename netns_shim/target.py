@@ -205,6 +205,10 @@ class Shared:
                     return reference
         raise references.busy(name)
 
+    def place(self) -> Json:
+        """Give what a reference says about where its plugins work: the directory says it."""
+        return {}
+
     def open_repaired(self) -> int:
         """Open the netns, to which a reference is held; repair it first if it is broken."""
         where = self.state

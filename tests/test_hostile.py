@@ -308,7 +308,7 @@ def look(directory: Path) -> None:
     """Look at all there is, in every way; nothing of it harms a terminal."""
     base = str(directory / "state")
     shown = inspection.look(State(base, IN_PLACE))
-    found = {"netns": [shown], "stateDir": base, "pauseProcess": None}
+    found = {"netns": [shown], "stateDir": base, "inPlace": [], "pauseProcess": None}
     texts = plain(tree.draw(found, NOW))
     for entry in shown["references"]:
         made = inspection.made_from(base, IN_PLACE, entry["containerID"])
