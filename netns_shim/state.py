@@ -306,6 +306,18 @@ def read_file(path: str) -> bytes:
         os.close(fd)
 
 
+def read_text(path: str) -> str:
+    """Read a file of the host, such as /etc/subuid; OSError where it is no file, or is missing.
+
+    From a pipe in its place we would wait for ever.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, encoding="utf-8", errors="replace") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a file", path)
+        return file.read(MAXIMUM_FILE)
+
+
 def write_atomically(path: str, text: str) -> None:
     """Write a file of FILE_MODE by a temporary file and rename(2).
 

@@ -360,7 +360,8 @@ def test_record_of_an_uplink(directory: Path, text: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "directory", "device", "link"])
 @pytest.mark.parametrize(
-    "name", ["plugins.json", "refs/net:c:eth0:fake", "refs/more", "validated"]
+    "name",
+    ["plugins.json", "refs/net:c:eth0:fake", "refs/more", "validated", "turn.lock", "started/net"],
 )
 def test_special_files(directory: Path, name: str, kind: str) -> None:
     """What is no file is not waited for, nor read for ever; what a link leads to stays."""

@@ -17,7 +17,15 @@ from ..locks import Lock
 from ..records import start_time
 from ..shared import guardian, mounts, processes, scope
 from ..shared.nsenter import run_in
-from ..state import FILE_MODE, make_below, outer_uid, read_file, remove, write_atomically
+from ..state import (
+    FILE_MODE,
+    make_below,
+    outer_uid,
+    read_file,
+    remove,
+    remove_special,
+    write_atomically,
+)
 from . import entries, server
 
 TYPE_CHECKING = False
@@ -195,6 +203,7 @@ class Table:
                 f"{self._directory}/{LIFELINE}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
             )
             os.set_blocking(reader, True)
+            remove_special(f"{self._directory}/{LOG}")
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             out = os.open(f"{self._directory}/{LOG}", flags, FILE_MODE)
             command = guardian.waiting(self._state, DIRECTORY)

@@ -7,7 +7,7 @@ import errno
 import os
 
 from ..hostnet import BEHIND_STUBS, RESOLV_CONF
-from ..state import FILE_MODE, remove_special
+from ..state import FILE_MODE, read_text, remove_special
 from . import addresses
 
 TYPE_CHECKING = False
@@ -83,8 +83,7 @@ def is_below(*directories: str) -> bool:
 
 def _read(path: str) -> list[tuple[str, str]]:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read()
+        text = read_text(path)
     except OSError:
         return []
     lines = []
