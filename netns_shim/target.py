@@ -80,6 +80,18 @@ def at(there: State, like: Target, environ: Mapping[str, str]) -> Target:
     return Shared(there, configuration.DEFAULT_UPLINK, environ)
 
 
+def beside(where: Target, conf: Configuration, request: Request) -> Shared | None:
+    """Give what a user namespace gets in place of the default netns, which another one has.
+
+    None where the network names its netns: then it is meant to be that one.
+    """
+    if where.state.name == state.IN_PLACE or "netns" in request.conf:
+        return None
+    from .shared import elsewhere  # only for a second user namespace
+
+    return Shared(elsewhere.of_user_namespace(where.state), conf.uplink, request.environ)
+
+
 def enter_names(
     state: State, path: str, reference: Reference, request: Request, result: Json
 ) -> Json:

@@ -10,7 +10,14 @@ import time
 
 from . import conf, references, state, target
 from .attachment import COLLECTING, LIVE, ReferenceName
-from .errors import INTERNAL, NOT_AVAILABLE, UNKNOWN_CONTAINER, ShimError
+from .errors import (
+    INTERNAL,
+    NOT_AVAILABLE,
+    UNKNOWN_CONTAINER,
+    PinnedElsewhere,
+    ShimError,
+    warn,
+)
 from .operation import Operation, attach, delete_unknown, detach, detach_by, give_back
 
 TYPE_CHECKING = False
@@ -43,6 +50,21 @@ def add(request: Request) -> Attached:
     plugins have undone what they did.
     """
     call = Operation(request)
+    try:
+        return _add(call)
+    except PinnedElsewhere as error:
+        own = target.beside(call.target, call.conf, request)
+        if own is None:
+            raise
+        warn(
+            f"{error}; this user namespace has the shared netns {own.state.name!r} of its own: "
+            "containers of the two do not reach each other"
+        )
+    return _add(Operation(request, own))
+
+
+def _add(call: Operation) -> Attached:
+    request = call.request
     is_known = bool(_names(call.target, request))
     if is_known:
         from . import search  # only for an interface that is attached, or was
@@ -185,6 +207,10 @@ def gc(request: Request) -> None:
     call = Operation(request)
     where = call.target
     where.join()
+    if where.is_elsewhere or not where.state.exists():
+        own = target.beside(where, call.conf, request)
+        if own is not None and own.state.exists():
+            call, where = Operation(request, own), own
     # None where there is no netns, and in place: there, a caller in another netns may have
     # references as well, and does not know of ours.
     guard = where.guard(ReferenceName.guard(COLLECTING))

@@ -40,6 +40,7 @@ def create(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         if state.exists():
             return
         elsewhere.refuse_mounts(state)
+        elsewhere.refuse_beside(state)
         ownership.check(state)
         if attached.keep(state):
             return
