@@ -338,7 +338,8 @@ def write_atomically(path: str, text: str) -> None:
             file.write(text)
             file.flush()
             os.rename(temporary, path)
-        except OSError:
+        except OSError as error:
+            error.filename = path  # for a person who makes room
             try:
                 os.unlink(temporary)
             except OSError:

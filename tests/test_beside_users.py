@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -106,4 +107,19 @@ def test_commands(world: bench.World, session: bench.Session) -> None:
 
         assert reaches(one, "10.89.0.1")
         runtime.delete("one", one)
+    assert world.leftovers() == []
+
+
+def test_a_user_namespace_that_cannot_mount(world: bench.World) -> None:
+    """Where nothing can be attached, an ADD says why, and a DEL of it has nothing to do."""
+    runtime = Runtime(world, delegate=bridge(), uplink="none")
+    words = ["unshare", "--user", "--map-root-user", PLUGIN]
+    found = {}
+    for verb in ("ADD", "DEL"):
+        env = {**world.env, **runtime.environment(verb, "c", "/proc/self/ns/net")}
+        found[verb] = world.run(words, env=env, input=json.dumps(runtime.conf))
+
+    assert json.loads(found["ADD"].stdout)["code"] in (errors.CANNOT_ENTER, errors.INVALID_NETNS)
+    assert (found["DEL"].returncode, found["DEL"].stdout) == (0, "")
+    assert "'c' was not attached: this user namespace cannot mount" in found["DEL"].stderr
     assert world.leftovers() == []
