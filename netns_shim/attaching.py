@@ -6,9 +6,9 @@ from __future__ import annotations
 import os
 import time
 
-from . import interrupt, kept, state
+from . import interrupt, kept, state, target
 from .attachment import ADDING, LIVE
-from .errors import ShimError
+from .errors import PinnedElsewhere, ShimError, warn
 from .operation import Operation, close_ports, end_orphans, give_back, leave_names, names_of
 from .proc import boot_id
 from .result import addresses
@@ -48,6 +48,22 @@ def add(request: Request) -> Attached:
     have undone what they did.
     """
     call = Operation(request)
+    try:
+        return _attach_to(call)
+    except PinnedElsewhere as error:
+        own = target.beside(call.target, call.conf, request)
+        if own is None:
+            raise
+        warn(
+            f"{error}; this user namespace has the shared netns {own.state.name!r} of its own: "
+            "containers of the two do not reach each other"
+        )
+    return _attach_to(Operation(request, own))
+
+
+def _attach_to(call: Operation) -> Attached:
+    """Take the reference and attach; leave the stamps."""
+    request = call.request
     is_known = bool(names_of(call.target, request))
     if is_known:
         from . import search  # only for an interface that is attached, or was
@@ -167,6 +183,7 @@ def _add(
         conf=request.conf,
         mtu=call.chain.mtu,
         **(ports.fields if ports is not None else {}),
+        **call.target.place(),
     )
     if ports is not None:
         call.chain.offer("portMappings", ports.claim())

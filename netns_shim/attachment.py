@@ -167,9 +167,26 @@ class AttachmentRecord(Record):
     @property
     def netns_id(self) -> tuple[int, int] | None:
         """Device and inode of that netns; None where they are not known."""
-        value = self.fields.get("netnsID")
+        numbers = self._numbers("netnsID", 2)
+        return (numbers[0], numbers[1]) if numbers else None
+
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """Device and inode of the netns in which plugins worked in place; None if not known."""
+        numbers = self._numbers("place", 4)
+        return (numbers[0], numbers[1]) if numbers else None
+
+    @property
+    def place_of_caller(self) -> tuple[int, int]:
+        """Inodes of the PID and user namespace of a caller in place, 0 if not known."""
+        numbers = self._numbers("place", 4)
+        return (numbers[2], numbers[3]) if numbers else (0, 0)
+
+    def _numbers(self, key: str, count: int) -> list[int]:
+        """Give the numbers of a list that has as many; else none."""
+        value = self.fields.get(key)
         numbers = [n for n in value if type(n) is int] if isinstance(value, list) else []
-        return (numbers[0], numbers[1]) if len(numbers) == 2 == len(value or ()) else None
+        return numbers if len(numbers) == count == len(value or ()) else []
 
     def is_of(self, netns: tuple[int, int]) -> bool:
         """Tell whether ADD was given this netns, or the record does not say which.

@@ -10,7 +10,7 @@ import os
 
 from . import conf, references, target
 from .attachment import ADDING, DELETING, AttachmentRecord
-from .errors import ShimError, warn
+from .errors import CANNOT_ENTER, ShimError, warn
 from .netns import ContainerNetns
 from .operation import Operation, end_orphans, give_back, leave_names, names_of
 
@@ -30,8 +30,22 @@ def delete(request: Request) -> None:
     if names and (_detach_unchanged(where, names, request) or _detach_changed(where, request)):
         return
     call = Operation(request, where)
-    where.join()
+    try:
+        where.join()
+    except ShimError as error:
+        if names or error.code != CANNOT_ENTER or _is_held():
+            raise
+        # Nothing is attached, and from here nothing could be: runtimes undo a failed ADD.
+        warn(f"{request.container_id!r} was not attached: {error}")
+        return
     detach_known(call)
+
+
+def _is_held() -> bool:
+    """Tell whether there may be state of this user where only a pause process sees it."""
+    from .userns import places  # only where no user namespace can be entered
+
+    return any(places.holders())
 
 
 def _detach_unchanged(

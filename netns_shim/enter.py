@@ -278,7 +278,11 @@ def _do(steps: list[Step]) -> None:
             mount("tmpfs", step.target, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
         elif isinstance(step, Bind):
             _make_target(step.target, is_directory=os.path.isdir(source))
-            mount(source, step.target, None, step.flags)
+            try:
+                mount(source, step.target, None, step.flags)
+            except NotADirectoryError:
+                # Such as resolv.conf: Docker makes a directory where a file was to be bound.
+                warn(f"{step.target} is a directory, and not the file that plugins expect")
         else:
             step.do(source, covered)
         for done in (fd, covered):

@@ -62,6 +62,10 @@ class PluginFailed(ShimError):
         self.answer = answer
 
 
+class PinnedElsewhere(ShimError):
+    """The shared netns is that of another user namespace, which this one can never enter."""
+
+
 def in_few_words(what: str, problems: list[str], *, most: int = 50) -> tuple[str, str]:
     """Write problems, one or more, as message and details of one error: a line each.
 

@@ -26,6 +26,8 @@ TIMED = MAGIC_NUMBER + bytes(4)
 HEADER = 16
 # No hot module has as much compiled code. A larger buffer would be mapped and unmapped each time.
 MAXIMUM = 1 << 16
+# The kind of a file in its mode, inode(7); the module `stat` would be one more to import.
+FORMAT, REGULAR, DIRECTORY = 0o170000, 0o100000, 0o040000
 SUFFIX = f".{sys.implementation.cache_tag}.pyc"
 
 
@@ -44,15 +46,17 @@ class Finder:
         source = f"{path[0]}/{last}.py"
         compiled = f"{path[0]}/__pycache__/{last}{SUFFIX}"
         try:
-            fd = os.open(compiled, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(compiled, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 content = os.read(fd, MAXIMUM)
             finally:
                 os.close(fd)
             info = os.stat(source)
         except OSError:
+            _refuse_special(compiled, path[0], last)
             return None  # such as for a folder
         if len(content) == MAXIMUM or content[:HEADER] != TIMED + _stamp(info):
+            _refuse_special(compiled, path[0], last)
             return None
         try:
             code = marshal.loads(memoryview(content)[HEADER:])
@@ -75,6 +79,17 @@ class Finder:
         # It may have been compiled elsewhere; tracebacks say where it is now.
         _fix_co_filename(code, spec.origin)
         exec(code, module.__dict__)
+
+
+def _refuse_special(compiled: str, directory: str, last: str) -> None:
+    """Refuse what is no file in the place of compiled code: Python's own finder would wait."""
+    for path in (compiled, f"{directory}/{last}/__pycache__/__init__{SUFFIX}"):
+        try:
+            mode = os.stat(path).st_mode
+        except OSError:
+            continue
+        if mode & FORMAT not in (REGULAR, DIRECTORY):
+            raise ImportError(f"{path} is not a file")
 
 
 def _stamp(info: os.stat_result) -> bytes:

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from .request import Request
     from .state import State
 
-# The netns of this process.
+# The netns of this process, its PID namespace and its user namespace.
 HERE = "/proc/self/ns/net"
+PIDS = "/proc/self/ns/pid"
+USERS = "/proc/self/ns/user"
 
 
 class Unchanged:
@@ -80,6 +82,15 @@ class InPlace:
         """Open a reference, None where it does not exist."""
         return references.find(self.state, name) if self.state.exists() else None
 
+    def place(self) -> Json:
+        """Give what a reference says about where its plugins work: which netns this is.
+
+        Whether it is still there can be seen from this PID namespace and user namespace.
+        """
+        home = os.stat(HERE)
+        seen_from = (os.stat(path).st_ino for path in (PIDS, USERS))
+        return {"place": [home.st_dev, home.st_ino, *seen_from]}
+
     def open_repaired(self) -> int:
         """Open the netns of this process."""
         return netns.open_netns(HERE)
@@ -126,4 +137,8 @@ class InPlace:
         """Write down nothing: this netns is the caller's."""
 
     def leave(self) -> None:
-        """Leave the directory for the next call."""
+        """Leave the directory for the next call, but for what netavark has left of a netns."""
+        if os.path.isdir(self.state.path("netavark")):
+            from .netavark import configs  # only where a driver has run
+
+            configs.remove_unused(self.state)

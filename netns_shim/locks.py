@@ -67,8 +67,9 @@ def wait(deadline: float, what: str, path: str, *, is_taken: bool = False) -> No
 
 def _holder(path: str) -> str:
     try:
-        with open(path, "rb") as file:
-            return file.read(1000).decode(errors="replace")
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb", buffering=0) as file:
+            return (file.read(1000) or b"").decode(errors="replace")
     except OSError:
         return ""
 

@@ -93,7 +93,7 @@ class Once:
             return
         if kind is None:
             try:
-                flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
                 os.close(os.open(self._marker, flags, FILE_MODE))
             except OSError:
                 pass  # the next ADD runs alone again, which is no reason to fail

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 # Where proc_pid_stat(5) has what we look at, counted from the state of the process.
@@ -16,7 +17,12 @@ def boot_id() -> str:
 
     After the next boot all namespaces are new, and some have the numbers of old ones.
     """
-    return _read("/proc/sys/kernel/random/boot_id").decode().strip()
+    path = "/proc/sys/kernel/random/boot_id"
+    try:
+        return _read(path).decode().strip()
+    except FileNotFoundError:
+        why = "the kernel's values are hidden: mount proc(5) without subset=pid"
+        raise FileNotFoundError(errno.ENOENT, why, path) from None
 
 
 def pid_namespace() -> int:

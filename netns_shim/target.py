@@ -76,6 +76,18 @@ def at(there: State, like: Target, environ: Mapping[str, str]) -> Target:
     return Shared(there, configuration.DEFAULT_UPLINK, environ)
 
 
+def beside(where: Target, conf: Configuration, request: Request) -> Shared | None:
+    """Give what a user namespace gets in place of the default netns, which another one has.
+
+    None where the network names its netns: then it is meant to be that one.
+    """
+    if where.state.name == state.IN_PLACE or "netns" in request.conf:
+        return None
+    from .shared import elsewhere  # only for a second user namespace
+
+    return Shared(elsewhere.of_user_namespace(where.state), conf.uplink, request.environ)
+
+
 def restore_names(where: State, path: str) -> None:
     """Have a server answer for the names in the netns at a path, if there are any."""
     if os.path.isdir(where.path(state.NAMES)):
@@ -148,6 +160,10 @@ class Shared:
     def find(self, name: ReferenceName) -> Reference | None:
         """Open a reference, None where it does not exist."""
         return references.find(self.state, name) if self.state.exists() else None
+
+    def place(self) -> Json:
+        """Give what a reference says about where its plugins work: the directory says it."""
+        return {}
 
     def open_repaired(self) -> int:
         """Open the netns, to which a reference is held; repair it first if it is broken."""

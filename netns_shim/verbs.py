@@ -6,6 +6,7 @@ Each takes a Request, from any wire. ADD is in `attaching`, DEL in `detaching`.
 
 from __future__ import annotations
 
+import os
 import time
 
 from . import conf, detaching, references, target
@@ -51,6 +52,17 @@ def check(request: Request) -> None:
     reference.close()
 
 
+def _is_elsewhere(where: Target) -> bool:
+    """Tell whether the netns lives on in another mount namespace, where we cannot get."""
+    try:
+        fd = where.open_as_is()
+    except ShimError:
+        return True
+    if fd is not None:
+        os.close(fd)
+    return False
+
+
 def gc(request: Request) -> None:
     """GC: a real DEL of every attachment that is not valid, then the plugins' GC.
 
@@ -63,6 +75,10 @@ def gc(request: Request) -> None:
     call = Operation(request)
     where = call.target
     where.join()
+    if _is_elsewhere(where) or not where.state.exists():
+        own = target.beside(where, call.conf, request)
+        if own is not None and own.state.exists():
+            call, where = Operation(request, own), own
     # None where there is no netns, and in place: there, a caller in another netns may have
     # references as well, and does not know of ours.
     guard = detaching.guard(where, ReferenceName.guard(COLLECTING))

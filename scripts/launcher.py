@@ -25,10 +25,10 @@ PATH = f"""\
 import os
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+PLACE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path += [
-    ROOT,
-    f"{{ROOT}}/.venv/lib/python{{sys.version_info[0]}}.{{sys.version_info[1]}}/site-packages",
+    PLACE,
+    f"{{PLACE}}/.venv/lib/python{{sys.version_info[0]}}.{{sys.version_info[1]}}/site-packages",
     "{install.DIST_PACKAGES}",
 ]
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +119,14 @@ def netns(name: str = "default", **keys: Any) -> dict[str, Any]:
     }
 
 
-def facts(*found: dict[str, Any]) -> dict[str, Any]:
+def facts(*found: dict[str, Any], in_place: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """Describe all that is up."""
-    return {"stateDir": "/base", "netns": [*found], "pauseProcess": None}
+    return {
+        "stateDir": "/base",
+        "netns": [*found],
+        "inPlace": [*in_place],
+        "pauseProcess": None,
+    }
 
 
 def plain(renderable: Any, width: int = 99) -> list[str]:

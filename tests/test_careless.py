@@ -431,10 +431,10 @@ def test_without_the_way_back(world: bench.World, session: bench.Session, uplink
         for warm in (False, True):
             if warm:
                 runtime.add("other", other)
-            for verb in ("ADD", "DEL"):
-                answer = call_under(runtime, drop, verb, container)
-                assert answer["code"] == errors.CANNOT_ENTER
-                assert "CAP_SYS_CHROOT" in answer["msg"]
+            answer = call_under(runtime, drop, "ADD", container)
+            assert answer["code"] == errors.CANNOT_ENTER
+            assert "CAP_SYS_CHROOT" in answer["msg"]
+            assert call_under(runtime, drop, "DEL", container) == {}  # it is not attached
             assert "eth0" not in container.run(["ip", "-brief", "link"]).stdout
             assert warm or world.leftovers() == []
         runtime.delete("other", other)
@@ -516,3 +516,41 @@ def test_a_working_directory_that_may_not_be_searched(
         assert call_under(runtime, again, "DEL", container) == {}
     assert world.leftovers() == []
     session.run(["rm", "-rf", place], check=True)
+
+
+def test_few_open_files(world: bench.World) -> None:
+    """`unshare` works with a limit below the number of its own descriptor, and leaves nothing."""
+    done = world.run(["prlimit", "--nofile=32", PLUGIN, "unshare", "--", "echo", "works"])
+
+    assert (done.stdout, done.stderr) == ("works\n", "")
+    assert world.leftovers() == []
+
+
+def test_resolv_conf_that_is_a_directory(world: bench.World) -> None:
+    """Docker makes a directory where the file was missing; names do not resolve, and no more."""
+    path = world.path("/etc/resolv.conf")
+    before = path.read_bytes()
+    path.unlink()
+    path.mkdir()
+    try:
+        done = world.run([PLUGIN, "run", "--uplink", "none", "--", "echo", "works"])
+    finally:
+        path.rmdir()
+        path.write_bytes(before)
+
+    assert done.stdout == "works\n"
+    assert "/etc/resolv.conf is a directory" in done.stderr
+    assert world.leftovers() == []
+
+
+def test_proc_without_the_kernels_values(world: bench.World) -> None:
+    """Where proc(5) is mounted with subset=pid, the error says so."""
+    script = "mount -t proc -o subset=pid proc /proc; exec setpriv --reuid=$0 --clear-groups "
+    words = [PLUGIN, "run", "--uplink", "none", "--", "true"]
+    command = ["unshare", "--mount", "sh", "-euc", f'{script} "$@"', str(world.uid), *words]
+
+    done = world.root.run(command, env=world.env)
+
+    assert done.returncode == 1
+    assert "mount proc(5) without subset=pid" in done.stderr
+    assert world.leftovers() == []

@@ -171,7 +171,7 @@ def test_the_rest_of_a_chain_goes_as_well(world: bench.World, session: bench.Ses
         (["unshare", "--mount"], "the process {pid} is in its network namespace"),
         (
             ["unshare", "--mount", "--pid", "--fork", "--mount-proc"],
-            "its interface {veth} is in the shared netns",
+            "its interface {veth} is in the netns of the plugins",
         ),
     ],
     ids=["by a process", "by its link"],
@@ -338,16 +338,18 @@ def test_lease_of_a_call_in_place(
     """What runs in place may do so inside of the shared netns, and have a lease there."""
     top = world.state_dir
     script = (
-        'cd "$0"; umask 077; mkdir -p .in-place/refs; touch .in-place/refs/net:inner:eth0:bridge;'
+        'cd "$0"; umask 077; mkdir -p .in-place/refs; echo {} >.in-place/refs/net:inner:eth0:x;'
         'printf "inner\\r\\neth0" >default/var/lib/cni/networks/rootless/10.89.0.9'
     )
     with session.container() as container:
         runtime.add("c", container)
         session.run(["sh", "-euc", script, top], check=True)
 
-        assert set(only(gc(session))) == {"live"}
+        in_place, shared = gc(session)["netns"]
 
-        assert (world.path(top) / ".in-place/refs/net:inner:eth0:bridge").exists()
+        assert [entry["containerID"] for entry in in_place["skipped"]] == ["inner"]
+        assert (ids(shared["live"]), shared["released"]) == (["c"], [])
+        assert (world.path(top) / ".in-place/refs/net:inner:eth0:x").exists()
         session.run(["rm", "-r", f"{top}/.in-place"], check=True)
         assert [entry["address"] for entry in only(gc(session))["released"]] == ["10.89.0.9"]
         runtime.delete("c", container)
@@ -857,7 +859,7 @@ def test_a_reference_that_has_changed(tmp_path: Path) -> None:
     record = {**WHOLE, "containerID": "c", "conf": {"cniVersion": "1.0.0"}, "args": ""}
     path = tmp_path / "default/refs/rootless:c:eth0:bridge"
     path.write_text(json.dumps({**record, "netnsID": [4, 10]}) + "\n")
-    sweep = collect._Sweep(Shared(where, {}, {}), {}, dry_run=False, tell=_is_not_called)
+    sweep = collect.Sweep(Shared(where, {}, {}), {}, _is_not_called, dry_run=False)
 
     sweep._judge(AttachmentRecord(ReferenceName(path.name), record), NoSigns())
 
@@ -916,7 +918,7 @@ def test_a_dry_run_beside_the_last_delete(tmp_path: Path, monkeypatch: pytest.Mo
 
         with monkeypatch.context() as patched:
             patched.setattr(listing, gone, remove_first)
-            sweep = collect._Sweep(Shared(where, {}, {}), {}, dry_run=True, tell=None)
+            sweep = collect.Sweep(Shared(where, {}, {}), {}, None, dry_run=True)
 
             found = sweep.run()
 

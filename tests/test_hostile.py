@@ -311,7 +311,7 @@ def look(directory: Path) -> None:
     """Look at all there is, in every way; nothing of it harms a terminal."""
     base = str(directory / "state")
     shown = inspection.look(State(base, IN_PLACE))
-    found = {"netns": [shown], "stateDir": base, "pauseProcess": None}
+    found = {"netns": [shown], "stateDir": base, "inPlace": [], "pauseProcess": None}
     texts = plain(tree.draw(found, NOW))
     for entry in shown["references"]:
         made = inspection.made_from(base, IN_PLACE, entry["containerID"])
@@ -363,7 +363,8 @@ def test_record_of_an_uplink(directory: Path, text: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "directory", "device", "link"])
 @pytest.mark.parametrize(
-    "name", ["plugins.json", "refs/net:c:eth0:fake", "refs/more", "validated"]
+    "name",
+    ["plugins.json", "refs/net:c:eth0:fake", "refs/more", "validated", "turn.lock", "started/net"],
 )
 def test_special_files(directory: Path, name: str, kind: str) -> None:
     """What is no file is not waited for, nor read for ever; what a link leads to stays."""

@@ -50,7 +50,12 @@ def text(base: Path) -> str:
 def test_nothing_is_up(base: Path) -> None:
     """Where nothing is up there are no facts, and nothing is made."""
     for path in (base, base / "no" / "such"):
-        nothing: dict[str, Any] = {"stateDir": str(path), "netns": [], "pauseProcess": None}
+        nothing: dict[str, Any] = {
+            "stateDir": str(path),
+            "netns": [],
+            "inPlace": [],
+            "pauseProcess": None,
+        }
         assert inspection.collect(str(path)) == nothing
     assert os.listdir(base) == []
 
@@ -135,6 +140,7 @@ def test_shape(base: Path) -> None:
                 "problem": "the network namespace is lost; the next ADD makes it again",
             }
         ],
+        "inPlace": [],
         "pauseProcess": None,
     }
 

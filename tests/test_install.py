@@ -443,7 +443,9 @@ def test_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A plugin that a package of the distribution has brought, where root's would be put."""
     path = tmp_path / "netns-shim"
-    path.write_text(install.text("/usr/bin/python3", install.PACKAGED, install.path_of([])))
+    path.write_text(
+        install.text("/usr/bin/python3", install.PACKAGED, install.path_of(["/nowhere"]))
+    )
     monkeypatch.setattr(directories, "candidates", lambda *_: [str(tmp_path)])
     monkeypatch.setattr(directories, "PACKAGED_NETAVARK", str(tmp_path / "netavark"))
     (tmp_path / "netavark").mkdir()

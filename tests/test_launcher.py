@@ -206,3 +206,52 @@ def test_closed_streams(installed: Installed, closed: str) -> None:
     if ">&-" not in closed.replace("2>&-", ""):
         assert ("code" in json.loads(answer.stdout)) is not is_fine
     assert is_fine or not list(installed.state.glob("**/refs/*"))
+
+
+PIPES = ["__init__", "main", "finder", "skel", "verbs", "shared/__init__", "validate/quick"]
+
+
+@pytest.mark.parametrize("name", PIPES)
+@pytest.mark.parametrize("kind", ["pipe", "endless"])
+def test_byte_code_that_is_no_file(installed: Installed, name: str, kind: str) -> None:
+    """A pipe or a device in the place of byte code is not waited for, and is named."""
+    path = installed.byte_code(name)
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+
+    answer = installed.run(before=("timeout", "20"))
+
+    error = json.loads(answer.stdout)
+    assert (answer.returncode, error["code"], answer.stderr) == (1, IO_FAILURE, "")
+    assert f"{path.name} is not a file" in error["msg"]
+    assert "__pycache__" in error["details"]
+
+
+@pytest.mark.parametrize(
+    "name", ["main.py", "skel.py", "chain.py", "schemas/netns-shim.schema.json"]
+)
+def test_files_of_the_package_that_are_pipes(installed: Installed, name: str) -> None:
+    """A pipe in the place of a source or a schema is an error, too."""
+    path = installed.package / name
+    path.unlink()
+    os.mkfifo(path)
+
+    answer = installed.run(before=("timeout", "20"))
+
+    error = json.loads(answer.stdout)
+    assert (answer.returncode, error["code"], answer.stderr) == (1, IO_FAILURE, "")
+
+
+@pytest.mark.parametrize("name", ["main", "verbs", "shared/__init__"])
+def test_byte_code_that_is_a_directory(installed: Installed, name: str) -> None:
+    """Where Python would go on by the source, so do we; where not, the error names it."""
+    path = installed.byte_code(name)
+    path.unlink()
+    path.mkdir()
+
+    answer = installed.run()
+
+    assert (answer.returncode, answer.stderr) == (1 if name == "main" else 0, "")

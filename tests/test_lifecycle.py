@@ -145,7 +145,7 @@ def test_pinned_in_another_mount_namespace(world: bench.World, session: bench.Se
     runtime = Runtime(session, delegate=bridge())
     with session.container() as container, world.session() as sibling:
         runtime.add("c", container)
-        elsewhere = Runtime(sibling, delegate=bridge())
+        elsewhere = Runtime(sibling, delegate=bridge(), netns="default")
         with sibling.container() as other:
             error = elsewhere.fail("ADD", "other", other.netns)
             elsewhere.delete("other", other)

@@ -17,7 +17,7 @@ from netns_shim import errors, hostnet, invoke, netns
 from netns_shim.cli import install
 from netns_shim.errors import ShimError
 from netns_shim.faces import netavark_create
-from netns_shim.netavark import wire
+from netns_shim.netavark import pool, wire
 
 Json = dict[str, Any]
 
@@ -62,7 +62,7 @@ def failure(wanted: Json, **environ: str) -> ShimError:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A directory with some plugins of CNI and one of netavark."""
-    for name in ("bridge", "dhcp", "fake", "macvlan", "portmap", "static"):
+    for name in ("bridge", "dhcp", "fake", "macvlan", "portmap", "ptp", "static"):
         fakes.strict_plugin(tmp_path, name)
     netavark(tmp_path)
     return tmp_path
@@ -183,7 +183,7 @@ def test_subnets_of_a_bridge(directory: Path, monkeypatch: pytest.MonkeyPatch) -
     beside = complete(wanted, PATH=str(directory))
 
     four, six = (ipaddress.ip_network(subnet["subnet"]) for subnet in first["subnets"])
-    assert four.network_address in netavark_create.POOL
+    assert four.network_address in pool.POOL
     assert (four.prefixlen, six.prefixlen, six.is_private) == (24, 64, True)
     assert gateway == str(four[1])
     assert first["ipam_options"]["driver"] == "host-local"
@@ -195,6 +195,61 @@ def test_subnets_of_a_bridge(directory: Path, monkeypatch: pytest.MonkeyPatch) -
     for options in ({"ipam_options": {"driver": "none"}}, {"subnets": [SUBNET]}):
         kept = complete({**wanted, "ipv6_enabled": False, **options}, PATH=str(directory))
         assert [s["subnet"] for s in kept.get("subnets") or []] in ([], [SUBNET["subnet"]])
+
+
+@pytest.mark.parametrize("kind", ["bridge", "ptp"])
+def test_subnets_of_a_plugin(directory: Path, kind: str) -> None:
+    """So do plugins of CNI that Podman's users take for such, unless something else allocates."""
+    made = complete(network(directory, {"type": kind}))
+
+    (subnet,) = made["subnets"]
+    assert ipaddress.IPv4Network(subnet["subnet"]).subnet_of(pool.POOL)
+    assert made["ipam_options"]["driver"] == "host-local"
+    assert complete(made) == made
+    assert len(complete(network(directory, {"type": kind}, ipv6_enabled=True))["subnets"]) == 2
+    for options, changes in (
+        ({"ipam": "dhcp"}, {}),
+        ({}, {"ipam_options": {"driver": "dhcp"}}),
+        ({}, {"ipam_options": {"driver": "none"}}),
+    ):
+        wanted = network(directory, {"type": kind, **options}, **changes)
+        assert not complete(wanted).get("subnets")
+    wanted = network(directory, {"type": "macvlan"})
+    assert not complete(wanted).get("subnets")
+
+
+def test_subnets_that_others_have(directory: Path) -> None:
+    """None is chosen that overlaps with one of Podman's networks, or of CNI's."""
+    wanted = network(directory, {"type": "bridge"})
+    environ = {"HOME": str(directory)}
+    (first,) = complete(wanted, **environ)["subnets"]
+    podman = directory / ".local/share/containers/storage/networks"
+    podman.mkdir(parents=True)
+    (podman / "other.json").write_text(json.dumps({"subnets": [first]}))
+    (podman / "odd.json").write_text("[" * 100000)
+    (podman / "pipe.json").symlink_to("/dev/zero")
+
+    (second,) = complete(wanted, **environ)["subnets"]
+
+    assert second["subnet"] != first["subnet"]
+    cni = directory / ".config/cni/net.d"
+    cni.mkdir(parents=True)
+    half = ipaddress.ip_network(second["subnet"]).supernet(4)
+    ranges = [[{"subnet": str(half)}]]
+    conflist(cni / "x.conflist", {"type": "bridge", "ipam": {"ranges": ranges}})
+    (third,) = complete(wanted, **environ)["subnets"]
+    assert not ipaddress.ip_network(third["subnet"]).overlaps(half)
+
+
+def test_no_room(directory: Path) -> None:
+    """Where others have all of it, one is chosen all the same, and Podman decides."""
+    podman = directory / ".local/share/containers/storage/networks"
+    podman.mkdir(parents=True)
+    (podman / "all.json").write_text(json.dumps({"subnets": [{"subnet": "10.0.0.0/8"}]}))
+
+    (subnet,) = complete(network(directory, {"type": "bridge"}), HOME=str(directory))["subnets"]
+
+    assert ipaddress.IPv4Network(subnet["subnet"]).subnet_of(pool.POOL)
 
 
 def test_entering_for_a_rootless_podman(

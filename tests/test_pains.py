@@ -789,7 +789,7 @@ def test_the_user_namespace_has_died(world: bench.World) -> None:
             runtime.add("c", container)
             found = runtime.status()[0]["uplink"]
     with world.session() as new, new.container() as other:
-        runtime = Runtime(new, delegate=bridge(), uplink="pasta")
+        runtime = Runtime(new, delegate=bridge(), uplink="pasta", netns="default")
         error = runtime.fail("ADD", "other", other.netns)
         assert error["code"] == errors.CANNOT_ENTER, error
         assert f"PID {found['pid']} is there" in error["details"]

@@ -563,7 +563,7 @@ def test_a_container_from_elsewhere(world: bench.World, session: bench.Session) 
 def test_a_netns_that_is_pinned_elsewhere(world: bench.World, session: bench.Session) -> None:
     """A shared netns in a session that was made by hand is left alone, and not kept company."""
     by_hand = Runtime(session, delegate=bridge())
-    runtime = Runtime(world, delegate=bridge())
+    runtime = Runtime(world, delegate=bridge(), netns="default")
     with session.container() as container:
         by_hand.add("c", container)
         with world.unshared() as own, own.container() as other:

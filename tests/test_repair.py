@@ -257,7 +257,7 @@ def test_elsewhere_in_another_user_namespace(world: bench.World, session: bench.
     runtime = Runtime(session, delegate=bridge(), uplink="none")
     with session.container() as container, world.session() as sibling:
         runtime.add("c", container)
-        elsewhere = Runtime(sibling, delegate=bridge(), uplink="none")
+        elsewhere = Runtime(sibling, delegate=bridge(), uplink="none", netns="default")
         with sibling.container() as other:
             error = elsewhere.fail("ADD", "other", other.netns)
             elsewhere.delete("other", other)

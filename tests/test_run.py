@@ -171,3 +171,29 @@ def test_without_a_command(session: bench.Session) -> None:
     assert done.stderr.splitlines()[-1] == (
         "netns-shim run: error: no command is given: put it behind --"
     )
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", [["run", "--uplink", "none"], ["unshare"]])
+def test_closed_streams(world: bench.World, words: list[str], closed: str) -> None:
+    """A caller without some of the streams, as a service can be, gets the command's exit status.
+
+    The command takes long enough for us to become a smaller process meanwhile.
+    """
+    command = ["sh", "-c", "timeout 1.3 sh -c 'kill -STOP $$'; exit 7"]
+
+    done = world.run(["bash", "-c", f'"$@" {closed}', "bash", PLUGIN, *words, "--", *command])
+
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "")
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    "words", [["status"], ["status", "--json"], ["gc"], ["graph"], ["doctor"]]
+)
+def test_commands_without_streams(world: bench.World, words: list[str]) -> None:
+    """What a command prints is lost where its caller has closed the streams, and nothing else."""
+    done = world.run(["bash", "-c", '"$@" <&- >&- 2>&-', "bash", PLUGIN, *words])
+
+    assert done.returncode == 0 or words == ["doctor"]
+    assert (done.stdout, done.stderr) == ("", "")

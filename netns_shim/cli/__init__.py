@@ -6,10 +6,11 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 
 from .. import __version__
 from ..errors import say
-from ..skel import as_shim_error
+from ..skel import as_shim_error, settle
 from . import (
     completers,
     completion,
@@ -68,6 +69,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     """Run a command; give its exit status: 1 if it failed, 2 if its arguments were wrong."""
+    settle()
+    if sys.stdout is None:
+        # A caller has closed it. What is printed is lost, but nothing else.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the end)
     parser = make_parser()
     try:
         if os.environ.get(completers.VARIABLE):

@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and do nothing"
     )
+    parser.add_argument(
+        "--idle",
+        action="store_true",
+        help="detach also containers without a process, whose network namespace is only mounted",
+    )
     options.add_json(parser)
     options.add_state_dir(parser)
 
@@ -44,7 +49,13 @@ def main(arguments: argparse.Namespace) -> int:
     with Progress() as progress, alone(base, progress) if has_lock else nullcontext():
         interrupt.heed()
         progress.say("looking for what is gone")
-        found = collect.sweep(base, os.environ, dry_run=arguments.dry_run, tell=progress.tell)
+        found = collect.sweep(
+            base,
+            os.environ,
+            dry_run=arguments.dry_run,
+            idle=arguments.idle,
+            tell=progress.tell,
+        )
     print(json.dumps(found, indent=2) if arguments.json else shown(describe(found), kept="\n"))
     return 1 if any(netns["failed"] for netns in found["netns"]) else 0
 
@@ -86,10 +97,11 @@ def describe(found: dict[str, Any]) -> str:
         removed = "would be removed, because nothing is attached any more"
     lines = []
     for netns in found["netns"]:
+        name = "in place" if netns["name"] == state.IN_PLACE else netns["name"]
         for kind, words in {**done, "skipped": "skipped", "failed": "failed"}.items():
-            lines += [f"{netns['name']}: {words} {_name(entry)}" for entry in netns[kind]]
+            lines += [f"{name}: {words} {_name(entry)}" for entry in netns[kind]]
         if netns["isRemoved"]:
-            lines.append(f"{netns['name']}: {removed}")
+            lines.append(f"{name}: {removed}")
     return "\n".join(lines) or f"nothing to do ({found['stateDir']})"
 
 

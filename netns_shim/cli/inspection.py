@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from .. import hostnet, netns, result, state
 from ..attachment import LIVE
 from ..errors import ShimError
-from ..gc.liveness import Liveness, leads_there
+from ..gc import liveness
+from ..gc.callers import Callers
+from ..gc.liveness import leads_there
 from ..names import look as names
 from ..ports.look import Host
 from ..proc import start_time
@@ -29,6 +31,7 @@ from .bridges import Bridges
 if TYPE_CHECKING:
     from ..attachment import AttachmentRecord
     from ..decoding import Json
+    from ..gc.liveness import Liveness
     from ..records import UplinkRecord
 
 
@@ -42,10 +45,24 @@ def collect(base: str) -> Json:
 
     Raises ShimError where that directory could belong to another user.
     """
+    # Before: from the user's own user namespace, those of runtimes cannot be looked at.
+    callers = Callers() if os.path.lexists(f"{base}/{state.IN_PLACE}") else None
     if not netns.is_privileged():
         pause.look(base)  # where a user without capabilities sees more
-    found = [look(where) for where in state.all_in(base) if where.name != state.IN_PLACE]
-    return {"stateDir": base, "netns": found, "pauseProcess": _holder(base)}
+    found, borrowed = [], []
+    for where in state.all_in(base):
+        if where.name != state.IN_PLACE:
+            found.append(look(where))
+        elif listing.names(where):
+            from . import in_place  # only where plugins have worked in place
+
+            borrowed = in_place.look(where, callers or Callers())
+    return {
+        "stateDir": base,
+        "netns": found,
+        "inPlace": borrowed,
+        "pauseProcess": _holder(base),
+    }
 
 
 def _holder(base: str) -> Json | None:
@@ -77,14 +94,9 @@ def look(where: state.State) -> Json:
     """Gather what is known about one shared netns."""
     record = where.uplink()
     target = Shared(where, {}, {})
-    # By the names of the files: their content may be damaged, or not written yet.
-    attachments: dict[tuple[str, ...], list[AttachmentRecord]] = {}
-    commands = []
-    for reference in listing.records(where):
-        if reference.name.is_command:
-            commands.append(_command(reference))
-        elif reference.name.is_attachment:
-            attachments.setdefault(reference.name.attachment, []).append(reference)
+    there = listing.records(where)
+    commands = [_command(each) for each in there if each.name.is_command]
+    attachments = by_attachment(there)
     all_records = [record for records in attachments.values() for record in records]
     # A path for each namespace, as many attachments may be in one.
     paths = {r.netns_id: r.netns for r in all_records if leads_there(r)}
@@ -104,7 +116,7 @@ def look(where: state.State) -> Json:
         "publisher": published.publisher(host, ports, record.publisher),
         "names": names.of_netns(where),
         "references": [
-            _attachment(key, records, bridges, signs, host) for key, records in attachments.items()
+            attachment(key, records, bridges, signs, host) for key, records in attachments.items()
         ],
         "commands": commands,
         "links": links,
@@ -181,18 +193,33 @@ def _links(target: Shared, paths: list[str]) -> tuple[list[Json] | None, str | N
 
 def _signs(target: Shared, records: list[AttachmentRecord]) -> Liveness | None:
     try:
-        return Liveness(target, records)
+        return liveness.of_shared(target, records)
     except (ShimError, OSError):
         return None  # `_links` tells why
 
 
-def _attachment(
+def by_attachment(
+    found: list[AttachmentRecord],
+) -> dict[tuple[str, ...], list[AttachmentRecord]]:
+    """Sort references by their attachments: plugins that are wrapped one by one have one each.
+
+    By the names of the files: their content may be damaged, or not written yet.
+    """
+    attachments: dict[tuple[str, ...], list[AttachmentRecord]] = {}
+    for reference in found:
+        if reference.name.is_attachment:
+            attachments.setdefault(reference.name.attachment, []).append(reference)
+    return attachments
+
+
+def attachment(
     key: tuple[str, ...],
     records: list[AttachmentRecord],
     bridges: Bridges,
     signs: Liveness | None,
     host: Host,
 ) -> Json:
+    """Gather what is known about one attachment; `signs` are None where they cannot be seen."""
     first = records[0]
     phases = [record.phase for record in records]
     lives = [_life(record, signs) for record in records]

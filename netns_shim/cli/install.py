@@ -44,7 +44,7 @@ if getattr(error, "errno", 0) in (23, 24) or "open files" in why:
     cure = "raise the limit of open files (ulimit -n)"
 elif isinstance(error, MemoryError) or "memory" in why or "failed to map" in why:
     cure = "raise the limit of memory (ulimit -v)"
-elif isinstance(error, (EOFError, TypeError, ValueError)):
+elif isinstance(error, (EOFError, TypeError, ValueError)) or "is not a file" in why:
     cure = "remove the directories __pycache__ of netns_shim: files in there are damaged"
 else:
     cure = "install netns-shim again, and call `netns-shim install`"
@@ -69,6 +69,10 @@ sys.exit(1)
 
 gc.disable()  # a call ends before there is anything to collect
 try:
+    for name in ("__init__", "main", "finder"):
+        code = f"{PLACE}/netns_shim/__pycache__/{name}.{sys.implementation.cache_tag}.pyc"
+        if os.path.exists(code) and not os.path.isfile(code):
+            raise ValueError(f"{code} is not a file")  # Python would wait for a pipe
     from netns_shim.main import run
 except Exception as error:
     exec(FAILED)
@@ -173,14 +177,14 @@ def text(interpreter: str, mark: str, path: str) -> str:
     """Write a launcher: there is no other source of one.
 
     `mark` is a comment that says who has written it. `path` are the lines that tell Python where
-    the modules are.
+    the modules are, with PLACE, the directory that has the package.
     """
     return f"#!{interpreter} -IS\n{mark}\nimport gc\n{path}{START}"
 
 
 def path_of(paths: list[str]) -> str:
     """Write the lines of a launcher for modules that are in these directories."""
-    return f"import sys\n\nsys.path += {paths!r}\n"
+    return f"import os\nimport sys\n\nsys.path += {paths!r}\nPLACE = {paths[0]!r}\n"
 
 
 def _place(library: str) -> str:
@@ -207,6 +211,8 @@ def is_packaged(path: str) -> bool:
 
 
 def _is_marked(path: str, mark: str) -> bool:
+    if not os.path.isfile(path):
+        return False  # a pipe may have no end
     try:
         with open(path, encoding="utf-8") as file:
             is_marked = mark in file.read(4096).splitlines()[:3]

@@ -62,6 +62,8 @@ class Picture:
         self._internet = self._node("internet", -1, ["internet"])
         for netns in facts["netns"]:
             self._add_netns(netns)
+        for place in facts["inPlace"]:
+            self._add_in_place(place)
 
     def _node(self, kind: str, group: int, lines: list[str], state: str = "live") -> str:
         name = f"n{len(self.nodes)}"
@@ -92,6 +94,18 @@ class Picture:
             state = "gone" if command["alive"] is False else "live"
             lines = [words or "a command", f"PID {command['pid']}" if command["pid"] else ""]
             self._edge(gate, self._node("command", group, lines, state), [], state)
+
+    def _add_in_place(self, place: Json) -> None:
+        """Add what is attached in the netns of a caller, which has an uplink of its own."""
+        group = len(self.groups)
+        inode = f" net:[{place['inode']}]" if place["inode"] else ""
+        self.groups.append(f"in place{inode}")
+        places: dict[str, str] = {}
+        for entry in place["references"]:
+            name = entry["bridge"] or ""
+            if name not in places:
+                places[name] = self._add_bridge(name or "plugins", [], group)
+            self._add_attachment(entry, places[name])
 
     def _add_uplink(self, netns: Json, group: int) -> str:
         """Add the uplink and its interface in the netns; give the interface's node."""

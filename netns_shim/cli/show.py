@@ -7,6 +7,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+from .. import state
 from ..errors import UNKNOWN_CONTAINER, ShimError, shown
 from . import options
 
@@ -63,6 +64,9 @@ def choose(facts: Json, arguments: argparse.Namespace) -> list[tuple[str, Json]]
     Raises ShimError (code 3) where no container matches, or more than one.
     """
     known = [(netns["name"], entry) for netns in facts["netns"] for entry in netns["references"]]
+    known += [
+        (state.IN_PLACE, entry) for place in facts["inPlace"] for entry in place["references"]
+    ]
     wanted = arguments.container
     ids = sorted({entry["containerID"] for _, entry in known})
     meant = [wanted] if wanted in ids else [name for name in ids if name.startswith(wanted)]
@@ -104,6 +108,7 @@ def describe(entry: Json, now: float, *, is_ascii: bool = False) -> list[Text]:
 
     from .printing import age
 
+    is_in_place = entry["sharedNetns"] == state.IN_PLACE
     since = entry["since"] or "unknown"
     old = age(since, now)
     facts = {
@@ -111,7 +116,7 @@ def describe(entry: Json, now: float, *, is_ascii: bool = False) -> list[Text]:
         "since": f"{since} ({old})" if old else since,
         "container": _life(entry),
         "netns": entry["netns"] or "unknown",
-        "shared netns": entry["sharedNetns"],
+        "shared netns": "none: in place" if is_in_place else entry["sharedNetns"],
         "bridge": entry["bridge"] or "",
         "plugins": ", ".join(entry["plugins"]),
         "interfaces": ", ".join(entry["hostInterfaces"]),

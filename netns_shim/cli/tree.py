@@ -41,10 +41,11 @@ def draw(facts: Json, now: float, *, is_whole: bool = True, is_ascii: bool = Fal
     `now` is the time from which ages are counted. Container IDs that a program has made are
     shortened unless `is_whole`.
     """
-    if not facts["netns"]:
+    if not facts["netns"] and not facts["inPlace"]:
         return Group(Text(f"no shared network namespace is up ({shown(facts['stateDir'])})"))
     marks = Marks(is_ascii=is_ascii)
     trees = [_Drawing(netns, now, marks, is_whole).tree for netns in facts["netns"]]
+    trees += [_InPlace(place, now, marks, is_whole).tree for place in facts["inPlace"]]
     holder = facts["pauseProcess"]
     words = [Text(f"pause process  PID {shown(holder['pid'])}", "dim")] if holder else []
     return Group(*trees, *words)
@@ -58,7 +59,13 @@ class _Drawing:
         self._now = now
         self._marks = marks
         self._is_whole = is_whole
-        self.tree = Tree(Text(shown(netns["name"]), "bold"), guide_style="dim")
+        self.tree = Tree(self._title(), guide_style="dim")
+        self._draw()
+
+    def _title(self) -> Text:
+        return Text(shown(self._netns["name"]), "bold")
+
+    def _draw(self) -> None:
         self._draw_uplink()
         self._draw_ports()
         self._draw_names()
@@ -206,11 +213,14 @@ class _Drawing:
         if rows:
             self._add(self.tree.add(Text("commands")), rows)
 
-    def _draw_notes(self) -> None:
+    def _note_gone(self) -> None:
         gone = sum(entry["alive"] is False for entry in self._netns["references"])
         if gone:
             what = "1 container is" if gone == 1 else f"{gone} containers are"
             self._note(self.tree, f"{what} gone: netns-shim gc detaches what is left")
+
+    def _draw_notes(self) -> None:
+        self._note_gone()
         live = [entry for entry in self._netns["references"] if entry["phase"] == LIVE]
         shut = sum(map(published.count_shut, [self._netns, *live]))
         if shut:
@@ -230,6 +240,26 @@ class _Drawing:
     def _add(self, branch: Tree, rows: Iterable[list[Cell]]) -> None:
         for line in _aligned(list(rows)):
             branch.add(line)
+
+
+class _InPlace(_Drawing):
+    """What is attached in one netns of a caller."""
+
+    def _title(self) -> Text:
+        place = self._netns
+        inode = f"net:[{place['inode']}]" if place["inode"] else "unknown"
+        words = "" if place["alive"] else "gone" if place["alive"] is False else "not seen"
+        words = "here" if place["here"] else words
+        title = Text.assemble(("in place", "bold"), GAP, (inode, "dim"), GAP, words)
+        title.rstrip()
+        return title
+
+    def _draw(self) -> None:
+        on = _sorted(self._netns["references"], "bridge")
+        for name, entries in on.items():
+            words = f"bridge {shown(name)}" if name else "without a bridge"
+            self._add_attachments(self.tree.add(Text(words, "bold" if name else "")), entries)
+        self._note_gone()
 
 
 def _sorted(entries: list[Json], key: str) -> dict[Any, list[Json]]:

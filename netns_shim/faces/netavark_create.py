@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import zlib
 from typing import TYPE_CHECKING
 
-from .. import cni, conf, hostnet, invoke, netns
+from .. import cni, conf, invoke, netns
 from ..errors import ShimError, warn
 from ..names import server
-from ..netavark import driver, network, program, translate, wire
+from ..netavark import driver, network, pool, program, translate, wire
 from ..validate import explain
 
 if TYPE_CHECKING:
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
 
     from ..decoding import Json
     from ..netavark.shapes import Network
-
-
-# Where bridges get a subnet of IPv4 that was not named, with room for 32768 of this size. Podman
-# chooses for its own networks from below that.
-POOL, SIZE = ipaddress.IPv4Network("10.128.0.0/9"), 24
 
 
 def complete(wanted: Network, environ: Mapping[str, str]) -> str:
@@ -51,8 +45,9 @@ def complete(wanted: Network, environ: Mapping[str, str]) -> str:
         made = _by_driver(made, entry, configuration, environ)
     # A driver that allocates addresses itself has said so by now.
     if network.ipam_driver(made) == network.ipam_driver(wanted):
-        if entry.get("driver") == "bridge" and network.ipam_driver(made) in network.BY_CALLER:
-            _choose_subnets(made)
+        if _wants_subnets(made, entry):
+            chosen = pool.choose(made["id"], environ, has_ipv6=made["ipv6_enabled"])
+            made["subnets"] = [{"subnet": subnet} for subnet in chosen]
         _complete_addresses(made, has_names=configuration.get("names") is True)
     _complete_names(made, configuration, environ)
     return json.dumps(made)
@@ -104,26 +99,17 @@ def _by_driver(
     }
 
 
-def _choose_subnets(made: Network) -> None:
-    """Choose subnets for a bridge without any, as Podman does for its own.
+def _wants_subnets(made: Network, entry: Json) -> bool:
+    """Tell whether a network is to get subnets: a bridge or a ptp without any, as Podman's own.
 
-    Other networks are not known here, so the ID decides: two networks have the same one as seldom
-    as two numbers of 15 bits are the same. None that the host is in is taken.
+    With an IPAM plugin, that allocates addresses.
     """
-    if made.get("subnets"):
-        return
-    seed = zlib.crc32(made["id"].encode())
-    taken = [ipaddress.ip_address(address) for address in hostnet.own_addresses()]
-    count = 1 << (SIZE - POOL.prefixlen)
-    numbers = ((seed + tried) % count for tried in range(count))
-    first = int(POOL.network_address)
-    all_of_them = (
-        ipaddress.ip_network((first + (number << (32 - SIZE)), SIZE)) for number in numbers
-    )
-    chosen = [str(next(one for one in all_of_them if not any(a in one for a in taken)))]
-    if made["ipv6_enabled"]:
-        chosen.append(f"fd6e:{seed >> 16:x}:{seed & 0xFFFF:x}::/64")
-    made["subnets"] = [{"subnet": subnet} for subnet in chosen]
+    by_caller = network.ipam_driver(made) in network.BY_CALLER
+    if made.get("subnets") or not by_caller or "conf" in made["options"]:
+        return False
+    if "driver" in entry:
+        return bool(entry["driver"] == "bridge")
+    return entry["type"] in network.WITH_PORTS and "ipam" not in entry
 
 
 def _complete_addresses(made: Network, *, has_names: bool) -> None:

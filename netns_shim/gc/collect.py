@@ -21,11 +21,12 @@ from ..operation import Operation
 from ..request import Request
 from ..shared import listing
 from ..target import Shared
-from . import leases
-from .liveness import Liveness
+from . import leases, liveness
 
 if TYPE_CHECKING:
     from ..decoding import Json
+    from ..target import Target
+    from .liveness import Liveness
 
 # The names of the three parts that identify an attachment in the specification.
 PARTS = ("network", "containerID", "ifname")
@@ -56,8 +57,8 @@ def collect(call: Operation, valid: set[tuple[str, str]] | None, began: float) -
     # A runtime that names valid attachments knows better than we do.
     named = {container_id for container_id, _ in valid or ()}
     try:
-        if network in leases.networks(_leases_of(where)) and not _has_command(where):
-            directory = f"{_leases_of(where)}/{network}"
+        if network in leases.networks(leases_of(where)) and not _has_command(where):
+            directory = f"{leases_of(where)}/{network}"
             leases.release(directory, lambda: _holders(where) | named, dry_run=False)
     except (ShimError, OSError) as error:
         problems.append(f"leases: {error}")
@@ -132,7 +133,8 @@ def _has_command(where: state.State) -> bool:
     return any(name.is_command for name in listing.names(where))
 
 
-def _leases_of(where: state.State) -> str:
+def leases_of(where: state.State) -> str:
+    """Give the directory of the leases that plugins make in a netns."""
     return f"{where.dir}{CNI_STATE}/networks"
 
 
@@ -152,33 +154,59 @@ def sweep(
     environ: Mapping[str, str],
     *,
     dry_run: bool,
+    idle: bool = False,
     tell: Callable[[Request], None] | None = None,
 ) -> Json:
-    """Remove the garbage in every shared netns of a state directory; give what was done.
+    """Remove the garbage in every netns of a state directory; give what was done.
 
-    It tries everything; failures are in the lists `failed`. A dry run changes nothing. Raises
-    ShimError (code 103) where it cannot work for lack of a user namespace. `tell` is
-    called before each DEL.
+    It tries everything; failures are in the lists `failed`. A dry run changes nothing. With
+    `idle`, a container without a process counts as gone. Raises ShimError (code 103) where it
+    cannot work for lack of a user namespace. `tell` is called before each DEL.
     """
+    # First: from the user's own user namespace, those of runtimes cannot be looked at.
+    swept = sweep_in_place(base, environ, dry_run=dry_run, idle=idle, tell=tell)
     found = [where for where in state.all_in(base) if where.name != state.IN_PLACE]
     targets = [Shared(where, conf.DEFAULT_UPLINK, environ) for where in found]
     for target in targets[:1]:
         target.join()
-    swept = [_Sweep(target, environ, dry_run, tell).run() for target in targets]
+    swept += [Sweep(t, environ, tell, dry_run=dry_run, idle=idle).run() for t in targets]
     return {"stateDir": base, "dryRun": dry_run, "netns": swept}
 
 
-class _Sweep:
+def sweep_in_place(
+    base: str,
+    environ: Mapping[str, str],
+    *,
+    dry_run: bool,
+    idle: bool = False,
+    tell: Callable[[Request], None] | None = None,
+) -> list[Json]:
+    """Do what `sweep` does for what is attached in place; empty where nothing has ever been."""
+    where = state.State(base, state.IN_PLACE)
+    if not os.path.isdir(where.refs) or not where.exists():
+        return []
+    if not os.listdir(where.refs) and not os.path.isdir(leases_of(where)):
+        return []
+    from .borrowed import InPlaceSweep  # only where plugins have worked in place
+
+    return [InPlaceSweep(where, environ, tell, dry_run=dry_run, idle=idle).run()]
+
+
+class Sweep:
     """The garbage collection of one shared netns."""
 
     def __init__(
         self,
-        target: Shared,
+        target: Target,
         environ: Mapping[str, str],
-        dry_run: bool,
         tell: Callable[[Request], None] | None,
+        *,
+        dry_run: bool,
+        idle: bool = False,
     ) -> None:
+        """Take what to look at; nothing is done yet. `idle` and `tell` are as for `sweep`."""
         self._where = target.state
+        self._idle = idle
         self._target = target
         self._environ = environ
         self._dry_run = dry_run
@@ -231,7 +259,7 @@ class _Sweep:
         self._drop_ghosts()
         records = [r for r in listing.records(self._where) if r.name.is_attachment]
         try:
-            signs = Liveness(self._target, records)
+            signs = self._signs(records)
         except ShimError as error:
             self._add("skipped", why=str(error))
             return
@@ -244,6 +272,10 @@ class _Sweep:
             if not self._dry_run:
                 self._target.settle_names()
         self._release_leases()
+
+    def _signs(self, records: list[AttachmentRecord]) -> Liveness:
+        assert isinstance(self._target, Shared)
+        return liveness.of_shared(self._target, records, needs_process=self._idle)
 
     def _drop_ghosts(self) -> None:
         ghosts = listing.ghosts(self._where)
@@ -284,7 +316,7 @@ class _Sweep:
             reference.close()
 
     def _release_leases(self) -> None:
-        directory = _leases_of(self._where)
+        directory = leases_of(self._where)
         # A command that runs in this netns may have leases in it as well.
         is_in_doubt = _has_command(self._where)
         # A network all of whose leases are of containers that are there needs no second look. For

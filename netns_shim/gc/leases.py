@@ -51,7 +51,8 @@ def read(directory: str) -> list[Lease]:
         if not _is_address(name):
             continue
         try:
-            fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            fd = os.open(f"{directory}/{name}", flags)
         except FileNotFoundError:
             continue  # it has just been released
         with open(fd, encoding="utf-8", errors="replace", newline="") as file:

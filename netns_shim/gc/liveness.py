@@ -22,20 +22,34 @@ if TYPE_CHECKING:
 
 
 class Liveness:
-    """The signs of life of the containers that are attached to one shared netns.
+    """The signs of life of the containers that are attached to one netns, open at `pin`.
 
-    Raises ShimError (code 103 where that netns is in another mount namespace, so that we cannot
-    look into it, 102 where it cannot be entered).
+    With an empty `pin` that netns cannot be looked into. If it `needs_process`, only a process in
+    the netns of a container is a sign. Raises ShimError (code 102) where it cannot be entered.
     """
 
-    __slots__ = ("_is_other_boot", "_owners", "_processes", "_unclaimed", "_veths")
+    __slots__ = (
+        "_is_other_boot",
+        "_needs_process",
+        "_owners",
+        "_processes",
+        "_unclaimed",
+        "_veths",
+    )
 
-    def __init__(self, place: Shared, records: list[AttachmentRecord]) -> None:
+    def __init__(
+        self,
+        pin: str,
+        records: list[AttachmentRecord],
+        *,
+        is_other_boot: bool = False,
+        needs_process: bool = False,
+    ) -> None:
         from ..shared import links  # not for the GC that a runtime calls
 
-        where = place.state
-        self._is_other_boot = where.uplink().is_of_other_boot
-        self._processes = _processes()
+        self._is_other_boot = is_other_boot
+        self._needs_process = needs_process
+        self._processes = visible()
         self._owners: dict[tuple[int, int], set[str]] = {}
         # A path for each namespace, as many attachments may be in one.
         paths = {it: f"/proc/{pid}/ns/net" for it, pid in self._processes.items()}
@@ -43,15 +57,10 @@ class Liveness:
             if (identity := record.netns_id) and leads_there(record):
                 self._owners.setdefault(identity, set()).add(_container(record))
                 paths[identity] = record.netns
-        fd = place.open_as_is()
         self._veths: set[str] = set()
         self._unclaimed = ""
-        if fd is None:
-            # A lost netns has no links, but it may be pinned where we do not see it.
-            refuse_if_elsewhere(where)
-        else:
-            os.close(fd)
-            veths, leading_elsewhere = links.veths(where.pin, list(paths.values()))
+        if pin:
+            veths, leading_elsewhere = links.veths(pin, list(paths.values()))
             self._veths.update(veths)
             claimed = set().union(*map(host_side, records))
             self._unclaimed = min(set(leading_elsewhere) - claimed, default="")
@@ -60,14 +69,16 @@ class Liveness:
         """Say which sign shows that a container lives; "" where there is no sign."""
         identity = record.netns_id
         # A namespace does not outlive a boot, and its number goes to another one.
-        if identity is None or self._is_other_boot:
+        if identity is None or self._is_other_boot or record.is_of_other_boot:
             return ""
-        if leads_there(record):
-            return f"its network namespace is {record.netns}"
-        if identity in self._processes and not self._is_anothers(identity, record):
+        is_used = identity in self._processes
+        if leads_there(record) and (is_used or not self._needs_process):
+            idle = "" if is_used else ", without a process in it"
+            return f"its network namespace is {record.netns}{idle}"
+        if is_used and not self._is_anothers(identity, record):
             return f"the process {self._processes[identity]} is in its network namespace"
-        there = host_side(record) & self._veths
-        return f"its interface {min(there)} is in the shared netns" if there else ""
+        there = set() if self._needs_process else host_side(record) & self._veths
+        return f"its interface {min(there)} is in the netns of the plugins" if there else ""
 
     def _is_anothers(self, identity: tuple[int, int], record: AttachmentRecord) -> bool:
         """Tell whether the number of a namespace that is gone now belongs to another one.
@@ -84,11 +95,35 @@ class Liveness:
         Some results name no interface outside of the container: that of an ADD that was cut off,
         of CNI before 0.3.0 and of some drivers. Then any interface might belong to it.
         """
-        if self._is_other_boot or host_side(record) or not self._unclaimed:
+        is_known = self._is_other_boot or self._needs_process or host_side(record)
+        if is_known or not self._unclaimed:
             return ""
         return (
             f"the interface {self._unclaimed} leads to an unknown place, perhaps to this container"
         )
+
+
+def of_shared(
+    place: Shared, records: list[AttachmentRecord], *, needs_process: bool = False
+) -> Liveness:
+    """Look for the signs of life of the containers that are attached to a shared netns.
+
+    Raises ShimError (code 103 where that netns is in another mount namespace, so that we cannot
+    look into it, 102 where it cannot be entered).
+    """
+    where = place.state
+    fd = place.open_as_is()
+    if fd is None:
+        # A lost netns has no links, but it may be pinned where we do not see it.
+        refuse_if_elsewhere(where)
+    else:
+        os.close(fd)
+    return Liveness(
+        "" if fd is None else where.pin,
+        records,
+        is_other_boot=where.uplink().is_of_other_boot,
+        needs_process=needs_process,
+    )
 
 
 def _container(record: AttachmentRecord) -> str:
@@ -100,7 +135,7 @@ def leads_there(record: AttachmentRecord) -> bool:
     return record.netns_id is not None and netns.identity(record.netns) == record.netns_id
 
 
-def _processes() -> dict[tuple[int, int], int]:
+def visible() -> dict[tuple[int, int], int]:
     """Find a process in each network namespace that this process may see."""
     found: dict[tuple[int, int], int] = {}
     for pid in processes.ids():

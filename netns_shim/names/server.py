@@ -18,6 +18,7 @@ from .. import child, invoke
 from ..errors import NAMES_UNAVAILABLE, ShimError
 from ..proc import lives
 from ..shared import processes
+from ..shared.files import remove_special
 from ..state import FILE_MODE
 from .entries import DOMAIN
 
@@ -73,6 +74,7 @@ def start(program: str, directory: str, log: str, lifeline: int, *, is_cut_off: 
     environ = invoke.with_path(dict(os.environ))
     if is_cut_off:
         environ |= {"AARDVARK_NO_PROXY": "1"}
+    remove_special(log)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     out = os.open(log, flags, FILE_MODE)
     os.chdir("/")

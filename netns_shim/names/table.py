@@ -16,7 +16,7 @@ from ..errors import NAMES_UNAVAILABLE, ShimError, warn
 from ..locks import Lock
 from ..proc import start_time
 from ..shared import guardian, listing, mounts, processes, scope
-from ..shared.files import write_atomically
+from ..shared.files import remove_special, write_atomically
 from ..shared.nsenter import run_in
 from ..state import FILE_MODE, NAMES, make_below, outer_uid, read_file, remove
 from . import entries, server, walls
@@ -218,6 +218,7 @@ class Table:
                 f"{self._directory}/{LIFELINE}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
             )
             os.set_blocking(reader, True)
+            remove_special(f"{self._directory}/{LOG}")
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             out = os.open(f"{self._directory}/{LOG}", flags, FILE_MODE)
             command = guardian.waiting(self._state)

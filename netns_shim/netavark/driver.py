@@ -22,7 +22,7 @@ from ..errors import (
 from ..locks import Lock, NoLock
 from ..shared.files import write_atomically
 from ..state import make_below, read_file
-from . import program, translate, wire
+from . import configs, program, translate, wire
 from .empty import EmptyNetns
 
 TYPE_CHECKING = False
@@ -98,7 +98,7 @@ class Driver:
         entry = {**self._entry, "options": conf.get("options")}
         asked = translate.request(entry, environ, conf, self._allocate(environ, conf))
         path = self._file(environ, conf)
-        self._make("attachments")
+        self._make(configs.REQUESTS)
         write_atomically(path, encoding.compact(asked))
         status = self._setup(environ, asked)
         if self._entry.get("dns_enabled"):
@@ -123,7 +123,7 @@ class Driver:
     @property
     def _config(self) -> str:
         # Its aardvark-dns serves only the netns in which it was started.
-        return f"config-{os.stat('/proc/self/ns/net').st_ino}"
+        return configs.of_place(os.stat("/proc/self/ns/net").st_ino)
 
     def _delete(self, environ: Mapping[str, str], conf: Json) -> None:
         path = self._file(environ, conf)
@@ -202,8 +202,8 @@ class Driver:
         # A path may look like an option.
         arguments = [command, f"./{path}" if path.startswith("-") else path]
         given: Mapping[str, object] = asked
-        if translate.is_built_in(self._entry):
-            arguments = [*self._global_arguments(), *arguments]
+        is_built_in = translate.is_built_in(self._entry)
+        if is_built_in:
             given = translate.network_options(asked)
             if self._entry.get("dns_enabled"):
                 from . import systemd  # few networks have names
@@ -214,7 +214,11 @@ class Driver:
         # one container could remove a bridge that another setup has just found.
         who = f"{what} for container {environ['CNI_CONTAINERID']!r}"
         turn = Lock(f"{self._directory}/lock", self.timeout, who)
+        self._make("")
         with NoLock() if self._is_parallel else turn:
+            if is_built_in:
+                # Not before: another call may just be removing its directory, see `configs`.
+                arguments = [*self._global_arguments(), *arguments]
             return program.run(self._path, environ, arguments, given, what, self.timeout)
 
     def _global_arguments(self) -> list[str]:
@@ -232,7 +236,7 @@ class Driver:
     def _file(self, environ: Mapping[str, str], conf: Json) -> str:
         container_id, ifname = environ["CNI_CONTAINERID"], environ["CNI_IFNAME"]
         name = ReferenceName.of(conf["name"], container_id, ifname, [self.type])
-        return f"{self._directory}/attachments/{name}"
+        return f"{self._directory}/{configs.REQUESTS}/{name}"
 
 
 def create(

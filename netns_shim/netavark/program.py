@@ -65,6 +65,8 @@ def aardvark(beside: str) -> str:
 
 def is_shim(path: str) -> bool:
     """Tell whether a program is our own launcher, which would wait for itself for ever."""
+    if not os.path.isfile(path):
+        return False  # a pipe may have no end
     try:
         with open(path, "rb") as file:
             text = file.read(4096)

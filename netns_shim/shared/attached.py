@@ -16,6 +16,7 @@ from ..errors import ShimError, warn
 from ..state import FILE_MODE, read_file
 from . import nsenter
 from .attributes import split
+from .files import remove_special
 from .rtnetlink import IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, LINK, RTM_GETLINK, dump
 
 TYPE_CHECKING = False
@@ -62,6 +63,7 @@ def keep(state: State) -> bool:
 def leave_behind(state: State, record: AttachmentRecord) -> None:
     """Write down the interfaces that a DEL has left, as it had no netns of the container."""
     names = host_side(record) or {ANY}
+    remove_special(state.path(LEFT))
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(state.path(LEFT), flags, FILE_MODE)
     os.write(fd, "".join(f"{name}\n" for name in sorted(names)).encode(errors="replace"))

@@ -194,6 +194,11 @@ def end(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def ended(status: int) -> str:
+    """Say how a process has ended, by its exit status, or the number of a signal as -N."""
+    return f"ended by the signal {-status}" if status < 0 else f"exit status {status}"
+
+
 def failed(name: str, why: str, state: State) -> ShimError:
     """Make the error of an uplink, ShimError (code 102), with the end of its log."""
     # After a wrong option both programs print their usage, which hides what was wrong.

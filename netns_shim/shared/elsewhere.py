@@ -6,12 +6,9 @@ from __future__ import annotations
 import os
 
 from .. import netns
-from ..errors import CANNOT_ENTER, ShimError
+from ..errors import CANNOT_ENTER, PinnedElsewhere, ShimError
+from ..state import State
 from . import processes, register
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..state import State
 
 
 def refuse_mounts(state: State) -> None:
@@ -24,8 +21,9 @@ def refuse_mounts(state: State) -> None:
     if record.is_of_other_boot or not os.path.lexists(state.pin):
         return
     is_here = there == os.stat("/proc/self/ns/mnt").st_ino
+    is_of_us = record.user_namespace in (0, _user_namespace())
     # With another owner, our namespace has just got the number of one that is gone.
-    if is_here and record.user_namespace == os.stat("/proc/self/ns/user").st_ino:
+    if is_here and is_of_us and record.user_namespace:
         return
     is_linked = record.pid and record.is_alive
     pid = record.pid if is_linked else processes.pinned_in(state)
@@ -35,12 +33,33 @@ def refuse_mounts(state: State) -> None:
     guardian = record.guardian
     # It would bring back an uplink that is ended first.
     guarded = f", guarded by PID {guardian.pid}, to be ended first" if guardian.is_running else ""
-    raise ShimError(
+    kind = ShimError if is_of_us else PinnedElsewhere
+    raise kind(
         CANNOT_ENTER,
         f"the shared netns {state.name!r} is pinned in another mount namespace",
         f"{where}(PID {pid} is there{guarded}): run the container runtime there, or set another "
         "'netns' or 'stateDir'; if that session is over, end this process",
     )
+
+
+def of_user_namespace(state: State) -> State:
+    """Give the netns that this user namespace has in place of one that another one has."""
+    return State(state.base, f"{state.name}.{_user_namespace()}")
+
+
+def refuse_beside(state: State) -> None:
+    """Refuse to make a netns where this user namespace has another one in its place."""
+    own = of_user_namespace(state)
+    if own.exists() and netns.identity(own.pin, is_ours=True) is not None:
+        raise PinnedElsewhere(
+            CANNOT_ENTER,
+            f"this user namespace has {own.name!r} in place of the shared netns {state.name!r}",
+            "leave out the key 'netns', or give the network another one",
+        )
+
+
+def _user_namespace() -> int:
+    return os.stat("/proc/self/ns/user").st_ino
 
 
 def refuse_processes(state: State) -> None:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 
-from ..state import FILE_MODE, is_private
+from ..state import FILE_MODE, MAXIMUM_FILE, is_private
 
 
 def make_private(path: str) -> None:
@@ -22,6 +22,18 @@ def make_private(path: str) -> None:
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         make_private(path)
+
+
+def read_text(path: str) -> str:
+    """Read a file of the host, such as /etc/subuid; OSError where it is no file, or is missing.
+
+    From a pipe in its place we would wait for ever.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, encoding="utf-8", errors="replace") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a file", path)
+        return file.read(MAXIMUM_FILE)
 
 
 def write_atomically(path: str, text: str) -> None:
@@ -44,7 +56,8 @@ def write_atomically(path: str, text: str) -> None:
             file.write(text)
             file.flush()
             os.rename(temporary, path)
-        except OSError:
+        except OSError as error:
+            error.filename = path  # for a person who makes room
             try:
                 os.unlink(temporary)
             except OSError:

@@ -52,6 +52,7 @@ def create(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         if state.exists():
             return
         elsewhere.refuse_mounts(state)
+        elsewhere.refuse_beside(state)
         ownership.check(state)
         if attached.keep(state):
             return
@@ -284,7 +285,7 @@ def _forget_other_boot(state: State) -> None:
         return
     for name in os.listdir(state.refs):
         path = f"{state.refs}/{name}"
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             # References of running calls, this one's among them, are locked.
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -16,6 +16,7 @@ import os
 from ..errors import IO_FAILURE, ShimError, warn
 from ..state import FILE_MODE, MARK, State, is_private, read_file
 from . import mounts
+from .files import remove_special
 
 # What the shim makes in the directory of a shared netns. In the directories, plugins and netavark
 # have files of their own, which belong to the netns.
@@ -123,6 +124,7 @@ def forget(state: State) -> None:
 
 
 def _write_mark(directory: str, text: bytes) -> None:
+    remove_special(f"{directory}/{MARK}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(f"{directory}/{MARK}", flags, FILE_MODE)
     try:
@@ -148,8 +150,8 @@ def remove(state: State) -> None:
         return
     try:
         was_there = read_file(_mark(state)) == FOUND
-    except FileNotFoundError:
-        was_there = False
+    except OSError:
+        was_there = False  # it is gone, or something else is in its place: what is left is empty
     if was_there:
         os.unlink(_mark(state))
     else:

@@ -9,7 +9,7 @@ import os
 from ..hostnet import BEHIND_STUBS, RESOLV_CONF
 from ..state import FILE_MODE
 from . import addresses
-from .files import remove_special
+from .files import read_text, remove_special
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def is_below(*directories: str) -> bool:
 
 def _read(path: str) -> list[tuple[str, str]]:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read()
+        text = read_text(path)
     except OSError:
         return []
     lines = []

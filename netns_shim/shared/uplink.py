@@ -170,7 +170,7 @@ class Pasta:
             os.truncate(state.path("uplink.log"), 0)
             self.start(state, self._lifeline)
             return self.wait(state)
-        raise background.failed("pasta", f"exit status {status}", state)
+        raise background.failed("pasta", background.ended(status), state)
 
     def _does_without(self, said: str) -> bool:
         """Leave out an option of ours that this release does not know, if that was the error."""
@@ -296,7 +296,7 @@ class Slirp4netns:
             os.truncate(state.path("uplink.log"), 0)
             self.start(state, self._lifeline)
             return self.wait(state)
-        raise background.failed("slirp4netns", f"exit status {status}", state)
+        raise background.failed("slirp4netns", background.ended(status), state)
 
 
 Program = Pasta | Slirp4netns

@@ -12,6 +12,7 @@ drops the lock of a process that is killed. Making and ending happen under a loc
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import os
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # The lowest number of the descriptor that a command inherits: a shell uses lower ones.
 INHERITED = 100
+# The same where the limit of open files is lower than that.
+FEW = 10
 AGAIN = "another process holds it now"
 CHANGED = (
     "/etc/subuid or /etc/subgid has changed since the user namespace was made: to use the new "
@@ -129,10 +132,18 @@ def look(base: str) -> None:
 def hold(base: str) -> int:
     """Lock the record for a command and its children: give a descriptor for them to inherit."""
     fd = _open(base)
-    fcntl.flock(fd, fcntl.LOCK_SH)
-    kept = fcntl.fcntl(fd, fcntl.F_DUPFD, INHERITED)
-    os.close(fd)
-    return kept
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        for lowest in (INHERITED, FEW):
+            try:
+                return fcntl.fcntl(fd, fcntl.F_DUPFD, lowest)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # the limit of open files is below the number
+                    raise
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    finally:
+        # Else it would keep the pause process from being ended.
+        os.close(fd)
 
 
 def leave() -> None:
@@ -325,5 +336,9 @@ def _read(fd: int) -> HolderRecord:
 def _write(fd: int, record: HolderRecord) -> None:
     # It writes into the file, without rename(2): this inode carries the locks.
     text = encoding.pretty(record.fields).encode() + b"\n"
-    os.pwrite(fd, text, 0)
-    os.ftruncate(fd, len(text))
+    try:
+        os.pwrite(fd, text, 0)
+        os.ftruncate(fd, len(text))
+    except OSError as error:
+        error.filename = os.readlink(f"/proc/self/fd/{fd}")  # for a person who makes room
+        raise

@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import pwd
 
+from ..shared.files import read_text
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,7 +141,6 @@ def _pair(words: list[str]) -> Range | None:
 
 def _read(path: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.readlines()
+        return read_text(path).splitlines()
     except OSError:
         return []

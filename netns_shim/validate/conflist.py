@@ -56,6 +56,11 @@ def _directories(environ: Mapping[str, str]) -> list[str]:
     return [*filter(None, [environ.get("NETCONFPATH")]), f"{home}/cni/net.d", SYSTEM_DIR]
 
 
+def files(environ: Mapping[str, str]) -> list[str]:
+    """List the files that may have networks."""
+    return [path for path in _candidates(_directories(environ)) if os.path.isfile(path)]
+
+
 def _candidates(directories: list[str]) -> list[str]:
     """List the files in the order in which libcni takes them: lists first, each sorted."""
     found = []

@@ -14,6 +14,7 @@ import os
 from .. import decoding
 from ..cni import is_name
 from ..shared import addresses
+from ..shared.files import read_text
 from . import semantic
 
 TYPE_CHECKING = False
@@ -63,8 +64,7 @@ _NOTES = {"$schema", "$defs", "title", "description", "default"}
 
 def schema_text(name: str = "netns-shim") -> str:
     """Give a JSON Schema of ours as text: that of the configuration, or of another document."""
-    with open(f"{_DIRECTORY}/{name}.schema.json", encoding="utf-8") as file:
-        return file.read()
+    return read_text(f"{_DIRECTORY}/{name}.schema.json")
 
 
 def is_right(conf: Json) -> bool:

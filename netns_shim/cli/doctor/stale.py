@@ -27,16 +27,18 @@ NOTHING = "no shared network namespace is up"
 def stale_state(context: Context) -> Result:
     """Compare the state directory with what exists; nothing is changed."""
     try:
+        in_place = collect.sweep_in_place(context.base, context.environ, dry_run=True)
         can_look = look_inside(context)
         found = list(_shared(context))
-        odd = [line for where in found for line in _odd(where)]
+        odd = _garbage(in_place)
+        odd += [line for where in found for line in _odd(where)]
         odd += list(_unfinished(context, found))
     except (ShimError, OSError) as error:
         return Result(PROBLEM, str(error), f"make it yours alone, or remove {context.base}")
     # A warning, which is one of the details, has named those that are refused.
     is_refused = bool(errors.warnings)
     if found and can_look:
-        odd += _garbage(context)
+        odd += _garbage(collect.sweep(context.base, context.environ, dry_run=True)["netns"])
     if odd or is_refused:
         many = len(odd) + len(errors.warnings)
         return Result(
@@ -105,8 +107,7 @@ def _is_locked(path: str) -> bool:
     return False
 
 
-def _garbage(context: Context) -> list[str]:
-    swept = collect.sweep(context.base, context.environ, dry_run=True)
+def _garbage(swept: list[Json]) -> list[str]:
     words = {
         "deleted": "its container is gone",
         "released": "an address without a container",
@@ -114,9 +115,10 @@ def _garbage(context: Context) -> list[str]:
         "failed": "cannot be looked at",
     }
     found = []
-    for found_in in swept["netns"]:
+    for found_in in swept:
+        name = "in place" if found_in["name"] == state.IN_PLACE else found_in["name"]
         for kind, word in words.items():
-            found += [f"{found_in['name']}: {_name(entry)}{word}" for entry in found_in[kind]]
+            found += [f"{name}: {_name(entry)}{word}" for entry in found_in[kind]]
         # An attachment with a container is in doubt: there is nothing to repair.
         found += [entry["why"] for entry in found_in["skipped"] if len(entry) == 1]
     return found
