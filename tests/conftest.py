@@ -8,14 +8,14 @@ import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import bench
 import kinder
 import pytest
 import releases
-from hypothesis import HealthCheck, seed, settings
-from parts import Part
+from hypothesis import HealthCheck, settings
+from parts import Part, examples
 
 from netns_shim import errors, interrupt
 
@@ -23,6 +23,8 @@ from netns_shim import errors, interrupt
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", PATIENT)
 settings.register_profile("same", PATIENT, derandomize=True)
+# Of the same examples the first third: for a release that is not the first one to be tested.
+settings.register_profile("fewer", PATIENT, derandomize=True, max_examples=33)
 settings.load_profile("same")
 
 # Properties of tests that are shown at the end of the run: a text; how many of how many.
@@ -32,15 +34,15 @@ WHOLE = "1/1"
 # What takes longest begins first, so that no processor is idle while the last one works. A file
 # belongs to one process, since what costs most in it is made once.
 LONGEST = (
-    "test_kills",
-    "test_stress",
-    "test_growth",
+    *("test_kills", "test_ports", "test_documents", "test_pains", "test_fronts_and_backs"),
+    *("test_doctor_state", "test_repair", "test_stand_in", "test_places", "test_doctor_programs"),
+    *("test_mtu", "test_careless", "test_doctor_namespaces", "test_growth", "test_stress"),
 )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option by which CI shares the work among releases: see CONTRIBUTING.md."""
-    text = "sweeps: of so many parts of the points, those of one; random examples: that share"
+    text = "of so many parts of the points of sweeps, and of tests that are spread, visit one"
     parser.addoption("--part", default=WHOLE, metavar="NUMBER/OF", help=text)
 
 
@@ -49,11 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Refuse a part that there is not, and have xdist leave the files in our order.
     """
-    part = part_of(config)
-    if not part.is_whole:
-        share = part.share(settings().max_examples)
-        settings.register_profile("part", settings(), max_examples=share)
-        settings.load_profile("part")
+    part_of(config)
     for number in interrupt.SIGNALS:
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
@@ -82,9 +80,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                     many, of = many + value[0], of + value[1]
     if not part.is_whole:
         terminalreporter.write_line(
-            f"{part} of the points of sweeps and of random examples, and {many} of the {of} tests"
-            " that are spread: see CONTRIBUTING.md"
+            f"{part} of the points of sweeps, and {many} of the {of} tests that are spread:"
+            " see CONTRIBUTING.md"
         )
+    if examples(100) < 100:
+        terminalreporter.write_line(f"{examples(100)} of 100 random examples")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -99,10 +99,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     part = part_of(config)
     if not part.is_whole:
         _spread(part, config, items)
-        for item in items:
-            test: Any = getattr(item, "obj", None)
-            if getattr(test, "is_hypothesis_test", False):
-                seed(part.number)(test)
 
 
 def _spread(part: Part, config: pytest.Config, items: list[pytest.Item]) -> None:

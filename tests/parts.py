@@ -57,7 +57,7 @@ class Part(NamedTuple):
         return islice(series, first, None, self.of)
 
     def share(self, many: int) -> int:
-        """Say how many of so many random examples this part makes: at least one."""
+        """Say how many of so many things are this part of them: at least one."""
         return max(1, many // self.of)
 
     def _has(self, name: str, n: int) -> bool:

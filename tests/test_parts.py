@@ -54,8 +54,8 @@ def test_series() -> None:
     assert all(taken)
 
 
-def test_share_of_examples() -> None:
-    """Of random examples a part makes its share, and one at least."""
+def test_share() -> None:
+    """Of a number a part has its share, and one at least."""
     assert [Part(2, 3).share(many) for many in (100, 2, 1)] == [33, 1, 1]
 
 
