@@ -127,12 +127,6 @@ class InPlace:
         """Have a server answer for the names in this netns, if there are any."""
         target.restore_names(self.state, HERE)
 
-    def put_off_names(self) -> None:
-        """Put nothing off: none but a DEL detaches here."""
-
-    def settle_names(self) -> None:
-        """Settle nothing: see `put_off_names`."""
-
     def leave_behind(self, record: AttachmentRecord) -> None:
         """Write down nothing: this netns is the caller's."""
 

@@ -230,7 +230,7 @@ def close_ports(where: Target, reference: Reference) -> None:
 
 
 def leave_names(where: Target, reference: Reference) -> None:
-    """Take an attachment out of the names, if it is there; see `Shared.put_off_names`."""
+    """Take an attachment out of the names, if it is there; see `names.together`."""
     if reference.record.naming:
         from .names import membership  # only for a network with names
 

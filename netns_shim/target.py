@@ -110,7 +110,7 @@ class Shared:
         self.netns_path = where.pin
         self.wanted = wanted
         self.environ = environ
-        # In which netns's the names are that `settle_names` is to take out; None for at once.
+        # In which netns's the names are that `names.together` takes out; None for at once.
         self.nameless: set[int] | None = None
         self.uplink = UplinkRecord()
 
@@ -242,21 +242,6 @@ class Shared:
     def restore_names(self) -> None:
         """Have a server answer for the names in this netns, if there are any."""
         restore_names(self.state, self.netns_path)
-
-    def put_off_names(self) -> None:
-        """Have `settle_names` take out all that leave from now on: once is enough for many."""
-        self.nameless = set()
-
-    def settle_names(self) -> None:
-        """Take those out of the names that have left, and those of an earlier call of its kind.
-
-        That one may have been killed after it had dropped their references.
-        """
-        left, self.nameless = self.nameless or set(), None
-        if os.path.isdir(self.state.path(state.NAMES)):
-            from .names import membership  # only where there are names
-
-            membership.settle(self.state, self.netns_path, left)
 
     def open_as_is(self) -> int | None:
         """Open the netns; None where it does not exist, or is lost.

@@ -16,6 +16,7 @@ from ..attachment import STOPPING, ReferenceName
 from ..detaching import detach_by, guard
 from ..errors import DECODING_FAILURE, TRY_AGAIN_LATER, ShimError
 from ..gc import collect, liveness
+from ..names.together import Together
 from ..shared import lifecycle, listing
 from ..target import ATTEMPTS, Shared
 
@@ -69,11 +70,8 @@ class Ending:
             references.drop_ghosts(self._where)
             self.users = [r for r in listing.records(self._where) if r.name.file != own.file]
             if by_force:
-                self._target.put_off_names()
-                try:
+                with Together(self._target):
                     self._end_by_force(own)
-                finally:
-                    self._target.settle_names()
         finally:
             held.drop()
             self._target.leave()

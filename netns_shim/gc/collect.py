@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .. import conf, recall, references, state
@@ -17,6 +18,7 @@ from ..attachment import COLLECTING, AttachmentRecord, ReferenceName
 from ..detaching import detach_by, guard
 from ..errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
 from ..kept import CNI_STATE
+from ..names.together import Together
 from ..operation import Operation
 from ..request import Request
 from ..shared import listing
@@ -43,8 +45,7 @@ def collect(call: Operation, valid: set[tuple[str, str]] | None, began: float) -
     where, network = call.target.state, call.request.network
     references.drop_ghosts(where)
     problems = []
-    call.target.put_off_names()
-    try:
+    with Together(call.target):
         for name in [] if valid is None else _attachments(where):
             if name.network != network or (name.container_id, name.ifname) in (valid or ()):
                 continue
@@ -52,8 +53,6 @@ def collect(call: Operation, valid: set[tuple[str, str]] | None, began: float) -
                 _delete_stale(call, name, began)
             except (ShimError, OSError) as error:
                 problems.append(f"{name}: {error}")
-    finally:
-        call.target.settle_names()
     # A runtime that names valid attachments knows better than we do.
     named = {container_id for container_id, _ in valid or ()}
     try:
@@ -263,14 +262,9 @@ class Sweep:
         except ShimError as error:
             self._add("skipped", why=str(error))
             return
-        if not self._dry_run:
-            self._target.put_off_names()
-        try:
+        with nullcontext() if self._dry_run else Together(self._target):
             for record in records:
                 self._judge(record, signs)
-        finally:
-            if not self._dry_run:
-                self._target.settle_names()
         self._release_leases()
 
     def _signs(self, records: list[AttachmentRecord]) -> Liveness:
