@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -47,12 +46,14 @@ def bare_uplink(stage: Stage, driver: str, mtu: int) -> Iterator[bench.Container
         if driver == "pasta":
             uplink = Pasta(PASTA, ["--mtu", str(mtu)])
             uplink.maps_guest = "--map-guest-addr" in stage.pasta_usage
-            stage.session.run(uplink.command(state), check=True)
-            undo.callback(_end, int(stage.world.path(state.path("uplink.pid")).read_text()))
+            uplink.sends_bare_segments = not uplink.maps_guest
+            uplink.names_host = "--dns-host" in stage.pasta_usage
+            command = uplink.command(state)
         else:
             options = ["--configure", f"--mtu={mtu}", "--disable-host-loopback"]
             place = ["--netns-type=path", container.netns, "tap0"]
-            undo.enter_context(_running(stage, [SLIRP4NETNS, *options, *place]))
+            command = [SLIRP4NETNS, *options, *place]
+        undo.enter_context(_running(stage, command))
         _await_route(container)
         yield container
 
@@ -62,12 +63,6 @@ def _running(stage: Stage, argv: list[str]) -> Iterator[None]:
     with stage.session.popen(argv, stdout=DEVNULL, stderr=DEVNULL) as process:
         yield
         process.kill()
-
-
-def _end(pid: int) -> None:
-    pidfd = os.pidfd_open(pid)
-    signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-    os.close(pidfd)
 
 
 def _await_route(container: bench.Container) -> None:
