@@ -14,9 +14,8 @@ from typing import Any
 
 import bench
 from runtime import PLUGIN, Runtime, bridge, ips
-from stage import PASTA, BenchmarkError, Stage
+from stage import BenchmarkError, Stage
 
-from netns_shim.shared.uplink import Pasta
 from netns_shim.state import State
 
 SLIRP4NETNS = "/usr/bin/slirp4netns"
@@ -44,11 +43,7 @@ def bare_uplink(stage: Stage, driver: str, mtu: int) -> Iterator[bench.Container
         undo.callback(stage.session.run, ["rm", "-r", state.dir])
         container = undo.enter_context(stage.session.container(pinned=state.pin))
         if driver == "pasta":
-            uplink = Pasta(PASTA, ["--mtu", str(mtu)])
-            uplink.maps_guest = "--map-guest-addr" in stage.pasta_usage
-            uplink.sends_bare_segments = not uplink.maps_guest
-            uplink.names_host = "--dns-host" in stage.pasta_usage
-            command = uplink.command(state)
+            command = stage.pasta(["--mtu", str(mtu)], state)
         else:
             options = ["--configure", f"--mtu={mtu}", "--disable-host-loopback"]
             place = ["--netns-type=path", container.netns, "tap0"]
@@ -61,8 +56,10 @@ def bare_uplink(stage: Stage, driver: str, mtu: int) -> Iterator[bench.Container
 @contextmanager
 def _running(stage: Stage, argv: list[str]) -> Iterator[None]:
     with stage.session.popen(argv, stdout=DEVNULL, stderr=DEVNULL) as process:
-        yield
-        process.kill()
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def _await_route(container: bench.Container) -> None:

@@ -142,6 +142,14 @@ class Stage:
         """Give the path of a state directory of its own."""
         return f"{self.world.runtime_dir}/{name}"
 
+    def pasta(self, options: list[str], state: State) -> list[str]:
+        """Give the command by which the shim starts pasta, with what this release knows."""
+        uplink = Pasta(PASTA, options)
+        uplink.maps_guest = "--map-guest-addr" in self.pasta_usage
+        uplink.sends_bare_segments = not uplink.maps_guest
+        uplink.names_host = "--dns-host" in self.pasta_usage
+        return uplink.command(state)
+
     def close(self) -> None:
         """Remove everything."""
         self._undo.close()
@@ -165,10 +173,8 @@ class ByHand:
         script = 'mkdir -p "$0"; : >"$0/netns"; unshare --net="$0/netns" ip link set lo up'
         stage.session.run(["sh", "-euc", script, self._state.dir], check=True)
         env = {"PATH": bench.ROOT_PATH, "XDG_RUNTIME_DIR": stage.world.runtime_dir}
-        uplink = Pasta(PASTA, [])
-        # Older releases do not know the option; who starts it by hand knows that.
-        uplink.maps_guest = "--map-guest-addr" in stage.pasta_usage
-        argv = uplink.command(self._state)
+        # By hand, it goes into the background once it is ready.
+        argv = [each for each in stage.pasta([], self._state) if each != "--foreground"]
         self.sample, _ = stage.outside.run([{"argv": argv, "env": env, "conf": None}])
         # iptables needs a /run that it can write to, host-local its directory.
         mounts = 'mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/lib; exec "$@"'

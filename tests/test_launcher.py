@@ -208,7 +208,7 @@ def test_closed_streams(installed: Installed, closed: str) -> None:
     assert is_fine or not list(installed.state.glob("**/refs/*"))
 
 
-PIPES = ["__init__", "main", "finder", "skel", "verbs", "shared/__init__", "validate/quick"]
+PIPES = ["__init__", "main", "finder", "skel", "attaching", "shared/__init__", "validate/quick"]
 
 
 @pytest.mark.parametrize("name", PIPES)
