@@ -24,7 +24,7 @@ from netns_shim import errors
 from netns_shim.attachment import AttachmentRecord, ReferenceName
 from netns_shim.cli import gc as command
 from netns_shim.errors import ShimError
-from netns_shim.gc import collect, liveness
+from netns_shim.gc import collect, liveness, sweep
 from netns_shim.gc.liveness import Liveness
 from netns_shim.main import main
 from netns_shim.request import Request
@@ -859,12 +859,12 @@ def test_a_reference_that_has_changed(tmp_path: Path) -> None:
     record = {**WHOLE, "containerID": "c", "conf": {"cniVersion": "1.0.0"}, "args": ""}
     path = tmp_path / "default/refs/rootless:c:eth0:bridge"
     path.write_text(json.dumps({**record, "netnsID": [4, 10]}) + "\n")
-    sweep = collect.Sweep(Shared(where, {}, {}), {}, _is_not_called, dry_run=False)
+    one = sweep.Sweep(Shared(where, {}, {}), {}, _is_not_called, dry_run=False)
 
-    sweep._judge(AttachmentRecord(ReferenceName(path.name), record), NoSigns())
+    one._judge(AttachmentRecord(ReferenceName(path.name), record), NoSigns())
 
-    assert ids(sweep._found["skipped"]) == ["c"]
-    assert sweep._found["skipped"][0]["why"] == "it has just been changed"
+    assert ids(one._found["skipped"]) == ["c"]
+    assert one._found["skipped"][0]["why"] == "it has just been changed"
     assert path.exists()
 
 
@@ -918,9 +918,9 @@ def test_a_dry_run_beside_the_last_delete(tmp_path: Path, monkeypatch: pytest.Mo
 
         with monkeypatch.context() as patched:
             patched.setattr(listing, gone, remove_first)
-            sweep = collect.Sweep(Shared(where, {}, {}), {}, None, dry_run=True)
+            one = sweep.Sweep(Shared(where, {}, {}), {}, None, dry_run=True)
 
-            found = sweep.run()
+            found = one.run()
 
         kinds = ("deleted", "released", "dropped", "live", "skipped", "failed")
         assert found == {"name": "default", **{kind: [] for kind in kinds}, "isRemoved": False}

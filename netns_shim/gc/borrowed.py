@@ -17,8 +17,9 @@ from ..netavark import configs
 from ..operation import leave_names
 from ..shared import listing
 from .callers import Callers, visit
-from .collect import PARTS, Sweep, leases_of
+from .collect import leases_of
 from .liveness import Liveness
+from .sweep import PARTS, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
