@@ -35,10 +35,15 @@ def fail() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "why"), [(fail, "it does not work"), (lambda: os._exit(0), "was killed")]
+    ("function", "why"),
+    [
+        (fail, "it does not work"),
+        (lambda: os._exit(0), "was killed"),
+        (object, "not a type of JSON"),
+    ],
 )
 def test_failure(session: bench.Session, function: Callable[[], object], why: str) -> None:
-    """A function that fails, or ends without an answer, is an error that says so."""
+    """A function that fails, ends, or gives what is no JSON is an error that says so."""
     with session.container() as container, pytest.raises(ShimError) as caught:
         run_in(container.netns, function)
     assert caught.value.code == UPLINK_FAILED

@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import decoding, encoding, netns
-from ..errors import CANNOT_ENTER, ShimError
+from .. import netns
+from ..errors import CANNOT_ENTER
 from ..in_place import HERE, PIDS, USERS
 from ..libc import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER, setns
 from ..proc import start_time
-from ..shared import mounts, processes
+from ..shared import mounts, nsenter, processes
 from . import liveness
 
 if TYPE_CHECKING:
@@ -117,29 +117,8 @@ def visit(way: Way, place: tuple[int, int], function: Callable[[], Any]) -> Any:
 
     Raises ShimError (code 103) where this process has no power there, or the function fails.
     """
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(reader)
-            _go(way, place)
-            answer = {"result": function()}
-        except Exception as error:
-            answer = {"error": str(error)}
-        try:
-            with open(writer, "wb") as file:
-                file.write(encoding.compact(answer).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as file:
-        text = file.read()
-    os.waitpid(pid, 0)
-    answer = decoding.one(text or '{"error": "the process was killed"}')
-    if "error" in answer:
-        what = "cannot look into the network namespace in which it was attached"
-        raise ShimError(CANNOT_ENTER, what, answer["error"])
-    return answer["result"]
+    what = "cannot look into the network namespace in which it was attached"
+    return nsenter.ask_child(lambda: _go(way, place), function, CANNOT_ENTER, what)
 
 
 def _go(way: Way, place: tuple[int, int]) -> None:
