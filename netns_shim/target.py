@@ -2,7 +2,7 @@
 """Where plugins run: inside a shared netns, or in the caller's own, see `in_place`.
 
 You use both in the same way: take a reference, open the netns, be inside, leave. They import
-`lifecycle` only to make, repair or remove a netns.
+`lifecycle` only to make or remove a netns, and `maintenance` only to repair one.
 """
 
 from __future__ import annotations
@@ -173,11 +173,11 @@ class Shared:
         is_whole = fd is not None and os.fstat(fd).st_ino == uplink.netns
         is_whole = is_whole and (uplink.is_alive or bool(uplink.pending))
         if fd is None or not is_whole or where.missing():
-            from .shared import lifecycle  # only where something is broken
+            from .shared import maintenance  # only where something is broken
 
             if fd is not None:
                 os.close(fd)
-            lifecycle.repair(where, self.wanted, self.environ)
+            maintenance.repair(where, self.wanted, self.environ)
             self.uplink = uplink = where.uplink()
             if not uplink.is_hidden:
                 self.restore_ports()
@@ -193,9 +193,9 @@ class Shared:
             fallback.say(where, uplink)
             return fd
         if uplink.lacks_guardian:
-            from .shared import lifecycle  # only where one was killed
+            from .shared import maintenance  # only where one was killed
 
-            lifecycle.guard(where)
+            maintenance.guard(where)
         if uplink.lacks_ports or uplink.lacks_listed or where.has_publishers():
             self.restore_ports()
         return fd
@@ -206,9 +206,9 @@ class Shared:
 
         changes = hostnet.changes(before)
         if changes:
-            from .shared import lifecycle  # only where the host's network has changed
+            from .shared import maintenance  # only where the host's network has changed
 
-            lifecycle.follow(self.state, changes, self.environ)
+            maintenance.follow(self.state, changes, self.environ)
             self.restore_names()
         return bool(changes)
 

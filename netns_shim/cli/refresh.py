@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Start the uplink again; containers are cut off while that takes."""
-    from ..shared import lifecycle  # not for completions and other commands
+    from ..shared import maintenance  # not for completions and other commands
 
     where = options.state_of(arguments)
     interrupt.heed()
@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
         target.join()
     with Progress() as progress:
         progress.say("starting the uplink again")
-        lifecycle.refresh(where, os.environ)
+        maintenance.refresh(where, os.environ)
         target.restore_ports()
         target.restore_names()
     record = where.uplink()

@@ -2,7 +2,7 @@
 """What becomes of a shared netns whose uplink cannot be started: it waits, or gets another one.
 
 Without a default route on the host, an older pasta(1) gives up. Containers need no network of the
-host to reach each other, so the uplink then *waits*: `lifecycle.follow` starts it as soon as the
+host to reach each other, so the uplink then *waits*: `maintenance.follow` starts it as soon as the
 host has a route. Where pasta fails for another reason, slirp4netns may do better: it needs neither
 IPv6 nor routes that can be copied.
 """

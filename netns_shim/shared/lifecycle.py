@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a shared netns: made for the first reference, repaired, removed after the last.
+"""The life of a shared netns: made for the first reference, removed after the last.
 
 All of it happens outside of the netns, in the outer mount namespace, under one lock a netns. The
 lock is never held while a plugin runs.
@@ -8,22 +8,19 @@ lock is never held while a plugin runs.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 
-from .. import hostnet, interrupt, locks, netns
-from ..errors import INVALID_ENVIRONMENT, IO_FAILURE, UPLINK_FAILED, ShimError, warn
-from ..state import NAMES, is_private, make_below, remove
+from .. import interrupt, locks
+from ..errors import IO_FAILURE, ShimError, warn
+from ..state import is_private, make_below
 from . import (
     attached,
     connect,
     elsewhere,
     listing,
     mounts,
-    names,
     ownership,
     processes,
-    register,
     uplink,
 )
 from .files import make_private, remove_special
@@ -33,13 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from ..locks import Lock
-    from ..records import UplinkRecord
     from ..state import State
     from .uplink import Wanted
 
 # The SELinux type that Fedora and its relatives let iptables lock and write.
 SELINUX_LABEL = b"system_u:object_r:iptables_var_run_t:s0\0"
-REFRESH = "`netns-shim refresh` renews it"
 
 
 def create(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
@@ -57,162 +52,17 @@ def create(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         if attached.keep(state):
             return
         # What making or removing it has left, if that was cut off.
-        _clear(state)
+        clear(state)
         try:
-            _make_directories(state)
+            make_directories(state)
             mounts.pin(state)
             connect.connect(state, chosen, wanted)
             # Last: once it is there, all the rest is there.
             os.mkdir(state.refs, 0o700)
         except BaseException:
             interrupt.disregard()
-            _clear(state)
+            clear(state)
             raise
-
-
-def repair(state: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
-    """Repair a netns that has references, and say what was broken.
-
-    A failure leaves things as they were; a netns with references is never removed.
-    """
-    with locked(state):
-        record = state.uplink()
-        is_pinned = netns.identity(state.pin, is_ours=True) is not None or _pin_again(
-            state, record
-        )
-        if not is_pinned:
-            _replace(state)
-        elif register.is_up(state, record) or register.is_awaited(state, record):
-            _complete(state, record)
-            return
-        else:
-            what = "was gone" if record else "has no record that can be read"
-            warn(f"the uplink of the shared netns {state.name!r} {what} and is started again")
-        _make_directories(state)
-        connect.again(state, uplink.check(wanted, environ), wanted)
-
-
-def _pin_again(state: State, record: UplinkRecord) -> bool:
-    """Pin a netns again whose pin is gone, if its uplink holds on to it, as pasta(1) does."""
-    elsewhere.refuse_mounts(state)
-    try:
-        if not (record.pid and record.is_alive):
-            return False
-        if not mounts.pin_again(state, record.pid, record.netns):
-            return False
-    except FileNotFoundError:
-        return False  # it has just ended
-    warn(f"the pin of the shared netns {state.name!r} was gone and has been made again")
-    return True
-
-
-def _replace(state: State) -> None:
-    """Make a new netns to replace one that is lost."""
-    _forget_other_boot(state)
-    processes.stop_publishers(state)
-    processes.stop_name_servers(state)
-    connect.disconnect(state)
-    mounts.unpin(state)
-    # In a new netns, the next ADD is the first again.
-    mounts.remove_tree(state.path("started"))
-    remove(state.path(attached.LEFT))
-    mounts.pin(state)
-    warn(
-        f"the shared netns {state.name!r} was lost and has been made again; "
-        "what was attached to it before has to be attached again"
-    )
-
-
-def _complete(state: State, record: UplinkRecord) -> None:
-    """Make the missing files of a netns that works again."""
-    lost = state.missing()
-    if lost:
-        _make_directories(state)
-        names.follow(state, record)
-        register.write(state, record)
-        warn(f"{', '.join(lost)} of the shared netns {state.name!r} was gone and is made again")
-
-
-def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None:
-    """Act on changes of the host's network, see `hostnet`.
-
-    Questions about names go to the new name servers. The uplink is started again only if it
-    was started before there was a network, or waits for one, so that no connection is cut off.
-    Otherwise a warning names `refresh`.
-    """
-    with locked(state):
-        record = state.uplink()
-        before = record.host
-        has_any = register.is_up(state, record) or register.is_awaited(state, record)
-        if before is None or not has_any:
-            return
-        is_copy = record.copies_addresses or bool(record.pending)
-        if is_copy and "routes" in changes and before.get("routes") == []:
-            warn(f"the host has a network now: the uplink of {state.name!r} is started again")
-            connect.renew(state, environ)
-            return
-        if "nameServers" in changes:
-            _follow_name_servers(state, record, environ)
-        if not is_copy and {"routes", "addresses"}.intersection(changes):
-            connect.follow(state, record, changes)
-    others = [name for name in record.outdated(changes) if name != "nameServers"]
-    if others:
-        warn(
-            f"the host's {' and '.join(others)} have changed since the uplink of {state.name!r} "
-            f"was started: {REFRESH}"
-        )
-
-
-def _follow_name_servers(state: State, record: UplinkRecord, environ: Mapping[str, str]) -> None:
-    before = record.dns_forwarders
-    found = names.follow(state, record)
-    register.write(state, record)
-    if record.driver == "pasta" and record.forwards is None:
-        warn(
-            f"the host's name servers have changed, and the uplink of {state.name!r} forwards to "
-            f"the old ones, as its options say so: {REFRESH}"
-        )
-    # pasta looks for a resolver on the host's loopback when it starts.
-    if found.lost and before and record.driver == "pasta":
-        connect.renew(state, environ)
-
-
-def refresh(state: State, environ: Mapping[str, str]) -> None:
-    """Start the uplink again in the same netns, so that it takes over the host's present network.
-
-    Raises ShimError where that cannot work, if possible before anything is changed.
-    """
-    if not state.exists():
-        raise ShimError(
-            INVALID_ENVIRONMENT,
-            f"there is no shared netns {state.name!r}",
-            "`netns-shim status` lists those that are up",
-        )
-    with locked(state):
-        if netns.identity(state.pin, is_ours=True) is None:
-            elsewhere.refuse_mounts(state)
-            what = f"the shared netns {state.name!r} is lost"
-            raise ShimError(UPLINK_FAILED, what, "the next ADD repairs it")
-        elsewhere.refuse_processes(state)
-        record = state.uplink()
-        before = record.host or {}
-        depends = record.copies_addresses and before.get("routes")
-        if depends and not hostnet.look([])["routes"] and record.is_alive:
-            raise ShimError(
-                UPLINK_FAILED,
-                "the host has no default route now, so the uplink is left as it is",
-                "call again when there is one",
-            )
-        _make_directories(state)
-        connect.renew(state, environ)
-
-
-def guard(state: State) -> None:
-    """Give an uplink another guardian if its own was killed."""
-    with locked(state):
-        record = state.uplink()
-        if record.lacks_guardian and register.is_up(state, record):
-            connect.guard(state, record)
 
 
 def destroy(state: State) -> None:
@@ -229,7 +79,7 @@ def destroy(state: State) -> None:
             os.mkdir(state.refs, 0o700)  # whole again, for a call that can remove it
             raise
         if not attached.keep(state):
-            _clear(state)
+            clear(state)
 
 
 def destroy_despite(state: State, left: Collection[str]) -> bool:
@@ -255,7 +105,7 @@ def destroy_despite(state: State, left: Collection[str]) -> bool:
             if error.errno != errno.ENOTEMPTY:
                 raise
             return False  # a new one has come at this moment
-        _clear(state)
+        clear(state)
     return True
 
 
@@ -279,26 +129,8 @@ def locked(state: State) -> Lock:
     return locks.making(state.lock, who, what)
 
 
-def _forget_other_boot(state: State) -> None:
-    """Drop what an earlier boot left: its attachments and their addresses are gone with it."""
-    if state.uplink().is_of_this_boot:
-        return
-    for name in os.listdir(state.refs):
-        path = f"{state.refs}/{name}"
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            # References of running calls, this one's among them, are locked.
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            os.unlink(path)
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(fd)
-    for name in ("run", "var", "netavark", NAMES, processes.PUBLISHERS):
-        mounts.remove_tree(state.path(name))
-
-
-def _make_directories(state: State) -> None:
+def make_directories(state: State) -> None:
+    """Make the directories of a netns that are missing, and mark that they are ours."""
     ownership.claim(state)
     for name in ("started", "var", "run"):
         remove_special(state.path(name))  # a link leads out of our directory
@@ -313,7 +145,7 @@ def _make_directories(state: State) -> None:
                 warn(f"cannot label {run} for iptables: {error.strerror}")
 
 
-def _clear(state: State) -> None:
+def clear(state: State) -> None:
     """Remove all of a netns: the uplink first, as it may hold ports, then pin and files."""
     ownership.forget(state)
     if not (is_private(state.dir) and state.is_ours()):

@@ -19,7 +19,7 @@ from ..in_place import InPlace
 from ..proc import start_time
 from ..state import IN_PLACE, State
 from ..target import Shared
-from . import connect, guardian, lifecycle, register, uplink
+from . import connect, guardian, lifecycle, maintenance, register, uplink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _follow(state: State) -> list[str]:
     try:
         changes = _changes(state.uplink())
         if changes:
-            lifecycle.follow(state, changes, os.environ)
+            maintenance.follow(state, changes, os.environ)
             Shared(state, {}, os.environ).restore_names()
             log.end()
         if NAMES not in changes:
