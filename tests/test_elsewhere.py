@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import bench
@@ -16,7 +15,6 @@ from places import HOLD
 from runtime import PLUGIN, Runtime, bridge, page, reaches, until
 
 from netns_shim import errors
-from netns_shim.shared import processes
 
 GATEWAY = "10.89.0.1"
 
@@ -175,20 +173,6 @@ def test_what_killed_calls_have_left_in_any_spelling(
         other.delete("c", container)
 
         assert "slirp4netns" not in "".join(world.programs())
-
-
-def test_spellings(tmp_path: Path) -> None:
-    """A path is compared by its directory and its name, also where there is no such file."""
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to("real")
-    here = str(tmp_path)
-
-    same = [f"{here}/link/a", f"{here}/real/../real/a", f"{here}/real/a"]
-    others = [f"{here}/a", f"{here}/real/b", f"{here}/nothing/a", "a", ""]
-
-    assert all(processes.is_same(path, f"{here}/real/a") for path in same)
-    assert not any(processes.is_same(path, f"{here}/real/a") for path in others)
-    assert processes.is_same(f"{here}/nothing/a", f"{here}/nothing/a")
 
 
 # A PID namespace of its own, as a sandbox has one; and one without a /proc that goes with it, in

@@ -83,3 +83,17 @@ def test_file_that_cannot_be_replaced(tmp_path: Path) -> None:
         files.write_atomically(str(path), "new")
 
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_spellings(tmp_path: Path) -> None:
+    """A path is compared by its directory and its name, also where there is no such file."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    here = str(tmp_path)
+
+    same = [f"{here}/link/a", f"{here}/real/../real/a", f"{here}/real/a"]
+    others = [f"{here}/a", f"{here}/real/b", f"{here}/nothing/a", "a", ""]
+
+    assert all(files.is_same(path, f"{here}/real/a") for path in same)
+    assert not any(files.is_same(path, f"{here}/real/a") for path in others)
+    assert files.is_same(f"{here}/nothing/a", f"{here}/nothing/a")

@@ -28,7 +28,7 @@ from netns_shim.gc import collect, liveness, sweep
 from netns_shim.gc.liveness import Liveness
 from netns_shim.main import main
 from netns_shim.request import Request
-from netns_shim.shared import listing, ownership, processes
+from netns_shim.shared import elsewhere, listing, ownership
 from netns_shim.state import State
 from netns_shim.target import Shared
 
@@ -937,12 +937,12 @@ def test_private_mounts_of_a_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         os.unlink(where.pin)  # the process that removes the netns goes on
         return os.getpid()
 
-    monkeypatch.setattr(processes, "pinned_in", see_once)
+    monkeypatch.setattr(elsewhere, "pinned_in", see_once)
 
     liveness.refuse_if_elsewhere(where)
     assert not Path(where.lock).exists()
     Path(where.pin).touch()
-    monkeypatch.setattr(processes, "pinned_in", lambda seen: os.getpid())
+    monkeypatch.setattr(elsewhere, "pinned_in", lambda seen: os.getpid())
     with pytest.raises(ShimError, match="pinned in another mount namespace"):
         liveness.refuse_if_elsewhere(where)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .. import netns
 from ..errors import CANNOT_ENTER, ShimError
-from ..shared import lifecycle, processes
+from ..shared import elsewhere, lifecycle, processes
 from ..shared.attached import host_side
 from ..target import Shared
 
@@ -153,12 +153,12 @@ def refuse_if_elsewhere(where: State) -> None:
     A call has a copy of the pin in its private mounts, until the process that removes the netns
     has removed the file as well. So no other process may be doing that at this moment.
     """
-    pid = processes.pinned_in(where)
+    pid = elsewhere.pinned_in(where)
     if pid:
         with lifecycle.locked(where):
             is_here = netns.identity(where.pin, is_ours=True) is not None
             is_there = os.path.lexists(where.pin) and not is_here
-            pid = processes.pinned_in(where) if is_there else 0
+            pid = elsewhere.pinned_in(where) if is_there else 0
     if pid:
         raise ShimError(
             CANNOT_ENTER,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from ..shared import processes
+from ..shared.files import file_at
 from ..state import read_file
 
 TYPE_CHECKING = False
@@ -49,6 +50,6 @@ def names(request: Request) -> list[str]:
 
 def _processes(netns: str) -> list[int]:
     """List the processes in a netns: of one that is being made, the first one of the container."""
-    wanted = processes.file_at(netns)
+    wanted = file_at(netns)
     ids = processes.ids() if wanted and os.path.isabs(netns) else []
-    return [pid for pid in ids if processes.file_at(f"/proc/{pid}/ns/net") == wanted]
+    return [pid for pid in ids if file_at(f"/proc/{pid}/ns/net") == wanted]

@@ -7,10 +7,10 @@ import os
 
 from ..attachment import LIVE
 from ..proc import start_time
-from ..shared import listing, processes
+from ..shared import listing, name_servers
+from ..shared.name_servers import FILES, GUARDIAN
 from ..state import NAMES
 from . import entries, server
-from .table import FILES, GUARDIAN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def of_netns(state: State) -> Json | None:
     home = listed[0].naming.number("home")
     directory = state.path(f"{NAMES}/{home}")
     pid = server.running(f"{directory}/{FILES}")[0]
-    guardian, since = processes.written(f"{directory}/{GUARDIAN}")
+    guardian, since = name_servers.written(f"{directory}/{GUARDIAN}")
     addresses = [each for record in listed for each in record.naming.texts("gateways")]
     return {
         "pid": pid or None,

@@ -17,7 +17,7 @@ import time
 from .. import child, invoke
 from ..errors import NAMES_UNAVAILABLE, ShimError
 from ..proc import lives
-from ..shared import processes
+from ..shared import name_servers
 from ..shared.files import remove_special
 from ..state import FILE_MODE
 from .entries import DOMAIN
@@ -52,7 +52,7 @@ def find(environ: Mapping[str, str]) -> str:
 
 def running(directory: str) -> tuple[int, int]:
     """Find the server of a directory: process ID and start time, 0 and 0 where it does not run."""
-    pid, since = processes.name_server(directory)
+    pid, since = name_servers.find(directory)
     return (pid, since) if lives(pid, since) else (0, 0)
 
 

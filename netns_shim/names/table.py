@@ -15,8 +15,9 @@ from ..attachment import DELETING
 from ..errors import NAMES_UNAVAILABLE, ShimError, warn
 from ..locks import Lock
 from ..proc import start_time
-from ..shared import guardian, listing, mounts, processes, scope
+from ..shared import guardian, listing, mounts, name_servers, processes, scope
 from ..shared.files import remove_special, write_atomically
+from ..shared.name_servers import FILES, GUARDIAN
 from ..shared.nsenter import run_in
 from ..state import FILE_MODE, NAMES, make_below, outer_uid, read_file, remove
 from . import entries, server, walls
@@ -30,7 +31,6 @@ LOCK_SECONDS = 60
 # How often to make the directory again that other calls remove before this one has the lock.
 ATTEMPTS = 10
 # In the directory of a netns, below NAMES: the files of the server, and what belongs to it.
-FILES, GUARDIAN = processes.NAMES_FILES, processes.NAMES_GUARDIAN
 PART, LOG, LIFELINE, WALLS = "part", "log", "lifeline", "walls"
 
 
@@ -130,7 +130,7 @@ class Table:
 
     def _write(self, found: dict[str, str]) -> bool:
         """Write what has changed; tell whether anything has."""
-        there = set(os.listdir(self._files)) - {processes.NAMES_PID}
+        there = set(os.listdir(self._files)) - {name_servers.PID_FILE}
         is_other = there != found.keys()
         for name, text in found.items():
             path = f"{self._files}/{name}"
@@ -233,7 +233,7 @@ class Table:
                     os.close(fd)
 
     def _guardian(self) -> tuple[int, int]:
-        return processes.written(f"{self._directory}/{GUARDIAN}")
+        return name_servers.written(f"{self._directory}/{GUARDIAN}")
 
     def end(self) -> None:
         """End the server, after its guardian, and remove the files."""

@@ -8,7 +8,8 @@ import os
 from .. import netns
 from ..errors import CANNOT_ENTER, PinnedElsewhere, ShimError
 from ..state import State
-from . import processes, register
+from . import mounts, processes, register
+from .files import file_at
 
 
 def refuse_mounts(state: State) -> None:
@@ -26,7 +27,7 @@ def refuse_mounts(state: State) -> None:
     if is_here and is_of_us and record.user_namespace:
         return
     is_linked = record.pid and record.is_alive
-    pid = record.pid if is_linked else processes.pinned_in(state)
+    pid = record.pid if is_linked else pinned_in(state)
     if not pid:
         return
     where = f"mnt:[{there}], where its uplink {record.driver} was started " if there else ""
@@ -72,3 +73,37 @@ def refuse_processes(state: State) -> None:
             f"the uplink of the shared netns {state.name!r} is in another PID namespace",
             f"pid:[{number}], where {record.driver} is the process {record.pid}: call from there",
         )
+
+
+def pinned_in(state: State) -> int:
+    """Find a process in whose mount namespace the netns of a state is pinned; 0 if no process has.
+
+    The mount namespace may belong to another user namespace.
+    """
+    number = f"net:[{state.uplink().netns}]"
+    for pid in processes.ids():
+        try:
+            mounted = mounts.table(pid)
+        except OSError:
+            continue  # it has ended, or we may not look at it
+        pins = (m for m in mounted if m.root[:5] == "net:[" and m.point[-6:] == "/netns")
+        if any(_is_pin(pid, mount, state, number) for mount in pins):
+            return pid
+    return 0
+
+
+def _is_pin(pid: int, mount: mounts.Mount, state: State, number: str) -> bool:
+    """Tell whether a mounted netns is at the place of the pin, whatever leads to that.
+
+    Where the place cannot be seen, because it is covered there, for instance, the netns tells. Its
+    number alone does not: the kernel gives it to the next one when this is gone.
+    """
+    root = f"/proc/{pid}/root"
+    there = file_at(f"{root}{os.path.dirname(mount.point)}")
+    if there is not None and there == file_at(state.dir):
+        return True
+    pinned = file_at(f"{root}{mount.point}")
+    if pinned is not None and mount.root == f"net:[{pinned[1]}]":
+        return False  # it can be seen, and is in a directory that only has the same path
+    is_named = mount.point == os.path.realpath(state.pin)
+    return mount.root == number and (there is None or is_named)

@@ -81,3 +81,24 @@ def _is_at(fd: int, path: str) -> bool:
     except FileNotFoundError:
         return False
     return os.path.samestat(there, os.fstat(fd))
+
+
+def file_at(path: str) -> tuple[int, int] | None:
+    """Give what tells a file from all others, device and inode; None where it is missing."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
+
+
+def is_same(path: str, other: str) -> bool:
+    """Tell whether two paths name the same entry of a directory, which may be gone.
+
+    One user's calls may spell a path in several ways: /var/run is a link to /run.
+    """
+    if path == other:
+        return True
+    (directory, name), (its_directory, its_name) = os.path.split(path), os.path.split(other)
+    where = file_at(directory)
+    return name == its_name and where is not None and where == file_at(its_directory)

@@ -19,6 +19,7 @@ from . import (
     elsewhere,
     listing,
     mounts,
+    name_servers,
     ownership,
     processes,
     uplink,
@@ -152,7 +153,7 @@ def clear(state: State) -> None:
         return
     if os.path.isdir(state.path(processes.PUBLISHERS)):
         processes.stop_publishers(state)
-    processes.stop_name_servers(state)
+    name_servers.stop_all(state)
     connect.disconnect(state)
     mounts.unpin(state)
     ownership.remove(state)

@@ -12,7 +12,18 @@ import os
 from .. import hostnet, netns
 from ..errors import INVALID_ENVIRONMENT, UPLINK_FAILED, ShimError, warn
 from ..state import NAMES, remove
-from . import attached, connect, elsewhere, lifecycle, mounts, names, processes, register, uplink
+from . import (
+    attached,
+    connect,
+    elsewhere,
+    lifecycle,
+    mounts,
+    name_servers,
+    names,
+    processes,
+    register,
+    uplink,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +76,7 @@ def _replace(state: State) -> None:
     """Make a new netns to replace one that is lost."""
     _forget_other_boot(state)
     processes.stop_publishers(state)
-    processes.stop_name_servers(state)
+    name_servers.stop_all(state)
     connect.disconnect(state)
     mounts.unpin(state)
     # In a new netns, the next ADD is the first again.

@@ -17,8 +17,7 @@ from .. import interrupt
 from ..errors import CANNOT_ENTER, ShimError, warn
 from ..proc import start_time
 from ..references import MARK
-from ..state import NAMES, read_file
-from . import mounts
+from .files import file_at, is_same
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,10 +31,6 @@ STOPPED = (b"T", b"t")
 ORPHAN_SECONDS = 5
 # Below this, the publishers of ports have their logs: see the wing `ports`.
 PUBLISHERS = "ports/"
-# Below NAMES, each server of names has a directory, with these in it: see the wing `names`.
-NAMES_FILES, NAMES_GUARDIAN = "conf", "guardian"
-# Of aardvark-dns itself, beside the files that it reads.
-NAMES_PID = "aardvark.pid"
 
 
 def ids() -> list[int]:
@@ -219,40 +214,6 @@ def _has_mark(pid: int, path: str) -> bool:
     return any(is_same(it, path) for it in told)
 
 
-def pinned_in(state: State) -> int:
-    """Find a process in whose mount namespace the netns of a state is pinned; 0 if no process has.
-
-    The mount namespace may belong to another user namespace.
-    """
-    number = f"net:[{state.uplink().netns}]"
-    for pid in ids():
-        try:
-            mounted = mounts.table(pid)
-        except OSError:
-            continue  # it has ended, or we may not look at it
-        pins = (m for m in mounted if m.root[:5] == "net:[" and m.point[-6:] == "/netns")
-        if any(_is_pin(pid, mount, state, number) for mount in pins):
-            return pid
-    return 0
-
-
-def _is_pin(pid: int, mount: mounts.Mount, state: State, number: str) -> bool:
-    """Tell whether a mounted netns is at the place of the pin, whatever leads to that.
-
-    Where the place cannot be seen, because it is covered there, for instance, the netns tells. Its
-    number alone does not: the kernel gives it to the next one when this is gone.
-    """
-    root = f"/proc/{pid}/root"
-    there = file_at(f"{root}{os.path.dirname(mount.point)}")
-    if there is not None and there == file_at(state.dir):
-        return True
-    pinned = file_at(f"{root}{mount.point}")
-    if pinned is not None and mount.root == f"net:[{pinned[1]}]":
-        return False  # it can be seen, and is in a directory that only has the same path
-    is_named = mount.point == os.path.realpath(state.pin)
-    return mount.root == number and (there is None or is_named)
-
-
 def holders(path: str) -> set[tuple[int, int]]:
     """Find the processes of this user that have a file open: process IDs and start times."""
     wanted, found = file_at(path), set()
@@ -279,71 +240,3 @@ def descriptor(pid: int, path: str) -> int | None:
         except OSError:
             continue  # closed meanwhile
     return None
-
-
-def stop_name_servers(state: State) -> None:
-    """End each aardvark-dns that netavark or we have started in this netns and left there.
-
-    It ends by itself with the last container, unless a teardown failed.
-    """
-    netavark, names = state.path("netavark"), state.path(NAMES)
-    for own in _list(names):
-        stop(*written(f"{names}/{own}/{NAMES_GUARDIAN}"))  # it would start the server again
-    configs = [f"{netavark}/{name}/aardvark-dns" for name in _list(netavark)]
-    for where in (*configs, *(f"{names}/{own}/{NAMES_FILES}" for own in _list(names))):
-        pid, since = name_server(where)
-        if pid:
-            stop(pid, since)
-
-
-def name_server(where: str) -> tuple[int, int]:
-    """Find the aardvark-dns of a directory: process ID and start time, 0 and 0 if it has ended.
-
-    Its record is only a process ID, so we check that its arguments name the directory.
-    """
-    try:
-        pid = int(read_file(f"{where}/{NAMES_PID}"))
-        since = start_time(pid)
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            arguments = file.read().split(b"\0")
-    except (OSError, ValueError):
-        return 0, 0  # it was never started, or it has ended
-    is_it = any(is_same(os.fsdecode(word).rstrip("/"), where) for word in arguments)
-    return (pid, since) if since and is_it else (0, 0)
-
-
-def written(path: str) -> tuple[int, int]:
-    """Read a process ID and a start time from a file, 0 and 0 where it has none."""
-    try:
-        pid, since = map(int, read_file(path).split())
-    except (OSError, ValueError):
-        return 0, 0
-    return pid, since
-
-
-def _list(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def file_at(path: str) -> tuple[int, int] | None:
-    """Give what tells a file from all others, device and inode; None where it is missing."""
-    try:
-        info = os.stat(path)
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino
-
-
-def is_same(path: str, other: str) -> bool:
-    """Tell whether two paths name the same entry of a directory, which may be gone.
-
-    One user's calls may spell a path in several ways: /var/run is a link to /run.
-    """
-    if path == other:
-        return True
-    (directory, name), (its_directory, its_name) = os.path.split(path), os.path.split(other)
-    where = file_at(directory)
-    return name == its_name and where is not None and where == file_at(its_directory)

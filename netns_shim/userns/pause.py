@@ -224,12 +224,11 @@ def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
 
 def _adopt(base: str, fd: int) -> HolderRecord:
     """Find a pause process whose record was removed."""
-    from ..shared import processes  # only where there is no record
-    from . import places
+    from . import places  # only where there is no record
 
     for pid, path in places.holders():
         try:
-            if processes.is_same(path, _path(base)):
+            if files.is_same(path, _path(base)):
                 is_usual = places.is_usual(base, os.environ)
                 record = HolderRecord.of(pid, _ranges_of(pid), is_usual=is_usual)
                 _write(fd, record)

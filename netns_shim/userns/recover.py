@@ -14,6 +14,7 @@ from .. import netns, state
 from ..errors import CANNOT_ENTER, ShimError, warn
 from ..proc import pid_namespace
 from ..shared import mounts, processes, register
+from ..shared.files import file_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def refuse_hidden(record: HolderRecord, base: str, path: str) -> None:
     processes.check_numbers()
     is_held = record.is_of_this_boot and record.is_hidden and bool(state.all_in(base))
     if is_held and pid_namespace() == INITIAL_PID_NAMESPACE:
-        users = (processes.file_at(f"/proc/{pid}/ns/user") for pid in processes.ids())
+        users = (file_at(f"/proc/{pid}/ns/user") for pid in processes.ids())
         is_held = record.user_namespace in (user[1] for user in users if user)
     if is_held:
         raise ShimError(
