@@ -193,7 +193,7 @@ def of_request(request: Request) -> Paths:
 
 
 def resolv_conf_target(path: str) -> str:
-    """Tell where to mount the netns's resolv.conf so that `path` leads to it.
+    """Tell where to mount the resolv.conf of the netns so that `path` leads to it.
 
     The kernel follows links before it mounts, so this does too, in every component; but it stops
     at the first one under /run, because links below are not in the new /run.

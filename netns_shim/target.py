@@ -110,7 +110,7 @@ class Shared:
         self.netns_path = where.pin
         self.wanted = wanted
         self.environ = environ
-        # In which netns's the names are that `names.together` takes out; None for at once.
+        # The namespaces whose names `names.together` takes out later; None: each at once.
         self.nameless: set[int] | None = None
         self.uplink = UplinkRecord()
 

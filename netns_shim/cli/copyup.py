@@ -5,8 +5,8 @@ A container runtime writes into /run and /var/lib, which are root's on the machi
 tmpfs there, with a link to each entry of the directory of before, which it may remove. What calls
 of the shim need by its path is bound instead, so that no link is on the way.
 
-The mounts are in the mount namespace of the pause process, not in one of the command: pins of
-shared netns's have to be seen by all commands and calls. They last as long as that process.
+The mounts are in the mount namespace of the pause process, not in one of the command: all
+commands and calls have to see the pins. They last as long as that process.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The facts about what is attached in place, in netns's that belong to callers."""
+"""The facts about what is attached in place, in network namespaces of callers."""
 
 from __future__ import annotations
 

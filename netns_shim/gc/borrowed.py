@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The garbage of plugins that worked in place, in netns's of callers: see `callers`.
+"""The garbage of plugins that worked in place, in namespaces of callers: see `callers`.
 
 Where such a netns is there, a child goes in and calls the DEL there, as its caller would have.
 Where it is gone, all that was in it is gone as well, and what is left are files.
@@ -35,7 +35,7 @@ UNSEEN = (
 
 
 class InPlaceSweep(Sweep):
-    """The garbage collection of what is attached in place, in all netns's of callers.
+    """The garbage collection of what is attached in place, in all namespaces of callers.
 
     With `only`, it is that of one of them, in which this process is.
     """
@@ -80,7 +80,7 @@ class InPlaceSweep(Sweep):
             configs.remove_unused(self._where)
 
     def _collect_elsewhere(self, records: list[AttachmentRecord], callers: Callers) -> None:
-        """Judge what is attached in other netns's than that of this process."""
+        """Judge what is attached in another netns than that of this process."""
         signs = Liveness("", records, needs_process=self._idle)
         places = []
         for record in records:

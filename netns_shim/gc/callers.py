@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The netns's of callers, in which plugins work in place: is one there, and how to get into it?
+"""The namespaces of callers, in which plugins work in place: is one there, and how to get into it?
 
 No pin of ours keeps such a netns, and no record says when it ends. Each reference says in which
 one it was made, and /proc which are there: those of processes, and those that are mounted
@@ -33,7 +33,7 @@ class Way(NamedTuple):
 
 
 class Callers:
-    """The netns's that are there at the moment in which it is made."""
+    """The network namespaces that are there at the moment in which it is made."""
 
     def __init__(self) -> None:
         """Look into /proc."""
@@ -93,7 +93,7 @@ def _is_complete() -> bool:
 
 
 def _pinned() -> dict[int, Way]:
-    """Find the netns's that are mounted somewhere, by their inodes."""
+    """Find the network namespaces that are mounted somewhere, by their inodes."""
     found: dict[int, Way] = {}
     seen = set()
     for pid in processes.ids():

@@ -112,7 +112,7 @@ def strike(reference: Reference) -> int:
 
 
 def settle(state: State, pin: str, homes: set[int]) -> None:
-    """Do what `leave` does for many at once, after `strike`: in these netns's and in ours.
+    """Do what `leave` does for many at once, after `strike`: in these namespaces and in ours.
 
     Call it only where there are names: the directory says so.
     """

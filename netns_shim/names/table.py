@@ -37,8 +37,9 @@ PART, LOG, LIFELINE, WALLS = "part", "log", "lifeline", "walls"
 class Table:
     """The names of the netns at a path, which has this inode.
 
-    The plugins may run in place, and the state of several netns's of one user is in one directory
-    then. An empty path is a netns that this process does not find: its server is not started.
+    The plugins may run in place, and one directory then has the state of all of this user's
+    network namespaces. An empty path is a netns that this process does not find: its server is not
+    started.
     """
 
     __slots__ = ("_directory", "_home", "_path", "_state")

@@ -92,7 +92,7 @@ def _lead(protocol: str, listed: list[str], behind: list[str], forwards: list[st
 
 
 def follow(state: State, record: UplinkRecord, *, is_new: bool = False) -> Plan:
-    """Lead questions to the host's present servers, and write the netns's resolv.conf.
+    """Lead questions to the host's present servers, and write the resolv.conf of the netns.
 
     The record is changed, and not written. `is_new` is an uplink that has just been started.
     """
