@@ -23,7 +23,7 @@ import bench
 import kinder
 from runtime import PLUGIN
 
-from netns_shim.shared.uplink import Pasta
+from netns_shim.shared.pasta import Pasta
 from netns_shim.state import State
 
 INSIDE = Path(__file__).resolve().parent / "inside"

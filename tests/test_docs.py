@@ -205,7 +205,7 @@ def test_design_lists_every_module() -> None:
         if re.match(r"[a-z]+/", line):
             folder = line.split("/")[0] + "/"
         else:
-            listed += [folder + word for word in words if re.fullmatch(r"[a-z_]+", word)]
+            listed += [folder + word for word in words if re.fullmatch(r"[a-z_0-9]+", word)]
 
     found = [str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py")]
     assert sorted(listed) == sorted(

@@ -258,6 +258,8 @@ def test_budget_of_the_first_and_the_last(module: str) -> None:
 
     assert tops(found) & FORBIDDEN == set()
     assert "ipaddress" not in found
+    seldom = {"netns_shim.shared.maintenance", "netns_shim.shared.slirp4netns"}
+    assert found & seldom == set()
 
 
 def test_budget_of_a_setup(tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from netns_shim import errors, invoke
 from netns_shim.errors import ShimError
 from netns_shim.proc import start_time
 from netns_shim.shared import background, connect, resolvconf, uplink
+from netns_shim.shared.pasta import Pasta
 from netns_shim.shared.processes import stop, stray
-from netns_shim.shared.uplink import Nothing, Pasta, Slirp4netns
+from netns_shim.shared.slirp4netns import Slirp4netns
+from netns_shim.shared.uplink import Nothing
 from netns_shim.state import State
 
 FORWARDER, FORWARDER6 = "169.254.1.1", "fd6e:7368:696d::53"
@@ -256,7 +258,7 @@ def test_pasta_that_never_gets_ready(
     state: State, bin_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An uplink that is not ready in time is ended."""
-    monkeypatch.setattr(uplink, "START_SECONDS", 0.3)
+    monkeypatch.setattr(background, "START_SECONDS", 0.3)
     (bin_dir / "hanging").touch()
     chosen = pasta(bin_dir)
 

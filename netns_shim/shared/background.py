@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Where an uplink listens for changes of its ports, in the state directory.
 CONTROL = "control"
+# How long an uplink may take to get ready, in seconds.
+START_SECONDS = 30
 # How long a program may take to print its usage, in seconds.
 USAGE_SECONDS = 30
 # How bad a line in the log of pasta is.

@@ -76,7 +76,7 @@ def _other(wanted: Wanted) -> Program | None:
     if any(wanted.get(key) for key in ("driver", "options", "path")):
         return None
     path = uplink.program_path("slirp4netns", os.environ)
-    return uplink.Slirp4netns(path, []) if path else None
+    return uplink.make("slirp4netns", path, []) if path else None
 
 
 def _advised(error: ShimError) -> ShimError:

@@ -13,6 +13,7 @@ that the host gets later works.
 from __future__ import annotations
 
 from .. import hostnet
+from .options import is_given
 
 NAME = "tap0"
 # Of the networks for benchmarks (RFC 2544) no LAN is made, and of 198.18.0.0/16 proxies take
@@ -30,17 +31,6 @@ ADDRESSING = (
     *("--no-copy-addrs", "--no-copy-routes"),
 )
 ONLY_IPV4, ONLY_IPV6 = ("-4", "--ipv4-only"), ("-6", "--ipv6-only")
-
-
-def is_given(options: list[str], *names: str) -> bool:
-    """Tell whether one of these options is there, in any form that getopt_long(3) accepts."""
-    for name in names:
-        if name.startswith("--"):
-            if any(o == name or o.startswith(name + "=") for o in options):
-                return True
-        elif any(o.startswith(name) for o in options):
-            return True
-    return False
 
 
 def without_network() -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import conf as configuration
 from ..shared import overlaps, tap
+from ..shared.options import is_given
 from . import semantic
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def uplinks_own(entry: Json) -> list[Route]:
         words = " ".join(map(str, options)).replace("--cidr=", "--cidr ").split()
         said = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "--cidr"]
         texts = [*said, OF_SLIRP4NETNS][:1]
-    elif tap.is_given([str(option) for option in options], *tap.ADDRESSING):
+    elif is_given([str(option) for option in options], *tap.ADDRESSING):
         texts = []
     else:
         texts = [f"{tap.ADDRESS4}/{tap.LENGTH4}", f"{tap.ADDRESS6}/64"]

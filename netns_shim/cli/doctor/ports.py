@@ -140,7 +140,7 @@ def _publisher(context: Context, read: conf.Configuration) -> Result:
 
 def _control(chosen: uplink.Uplink, environ: Mapping[str, str]) -> str:
     """Give the program that could change the ports of an uplink, "" where it has none."""
-    if isinstance(chosen, uplink.Slirp4netns):
+    if chosen.driver == "slirp4netns":
         try:
             return chosen.path if "--api-socket" in programs.usage(chosen.path, environ) else ""
         except ShimError:
