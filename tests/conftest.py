@@ -7,6 +7,7 @@ import os
 import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +15,7 @@ import bench
 import kinder
 import pytest
 import releases
+from gate import Gate
 from hypothesis import HealthCheck, settings
 from parts import Part, examples
 
@@ -200,6 +202,21 @@ def session(request: pytest.FixtureRequest, world: bench.World) -> Iterator[benc
     with world.session() as session:
         yield session
     world.reset()
+
+
+@pytest.fixture
+def plugins(world: bench.World, session: bench.Session) -> Path:
+    """A directory for fake plugins, in which these can write."""
+    directory = f"{world.env['HOME']}/plugins"
+    session.run(["mkdir", directory], check=True)
+    return session.path(directory)
+
+
+@pytest.fixture
+def gate(session: bench.Session) -> Iterator[Gate]:
+    """A plugin that stops where it is told to."""
+    with closing(Gate(session)) as gate:
+        yield gate
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,9 @@ import json, os, signal, sys
 
 directory = os.path.dirname(sys.argv[0])
 conf, verb = json.load(sys.stdin), os.environ["CNI_COMMAND"]
-if verb == "VERSION":
-    print('{"cniVersion": "1.0.0", "supportedVersions": ["0.4.0", "1.0.0", "1.1.0"]}')
-    sys.exit()
-with open(directory + "/calls", "a") as log:
-    log.write(verb + "\\n")
+if verb != "VERSION":
+    with open(directory + "/calls", "a") as log:
+        log.write(verb + "\\n")
 if os.path.exists(f"{directory}/{verb}"):
     kind = open(f"{directory}/{verb}").read()
     if kind and os.fork() == 0:
@@ -31,6 +29,8 @@ if os.path.exists(f"{directory}/{verb}"):
         with open(directory + "/begun", "w") as begun:
             begun.write(verb)
         go.read()
+if verb == "VERSION":
+    print('{"cniVersion": "1.0.0", "supportedVersions": ["0.4.0", "1.0.0", "1.1.0"]}')
 if verb == "ADD":
     print(json.dumps(conf["prevResult"]))
 """
@@ -72,18 +72,18 @@ class Gate:
 
     def open(self) -> None:
         """Let the stopped processes go on, and stop no more."""
-        for verb in ("ADD", "DEL", "GC", "CHECK"):
+        for verb in ("ADD", "DEL", "GC", "CHECK", "VERSION"):
             (self._where / verb).unlink(missing_ok=True)
         if self._go >= 0:
             os.close(self._go)
             self._go = -1
 
     def calls(self) -> list[str]:
-        """List the verbs it was called with."""
+        """List the verbs it was called with, except VERSION."""
         log = self._where / "calls"
         return log.read_text().split() if log.exists() else []
 
     def close(self) -> None:
-        """Let everybody go."""
+        """Let all of them go."""
         self.open()
         os.close(self._begun)

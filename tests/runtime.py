@@ -100,10 +100,14 @@ class Runtime:
         assert self.succeed("DEL", container_id, container.netns, **more) is None
 
     def status(self) -> list[dict[str, Any]]:
-        """List the shared netns's as `status --json` shows them."""
+        """List each shared netns as `status --json` shows them."""
         done = self.place.run([PLUGIN, "status", "--json"], check=True)
         found: list[dict[str, Any]] = json.loads(done.stdout)["netns"]
         return found
+
+    def attached(self) -> list[str]:
+        """List the containers that are attached to a shared netns."""
+        return [r["containerID"] for netns in self.status() for r in netns["references"]]
 
 
 def kill(pid: int) -> None:

@@ -1,55 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Garbage: what `netns-shim gc` and GC of CNI detach, and above all what they do not."""
+"""`netns-shim gc`: what it detaches, and above all what it does not. GC of CNI: test_collect."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-import select
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
 import bench
 import fakes
 import pytest
+from garbage import VALID, C, gc, leases, only, state
 from runtime import PLUGIN, Runtime, bridge, reaches, until
 
-from netns_shim import errors
 from netns_shim.attachment import AttachmentRecord, ReferenceName
 from netns_shim.cli import gc as command
 from netns_shim.errors import ShimError
-from netns_shim.gc import collect, liveness, sweep
+from netns_shim.gc import liveness, sweep
 from netns_shim.gc.liveness import Liveness
 from netns_shim.main import main
 from netns_shim.request import Request
 from netns_shim.shared import elsewhere, listing, ownership
 from netns_shim.state import State
 from netns_shim.target import Shared
-
-# Its VERSION where there is a file `slow`, and its ADD, say that they have begun, and wait.
-WAITING = """
-def pause():
-    with open(directory + "/reached", "w") as reached, open(directory + "/go") as go:
-        reached.write("x")
-        reached.flush()
-        go.read(1)
-
-if verb == "VERSION":
-    if os.path.exists(directory + "/slow"):
-        pause()
-    answer({"cniVersion": "1.1.0", "supportedVersions": ["1.0.0", "1.1.0"]})
-elif verb == "ADD":
-    pause()
-    answer(conf["prevResult"])
-"""
-A, B, C = ({"containerID": name, "ifname": "eth0"} for name in "abc")
-VALID, MISSPELLED = "cni.dev/valid-attachments", "cni.dev/attachments"
 
 
 @pytest.fixture
@@ -58,50 +37,9 @@ def runtime(session: bench.Session) -> Runtime:
     return Runtime(session, delegate=bridge(), uplink="none", cniVersion="1.1.0")
 
 
-@pytest.fixture
-def plugins(world: bench.World, session: bench.Session) -> Path:
-    """A directory for fake plugins, in which these can write."""
-    directory = f"{world.env['HOME']}/plugins"
-    session.run(["mkdir", directory], check=True)
-    return session.path(directory)
-
-
-def gc(
-    place: bench.Place, *arguments: str, status: int = 0, then: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Run `netns-shim gc --json`, behind another command if one is given; give what it says."""
-    done = place.run([*then, PLUGIN, "gc", "--json", *arguments])
-    assert done.returncode == status, done.stdout + done.stderr
-    assert status or done.stderr == ""
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def only(found: dict[str, Any]) -> dict[str, Any]:
-    """Give what was found in the only netns, without the kinds of which there is nothing."""
-    (netns,) = found["netns"]
-    return {key: value for key, value in netns.items() if value and key != "name"}
-
-
 def ids(entries: list[dict[str, Any]]) -> list[str]:
     """List the containers of some entries."""
     return [entry["containerID"] for entry in entries]
-
-
-def state(world: bench.World, *parts: str) -> Path:
-    """Give a path in the state of the default netns."""
-    return world.path("/".join([world.state_dir, "default", *parts]))
-
-
-def leases(world: bench.World, network: str = "rootless") -> dict[str, str]:
-    """Read the leases of host-local."""
-    directory = state(world, "var/lib/cni/networks", network)
-    return {p.name: p.read_bytes().decode() for p in sorted(directory.glob("10.*"))}
-
-
-def attached(runtime: Runtime) -> list[str]:
-    """List who is attached."""
-    return [r["containerID"] for netns in runtime.status() for r in netns["references"]]
 
 
 def end(runtime: Runtime, container: bench.Container) -> None:
@@ -134,7 +72,7 @@ def test_a_container_that_is_gone(world: bench.World, session: bench.Session) ->
         assert live["containerID"] == "two"
         assert live["why"] == f"its network namespace is {two.netns}"
         assert set(found) == {"deleted"}
-        assert attached(runtime) == ["two"]
+        assert runtime.attached() == ["two"]
         assert list(leases(world)) == ["10.89.0.3"]
         assert reaches(two, "10.89.0.1")
         end(runtime, two)
@@ -241,7 +179,7 @@ def test_a_number_that_is_given_again(
 
         assert ids(only(gc(session))["deleted"]) == ["one"]
 
-        assert attached(runtime) == ["two"]
+        assert runtime.attached() == ["two"]
         assert reaches(two, "10.89.0.1")
         runtime.delete("two", two)
     assert world.leftovers() == []
@@ -573,246 +511,8 @@ def test_damaged_references(world: bench.World, session: bench.Session, runtime:
         assert all(entry["why"] for entry in found["skipped"])
         for name, content in contents.items():
             assert (state(world, "refs") / name).read_text().startswith(content), name
-        for container_id in attached(runtime):
+        for container_id in runtime.attached():
             runtime.delete(container_id, container)
-    assert world.leftovers() == []
-
-
-def test_a_damaged_reference_is_a_failure_of_gc(
-    world: bench.World, session: bench.Session, runtime: Runtime
-) -> None:
-    """GC says what it could not delete, and goes on."""
-    refs = f"{world.state_dir}/default/refs"
-    with session.container() as container, session.container() as other:
-        runtime.add("c", container)
-        runtime.add("other", other)
-        script = ["sh", "-euc", 'printf x >"$0"; touch -d "2 days ago" "$0"']
-        session.run([*script, f"{refs}/rootless:b:eth0:bridge"], check=True)
-
-        valid = [{**A, "containerID": "other"}]
-        error = runtime.fail("GC", conf={"cni.dev/valid-attachments": valid})
-
-        assert error["msg"] == "garbage collection: a failure"
-        assert error["details"].startswith("rootless:b:eth0:bridge: cannot decode the reference")
-        assert attached(runtime) == ["b", "other"]
-        runtime.delete("other", other)
-        runtime.delete("b", other)
-    assert world.leftovers() == []
-
-
-@pytest.mark.parametrize(
-    ("keys", "valid"),
-    [
-        ({}, None),
-        ({VALID: [A, C]}, "ac"),
-        ({MISSPELLED: [B]}, "b"),
-        ({VALID: [A], MISSPELLED: [A]}, "a"),
-        ({VALID: [A], MISSPELLED: [C]}, "ac"),
-        ({VALID: None, MISSPELLED: [C]}, "c"),
-        ({VALID: [B], MISSPELLED: None}, "b"),
-        ({VALID: [], MISSPELLED: []}, ""),
-        ({VALID: None}, ""),
-        ({MISSPELLED: None}, ""),
-        ({VALID: [B, {**B, "more": 1}]}, "b"),
-    ],
-    ids=str,
-)
-def test_forms_of_valid_attachments(keys: dict[str, Any], valid: str | None) -> None:
-    """A list names who stays, in either spelling; null is Go's empty list; no key says nothing."""
-    expected = None if valid is None else {(name, "eth0") for name in valid}
-
-    assert collect.valid_attachments(keys) == expected
-
-
-@pytest.mark.parametrize("key", [VALID, MISSPELLED])
-@pytest.mark.parametrize(
-    "value",
-    [
-        *({}, "", 0, False, "a", 7, [None], ["a"], [[]], [{}], [{"containerID": "a"}], [A, 7]),
-        *([{**A, "ifname": 0}], [{**A, "containerID": ["a"]}]),
-    ],
-    ids=str,
-)
-def test_what_is_no_list_of_attachments(key: str, value: object) -> None:
-    """What is malformed says nothing of who is valid: it is an error, even beside a good list."""
-    with pytest.raises(errors.ShimError) as caught:
-        collect.valid_attachments({VALID: [A], MISSPELLED: [A], key: value})
-
-    assert caught.value.code == errors.INVALID_NETWORK_CONFIG
-    assert caught.value.message.startswith(f"$['{key}']: must be a list")
-
-
-def test_gc_where_nothing_is_up(world: bench.World, runtime: Runtime) -> None:
-    """GC of nothing succeeds and makes nothing; what is malformed is an error there too."""
-    runtime.succeed("GC", conf={VALID: [A]})
-    error = runtime.fail("GC", conf={VALID: {}})
-
-    assert error["code"] == errors.INVALID_NETWORK_CONFIG
-    assert not world.path(world.state_dir).exists()
-
-
-@pytest.mark.parametrize(
-    ("keys", "left"),
-    [
-        ({}, "abc"),
-        ({VALID: [A], MISSPELLED: [C]}, "ac"),
-        ({VALID: None, MISSPELLED: None}, ""),
-        ({VALID: [{**A, "ifname": "eth1"}, B]}, "b"),
-        ({VALID: False}, "abc"),
-    ],
-    ids=str,
-)
-def test_gc(
-    world: bench.World, session: bench.Session, runtime: Runtime, keys: dict[str, Any], left: str
-) -> None:
-    """GC detaches containers that a valid list does not name; a malformed list detaches none."""
-    with ExitStack() as stack:
-        containers = {name: stack.enter_context(session.container()) for name in "abc"}
-        for name, container in containers.items():
-            runtime.add(name, container)
-
-        status = runtime.call("GC", conf=keys).returncode
-
-        assert status == (1 if keys == {VALID: False} else 0)
-        assert "".join(attached(runtime)) == left
-        for name, container in containers.items():
-            assert ("eth0" in container.run(["ip", "link"]).stdout) is (name in left)
-            runtime.delete(name, container)
-    assert world.leftovers() == []
-
-
-def test_gc_releases_leases_of_nobody(
-    world: bench.World, session: bench.Session, runtime: Runtime
-) -> None:
-    """GC releases the leases of its network that neither we nor the runtime can explain."""
-    networks = f"{world.state_dir}/default/var/lib/cni/networks"
-    script = (
-        'cd "$0"; mkdir other; : >rootless/10.89.0.78; printf "ghost\\r\\neth0" >other/10.9.0.77;'
-        'printf "ghost\\r\\neth0" >rootless/10.89.0.77; printf "b\\r\\neth0" >rootless/10.89.0.79'
-    )
-    with session.container() as container:
-        runtime.add("a", container)
-        session.run(["sh", "-euc", script, networks], check=True)
-
-        runtime.succeed("GC", conf={VALID: [A, B]})
-
-        assert list(leases(world)) == ["10.89.0.2", "10.89.0.79"]
-        assert list(leases(world, "other")) == ["10.9.0.77"]
-        assert reaches(container, "10.89.0.1")
-        runtime.succeed("GC")
-        assert list(leases(world)) == ["10.89.0.2"]
-        runtime.delete("a", container)
-    assert world.leftovers() == []
-
-
-def test_gc_reports_all_failures(
-    world: bench.World, session: bench.Session, runtime: Runtime, plugins: Path
-) -> None:
-    """Two DELs that fail are in one answer, and what can be deleted is."""
-    path = f"{world.plugin_dir}:{world.env['HOME']}/plugins"
-    fakes.strict_plugin(plugins, "failing", failing=["DEL"])
-    failing = Runtime(
-        session, path=path, delegate={"type": "failing"}, uplink="none", cniVersion="1.1.0"
-    )
-    with session.container() as container:
-        failing.add("a", container)
-        runtime.add("b", container)
-        failing.add("c", container, CNI_IFNAME="eth1")
-
-        error = failing.fail("GC", conf={VALID: []})
-
-        assert error["code"] == errors.INTERNAL
-        assert error["msg"] == "garbage collection: 2 failures"
-        assert error["details"].splitlines() == [
-            "rootless:a:eth0:failing: failing fails DEL",
-            "rootless:c:eth1:failing: failing fails DEL",
-        ]
-        assert attached(runtime) == ["a", "c"]
-        fakes.strict_plugin(plugins, "failing")
-        failing.succeed("GC", conf={VALID: []})
-    assert world.leftovers() == []
-
-
-@contextmanager
-def pauses(
-    session: bench.Session, plugins: Path, directory: str
-) -> Iterator[tuple[Callable[[], None], Callable[[], int]]]:
-    """Give functions that wait until the waiting plugin has begun, and that let it go on."""
-    session.run(["mkfifo", f"{directory}/reached", f"{directory}/go"], check=True)
-    fakes.fake_plugin(plugins, "waiting", WAITING)
-    reached, go = (os.open(plugins / name, os.O_RDWR) for name in ("reached", "go"))
-
-    def begin() -> None:
-        assert select.select([reached], [], [], 20)[0]
-        assert os.read(reached, 1) == b"x"
-
-    try:
-        yield begin, lambda: os.write(go, b"x")
-    finally:
-        os.close(reached)
-        os.close(go)
-
-
-@pytest.mark.parametrize("by", ["GC", "command"])
-def test_gc_beside_an_add(
-    world: bench.World, session: bench.Session, plugins: Path, by: str
-) -> None:
-    """An ADD of the same network that is going on keeps its reference and its lease."""
-    directory = f"{world.env['HOME']}/plugins"
-    path = f"{world.plugin_dir}:{directory}"
-    chain = [bridge(), {"type": "waiting"}]
-    runtime = Runtime(session, path=path, plugins=chain, uplink="none", cniVersion="1.1.0")
-    with (
-        session.container() as container,
-        pauses(session, plugins, directory) as (begin, go_on),
-        ThreadPoolExecutor() as pool,
-    ):
-        adding = pool.submit(runtime.add, "c", container)
-        try:
-            begin()
-            if by == "GC":
-                runtime.succeed("GC", conf={VALID: []})
-            else:
-                assert set(only(gc(session))) == {"live"}
-            assert list(leases(world)) == ["10.89.0.2"]
-            assert attached(runtime) == ["c"]
-        finally:
-            go_on()
-        assert adding.result()["ips"][0]["address"] == "10.89.0.2/24"
-        assert leases(world) == {"10.89.0.2": "c\r\neth0"}
-        assert reaches(container, "10.89.0.1")
-        runtime.delete("c", container)
-    assert world.leftovers() == []
-
-
-def test_gc_knows_nothing_of_what_came_later(
-    world: bench.World, session: bench.Session, runtime: Runtime, plugins: Path
-) -> None:
-    """An ADD that ends between the start of GC and its look at the references is left alone."""
-    directory = f"{world.env['HOME']}/plugins"
-    path = f"{world.plugin_dir}:{directory}"
-    (plugins / "slow").touch()
-    collecting = {"delegate": {"type": "waiting"}, "uplink": "none", "cniVersion": "1.1.0"}
-    with (
-        session.container() as old,
-        session.container() as new,
-        pauses(session, plugins, directory) as (begin, go_on),
-        ThreadPoolExecutor() as pool,
-    ):
-        runtime.add("old", old)
-        collector = Runtime(session, path=path, **collecting)
-        collection = pool.submit(collector.succeed, "GC", conf={VALID: []})
-        try:
-            begin()  # it asks the plugin for its version, before it looks at anything
-            runtime.add("new", new)
-        finally:
-            go_on()
-        collection.result()
-
-        assert attached(runtime) == ["new"]
-        assert leases(world) == {"10.89.0.3": "new\r\neth0"}
-        assert reaches(new, "10.89.0.1")
-        runtime.delete("new", new)
     assert world.leftovers() == []
 
 

@@ -11,8 +11,7 @@ import signal
 import struct
 import subprocess
 import termios
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,13 +23,6 @@ from runtime import PLUGIN, Runtime, bridge, reaches, until
 from netns_shim import errors, interrupt, locks
 from netns_shim.errors import Stopped
 from netns_shim.shared import processes
-
-
-@pytest.fixture
-def gate(session: bench.Session) -> Iterator[Gate]:
-    """A plugin that stops where it is told to."""
-    with closing(Gate(session)) as gate:
-        yield gate
 
 
 @pytest.fixture

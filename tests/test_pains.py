@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import Any
 
 import bench
@@ -36,18 +36,6 @@ def runtime(session: bench.Session) -> Runtime:
     return Runtime(session, delegate=bridge(), uplink="pasta")
 
 
-@pytest.fixture
-def gate(session: bench.Session) -> Iterator[Gate]:
-    """A plugin that stops where it is told to."""
-    with closing(Gate(session)) as gate:
-        yield gate
-
-
-def references(runtime: Runtime) -> list[str]:
-    """List who is attached."""
-    return [r["containerID"] for netns in runtime.status() for r in netns["references"]]
-
-
 def uplink(runtime: Runtime) -> int:
     """Give the process ID of the uplink."""
     return int(runtime.status()[0]["uplink"]["pid"])
@@ -72,7 +60,7 @@ def test_add_spares_who_has_the_path_now(world: bench.World, session: bench.Sess
         # The first packet may be lost on a busy machine.
         assert until(lambda: reaches(second, "10.89.0.1"))
         assert until(lambda: reaches(again, "10.89.0.1"))
-        assert sorted(references(runtime)) == ["first", "second"]
+        assert sorted(runtime.attached()) == ["first", "second"]
         runtime.delete("first", again)
         runtime.delete("second", second)
     os.close(held)
@@ -89,7 +77,7 @@ def test_a_number_that_the_next_container_has(world: bench.World, session: bench
         runtime.add("c", container)
 
         assert reaches(container, "10.89.0.1")
-        assert references(runtime) == ["c"]
+        assert runtime.attached() == ["c"]
         assert runtime.fail("ADD", "c", container.netns)["code"] == errors.ALREADY_ATTACHED
         runtime.delete("c", container)
     assert world.leftovers() == []
@@ -117,7 +105,7 @@ def test_the_same_container_after_a_restart_of_the_machine(
         assert done.returncode == 0, done.stdout
         assert reaches(container, "10.89.0.1")
         runtime.delete("c", container)
-        assert references(runtime) == []
+        assert runtime.attached() == []
 
 
 BROKEN = """#!/bin/sh
@@ -156,11 +144,11 @@ def test_a_cleanup_that_fails_and_is_tried_again(
         for _ in range(3):
             assert runtime.fail("DEL", "c", container.netns)["msg"] == "broken"
 
-        assert sorted(references(runtime)) == ["c", "other"]
+        assert sorted(runtime.attached()) == ["c", "other"]
         flag.unlink()
         runtime.delete("c", container)
         runtime.delete("c", container)
-        assert references(runtime) == ["other"]
+        assert runtime.attached() == ["other"]
         assert reaches(other, "10.89.0.1")
         runtime.delete("other", other)
     assert world.leftovers() == []
@@ -180,7 +168,7 @@ def test_a_reload_whose_teardown_fails(
 
         runtime.add("c", container)
 
-        assert references(runtime) == ["c"]
+        assert runtime.attached() == ["c"]
         assert reaches(container, "10.89.0.1")
         runtime.delete("c", container)
     assert world.leftovers() == []
@@ -199,7 +187,7 @@ def test_the_cleanup_of_a_start_that_failed(
         for netns in (container.netns, container.netns, ""):
             runtime.succeed("DEL", "c", netns)
 
-        assert references(runtime) == ["other"]
+        assert runtime.attached() == ["other"]
         assert reaches(other, "10.89.0.1")
         runtime.delete("other", other)
     assert world.leftovers() == []
@@ -218,7 +206,7 @@ def test_an_add_that_repairs_and_then_fails(
         assert runtime.fail("ADD", "c", container.netns)["msg"] == "broken"
 
         assert page(other, bench.PAGE)
-        assert references(runtime) == ["other"]
+        assert runtime.attached() == ["other"]
         runtime.delete("other", other)
     assert world.leftovers() == []
 
@@ -259,7 +247,7 @@ def test_a_repair_that_fails(world: bench.World, session: bench.Session) -> None
 
         assert error["code"] == errors.UPLINK_FAILED
         assert "External interface not usable" in error["details"]
-        assert references(runtime) == ["old"]
+        assert runtime.attached() == ["old"]
         assert reaches(old, "10.89.0.1")
         session.path(f"{program}.broken").unlink()
         runtime.add("new", new)
@@ -284,7 +272,7 @@ def test_a_hung_plugin_holds_up_nobody(
         gate.wait()
 
         other.add("beside", beside, conf={"parallel": True})
-        assert references(other) == ["beside", "c"]
+        assert other.attached() == ["beside", "c"]
         other.delete("beside", beside)
 
         gate.open()
@@ -823,7 +811,7 @@ def test_the_runtime_directory_vanishes(
         runtime.add("new", new)
 
         assert page(new, bench.PAGE)
-        assert references(runtime) == ["new"]
+        assert runtime.attached() == ["new"]
         assert start_time(forgotten["pid"]) == 0 or page(old, bench.PAGE)
         runtime.delete("old", old)
         runtime.delete("new", new)

@@ -7,7 +7,6 @@ import fcntl
 import os
 import select
 from collections.abc import Iterator
-from contextlib import closing
 
 import bench
 import pytest
@@ -15,13 +14,6 @@ from gate import CONF, Gate
 from runtime import PLUGIN, Runtime, bridge
 
 ERASE = b"\r\x1b[K"
-
-
-@pytest.fixture
-def gate(session: bench.Session) -> Iterator[Gate]:
-    """A plugin that stops where it is told to."""
-    with closing(Gate(session)) as gate:
-        yield gate
 
 
 @pytest.fixture

@@ -4,46 +4,24 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import bench
 import fakes
 import pytest
+from gate import CONF, Gate
 from runtime import PLUGIN, Runtime, bridge, reaches, until
 
 from netns_shim.shared import lifecycle
 from netns_shim.state import MARK, State
-
-# Its ADD says that it has begun, and waits.
-WAITING = """
-if verb == "VERSION":
-    answer({"cniVersion": "1.0.0", "supportedVersions": ["1.0.0"]})
-elif verb == "ADD":
-    with open(directory + "/reached", "w") as reached, open(directory + "/go") as go:
-        reached.write("x")
-        reached.flush()
-        go.read(1)
-    answer(conf["prevResult"])
-"""
 
 
 @pytest.fixture
 def runtime(session: bench.Session) -> Runtime:
     """A runtime with a bridge and no uplink."""
     return Runtime(session, delegate=bridge(), uplink="none")
-
-
-@pytest.fixture
-def plugins(world: bench.World, session: bench.Session) -> Path:
-    """A directory for fake plugins, in which these can write."""
-    directory = f"{world.env['HOME']}/plugins"
-    session.run(["mkdir", directory], check=True)
-    return session.path(directory)
 
 
 def stop(place: bench.Place, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -208,25 +186,19 @@ def test_a_command_runs_on(world: bench.World, session: bench.Session) -> None:
     assert until(lambda: world.leftovers() == [])
 
 
-def test_beside_an_add(world: bench.World, session: bench.Session, plugins: Path) -> None:
+def test_beside_an_add(world: bench.World, session: bench.Session, gate: Gate) -> None:
     """An ADD that does not end is waited for in vain; nothing of it comes back afterwards."""
-    directory = f"{world.env['HOME']}/plugins"
-    path = f"{world.plugin_dir}:{directory}"
-    chain = [bridge(), {"type": "waiting"}]
-    runtime = Runtime(session, path=path, plugins=chain, uplink="none")
-    with (
-        session.container() as container,
-        pauses(session, plugins, directory) as (begin, go_on),
-        ThreadPoolExecutor() as pool,
-    ):
+    runtime = Runtime(session, path=gate.path, plugins=[bridge(), CONF], uplink="none")
+    gate.shut("ADD")
+    with session.container() as container, ThreadPoolExecutor() as pool:
         adding = pool.submit(runtime.call, "ADD", "c", container.netns)
         try:
-            begin()
+            gate.wait()
             assert stop(session).returncode == 1
 
             done = stop(session, "--force")
         finally:
-            go_on()
+            gate.open()
         adding.result()
 
         assert (done.returncode, done.stdout) == (1, "default: removed\n")
@@ -234,26 +206,6 @@ def test_beside_an_add(world: bench.World, session: bench.Session, plugins: Path
         assert not session.path(f"{world.state_dir}/default").exists()
         runtime.delete("c", container)
     assert world.leftovers() == []
-
-
-@contextmanager
-def pauses(
-    session: bench.Session, plugins: Path, directory: str
-) -> Iterator[tuple[Callable[[], None], Callable[[], int]]]:
-    """Give functions that wait until the waiting plugin has begun, and that let it go on."""
-    session.run(["mkfifo", f"{directory}/reached", f"{directory}/go"], check=True)
-    fakes.fake_plugin(plugins, "waiting", WAITING)
-    reached, go = (os.open(plugins / name, os.O_RDWR) for name in ("reached", "go"))
-
-    def begin() -> None:
-        assert select.select([reached], [], [], 20)[0]
-        assert os.read(reached, 1) == b"x"
-
-    try:
-        yield begin, lambda: os.write(go, b"x")
-    finally:
-        os.close(reached)
-        os.close(go)
 
 
 @pytest.mark.parametrize("force", [[], ["--force"]])
