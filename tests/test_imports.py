@@ -29,7 +29,14 @@ LIBRARIES = {
     "graphviz": {"cli.picture"},
     "jsonschema": {"validate.explain"},
     "pyroute2": {"shared.netlink"},
-    "rich": {"cli.doctor.report", "cli.printing", "cli.progress", "cli.tree", "cli.watch"},
+    "rich": {
+        "cli.doctor.report",
+        "cli.lines",
+        "cli.printing",
+        "cli.progress",
+        "cli.tree",
+        "cli.watch",
+    },
 }
 # What hot modules have from the standard library.
 STANDARD = {

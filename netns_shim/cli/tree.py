@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len
 from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
@@ -15,13 +14,12 @@ from rich.tree import Tree
 from ..attachment import LIVE
 from ..errors import shown
 from . import published
+from .lines import GAP, Cell, aligned, line
 from .printing import age, ports, short_id
 
 if TYPE_CHECKING:
     from ..decoding import Json
 
-Cell = tuple[str, str]  # a text and its style
-GAP = "  "
 REFRESH = "netns-shim refresh renews it"
 GUARD = "netns-shim refresh gives it one"
 
@@ -85,7 +83,7 @@ class _Drawing:
         guardian = uplink["guardian"] or {"pid": None, "alive": False, "problem": None}
         words += [(f"guardian PID {_word(guardian['pid'])}" if guardian["alive"] else "", "dim")]
         words += [("" if uplink["alive"] or uplink["pending"] else "gone", "bold red")]
-        branch = self.tree.add(_line(words))
+        branch = self.tree.add(line(words))
         if uplink["pending"]:
             self._note(branch, f"waits until the host has a network: {shown(uplink['pending'])}")
         elif not uplink["alive"]:
@@ -117,7 +115,7 @@ class _Drawing:
         words += [(f"PID {server['pid']}" if server["pid"] else "", "dim")]
         words += [(f"guardian PID {server['guardian']}" if server["guardian"] else "", "dim")]
         words += [("" if server["alive"] else "gone", "bold red")]
-        branch = self.tree.add(_line(words))
+        branch = self.tree.add(line(words))
         if not server["alive"]:
             self._note(branch, "the next ADD of a network with names starts it again")
 
@@ -133,7 +131,7 @@ class _Drawing:
             # Without a port a bridge has the kernel's default, until it gets one.
             if any(link["master"] == name for link in links.values()):
                 words.append((f"MTU {links[name]['mtu']}", "dim"))
-            branch = self.tree.add(_line(words))
+            branch = self.tree.add(line(words))
             self._add_attachments(branch, here)
             self._add(branch, map(_link, links_there))
         rest = [entry for entry in entries if not entry["bridge"]]
@@ -141,9 +139,9 @@ class _Drawing:
             self._add_attachments(self.tree.add(Text("without a bridge")), rest)
 
     def _add_attachments(self, branch: Tree, entries: list[Json]) -> None:
-        lines = _aligned([self._attachment(entry) for entry in entries])
-        for entry, line in zip(entries, lines, strict=True):
-            self._add_ports(branch.add(line), entry["ports"], self._name(entry))
+        lines = aligned([self._attachment(entry) for entry in entries])
+        for entry, text in zip(entries, lines, strict=True):
+            self._add_ports(branch.add(text), entry["ports"], self._name(entry))
 
     def _add_ports(self, branch: Tree, entries: list[Json], name: str) -> None:
         rows = ports(entries, name, is_ascii=self._marks.is_ascii)
@@ -235,11 +233,11 @@ class _Drawing:
         return (self._marks.live, "green") if alive else (self._marks.gone, "red")
 
     def _note(self, branch: Tree, text: str) -> None:
-        branch.add(_line([(self._marks.note, "bold yellow"), (text, "yellow")]))
+        branch.add(line([(self._marks.note, "bold yellow"), (text, "yellow")]))
 
     def _add(self, branch: Tree, rows: Iterable[list[Cell]]) -> None:
-        for line in _aligned(list(rows)):
-            branch.add(line)
+        for text in aligned(list(rows)):
+            branch.add(text)
 
 
 class _InPlace(_Drawing):
@@ -289,28 +287,3 @@ def _condition(link: Json | None) -> list[Cell]:
         return []
     found: list[Cell] = [(shown(address), "cyan") for address in link["addresses"]]
     return found if link["up"] else [*found, ("down", "yellow")]
-
-
-def _line(words: list[Cell]) -> Text:
-    """Put words into one line."""
-    return _aligned([words])[0]
-
-
-def _aligned(rows: list[list[Cell]]) -> list[Text]:
-    """Put rows into lines with aligned columns; leave out empty columns."""
-    count = max(map(len, rows), default=0)
-    widths = [
-        max((cell_len(row[n][0]) for row in rows if n < len(row)), default=0) for n in range(count)
-    ]
-    lines = []
-    for row in rows:
-        line = Text()
-        for (text, style), width in zip(row, widths, strict=False):
-            if not width:
-                continue
-            # A mark is one cell, and belongs to what comes after it.
-            gap = "" if not line.plain else " " if cell_len(line.plain) == 1 else GAP
-            line.append(gap).append(text, style).append(" " * (width - cell_len(text)))
-        line.rstrip()
-        lines.append(line)
-    return lines

@@ -16,7 +16,7 @@ import errno
 import fcntl
 import os
 
-from .. import encoding, interrupt, locks, netns, state
+from .. import interrupt, locks, netns, state
 from ..errors import CANNOT_ENTER, ShimError, warn
 from ..libc import CLONE_NEWNS, CLONE_NEWUSER, setns
 from ..shared import files
@@ -58,7 +58,7 @@ def join(base: str) -> None:
         # A process has it alone only while it holds the other lock.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         try:
-            record = _read(fd) or _adopt(base, fd)
+            record = HolderRecord.read_open(fd) or _adopt(base, fd)
             if not (record.is_alive and _enter(record)):
                 _make_and_enter(base, fd, record)
         except BaseException:
@@ -103,7 +103,7 @@ def _join_out_of_sight(base: str) -> bool:
 def _join_open(base: str, fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        record = _read(fd)
+        record = HolderRecord.read_open(fd)
         is_changed = _is_changed(record)
         # The last process with the lock may have ended the namespaces.
         if os.fstat(fd).st_nlink and record.is_alive and _enter(record):
@@ -165,7 +165,7 @@ def end_if_unused(base: str) -> None:
 
 
 def _end_if_unused(base: str, fd: int) -> None:
-    if os.fstat(fd).st_nlink and not _is_needed(base, _read(fd)):
+    if os.fstat(fd).st_nlink and not _is_needed(base, HolderRecord.read_open(fd)):
         with _locked(base):
             _end(base, fd)
 
@@ -176,7 +176,7 @@ def _end(base: str, fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return  # the processes in there will end it
-    record = _read(fd)
+    record = HolderRecord.read_open(fd)
     if os.fstat(fd).st_nlink and not _is_needed(base, record):
         if record.is_alive:
             from ..shared import processes  # only for the last process
@@ -209,7 +209,7 @@ def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
 
         def write_down(pid: int) -> None:
             record.fields.update(HolderRecord.of(pid, ranges, is_usual=is_usual).fields)
-            _write(fd, record)
+            record.write(fd)
 
         pid = start.start(_path(base), maps, write_down, found)
     scope.move([pid], "holder", state.outer_uid(), os.environ)
@@ -223,27 +223,13 @@ def _make_and_enter(base: str, fd: int, before: HolderRecord) -> None:
 
 
 def _adopt(base: str, fd: int) -> HolderRecord:
-    """Find a pause process whose record was removed."""
-    from . import places  # only where there is no record
+    """Find a pause process whose record was removed, and write it down; else give an empty one."""
+    from . import recover  # only where there is no record
 
-    for pid, path in places.holders():
-        try:
-            if files.is_same(path, _path(base)):
-                is_usual = places.is_usual(base, os.environ)
-                record = HolderRecord.of(pid, _ranges_of(pid), is_usual=is_usual)
-                _write(fd, record)
-                return record
-        except OSError:
-            continue  # it has ended
-    return HolderRecord()
-
-
-def _ranges_of(pid: int) -> dict[str, list[list[int]]]:
-    found = {}
-    for kind in ("uid", "gid"):
-        with open(f"/proc/{pid}/{kind}_map", encoding="ascii") as file:
-            found[kind] = [[int(number) for number in line.split()] for line in file]
-    return found
+    record = recover.find(base, _path(base))
+    if record:
+        record.write(fd)
+    return record
 
 
 def _is_changed(record: HolderRecord) -> bool:
@@ -322,22 +308,3 @@ def _locked(base: str) -> Lock:
 def _open(base: str, flags: int = 0) -> int:
     flags |= os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     return os.open(_path(base), flags, state.FILE_MODE)
-
-
-def _read(fd: int) -> HolderRecord:
-    """Read a record; empty where it is missing or makes no sense."""
-    try:
-        return HolderRecord.read(os.pread(fd, 1 << 16, 0))
-    except OSError:
-        return HolderRecord()
-
-
-def _write(fd: int, record: HolderRecord) -> None:
-    # It writes into the file, without rename(2): this inode carries the locks.
-    text = encoding.pretty(record.fields).encode() + b"\n"
-    try:
-        os.pwrite(fd, text, 0)
-        os.ftruncate(fd, len(text))
-    except OSError as error:
-        error.filename = os.readlink(f"/proc/self/fd/{fd}")  # for a person who makes room
-        raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from .. import decoding
+from .. import decoding, encoding
 from ..proc import boot_id, pid_namespace, start_time
 from ..records import ProcessRecord
 from ..state import HOLDER, read_file
@@ -44,6 +44,24 @@ class HolderRecord(ProcessRecord):
             return cls.read(read_file(f"{base}/{HOLDER}"))
         except OSError:
             return cls()
+
+    @classmethod
+    def read_open(cls, fd: int) -> Self:
+        """Read the record from its open file; empty where it is missing or makes no sense."""
+        try:
+            return cls.read(os.pread(fd, 1 << 16, 0))
+        except OSError:
+            return cls()
+
+    def write(self, fd: int) -> None:
+        """Write it into its open file, without rename(2): the inode carries the locks."""
+        text = encoding.pretty(self.fields).encode() + b"\n"
+        try:
+            os.pwrite(fd, text, 0)
+            os.ftruncate(fd, len(text))
+        except OSError as error:
+            error.filename = os.readlink(f"/proc/self/fd/{fd}")  # for a person who makes room
+            raise
 
     @classmethod
     def of(cls, pid: int, ranges: object, *, is_usual: bool = False) -> Self:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""After the pause process was killed: what still lives in its namespaces, and the way back.
+"""The way back to the namespaces of a pause process that was killed, or whose record is gone.
 
 Containers belong to the user namespace in which they were made, and no other has power over them.
 Uplinks and commands go on when the pause process is killed, and any of them leads to the
@@ -14,17 +14,38 @@ from .. import netns, state
 from ..errors import CANNOT_ENTER, ShimError, warn
 from ..proc import pid_namespace
 from ..shared import mounts, processes, register
-from ..shared.files import file_at
+from ..shared.files import file_at, is_same
+from . import places
+from .record import HolderRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..records import UplinkRecord
-    from .record import HolderRecord
 
 # PROC_PID_INIT_INO in include/linux/proc_ns.h
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 
 Namespaces = tuple[int, int | None]
+
+
+def find(base: str, path: str) -> HolderRecord:
+    """Find a pause process whose record, at a path, was removed; else give an empty record."""
+    for pid, named in places.holders():
+        try:
+            if is_same(named, path):
+                is_usual = places.is_usual(base, os.environ)
+                return HolderRecord.of(pid, _ranges_of(pid), is_usual=is_usual)
+        except OSError:
+            continue  # it has ended
+    return HolderRecord()
+
+
+def _ranges_of(pid: int) -> dict[str, list[list[int]]]:
+    found = {}
+    for kind in ("uid", "gid"):
+        with open(f"/proc/{pid}/{kind}_map", encoding="ascii") as file:
+            found[kind] = [[int(number) for number in line.split()] for line in file]
+    return found
 
 
 def refuse_hidden(record: HolderRecord, base: str, path: str) -> None:
