@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "Print the code with which a shell completes commands, names and options."
+SUMMARY = "Print the code by which a shell completes commands, options and names."
 SHELLS = ("bash", "zsh", "fish")
 PROGRAM = "netns-shim"
 

@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="",
         metavar="DIR",
-        help="a directory of plugins; without it, root's are those of the machine (of CNI "
-        f"{', '.join(OF_CNI)}; of netavark {OF_NETAVARK}), a user's ~/.local/lib/cni or netavark",
+        help="the directory of plugins [for a user ~/.local/lib/cni or ~/.local/lib/netavark; for "
+        f"root that of the machine: for CNI {', '.join(OF_CNI)}, for netavark {OF_NETAVARK}]",
     )
     parser.add_argument(
         "--for",

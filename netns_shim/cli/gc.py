@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-SUMMARY = "Detach containers that are gone, and release addresses without a container."
+SUMMARY = "Detach containers that are gone, and release addresses that no container has."
 
 # How long to wait for another `netns-shim gc`, in seconds: it may wait for slow plugins.
 LOCK_SECONDS = 60
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idle",
         action="store_true",
-        help="detach also containers without a process, whose network namespace is only mounted",
+        help="also detach containers without a process, whose network namespace is only mounted",
     )
     options.add_json(parser)
     options.add_state_dir(parser)

@@ -28,10 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=FORMATS,
-        help="dot for Graphviz, a flowchart of Mermaid, or SVG drawn by Graphviz "
+        help="what to write: dot for Graphviz, a Mermaid flowchart, or SVG drawn by Graphviz "
         "[as FILE ends; dot without an ending]",
     )
-    parser.add_argument("--output", metavar="FILE", help="write into this file")
+    parser.add_argument("--output", metavar="FILE", help="write into this file [stdout]")
     options.add_state_dir(parser)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-SUMMARY = "Install the plugin into a directory of plugins, of CNI or of netavark."
+SUMMARY = "Install the plugin where runtimes of CNI, or netavark, find it."
 # What the launcher has to find; what these need in their turn is beside them.
 LIBRARIES = ("argcomplete", "filelock", "graphviz", "jsonschema", "pyroute2", "rich", "rpds")
 # What a plugin does without: only commands need these, and rpds only jsonschema from 4.18 on.

@@ -28,7 +28,10 @@ def add_netns(parser: argparse.ArgumentParser) -> None:
 def add_state_dir(parser: argparse.ArgumentParser) -> None:
     """Add `--state-dir`, for configurations that have the key `stateDir`."""
     parser.add_argument(
-        "--state-dir", default="", metavar="DIR", help="the key stateDir of the configuration"
+        "--state-dir",
+        default="",
+        metavar="DIR",
+        help="the state directory, if the network has the key stateDir",
     )
 
 

@@ -28,14 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--uplink",
         default="",
         choices=("pasta", "slirp4netns", "none"),
-        help="the uplink, where the namespace has to be made [pasta if it is installed]",
+        help="the uplink, if the namespace has to be made [pasta if it is installed]",
     )
     options.add_state_dir(parser)
     options.add_keep(parser)
     parser.add_argument(
         "--explain", action="store_true", help="print what would be mounted, and do nothing"
     )
-    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND …")
+    parser.add_argument(
+        "words", nargs=argparse.REMAINDER, metavar="-- COMMAND …", help="what to run"
+    )
     parser.set_defaults(refuse=parser.error)
 
 

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network",
         action="store_true",
-        help="of a whole file, with entries of the plugin in it, instead of one entry",
+        help="print the schema of a whole network file, not of one entry of netns-shim",
     )
 
 

@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 
     from ..decoding import Json
 
-SUMMARY = "Show what a container is attached to, and the configuration that did it."
+SUMMARY = "Show what a container is attached to, and by which configuration."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "container", metavar="CONTAINER", help="its ID, or enough of the beginning to be unique"
+        "container",
+        metavar="CONTAINER",
+        help="the ID of a container, or enough of its beginning to be unique",
     )
-    parser.add_argument("--ifname", metavar="NAME", help="only this interface")
-    parser.add_argument("--network", metavar="NAME", help="only this network")
+    parser.add_argument("--ifname", metavar="NAME", help="show only this interface")
+    parser.add_argument("--network", metavar="NAME", help="show only this network")
     options.add_json(parser)
     options.add_state_dir(parser)
 

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="even while it is in use: each container is detached first",
+        help="detach all containers first, if it is in use",
     )
     options.add_state_dir(parser)
 

@@ -14,7 +14,7 @@ from . import directories, install
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "Remove the plugin from a directory of plugins."
+SUMMARY = "Remove the plugin that `install` has written."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

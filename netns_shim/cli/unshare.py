@@ -21,20 +21,23 @@ SUMMARY = "Run a command as root of the user namespace in which plugins run."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "--netns", default="", metavar="NAME", help="inside this shared network namespace, too"
+        "--netns", default="", metavar="NAME", help="also enter this shared network namespace"
     )
     parser.add_argument(
         "--copy-up",
         action="append",
         default=[],
         metavar="DIR",
-        help="make a directory of the host writable for all commands in there, such as /run and "
-        "/var/lib for a container runtime; what was in it stays; can be repeated",
+        help="make a directory of the host writable for all commands in there, for instance /run "
+        "and /var/lib for a container runtime; what was in it stays; can be repeated",
     )
     options.add_state_dir(parser)
     options.add_keep(parser)
     parser.add_argument(
-        "words", nargs=argparse.REMAINDER, metavar="-- COMMAND …", help="[$SHELL, or /bin/sh]"
+        "words",
+        nargs=argparse.REMAINDER,
+        metavar="-- COMMAND …",
+        help="what to run [$SHELL, or /bin/sh]",
     )
 
 

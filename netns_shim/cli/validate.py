@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..validate.document import Inspection
 
-SUMMARY = "Find everything that is wrong with networks of CNI in files."
+SUMMARY = "Find everything that is wrong with files of CNI networks."
 STDIN = "-"
 
 

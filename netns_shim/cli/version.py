@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..decoding import Json
 
-SUMMARY = "Print the versions of everything that matters, for a bug report."
+SUMMARY = "Print the versions of all that matters, for a bug report."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..decoding import Json
 
-SUMMARY = "Print a network of CNI so that it runs through the shim; the file stays as it is."
+SUMMARY = "Print a CNI network, changed so that it runs through the shim; the file stays as it is."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from .. import options
 if TYPE_CHECKING:
     import argparse
 
-SUMMARY = "Look for what is wrong here, and say what to do about it."
+SUMMARY = "Look for what is wrong on this machine, and say what to do about it."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
