@@ -28,6 +28,8 @@ RUNNING = "running"
 
 # Why a call that is no attachment needs a reference.
 COMMAND, COLLECTING, STOPPING = "run", "gc", "stop"
+# The names of the three parts that identify an attachment in the specification.
+PARTS = ("network", "containerID", "ifname")
 # How many bytes of a name the types of the plugins may take: the whole name is a file name.
 MAXIMUM_KINDS = 60
 # What stands before the number, in hexadecimal digits, that tells entries of the same types apart.
@@ -100,7 +102,7 @@ class ReferenceName:
 
     @property
     def attachment(self) -> tuple[str, str, str]:
-        """Network, container and interface, which identify an attachment in the specification."""
+        """Network, container and interface, the values of PARTS."""
         return self.network, self.container_id, self.ifname
 
     @property

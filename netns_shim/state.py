@@ -39,6 +39,8 @@ PARTS = ("resolv.conf", "run", "started", "var/lib/cni")
 IN_PLACE = ".in-place"
 # The directory of the names of containers, in that of a shared netns.
 NAMES = "names"
+# The same for published ports: claims of them, and the logs of publishers.
+PORTS = "ports"
 # The record of the pause process of the user's own user namespace, see `userns.pause`.
 HOLDER = ".holder"
 # A file in the directory of a shared netns, which says that it is ours: see `shared.ownership`.
@@ -106,7 +108,7 @@ class State:
     def has_publishers(self) -> bool:
         """Tell whether processes other than the uplink open ports of the host for it."""
         try:
-            return any(name[:3] == "pub" for name in os.listdir(self.path("ports")))
+            return any(name[:3] == "pub" for name in os.listdir(self.path(PORTS)))
         except FileNotFoundError:
             return False
 

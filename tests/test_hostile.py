@@ -24,6 +24,7 @@ from looks import NOW, plain
 from parts import examples
 
 from netns_shim import decoding, errors
+from netns_shim.attachment import PARTS
 from netns_shim.cli import graph, inspection, show, tree
 from netns_shim.errors import ShimError
 from netns_shim.netavark import wire
@@ -315,7 +316,7 @@ def look(directory: Path) -> None:
     texts = plain(tree.draw(found, NOW))
     for entry in shown["references"]:
         made = inspection.made_from(base, IN_PLACE, entry["containerID"])
-        key = tuple(entry[part] for part in inspection.PARTS)
+        key = tuple(entry[part] for part in PARTS)
         entry = {"sharedNetns": IN_PLACE, "madeFrom": made[key], **entry}
         texts += [line for text in show.describe(entry, NOW) for line in text.plain.split("\n")]
     for kind in ("mermaid", "dot"):

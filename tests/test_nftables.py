@@ -24,7 +24,7 @@ table inet netns-shim {
 
 def mend() -> None:
     """Mend what comes in by an interface of this name."""
-    nftables.mend_segments("tap0")
+    nftables.repair_segments("tap0")
 
 
 def test_rules(session: bench.Session) -> None:

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .. import hostnet, netns, result, state
-from ..attachment import LIVE
+from ..attachment import LIVE, PARTS
 from ..errors import ShimError
 from ..gc import liveness
 from ..gc.callers import Callers
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from ..gc.liveness import Liveness
     from ..records import UplinkRecord
 
-
-# The names of the three parts that identify an attachment in the specification.
-PARTS = ("network", "containerID", "ifname")
 ELSEWHERE = "you see more where the container runtime runs"
 
 

@@ -4,18 +4,14 @@
 from __future__ import annotations
 
 import os
-import select
-import signal
 
 from .. import conf, interrupt, skel, state
 from ..errors import say
-from ..proc import start_time
+from ..shared import processes
 from ..state import State
 from ..target import Shared
 from ..userns import pause
 from .supervisor import dismiss, exit_status
-
-END_SECONDS = 5
 
 
 def main(
@@ -37,7 +33,7 @@ def main(
     skel.settle()
     interrupt.disregard()
     try:
-        _end(int(pid), int(started))
+        processes.stop(int(pid), int(started))
         where = State(base, name)
         if name:
             # The keeper still has the lock, so no other call has to guess.
@@ -52,19 +48,3 @@ def main(
     except Exception as error:
         say(str(skel.as_shim_error(error)))
     return exit_status(int(status))
-
-
-def _end(pid: int, started: int) -> None:
-    """End the command if it is there."""
-    if start_time(pid) != started or not started:
-        return
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    if start_time(pid) == started:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            signal.pidfd_send_signal(fd, number)
-            if select.select([fd], [], [], END_SECONDS)[0]:
-                break
-    os.close(fd)

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .. import state
+from ..attachment import PARTS
 from ..errors import UNKNOWN_CONTAINER, ShimError, shown
 from . import options
 
@@ -46,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
     chosen = choose(inspection.collect(base), arguments)
     made = {name: inspection.made_from(base, name, entry["containerID"]) for name, entry in chosen}
     for name, entry in chosen:
-        key = tuple(entry[part] for part in inspection.PARTS)
+        key = tuple(entry[part] for part in PARTS)
         found.append({"sharedNetns": name, **entry, "madeFrom": made[name].get(key, [])})
     if arguments.json:
         print(json.dumps(found, indent=2))

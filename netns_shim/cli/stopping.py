@@ -107,8 +107,7 @@ class Ending:
             return  # its own DEL was faster
         try:
             if reference.record.is_of_netavark:
-                what = "it is netavark's own, and only the program that set it up can tear it down"
-                raise ShimError(DECODING_FAILURE, what)
+                raise ShimError(DECODING_FAILURE, collect.OF_NETAVARK)
             request = collect.request_of(self._environ, reference.record)
             self._tell(request)
             detach_by(request, self._target, reference)

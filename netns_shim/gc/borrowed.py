@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .. import netns, references, state
+from ..attachment import PARTS
 from ..errors import ShimError
 from ..in_place import HERE, InPlace
 from ..netavark import configs
@@ -19,7 +20,7 @@ from ..shared import listing
 from .callers import Callers, visit
 from .collect import leases_of
 from .liveness import Liveness
-from .sweep import PARTS, Sweep
+from .sweep import Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ..operation import Operation
     from ..request import Request
 
+# Why no request can be made for an attachment of the stand-in.
+OF_NETAVARK = "it is netavark's own, and only the program that set it up can tear it down"
 # A misspelling of the first one in an older specification; libcni sends both.
 KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 

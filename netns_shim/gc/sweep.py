@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from .. import conf, references, state
-from ..attachment import COLLECTING, AttachmentRecord, ReferenceName
+from ..attachment import COLLECTING, PARTS, AttachmentRecord, ReferenceName
 from ..detaching import detach_by, guard
 from ..errors import ShimError
 from ..names.together import Together
@@ -22,15 +22,12 @@ from ..request import Request
 from ..shared import listing
 from ..target import Shared
 from . import leases, liveness
-from .collect import has_command, holders, leases_of, request_of
+from .collect import OF_NETAVARK, has_command, holders, leases_of, request_of
 
 if TYPE_CHECKING:
     from ..decoding import Json
     from ..target import Target
     from .liveness import Liveness
-
-# The names of the three parts that identify an attachment in the specification.
-PARTS = ("network", "containerID", "ifname")
 
 
 def everywhere(
@@ -233,7 +230,7 @@ def _identity(where: state.State) -> tuple[int, int, int] | None:
 def _problem_of(record: AttachmentRecord) -> str:
     """Say why it is unknown whether an attachment is garbage, or ""."""
     if record.is_of_netavark:
-        return "it is netavark's own, and only the program that set it up can tear it down"
+        return OF_NETAVARK
     try:
         request_of({}, record)
     except ShimError as error:

@@ -140,7 +140,9 @@ def verify(state: State, pin: str, record: AttachmentRecord) -> None:
         raise ShimError(NAMES_UNAVAILABLE, "the server of names is gone", "the next ADD starts it")
     if missed := run_in(pin, lambda: look.silent([record])):
         raise ShimError(
-            NAMES_UNAVAILABLE, f"the name {missed[0]!r} does not resolve", "the next ADD mends it"
+            NAMES_UNAVAILABLE,
+            f"the name {missed[0]!r} does not resolve",
+            "the next ADD repairs it",
         )
 
 

@@ -18,6 +18,7 @@ from .. import locks
 from ..attachment import ReferenceName
 from ..errors import PORT_UNAVAILABLE, ShimError
 from ..shared.files import make_private
+from ..state import PORTS
 from .mappings import overlap
 
 TYPE_CHECKING = False
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ..state import State
     from .mappings import Port
 
-DIRECTORY = "ports"
 # How long to wait for another call that claims, in seconds; each takes well below one.
 WAIT_SECONDS = 10.0
 # Ports to give to those whose own one is claimed, from the highest down.
@@ -45,7 +45,7 @@ class Claims:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._directory = state.path(DIRECTORY)
+        self._directory = state.path(PORTS)
 
     def __enter__(self) -> Claims:
         make_private(self._directory)
@@ -131,7 +131,7 @@ class Claims:
 def owner_of(state: State, what: str) -> tuple[str, ReferenceName | None]:
     """Read a claim: the address of the host and the reference, None where it is not there."""
     try:
-        target = os.readlink(f"{state.path(DIRECTORY)}/{what}")
+        target = os.readlink(f"{state.path(PORTS)}/{what}")
     except OSError:
         return "", None
     address, _, file = target.partition(" ")
@@ -157,7 +157,7 @@ def is_held(state: State, name: ReferenceName, port: Port) -> bool:
 def drop(state: State, name: ReferenceName) -> None:
     """Give up the claims of a reference."""
     for entry in _listed(state):
-        path = f"{state.path(DIRECTORY)}/{entry}"
+        path = f"{state.path(PORTS)}/{entry}"
         try:
             if os.readlink(path).partition(" ")[2] == name.file:
                 os.unlink(path)
@@ -173,6 +173,6 @@ def count(state: State) -> int:
 
 def _listed(state: State) -> list[str]:
     try:
-        return os.listdir(state.path(DIRECTORY))
+        return os.listdir(state.path(PORTS))
     except FileNotFoundError:
         return []

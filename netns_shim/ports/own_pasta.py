@@ -18,9 +18,8 @@ from ..proc import start_time
 from ..shared import background, guardian, processes, tap
 from ..shared.files import make_private, remove_special
 from ..shared.nsenter import run_in
-from ..state import read_file
+from ..state import PORTS, read_file
 from . import routing
-from .claims import DIRECTORY
 from .gate import Gate
 from .mappings import joined, ranges
 from .publisher import Publisher
@@ -68,11 +67,11 @@ class OwnPasta(Publisher):
 
     @property
     def _log(self) -> str:
-        return self._state.path(f"{DIRECTORY}/{self._name}.log")
+        return self._state.path(f"{PORTS}/{self._name}.log")
 
     @property
     def _pid_file(self) -> str:
-        return self._state.path(f"{DIRECTORY}/{self._name}.pid")
+        return self._state.path(f"{PORTS}/{self._name}.pid")
 
     @property
     def fields(self) -> Json:
@@ -117,7 +116,7 @@ class OwnPasta(Publisher):
 
     def _start(self, wanted: Sequence[Binding]) -> int:
         """Start it, below its guardian, and wait until it is ready; give its ID, 0 if it fails."""
-        make_private(self._state.path(DIRECTORY))
+        make_private(self._state.path(PORTS))
         remove_special(self._log)
         fifo = background.open_fifo(self._pid_file)
         if self._gate is None:

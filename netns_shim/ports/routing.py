@@ -171,7 +171,7 @@ def _lead_loopback(number: int, address6: str) -> None:
 
     An old pasta connects to ::1 for a client on the host's ::1, and portmap leads that on to a
     container. But what has ::1 as its source is not routed, and portmap translates it for IPv4
-    only. UDP is not mended by that.
+    only. That does not help UDP.
     """
     head, attributes = _loopback_route(number)
     more = u32(RTA_OIF, socket.if_nametoindex("lo")), attribute(RTA_PREFSRC, packed(address6))

@@ -8,7 +8,7 @@ import os
 from .. import hostnet, interrupt, netns
 from ..errors import ShimError, warn
 from ..records import UplinkRecord
-from ..state import outer_uid
+from ..state import PORTS, outer_uid
 from . import (
     fallback,
     guardian,
@@ -80,7 +80,7 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
         host=_look_at_host(chosen, addresses, pending),
         copies_addresses=chosen.copies_addresses,
         control=chosen.control if pid else "",
-        lacks_ports=os.path.isdir(state.path(processes.PUBLISHERS)),
+        lacks_ports=os.path.isdir(state.path(PORTS)),
         pending=pending,
     )
     if before.publisher and "pid" in before.publisher:
@@ -213,7 +213,7 @@ def _settle(chosen: Uplink, there: list[str]) -> tuple[str, list[str], int, str,
         from . import nftables  # which a newer pasta does not need
 
         try:
-            nftables.mend_segments(interface)
+            nftables.repair_segments(interface)
         except OSError as error:
             refusal = error.strerror or str(error)
     netns.tune_tcp(behind_pasta=chosen.driver == "pasta")

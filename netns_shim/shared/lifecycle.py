@@ -12,7 +12,7 @@ import os
 
 from .. import interrupt, locks
 from ..errors import IO_FAILURE, ShimError, warn
-from ..state import is_private, make_below
+from ..state import PORTS, is_private, make_below
 from . import (
     attached,
     connect,
@@ -151,7 +151,7 @@ def clear(state: State) -> None:
     ownership.forget(state)
     if not (is_private(state.dir) and state.is_ours()):
         return
-    if os.path.isdir(state.path(processes.PUBLISHERS)):
+    if os.path.isdir(state.path(PORTS)):
         processes.stop_publishers(state)
     name_servers.stop_all(state)
     connect.disconnect(state)

@@ -11,7 +11,7 @@ import os
 
 from .. import hostnet, netns
 from ..errors import INVALID_ENVIRONMENT, UPLINK_FAILED, ShimError, warn
-from ..state import NAMES, remove
+from ..state import NAMES, PORTS, remove
 from . import (
     attached,
     connect,
@@ -104,7 +104,7 @@ def _forget_other_boot(state: State) -> None:
             pass
         finally:
             os.close(fd)
-    for name in ("run", "var", "netavark", NAMES, processes.PUBLISHERS):
+    for name in ("run", "var", "netavark", NAMES, PORTS):
         mounts.remove_tree(state.path(name))
 
 

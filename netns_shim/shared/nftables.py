@@ -67,8 +67,8 @@ OFFSET_AND_FLAGS, WORD = 12, 2
 SYN, RST, ACK = 0x02, 0x04, 0x10
 
 
-def mend_segments(interface: str) -> None:
-    """Mend what an old pasta sends by its interface into the netns of this process.
+def repair_segments(interface: str) -> None:
+    """Repair what an old pasta sends by its interface into the netns of this process.
 
     TCP segments without any of SYN, RST and ACK are dropped, and resets get their ACK. Raises
     OSError where the kernel has no nftables, or refuses it.

@@ -17,6 +17,7 @@ from .. import interrupt
 from ..errors import CANNOT_ENTER, ShimError, warn
 from ..proc import start_time
 from ..references import MARK
+from ..state import PORTS
 from .files import file_at, is_same
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ STOPPED = (b"T", b"t")
 # are ended too early, some leave things that no DEL finds: `host-local` a lease without an owner.
 ORPHAN_SECONDS = 5
 # Below this, the publishers of ports have their logs: see the wing `ports`.
-PUBLISHERS = "ports/"
+PUBLISHERS = f"{PORTS}/"
 
 
 def ids() -> list[int]:

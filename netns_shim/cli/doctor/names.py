@@ -76,7 +76,7 @@ def of_containers(context: Context) -> Result:
     except (ShimError, OSError) as error:
         return Result(SKIPPED, f"it cannot be tried: {error}")
     if missed:
-        advice = "docs/how-to/names.md says how; the next ADD of the network mends it"
+        advice = "docs/how-to/names.md says how; the next ADD of the network repairs it"
         return Result(PROBLEM, "names of containers do not resolve", advice, tuple(missed))
     if not found:
         return Result(SKIPPED, "no container has a name: the key `names` gives them some")
