@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `netns-shim status`, `show` and `graph` are given to draw: facts, and state on disk."""
 
 from __future__ import annotations
