@@ -171,7 +171,7 @@ class Chain:
 
             if daemons.is_missing(link.conf, error):
                 how = daemons.how(self._request.conf)
-                warn(f"the dhcp daemon does not run in there: {how}")
+                warn(f"no dhcp daemon runs in the netns of the plugins: {how}")
             from .shared import advice  # see above
 
             advice.add(error, link.conf)
@@ -195,7 +195,7 @@ class Chain:
                 raise
             other = Link(daemons.without(link.conf), link.plugin, link.spoken, link.version)
             self._call("DEL", other, previous)
-            warn("the dhcp daemon does not run in there, so no lease was released")
+            warn("no dhcp daemon runs in the netns of the plugins, so no lease was released")
 
     def delete(self, previous: Json | None) -> None:
         """Detach; the first error ends it, because the runtime will call again.

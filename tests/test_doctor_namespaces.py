@@ -43,7 +43,7 @@ def test_user_namespaces(world: bench.World, session: bench.Session) -> None:
 
     assert [(result["result"], result["message"]) for result in found] == [
         ("ok", "one can be made"),
-        ("ok", "this is one already"),
+        ("ok", "you are root of one already"),
         ("skipped", "plugins work in place here: nothing has to be made for them"),
     ]
 

@@ -110,7 +110,7 @@ def _keep(call: list[str], locked: int) -> tuple[int, int]:
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         os.execve(guardian.shell(), [guardian.SHELL, "-c", SCRIPT, NAME, *call], os.environ)
     except OSError as error:
-        say(f"no process keeps the command: {error}")
+        say(f"the command has no keeper, and would go on if this process is killed: {error}")
     os._exit(1)
 
 

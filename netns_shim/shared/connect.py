@@ -124,7 +124,7 @@ def guard(state: State, record: UplinkRecord) -> None:
         if pid is None:
             return
         scope.move([pid], f"guardian-{state.name}", outer_uid(), os.environ)
-        warn(f"the guardian of the uplink of {state.name!r}: it was gone, and has been replaced")
+        warn(f"the guardian of the uplink of {state.name!r} was gone, and has been replaced")
         register.note_guardian(record, pid)
     register.write(state, record)
 

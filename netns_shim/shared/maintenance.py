@@ -115,7 +115,7 @@ def _complete(state: State, record: UplinkRecord) -> None:
         lifecycle.make_directories(state)
         names.follow(state, record)
         register.write(state, record)
-        warn(f"{', '.join(lost)} of the shared netns {state.name!r} was gone and is made again")
+        warn(f"missing in the shared netns {state.name!r}, and made again: {', '.join(lost)}")
 
 
 def follow(state: State, changes: list[str], environ: Mapping[str, str]) -> None:

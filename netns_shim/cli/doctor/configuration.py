@@ -45,7 +45,11 @@ def validity(context: Context) -> Result:
     file = _file(context)
     if file.problem:
         is_others = file.problem == NO_ENTRY
-        advice = f"netns-shim wrap {file.path}" if is_others else "name a file that is right"
+        advice = (
+            f"netns-shim wrap {file.path}"
+            if is_others
+            else "name another file, or correct this one"
+        )
         return Result(PROBLEM, f"{file.path}: {file.problem}", advice)
     problems = [line for entry in file.entries for line in _problems(entry)]
     if problems:

@@ -30,7 +30,7 @@ def user_namespaces(context: Context) -> Result:
     if context.is_privileged:
         if netns.is_initial_userns():
             return Result(SKIPPED, "root needs none")
-        return Result(OK, "this is one already")
+        return Result(OK, "you are root of one already")
     # First: inside of a new user namespace, the limit is another one.
     forbidding = start.forbidding()
     said = ", ".join(f"{name} is {value}" for name, value in forbidding.items())
@@ -80,7 +80,7 @@ def enter() -> None:
 def session(context: Context) -> Result:
     """Check that the command of the README works, with subordinate IDs."""
     if context.is_privileged:
-        why = "root needs none" if netns.is_initial_userns() else "this is one already"
+        why = "root needs none" if netns.is_initial_userns() else "you are root of one already"
         return Result(SKIPPED, IN_PLACE if context.is_in_place else why)
     path = programs.find("unshare", context.environ)
     if not path:
