@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -211,6 +213,53 @@ def test_a_killed_server(world: bench.World, session: bench.Session) -> None:
     assert world.leftovers() == []
 
 
+@pytest.mark.parametrize("verb", ["ADD", "DEL"])
+def test_a_server_that_hangs(world: bench.World, session: bench.Session, verb: str) -> None:
+    """The next call starts another one in its place, which has all names."""
+    client = named(session)
+    with session.container() as web, session.container() as data, session.container() as more:
+        address = ips(client.add("web", web))[0]
+        client.add("data", data)
+        (first,) = server_of(session)
+        os.kill(first, signal.SIGSTOP)
+        check = client.fail("CHECK", "web", web.netns)
+        if verb == "ADD":
+            client.add("more", more)
+        else:
+            client.delete("data", data)
+        servers = server_of(session)
+        found = ask(web, "web"), ask(web, "data" if verb == "DEL" else "nobody")
+        guarded = until(lambda: client.status()[0]["names"]["guardian"])
+        for name, container in (("more", more), ("data", data), ("web", web)):
+            client.delete(name, container)
+
+    assert check["code"] == 107
+    assert len(servers) == 1
+    assert servers != [first]
+    assert found == (address, NO_SUCH_NAME)
+    assert guarded
+    assert world.leftovers() == []
+
+
+WRONG = ("not.an.address", "fe80::1%eth0", "192.0.2.1:53")
+
+
+def test_servers_that_cannot_be_asked(session: bench.Session) -> None:
+    """What a plugin's result names as a server, and is none, does not end the server of names."""
+    dns = {"nameservers": [*WRONG, "", "2001:db8::1"]}
+    client = named(session, delegate={**bridge(), "dns": dns})
+    with session.container() as web, session.container() as data:
+        client.add("web", web)
+        done = client.call("ADD", "data", data.netns)
+        assert done.returncode == 0, done.stdout
+        found = ask(web, "data")
+        client.delete("data", data)
+        client.delete("web", web)
+
+    assert found == ips(json.loads(done.stdout))[0]
+    assert f"cannot ask these about other names: {', '.join(WRONG)}\n" in done.stderr
+
+
 def test_networks_of_podman(world: bench.World, session: bench.Session) -> None:
     """A network with `dns_enabled` has names; the StatusBlock says whom to ask."""
     client = podman.Netavark(session)
@@ -292,20 +341,23 @@ DRIVER = {
 
 
 HOLDER = """
-import socket
-holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+import socket, sys
+holder = socket.socket(socket.AF_INET, getattr(socket, sys.argv[1]))
 holder.bind(("10.89.0.1", 53))
+if sys.argv[1] == "SOCK_STREAM":
+    holder.listen()
 print(flush=True)
 input()
 """
 
 
-def test_the_port_of_another_program(session: bench.Session) -> None:
+@pytest.mark.parametrize("kind", ["SOCK_DGRAM", "SOCK_STREAM"])
+def test_the_port_of_another_program(session: bench.Session, kind: str) -> None:
     """Where another program has the port of the server, the ADD says so; later it succeeds."""
     client = named(session)
     with session.container() as first, session.container() as web:
         client.add("first", first, conf={"names": False})
-        run = [PLUGIN, "run", "--", "python3", "-c", HOLDER]
+        run = [PLUGIN, "run", "--", "python3", "-c", HOLDER, kind]
         with session.popen(run, stdin=-1, stdout=-1, text=True) as holder:
             holder.stdout.readline()
             error = client.fail("ADD", "web", web.netns)

@@ -81,12 +81,14 @@ class Table:
             self.end()
             return
         self._wall_in(entries.allowed(named))
-        if not self._write(found) and self.is_served:
+        before = server.running(self._files)
+        if not self._write(found) and before[0]:
             self._guard()
             return
         if self._serve(marker, listening, is_cut_off=is_cut_off):
             return
-        # A server of before 1.5 may have ended over what it has read.
+        # One of before 1.5 may have ended over what it has read. One that was there may hang.
+        processes.stop(*before)
         if server.running(self._files)[0] or not self._serve(
             marker, listening, is_cut_off=is_cut_off
         ):
