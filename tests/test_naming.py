@@ -491,26 +491,29 @@ def test_a_thousand(world: bench.World, session: bench.Session) -> None:
     assert world.leftovers() == []
 
 
+def doctor(place: bench.Place) -> dict[str, Any]:
+    """Let `doctor` ask for the names of containers; give what it says."""
+    done = place.run([PLUGIN, "doctor", "--json"])
+    (found,) = (
+        each for each in json.loads(done.stdout)["results"] if each["check"] == "container names"
+    )
+    return dict(found)
+
+
 def test_what_is_seen(session: bench.Session) -> None:
     """`status` and `show` tell names and server, and `doctor` asks for a name."""
-
-    def doctor() -> str:
-        done = session.run([PLUGIN, "doctor", "--json"])
-        results = {each["check"]: each["result"] for each in json.loads(done.stdout)["results"]}
-        return str(results["container names"])
-
     client = named(session)
-    before = doctor()
+    before = doctor(session)["result"]
     with session.container() as web:
         client.add("web1", web, **called("web"))
         (netns,) = client.status()
         tree = session.run([PLUGIN, "status"], check=True).stdout
         shown = session.run([PLUGIN, "show", "web1"], check=True).stdout
-        well = doctor()
+        well = doctor(session)["result"]
         kill(netns["names"]["guardian"])
         kill(netns["names"]["pid"])
         (gone,) = client.status()
-        ill = doctor()
+        ill = doctor(session)["result"]
         client.delete("web1", web, **called("web"))
 
     assert netns["names"]["addresses"] == [SERVER]
@@ -520,6 +523,30 @@ def test_what_is_seen(session: bench.Session) -> None:
     assert "names         web, web1" in shown
     assert (gone["names"]["alive"], gone["names"]["guardian"]) == (False, None)
     assert (before, well, ill) == ("skipped", "ok", "problem")
+
+
+def test_what_is_seen_in_place(world: bench.World, session: bench.Session) -> None:
+    """Also of a server in the netns of a caller, from there and from outside, as with Podman."""
+    with session.container() as caller, session.container() as web:
+        client = named(caller)
+        client.add("web", web)
+        listed = json.loads(world.run([PLUGIN, "status", "--json"], check=True).stdout)
+        (seen,) = (each["names"] for each in listed["inPlace"])
+        tree = world.run([PLUGIN, "status"], check=True).stdout
+        well = [doctor(place) for place in (world, session, caller)]
+        kill(seen["guardian"])
+        kill(seen["pid"])
+        gone = world.run([PLUGIN, "status"], check=True).stdout
+        ill = [doctor(place) for place in (world, session, caller)]
+        client.delete("web", web)
+
+    assert seen["addresses"] == [SERVER]
+    assert f"● names  {SERVER}  PID {seen['pid']}" in tree
+    assert [each["message"] for each in well] == ["1 in networks in place"] * 3
+    assert "✗ names" in gone
+    assert [(each["result"], each["details"]) for each in ill] == [
+        ("problem", ["in place: web"])
+    ] * 3
 
 
 def test_a_container_that_is_gone(world: bench.World, session: bench.Session) -> None:
