@@ -16,7 +16,7 @@ import podman
 import pytest
 from bench import NAME, PAGE_BEYOND
 from naming import NO_SUCH_NAME, SERVER, ask, called, named
-from runtime import DUAL, PLUGIN, bridge, ips, kill, until
+from runtime import DUAL, PLUGIN, Runtime, bridge, ips, kill, until
 
 pytestmark = pytest.mark.netns
 ID = "0123456789abcdef" * 4
@@ -374,6 +374,44 @@ def test_the_port_of_another_program(session: bench.Session, kind: str) -> None:
     assert found != NO_SUCH_NAME
 
 
+def test_a_container_with_the_port(session: bench.Session) -> None:
+    """A container that publishes port 53, as a name server does, gets no questions of others."""
+    mappings = {"portMappings": [{"hostPort": 53, "containerPort": 53, "protocol": "udp"}]}
+    takes = {"portMappings": True}
+    plugins = [bridge(), {"type": "portmap", "capabilities": takes}]
+    client = Runtime(
+        session, plugins=plugins, uplink="none", names=True, publish=False, capabilities=takes
+    )
+    with session.container() as web, session.container() as pihole, session.container() as more:
+        address = ips(client.add("web", web))[0]
+        client.add("pihole", pihole, conf={"runtimeConfig": mappings})
+        client.add("more", more)
+        found = ask(web, "web"), ask(more, "web"), ask(pihole, "nobody")
+        for name, container in (("more", more), ("pihole", pihole), ("web", web)):
+            client.delete(name, container)
+
+    assert found == (address, address, NO_SUCH_NAME)
+
+
+@pytest.mark.parametrize("removed", ["*/conf/aardvark.pid", "*"])
+def test_files_that_were_removed(world: bench.World, session: bench.Session, removed: str) -> None:
+    """A server of which no file tells is found, by the next ADD and by the last DEL."""
+    client = named(session)
+    remove = ["sh", "-c", f"rm -r {world.state_dir}/default/names/{removed}"]
+    with session.container() as web, session.container() as data:
+        address = ips(client.add("web", web))[0]
+        session.run(remove, check=True)
+        client.add("data", data)
+        found, servers = ask(data, "web"), server_of(session)
+        client.delete("data", data)
+        session.run(remove, check=True)
+        client.delete("web", web)
+
+    assert found == address
+    assert len(servers) == 1
+    assert until(lambda: world.leftovers() == []), world.leftovers()
+
+
 def test_names_twice(session: bench.Session) -> None:
     """A driver with names of its own has the port already; one without them gets ours."""
     with session.container() as web:
@@ -389,7 +427,7 @@ def test_names_twice(session: bench.Session) -> None:
 
 
 def test_without_the_program(world: bench.World, session: bench.Session) -> None:
-    """An ADD without aardvark-dns says so; a DEL succeeds, whether or not the server runs."""
+    """ADD and STATUS say that it is missing; DEL succeeds, whether or not the server runs."""
     client = named(session)
     with session.container() as web, session.container() as data, session.container() as more:
         client.add("web", web)
@@ -398,6 +436,7 @@ def test_without_the_program(world: bench.World, session: bench.Session) -> None
         client.delete("data", data)
         after = ask(web, "data"), ask(web, "web")
         error = client.fail("ADD", "more", more.netns)
+        status = client.fail("STATUS", conf={"cniVersion": "1.1.0"})
         seen = client.status()[0]["names"]
         kill(seen["guardian"])
         kill(seen["pid"])
@@ -406,6 +445,7 @@ def test_without_the_program(world: bench.World, session: bench.Session) -> None
     assert after[0] == NO_SUCH_NAME
     assert after[1] != NO_SUCH_NAME
     assert (error["code"], error["msg"]) == (107, "names: aardvark-dns is not installed")
+    assert (status["code"], status["msg"]) == (50, error["msg"])
     assert world.leftovers() == []
 
 

@@ -91,6 +91,10 @@ def start(program: str, directory: str, log: str, lifeline: int, *, is_cut_off: 
         with open(log, encoding="utf-8", errors="replace") as file:
             said = file.read()[-1000:].strip()
         raise ShimError(NAMES_UNAVAILABLE, f"{program} has failed", said)
+    try:
+        os.chmod(f"{directory}/{processes.NAMES_PID}", FILE_MODE)
+    except OSError:
+        pass  # it has ended, or has written nothing yet
 
 
 def spawn(

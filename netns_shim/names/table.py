@@ -167,7 +167,13 @@ class Table:
 
     def _refuse_taken(self, listening: list[str]) -> None:
         """Refuse to start a server that cannot listen, and would not say so."""
-        if taken := run_in(self._path, lambda: server.taken(listening)):
+        taken = run_in(self._path, lambda: server.taken(listening))
+        if taken and (strays := processes.stray_name_servers(self._files, self._home)):
+            # One of ours, whose files were removed.
+            for pid, since in strays:
+                processes.stop(pid, since)
+            taken = run_in(self._path, lambda: server.taken(listening))
+        if taken:
             raise ShimError(
                 NAMES_UNAVAILABLE,
                 f"names: another program has port 53 of {', '.join(taken)}",
@@ -246,7 +252,8 @@ class Table:
         others = {known}
         if not known[0] or start_time(known[0]) != known[1]:
             others |= processes.holders(f"{self._directory}/{LIFELINE}")
-        for pid, since in (*(others - {own}), own):
+        strays = set() if own[0] else processes.stray_name_servers(self._files, self._home)
+        for pid, since in (*(others - {own}), own, *strays):
             if pid not in (0, os.getpid()):
                 processes.stop(pid, since)
         if self._path and os.path.lexists(f"{self._directory}/{WALLS}"):
