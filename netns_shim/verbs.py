@@ -109,6 +109,7 @@ def status(request: Request) -> None:
     try:
         call = Operation(request)
         call.target.join()
+        call.check_names()
     except ShimError as error:
         raise ShimError(NOT_AVAILABLE, error.message, error.details) from None
     if isinstance(call.target, target.Shared):

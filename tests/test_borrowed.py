@@ -152,16 +152,19 @@ def test_looks() -> None:
         "inode": 7,
         "here": False,
         "alive": False,
+        "names": {"pid": None, "alive": False, "guardian": None, "addresses": ["10.0.0.1"]},
         "references": [attachment("c", "10.0.0.2/24", alive=False, sign="")],
     }
-    unknown: dict[str, Any] = {"inode": None, "here": False, "alive": None, "references": []}
+    unknown: dict[str, Any] = {"inode": None, "here": False, "alive": None}
+    unknown |= {"references": [], "names": None}
     found = facts(in_place=[there, unknown])
 
     lines = plain(tree.draw(found, NOW))
 
     assert lines[0] == "in place  net:[7]  gone"
-    assert lines[3] == "└── ! 1 container is gone: netns-shim gc detaches what is left"
-    assert lines[4] == "in place  unknown  not seen"
+    assert lines[1].startswith("├── ✗ names  10.0.0.1  gone")
+    assert lines[5] == "└── ! 1 container is gone: netns-shim gc detaches what is left"
+    assert lines[6] == "in place  unknown  not seen"
     drawn = picture.Picture(found)
     assert drawn.groups == ["host", "in place net:[7]", "in place"]
 

@@ -44,7 +44,7 @@ WEB = {"names": ["web"], "ips": ["10.0.0.2", "fd00::2"], "gateways": ["10.0.0.1"
         ("", {"runtimeConfig": {"aliases": ["a", "b"]}}, [ID, "a", "b", ID[:12]]),
         ("", {"runtimeConfig": {"aliases": {"net": ["a"], "other": ["b"]}}}, [ID, "a", ID[:12]]),
         ("", {"args": {"cni": {"aliases": ["a", 1]}}}, [ID, "a", ID[:12]]),
-        ("", {"runtimeConfig": {"aliases": ["Db."]}}, [ID, "db", ID[:12]]),
+        ("", {"runtimeConfig": {"aliases": ["Db.", "c.DNS.podman."]}}, [ID, "db", "c", ID[:12]]),
         ("", {"args": {"cni": []}, "runtimeConfig": {"aliases": "a"}}, [ID, ID[:12]]),
     ],
 )

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,7 +16,7 @@ import podman
 import pytest
 from bench import NAME, PAGE_BEYOND
 from naming import NO_SUCH_NAME, SERVER, ask, called, named
-from runtime import DUAL, PLUGIN, bridge, ips, kill, until
+from runtime import DUAL, PLUGIN, Runtime, bridge, ips, kill, until
 
 pytestmark = pytest.mark.netns
 ID = "0123456789abcdef" * 4
@@ -211,6 +213,53 @@ def test_a_killed_server(world: bench.World, session: bench.Session) -> None:
     assert world.leftovers() == []
 
 
+@pytest.mark.parametrize("verb", ["ADD", "DEL"])
+def test_a_server_that_hangs(world: bench.World, session: bench.Session, verb: str) -> None:
+    """The next call starts another one in its place, which has all names."""
+    client = named(session)
+    with session.container() as web, session.container() as data, session.container() as more:
+        address = ips(client.add("web", web))[0]
+        client.add("data", data)
+        (first,) = server_of(session)
+        os.kill(first, signal.SIGSTOP)
+        check = client.fail("CHECK", "web", web.netns)
+        if verb == "ADD":
+            client.add("more", more)
+        else:
+            client.delete("data", data)
+        servers = server_of(session)
+        found = ask(web, "web"), ask(web, "data" if verb == "DEL" else "nobody")
+        guarded = until(lambda: client.status()[0]["names"]["guardian"])
+        for name, container in (("more", more), ("data", data), ("web", web)):
+            client.delete(name, container)
+
+    assert check["code"] == 107
+    assert len(servers) == 1
+    assert servers != [first]
+    assert found == (address, NO_SUCH_NAME)
+    assert guarded
+    assert world.leftovers() == []
+
+
+WRONG = ("not.an.address", "fe80::1%eth0", "192.0.2.1:53")
+
+
+def test_servers_that_cannot_be_asked(session: bench.Session) -> None:
+    """What a plugin's result names as a server, and is none, does not end the server of names."""
+    dns = {"nameservers": [*WRONG, "", "2001:db8::1"]}
+    client = named(session, delegate={**bridge(), "dns": dns})
+    with session.container() as web, session.container() as data:
+        client.add("web", web)
+        done = client.call("ADD", "data", data.netns)
+        assert done.returncode == 0, done.stdout
+        found = ask(web, "data")
+        client.delete("data", data)
+        client.delete("web", web)
+
+    assert found == ips(json.loads(done.stdout))[0]
+    assert f"cannot ask these about other names: {', '.join(WRONG)}\n" in done.stderr
+
+
 def test_networks_of_podman(world: bench.World, session: bench.Session) -> None:
     """A network with `dns_enabled` has names; the StatusBlock says whom to ask."""
     client = podman.Netavark(session)
@@ -292,20 +341,23 @@ DRIVER = {
 
 
 HOLDER = """
-import socket
-holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+import socket, sys
+holder = socket.socket(socket.AF_INET, getattr(socket, sys.argv[1]))
 holder.bind(("10.89.0.1", 53))
+if sys.argv[1] == "SOCK_STREAM":
+    holder.listen()
 print(flush=True)
 input()
 """
 
 
-def test_the_port_of_another_program(session: bench.Session) -> None:
+@pytest.mark.parametrize("kind", ["SOCK_DGRAM", "SOCK_STREAM"])
+def test_the_port_of_another_program(session: bench.Session, kind: str) -> None:
     """Where another program has the port of the server, the ADD says so; later it succeeds."""
     client = named(session)
     with session.container() as first, session.container() as web:
         client.add("first", first, conf={"names": False})
-        run = [PLUGIN, "run", "--", "python3", "-c", HOLDER]
+        run = [PLUGIN, "run", "--", "python3", "-c", HOLDER, kind]
         with session.popen(run, stdin=-1, stdout=-1, text=True) as holder:
             holder.stdout.readline()
             error = client.fail("ADD", "web", web.netns)
@@ -320,6 +372,44 @@ def test_the_port_of_another_program(session: bench.Session) -> None:
         "names: another program has port 53 of 10.89.0.1",
     )
     assert found != NO_SUCH_NAME
+
+
+def test_a_container_with_the_port(session: bench.Session) -> None:
+    """A container that publishes port 53, as a name server does, gets no questions of others."""
+    mappings = {"portMappings": [{"hostPort": 53, "containerPort": 53, "protocol": "udp"}]}
+    takes = {"portMappings": True}
+    plugins = [bridge(), {"type": "portmap", "capabilities": takes}]
+    client = Runtime(
+        session, plugins=plugins, uplink="none", names=True, publish=False, capabilities=takes
+    )
+    with session.container() as web, session.container() as pihole, session.container() as more:
+        address = ips(client.add("web", web))[0]
+        client.add("pihole", pihole, conf={"runtimeConfig": mappings})
+        client.add("more", more)
+        found = ask(web, "web"), ask(more, "web"), ask(pihole, "nobody")
+        for name, container in (("more", more), ("pihole", pihole), ("web", web)):
+            client.delete(name, container)
+
+    assert found == (address, address, NO_SUCH_NAME)
+
+
+@pytest.mark.parametrize("removed", ["*/conf/aardvark.pid", "*"])
+def test_files_that_were_removed(world: bench.World, session: bench.Session, removed: str) -> None:
+    """A server of which no file tells is found, by the next ADD and by the last DEL."""
+    client = named(session)
+    remove = ["sh", "-c", f"rm -r {world.state_dir}/default/names/{removed}"]
+    with session.container() as web, session.container() as data:
+        address = ips(client.add("web", web))[0]
+        session.run(remove, check=True)
+        client.add("data", data)
+        found, servers = ask(data, "web"), server_of(session)
+        client.delete("data", data)
+        session.run(remove, check=True)
+        client.delete("web", web)
+
+    assert found == address
+    assert len(servers) == 1
+    assert until(lambda: world.leftovers() == []), world.leftovers()
 
 
 def test_names_twice(session: bench.Session) -> None:
@@ -337,7 +427,7 @@ def test_names_twice(session: bench.Session) -> None:
 
 
 def test_without_the_program(world: bench.World, session: bench.Session) -> None:
-    """An ADD without aardvark-dns says so; a DEL succeeds, whether or not the server runs."""
+    """ADD and STATUS say that it is missing; DEL succeeds, whether or not the server runs."""
     client = named(session)
     with session.container() as web, session.container() as data, session.container() as more:
         client.add("web", web)
@@ -346,6 +436,7 @@ def test_without_the_program(world: bench.World, session: bench.Session) -> None
         client.delete("data", data)
         after = ask(web, "data"), ask(web, "web")
         error = client.fail("ADD", "more", more.netns)
+        status = client.fail("STATUS", conf={"cniVersion": "1.1.0"})
         seen = client.status()[0]["names"]
         kill(seen["guardian"])
         kill(seen["pid"])
@@ -354,6 +445,7 @@ def test_without_the_program(world: bench.World, session: bench.Session) -> None
     assert after[0] == NO_SUCH_NAME
     assert after[1] != NO_SUCH_NAME
     assert (error["code"], error["msg"]) == (107, "names: aardvark-dns is not installed")
+    assert (status["code"], status["msg"]) == (50, error["msg"])
     assert world.leftovers() == []
 
 
@@ -439,26 +531,29 @@ def test_a_thousand(world: bench.World, session: bench.Session) -> None:
     assert world.leftovers() == []
 
 
+def doctor(place: bench.Place) -> dict[str, Any]:
+    """Let `doctor` ask for the names of containers; give what it says."""
+    done = place.run([PLUGIN, "doctor", "--json"])
+    (found,) = (
+        each for each in json.loads(done.stdout)["results"] if each["check"] == "container names"
+    )
+    return dict(found)
+
+
 def test_what_is_seen(session: bench.Session) -> None:
     """`status` and `show` tell names and server, and `doctor` asks for a name."""
-
-    def doctor() -> str:
-        done = session.run([PLUGIN, "doctor", "--json"])
-        results = {each["check"]: each["result"] for each in json.loads(done.stdout)["results"]}
-        return str(results["container names"])
-
     client = named(session)
-    before = doctor()
+    before = doctor(session)["result"]
     with session.container() as web:
         client.add("web1", web, **called("web"))
         (netns,) = client.status()
         tree = session.run([PLUGIN, "status"], check=True).stdout
         shown = session.run([PLUGIN, "show", "web1"], check=True).stdout
-        well = doctor()
+        well = doctor(session)["result"]
         kill(netns["names"]["guardian"])
         kill(netns["names"]["pid"])
         (gone,) = client.status()
-        ill = doctor()
+        ill = doctor(session)["result"]
         client.delete("web1", web, **called("web"))
 
     assert netns["names"]["addresses"] == [SERVER]
@@ -468,6 +563,30 @@ def test_what_is_seen(session: bench.Session) -> None:
     assert "names         web, web1" in shown
     assert (gone["names"]["alive"], gone["names"]["guardian"]) == (False, None)
     assert (before, well, ill) == ("skipped", "ok", "problem")
+
+
+def test_what_is_seen_in_place(world: bench.World, session: bench.Session) -> None:
+    """Also of a server in the netns of a caller, from there and from outside, as with Podman."""
+    with session.container() as caller, session.container() as web:
+        client = named(caller)
+        client.add("web", web)
+        listed = json.loads(world.run([PLUGIN, "status", "--json"], check=True).stdout)
+        (seen,) = (each["names"] for each in listed["inPlace"])
+        tree = world.run([PLUGIN, "status"], check=True).stdout
+        well = [doctor(place) for place in (world, session, caller)]
+        kill(seen["guardian"])
+        kill(seen["pid"])
+        gone = world.run([PLUGIN, "status"], check=True).stdout
+        ill = [doctor(place) for place in (world, session, caller)]
+        client.delete("web", web)
+
+    assert seen["addresses"] == [SERVER]
+    assert f"● names  {SERVER}  PID {seen['pid']}" in tree
+    assert [each["message"] for each in well] == ["1 in networks in place"] * 3
+    assert "✗ names" in gone
+    assert [(each["result"], each["details"]) for each in ill] == [
+        ("problem", ["in place: web"])
+    ] * 3
 
 
 def test_a_container_that_is_gone(world: bench.World, session: bench.Session) -> None:

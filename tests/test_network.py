@@ -122,6 +122,22 @@ def test_conf(tmp_path: Path) -> None:
     assert with_subnets["plugins"][1]["capabilities"] == {"ipam": True}
 
 
+def test_name_servers(tmp_path: Path) -> None:
+    """What `--dns` of the network names is in the result of the plugin that has the addresses."""
+    path = tmp_path / "x.conflist"
+    plugins = [{"type": "tuning"}, {"type": "bridge", "ipam": {}, "dns": {"domain": "x.test"}}]
+    path.write_text(json.dumps({"cniVersion": "0.4.0", "name": "theirs", "plugins": plugins}))
+    servers = ["192.0.2.53"]
+
+    own, portmap = made({"type": "bridge"}, network_dns_servers=servers)["plugins"]
+    tuning, bridge = made({"conf": str(path)}, network_dns_servers=servers)["plugins"]
+
+    assert own["dns"] == {"nameservers": servers}
+    assert bridge["dns"] == {"domain": "x.test", "nameservers": servers}
+    assert "dns" not in portmap
+    assert "dns" not in tuning
+
+
 def test_driver() -> None:
     """Another driver gets the rest of the options, and what the network says, without nulls."""
     changes = {"subnets": SUBNETS[:1], "internal": True}

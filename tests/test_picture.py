@@ -23,7 +23,7 @@ from netns_shim.main import main
 
 NETNS = netns(
     references=[
-        attachment("web", "10.0.0.2/24", ports=[port(8080, 80)]),
+        attachment("web", "10.0.0.2/24", ports=[port(8080, 80)], names=["web", "shop", "db"]),
         attachment("web", "10.1.0.2/24", ifname="eth1", bridge="br1", phase="adding"),
         attachment("d" * 64, alive=False, sign="", bridge=None, plugins=["macvlan"]),
     ],
@@ -47,9 +47,14 @@ def test_what_is_joined() -> None:
         ("internet", "pasta PID 4711", "", "live"),
         ("pasta PID 4711", "tap0 192.0.2.7", "", "live"),
         ("tap0 192.0.2.7", "cni0 10.0.0.1/24", "", "live"),
-        ("cni0 10.0.0.1/24", "web", "eth0 10.0.0.2/24 0.0.0.0:8080 → web:80/tcp open", "live"),
+        (
+            "cni0 10.0.0.1/24",
+            "web shop, db",
+            "eth0 10.0.0.2/24 0.0.0.0:8080 → web:80/tcp open",
+            "live",
+        ),
         ("tap0 192.0.2.7", "br1", "", "live"),
-        ("br1", "web", "eth1 10.1.0.2/24 adding", "changing"),
+        ("br1", "web shop, db", "eth1 10.1.0.2/24 adding", "changing"),
         ("tap0 192.0.2.7", "dddddddddddd gone", "eth0 macvlan", "gone"),
         ("tap0 192.0.2.7", "top PID 9", "", "live"),
         ("tap0 192.0.2.7", "gone PID 9", "", "gone"),

@@ -9,6 +9,7 @@ from .. import netns
 from ..errors import ShimError
 from ..gc.liveness import Liveness
 from ..in_place import HERE
+from ..names import look as names
 from ..ports.look import Host
 from ..records import UplinkRecord
 from ..shared import links as netlinks
@@ -32,7 +33,13 @@ def look(where: State, callers: Callers) -> list[Json]:
     by_place: dict[tuple[int, int] | None, list[AttachmentRecord]] = {}
     for record in listing.records(where):
         by_place.setdefault(record.place, []).append(record)
-    return [_look(callers, place, records) for place, records in by_place.items()]
+    return [
+        {
+            **_look(callers, place, records),
+            "names": names.of_netns(where, place[1]) if place else None,
+        }
+        for place, records in by_place.items()
+    ]
 
 
 def _look(

@@ -135,7 +135,8 @@ class Picture:
             state = "changing"
         name = entry["containerID"]
         if name not in self._containers:
-            lines = [short_id(name), "gone" if state == "gone" else ""]
+            names = [each for each in entry["names"] if not name.startswith(each)]
+            lines = [short_id(name), ", ".join(names), "gone" if state == "gone" else ""]
             self._containers[name] = self._node("container", -1, lines, state)
         lines = [entry["ifname"], *entry["ips"], *_ports(entry["ports"], short_id(name))]
         lines += ["" if entry["phase"] == LIVE else str(entry["phase"])]

@@ -253,6 +253,7 @@ class _InPlace(_Drawing):
         return title
 
     def _draw(self) -> None:
+        self._draw_names()
         on = _sorted(self._netns["references"], "bridge")
         for name, entries in on.items():
             words = f"bridge {shown(name)}" if name else "without a bridge"

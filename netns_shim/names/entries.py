@@ -51,7 +51,8 @@ def of_request(request: Request, more: Sequence[str] = ()) -> list[str]:
     own = next((value for key, _, value in pairs if key == "K8S_POD_NAME" and value), "")
     short = "" if buildah.is_of_buildah(request) else request.container_id[:SHORT]
     told = [*more, *([own] if own else ()), *_aliases(request.conf, request.network)]
-    given = [text.removesuffix(".") for text in told]  # that of an absolute name
+    # The dot of an absolute name, and the domain, which the server takes off questions.
+    given = [text.lower().removesuffix(".").removesuffix(f".{DOMAIN}") for text in told]
     wrong = [text for text in given if not _is_host_name(text)]
     if wrong:
         warn(f"these cannot be names of a container: {', '.join(map(repr, wrong[:5]))}")

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from ..state import State
 
 
-def of_netns(state: State) -> Json | None:
-    """Tell about the server of names, and its guardian; None where there are no names."""
-    listed = named(state)
+def of_netns(state: State, place: int = 0) -> Json | None:
+    """Tell about the server of names, and its guardian; None where there are no names.
+
+    `place` is the inode of a netns in which plugins work in place.
+    """
+    listed = named(state, place)
     if not listed:
         return None
     home = listed[0].naming.number("home")
@@ -37,15 +40,26 @@ def of_netns(state: State) -> Json | None:
     }
 
 
-def named(state: State) -> list[AttachmentRecord]:
+def named(state: State, place: int = 0) -> list[AttachmentRecord]:
     """List the attachments that are live and have names in the netns that is there now."""
+    home = place or _home(state)
+    found = listing.records(state) if home else []
+    return [
+        record
+        for record in found
+        if record.phase == LIVE
+        and record.naming.number("home") == home
+        and not record.is_of_other_boot
+    ]
+
+
+def _home(state: State) -> int:
+    """Give the inode of a shared netns, 0 where it is missing."""
     try:
         home = os.stat(state.pin).st_ino
     except OSError:
         home = 0
-    home = state.uplink().netns or home
-    found = listing.records(state) if home else []
-    return [r for r in found if r.phase == LIVE and r.naming.number("home") == home]
+    return state.uplink().netns or home
 
 
 def silent(records: list[AttachmentRecord]) -> list[str]:

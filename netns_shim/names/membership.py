@@ -13,14 +13,14 @@ import time
 from .. import interrupt
 from ..attachment import ADDING, naming
 from ..errors import NAMES_UNAVAILABLE, ShimError, warn
-from ..shared.addresses import subnet
+from ..shared.addresses import is_address, is_reachable, subnet
 from ..shared.nsenter import run_in
 from . import buildah, entries, look, server
 from .table import Table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..attachment import AttachmentRecord
     from ..decoding import Json
@@ -55,9 +55,8 @@ def enter(state: State, path: str, reference: Reference, request: Request, answe
             "use bridge with isGateway, or ptp; or set names to false",
         )
     dns = answer.get("dns") or {}
-    given = [each for each in dns.get("nameservers") or [] if each not in gateways]
     link = state.uplink()
-    own = [each for each in given if each not in (*link.forwarders, *link.dns_forwarders)]
+    own = _servers(dns, (*gateways, *link.forwarders, *link.dns_forwarders))
     home = os.stat(path).st_ino
     reference.write(
         ADDING,
@@ -78,8 +77,21 @@ def enter(state: State, path: str, reference: Reference, request: Request, answe
     return {**answer, "dns": named}
 
 
+def _servers(dns: Json, ours: Sequence[str]) -> list[str]:
+    """List the servers that a result names, which the server asks; one that it cannot is said.
+
+    It ends over what is no address, and a zone is an interface of another netns.
+    """
+    given = [each for each in dns.get("nameservers") or [] if each and each not in ours]
+    own = list(filter(is_address, given))
+    if wrong := [each for each in given if each not in own]:
+        warn(f"names: the server cannot ask these about other names: {', '.join(wrong[:5])}")
+    return own
+
+
 def _listening(path: str, gateways: list[str]) -> list[str]:
     """Choose the gateways that are addresses of the netns; the first may be new."""
+    gateways = list(filter(is_reachable, gateways))
     deadline = time.monotonic() + (TENTATIVE_SECONDS if any(":" in g for g in gateways) else 0)
     while True:
         found: list[str] = run_in(path, lambda: [g for g in gateways if server.can_listen(g)])

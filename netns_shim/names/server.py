@@ -17,7 +17,7 @@ import time
 from .. import child, invoke
 from ..errors import NAMES_UNAVAILABLE, ShimError
 from ..proc import lives
-from ..shared import name_servers
+from ..shared import name_servers, processes
 from ..shared.files import remove_special
 from ..state import FILE_MODE
 from .entries import DOMAIN
@@ -91,6 +91,10 @@ def start(program: str, directory: str, log: str, lifeline: int, *, is_cut_off: 
         with open(log, encoding="utf-8", errors="replace") as file:
             said = file.read()[-1000:].strip()
         raise ShimError(NAMES_UNAVAILABLE, f"{program} has failed", said)
+    try:
+        os.chmod(f"{directory}/{name_servers.PID_FILE}", FILE_MODE)
+    except OSError:
+        pass  # it has ended, or has written nothing yet
 
 
 def spawn(
@@ -132,7 +136,7 @@ def await_start(directory: str) -> bool:
 
 
 def await_answer(directory: str, servers: list[str], marker: str, *, is_new: bool) -> bool:
-    """Wait until the server answers as its files say; False where it does not, or has ended.
+    """Wait until the server answers as its files say; False where it does not, or cannot.
 
     Call it in the netns of the server.
     """
@@ -141,7 +145,8 @@ def await_answer(directory: str, servers: list[str], marker: str, *, is_new: boo
     while (now := time.monotonic()) < began + SECONDS:
         if any(ask(server, f"{marker}.{DOMAIN}") for server in servers):
             return True
-        if not running(directory)[0]:
+        pid, _ = running(directory)
+        if not pid or processes.is_stopped(pid):
             return False
         if now > told + AGAIN:
             tell(directory)
@@ -156,26 +161,33 @@ def taken(addresses: list[str]) -> list[str]:
     Call it in the netns, while no server of ours runs; one that was killed may still be ending.
     """
     deadline = time.monotonic() + SETTLE
-    while found := [each for each in addresses if _bind(each, PORT) == errno.EADDRINUSE]:
+    while found := [each for each in addresses if _is_taken(each)]:
         if time.monotonic() > deadline:
             break
         time.sleep(PAUSE)
     return found
 
 
+def _is_taken(address: str) -> bool:
+    kinds = socket.SOCK_DGRAM, socket.SOCK_STREAM
+    return any(_bind(address, PORT, kind) == errno.EADDRINUSE for kind in kinds)
+
+
 def can_listen(address: str) -> bool:
     """Tell whether an address is one of the netns of this process."""
-    return not _bind(address, 0)
+    return not _bind(address, 0, socket.SOCK_DGRAM)
 
 
-def _bind(address: str, port: int) -> int:
+def _bind(address: str, port: int, kind: int) -> int:
     """Take a port of an address for a moment; give 0, or why not, as in `errno`."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        probe = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        probe = socket.socket(family, kind | socket.SOCK_CLOEXEC)
     except OSError as error:
         return error.errno or errno.EIO  # a kernel without IPv6
     try:
+        if kind == socket.SOCK_STREAM:  # connections that have ended are no other program
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((address, port))
     except OSError as error:
         return error.errno or errno.EIO

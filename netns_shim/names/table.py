@@ -82,12 +82,14 @@ class Table:
             self.end()
             return
         self._wall_in(entries.allowed(named))
-        if not self._write(found) and self.is_served:
+        before = server.running(self._files)
+        if not self._write(found) and before[0]:
             self._guard()
             return
         if self._serve(marker, listening, is_cut_off=is_cut_off):
             return
-        # A server of before 1.5 may have ended over what it has read.
+        # One of before 1.5 may have ended over what it has read. One that was there may hang.
+        processes.stop(*before)
         if server.running(self._files)[0] or not self._serve(
             marker, listening, is_cut_off=is_cut_off
         ):
@@ -166,7 +168,13 @@ class Table:
 
     def _refuse_taken(self, listening: list[str]) -> None:
         """Refuse to start a server that cannot listen, and would not say so."""
-        if taken := run_in(self._path, lambda: server.taken(listening)):
+        taken = run_in(self._path, lambda: server.taken(listening))
+        if taken and (found := name_servers.strays(self._files, self._home)):
+            # One of ours, whose files were removed.
+            for pid, since in found:
+                processes.stop(pid, since)
+            taken = run_in(self._path, lambda: server.taken(listening))
+        if taken:
             raise ShimError(
                 NAMES_UNAVAILABLE,
                 f"names: another program has port 53 of {', '.join(taken)}",
@@ -245,7 +253,8 @@ class Table:
         others = {known}
         if not known[0] or start_time(known[0]) != known[1]:
             others |= processes.holders(f"{self._directory}/{LIFELINE}")
-        for pid, since in (*(others - {own}), own):
+        strays = set() if own[0] else name_servers.strays(self._files, self._home)
+        for pid, since in (*(others - {own}), own, *strays):
             if pid not in (0, os.getpid()):
                 processes.stop(pid, since)
         if self._path and os.path.lexists(f"{self._directory}/{WALLS}"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules of nftables by which only the containers of a network reach its server of names.
+"""Rules of nftables by which the containers of a network reach its server of names, and no other.
 
 A container gets as far as the gateways of the other networks in its netns. The server knows whom
 it answers by the address of the sender. But it answers addresses that it does not know, as those
@@ -10,9 +10,16 @@ of networks without names; and until release 1.5 it answers all.
             iif lo accept
             ip saddr 10.89.0.0/24 ip daddr 10.89.0.1 accept
             ip daddr 10.89.0.1 udp dport 53 reject; … tcp dport 53 reject with tcp reset }
+        chain arriving { type nat hook prerouting priority -110
+            ip daddr 10.89.0.1 udp dport 53 dnat to 10.89.0.1; … tcp … }
+        chain leaving { type nat hook output priority -110; … }
     }
 
 A sender that lies about its address gets no answer: that goes to the address.
+
+The last two chains lead questions to where they go anyway. Where a container publishes port 53, as
+a name server does, a plugin such as `portmap` leads what comes to this port of any address of the
+netns to it, unless the kernel has found another destination before.
 """
 
 from __future__ import annotations
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
 
 TABLE, CHAIN = b"netns-shim-walls\0", b"input\0"
 INPUT, BEFORE_FILTERS, ACCEPT = 1, -5, 1
+PROTOCOLS = ("udp", "tcp")
 SOURCE = {4: 12, 16: 8}
 DESTINATION = {4: 16, 16: 24}
 
@@ -44,6 +52,7 @@ def build(allowed: Mapping[str, Iterable[str]]) -> None:
         (
             nft.chain(TABLE, CHAIN, INPUT, BEFORE_FILTERS),
             *(nft.rule(TABLE, CHAIN, rule) for rule in _rules(allowed)),
+            *_kept(allowed),
         ),
     )
 
@@ -64,9 +73,20 @@ def _rules(allowed: Mapping[str, Iterable[str]]) -> Iterator[Iterable[bytes]]:
     for address, subnets in allowed.items():
         for subnet in subnets:
             yield *_leads(subnet, packed(address)), accept
-        for protocol in ("udp", "tcp"):
+        for protocol in PROTOCOLS:
             matches = redirection.matches(packed(address), protocol)
             yield *matches, redirection.reject(protocol)
+
+
+def _kept(addresses: Iterable[str]) -> Iterator[bytes]:
+    """`ip daddr ADDRESS udp dport 53 dnat to ADDRESS`, and over TCP."""
+    for name, hook in redirection.HOOKS.items():
+        yield nft.chain(TABLE, name, hook, redirection.BEFORE_DESTINATION_NAT, b"nat\0")
+        for address in map(packed, addresses):
+            for protocol in PROTOCOLS:
+                asked = redirection.matches(address, protocol)
+                there = redirection.nat(redirection.NFT_NAT_DNAT, address)
+                yield nft.rule(TABLE, name, (*asked, *there))
 
 
 def _leads(subnet: str, address: bytes) -> Iterable[bytes]:

@@ -98,9 +98,12 @@ class _Translation:
         except ShimError as error:
             self.problems.append(f"options.conf: {error}")
             return {}
+        first = [p for p in wrapped["plugins"] if "ipam" in p] or wrapped["plugins"][:1]
+        for entry in first:
+            self._name_servers(entry)
         if is_by_caller(self._network):
             # The caller's addresses replace those of the file.
-            for entry in [p for p in wrapped["plugins"] if "ipam" in p] or wrapped["plugins"][:1]:
+            for entry in first:
                 capabilities = entry.get("capabilities") or {}
                 if isinstance(capabilities, dict):  # otherwise the schema refuses it
                     entry["capabilities"] = {**capabilities, "ipam": True}
@@ -131,8 +134,15 @@ class _Translation:
         plugin = self._given.get("ipam") or ipam_driver(self._network)
         if plugin not in ("none", *BY_CALLER):
             entry["ipam"] = {"type": plugin}
+        self._name_servers(entry)
         ports = {"type": "portmap", "capabilities": {"portMappings": True}}
         return {"plugins": [entry, ports] if kind in WITH_PORTS else [entry]}
+
+    def _name_servers(self, entry: Json) -> None:
+        """Have the result of a plugin name the servers of the network, if it has any."""
+        if servers := self._network.get("network_dns_servers"):
+            dns = entry.get("dns")
+            entry["dns"] = {**(dns if isinstance(dns, dict) else {}), "nameservers": servers}
 
     def _from_driver(self, name: str) -> Json:
         self._refuse(["ipam"] if "ipam" in self._given else [], "driver")

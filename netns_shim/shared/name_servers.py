@@ -42,13 +42,35 @@ def find(where: str) -> tuple[int, int]:
     """
     try:
         pid = int(read_file(f"{where}/{PID_FILE}"))
+    except (OSError, ValueError):
+        return 0, 0  # it was never started
+    since = _serving_since(pid, where)
+    return (pid, since) if since else (0, 0)
+
+
+def strays(where: str, home: int) -> set[tuple[int, int]]:
+    """Find each aardvark-dns of a directory, whether or not it is on record, in a netns."""
+    found = set()
+    for pid in processes.ids():
+        try:
+            is_inside = os.stat(f"/proc/{pid}/ns/net").st_ino == home
+        except OSError:
+            continue  # it has ended, or is not ours
+        if is_inside and (since := _serving_since(pid, where)):
+            found.add((pid, since))
+    return found
+
+
+def _serving_since(pid: int, where: str) -> int:
+    """Tell since when an aardvark-dns serves a directory; 0 where it does not, or has ended."""
+    try:
         since = start_time(pid)
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             arguments = file.read().split(b"\0")
-    except (OSError, ValueError):
-        return 0, 0  # it was never started, or it has ended
+    except OSError:
+        return 0
     is_it = any(is_same(os.fsdecode(word).rstrip("/"), where) for word in arguments)
-    return (pid, since) if since and is_it else (0, 0)
+    return since if is_it else 0
 
 
 def written(path: str) -> tuple[int, int]:

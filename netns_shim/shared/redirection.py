@@ -81,14 +81,14 @@ def _local_sources() -> Iterator[bytes]:
     loopback = addresses.packed("127.0.0.1")
     for name, hook in LOCAL_HOOKS.items():
         yield nft.chain(TABLE, name, hook, BEFORE_SOURCE_NAT, b"nat\0")
-        yield nft.rule(TABLE, name, (*matches(loopback, "tcp"), *_nat(NFT_NAT_SNAT, loopback)))
+        yield nft.rule(TABLE, name, (*matches(loopback, "tcp"), *nat(NFT_NAT_SNAT, loopback)))
 
 
 def _expressions(forwarder: str, protocol: str, server: str) -> Iterable[bytes]:
     """`ip daddr FORWARDER PROTOCOL dport 53 dnat to SERVER`, or `reject` without a server."""
     asked = matches(addresses.packed(forwarder), protocol)
     if server:
-        return *asked, *_nat(NFT_NAT_DNAT, addresses.packed(server))
+        return *asked, *nat(NFT_NAT_DNAT, addresses.packed(server))
     return *asked, reject(protocol)
 
 
@@ -108,7 +108,8 @@ def matches(address: bytes, protocol: str) -> Iterable[bytes]:
     )
 
 
-def _nat(kind: int, address: bytes) -> Iterable[bytes]:
+def nat(kind: int, address: bytes) -> Iterable[bytes]:
+    """Build the expressions `dnat to ADDRESS`, or `snat`."""
     return (
         nft.expression(b"immediate", nft.REGISTER, nft.value(address)),
         nft.expression(b"nat", kind, _family(address), nft.REGISTER),

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import socket
 import struct
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ... import hostnet, state
 from ...errors import ShimError
+from ...gc.callers import Callers, visit
 from ...names import look, server
+from ...shared import listing, resolvconf
 from ...shared import names as planned
-from ...shared import resolvconf
 from ...shared.nsenter import run_in
 from .check import OK, PROBLEM, SKIPPED, WARNING, Context, Result, look_inside
 from .configuration import usable
@@ -67,21 +69,24 @@ def resolution(context: Context) -> Result:
 
 
 def of_containers(context: Context) -> Result:
-    """Ask the server of each shared netns about the names of its containers."""
+    """Ask the server of each netns about the names of its containers."""
     try:
+        # From the user's own user namespace, those of runtimes cannot be looked at.
+        count, missed = _in_place(state.State(context.base, state.IN_PLACE))
         look_inside(context)
         found = {where: look.named(where) for where in state.all_in(context.base)}
         found = {where: records for where, records in found.items() if records}
-        missed = [f"{where.name}: {name}" for where in found for name in _missed(where, found)]
+        missed += [f"{where.name}: {name}" for where in found for name in _missed(where, found)]
     except (ShimError, OSError) as error:
         return Result(SKIPPED, f"it cannot be tried: {error}")
     if missed:
         advice = "docs/how-to/names.md says how; the next ADD of the network repairs it"
         return Result(PROBLEM, "names of containers do not resolve", advice, tuple(missed))
-    if not found:
+    if not found and not count:
         return Result(SKIPPED, "no container has a name: the key `names` gives them some")
-    count = sum(map(len, found.values()))
-    return Result(OK, f"{count} in {' and '.join(where.name for where in found)}")
+    counts = {where.name: len(records) for where, records in found.items()}
+    counts |= {"networks in place": count} if count else {}
+    return Result(OK, ", ".join(f"{number} in {name}" for name, number in counts.items()))
 
 
 def of_configuration(context: Context) -> Result:
@@ -92,6 +97,21 @@ def of_configuration(context: Context) -> Result:
         return Result(OK, server.find(context.environ))
     except ShimError as error:
         return Result(PROBLEM, error.message, error.details)
+
+
+def _in_place(where: State) -> tuple[int, list[str]]:
+    """Count the containers with names in netns's of callers, and ask the servers there."""
+    found = listing.records(where) if where.exists() else []
+    if not found:
+        return 0, []
+    callers, count, missed = Callers(), 0, list[str]()
+    for place in sorted({record.place for record in found if record.place}):
+        records, way = look.named(where, place[1]), callers.way(place)
+        if records and way:
+            silent = partial(look.silent, records[:MOST])
+            missed += [f"in place: {name}" for name in visit(way, place, silent)]
+            count += len(records)
+    return count, missed
 
 
 def _missed(where: State, found: Mapping[State, list[AttachmentRecord]]) -> list[str]:
