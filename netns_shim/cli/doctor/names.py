@@ -62,8 +62,9 @@ def resolution(context: Context) -> Result:
         what = "name servers do not answer in containers"
         return Result(PROBLEM, what, f"{REFRESH}; docs/troubleshooting.md has more", tuple(silent))
     where = " and ".join(one.name for one in found)
-    said = f"answers come in {where}" if found else "`doctor` asks it once a shared netns is up"
-    return Result(OK, f"{servers}: {said}")
+    if not found:
+        return Result(OK, f"{servers}: the host gets answers; no shared network namespace is up")
+    return Result(OK, f"{servers}: answers come in {where}")
 
 
 def of_containers(context: Context) -> Result:
