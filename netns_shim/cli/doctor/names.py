@@ -87,7 +87,10 @@ def of_containers(context: Context) -> Result:
 
 def of_configuration(context: Context) -> Result:
     """Check that a configuration with names finds the program that serves them."""
-    if not any(read.names for _, read in usable(context)):
+    entries = [read for _, read in usable(context)]
+    if not entries:
+        return Result(SKIPPED, "the configuration cannot be used")
+    if not any(read.names for read in entries):
         return Result(SKIPPED, "the configuration has no names: see the key `names`")
     try:
         return Result(OK, server.find(context.environ))
