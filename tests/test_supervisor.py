@@ -131,7 +131,7 @@ def test_a_command_that_takes_long_is_no_ghost(
     assert "left by a killed call" not in world.run([PLUGIN, "doctor"]).stdout
     assert len(Runtime(world).status()[0]["commands"]) == 1
     child.communicate()
-    assert until(lambda: world.leftovers() == [])
+    assert until(lambda: world.leftovers() == []), world.leftovers()
 
 
 def test_a_keeper_that_is_killed(world: bench.World, waiting: tuple[Any, int]) -> None:
