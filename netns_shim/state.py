@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LOG_IN_OF_ROOT = "/run/user/0"
+# How names of directories begin that Podman and Buildah make, below /tmp, for a user who has no
+# runtime directory. Their plugins have XDG_RUNTIME_DIR set to that, and no shell of the user has.
+MADE_UP = ("podman-run-", "storage-run-")
 # The mode of files: systemd-tmpfiles(8) does not remove an old file that has the sticky bit.
 FILE_MODE = 0o1600
 # The errors that say for good that a path leads to nothing that we could use.
@@ -179,11 +182,14 @@ def usual(environ: Mapping[str, str], uid: str) -> Iterator[str]:
 def runtime_directories(environ: Mapping[str, str], uid: str) -> list[str]:
     """List the runtime directories of this user that are there: that of the environment first.
 
-    XDG_RUNTIME_DIR counts only if it is ours: after sudo or su it may be another user's. A
-    runtime may not pass it at all, so /run/user/UID counts as well, with the ID outside the user
-    namespace. Raises OSError where an error hides whose it is: state may be there.
+    XDG_RUNTIME_DIR counts only if it is ours: after sudo or su it may be another user's, and an
+    engine's own (MADE_UP) is in no shell of the user's. A runtime may not pass it at all, so
+    /run/user/UID counts as well, with the ID outside the user namespace. Raises OSError where an
+    error hides whose it is: state may be there.
     """
     given = environ.get("XDG_RUNTIME_DIR", "").rstrip("/")
+    if given.rpartition("/")[2] in [f"{name}{uid}" for name in MADE_UP]:
+        given = ""
     places = dict.fromkeys((given, f"/run/user/{uid}"))
     return [path for path in places if path.startswith("/") and owns(path, follow=True)]
 

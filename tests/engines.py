@@ -39,8 +39,13 @@ def backend() -> str:
 @contextmanager
 def mounts(world: bench.World) -> Iterator[None]:
     """Make the machine fit for container engines."""
-    # crun wants the new cgroups, and engines keep locks in /dev/shm, which is not the World's.
-    mount = "mount -t cgroup2 cgroup2 /sys/fs/cgroup; mount -t tmpfs -o mode=1777 tmpfs /dev/shm"
+    # crun wants the new cgroups, and engines keep locks in /dev/shm, which is not the World's. The
+    # administrator has used Podman, too, so one of these files is there.
+    mount = """
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup
+        mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+        (umask 077; : >/dev/shm/libpod_lock)
+    """
     world.root.run(["sh", "-euc", mount], check=True)
     try:
         yield

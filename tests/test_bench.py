@@ -123,6 +123,39 @@ def test_package_is_installed(world: bench.World, session: bench.Session) -> Non
     assert found.stdout == "/opt/netns-shim\n"
 
 
+OF_THE_PACKAGE = ("/usr/bin/netns-shim", "/usr/lib/cni/netns-shim", "/usr/lib/netavark/cni")
+OF_A_MACHINE = """
+mount -t tmpfs tmpfs /mnt
+for file in "$@"; do
+    directory=${file%/*}
+    [ -d "$directory" ] || continue
+    mkdir -p "/mnt$directory"
+    echo package >"/mnt$file"
+    mount -t overlay -o "ro,lowerdir=/mnt$directory:$directory" overlay "$directory"
+done
+exec "$PYTHON" -c '
+import bench, os, sys
+assert os.path.exists(sys.argv[1])
+with bench.World() as world:
+    print(*(name for name in sys.argv[1:] if world.root.path(name).exists()))
+    print(world.run([f"{world.plugin_dir}/netns-shim", "version"], check=True).stdout)
+' "$@"
+"""
+
+
+def test_package_of_the_administrator_is_hidden() -> None:
+    """A machine that has the Debian package can be used: the bench has only what is under test."""
+    argv = ["unshare", "--mount", "sh", "-euc", OF_A_MACHINE, "sh", *OF_THE_PACKAGE]
+    env = {**os.environ, "PYTHON": sys.executable}
+
+    result = subprocess.run(argv, cwd=bench.TESTS, env=env, stdout=subprocess.PIPE, text=True)
+
+    assert result.returncode == 0
+    found, _, version = result.stdout.partition("\n")
+    assert found == ""
+    assert "/opt/netns-shim" in version
+
+
 @pytest.mark.parametrize(
     ("page", "client"),
     [

@@ -90,6 +90,7 @@ def test_no_configuration(world: bench.World, fakes: Fakes, text: str, message: 
 
     assert kinds(found) == ["problem", "skipped", "skipped", "skipped"]
     assert message in found["configuration"]["message"]
+    assert found["its subnets"]["result"] == found["its names"]["result"] == "skipped"
     is_others = message == "no entry of netns-shim"
     assert ("netns-shim wrap " in found["configuration"]["advice"]) is is_others
     assert found["user namespaces"]["result"] == "ok"

@@ -480,6 +480,24 @@ def test_the_package_is_left_alone(packaged: Path, capsys: pytest.CaptureFixture
     assert packaged.read_bytes() == before
 
 
+def test_link_to_the_package_is_replaced(
+    packaged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Links to all plugins of a machine may be in a directory of yours; the package stays."""
+    before = packaged.read_bytes()
+    mine = packaged.parent / "mine"
+    mine.mkdir()
+    (mine / "netns-shim").symlink_to(packaged)
+
+    assert main(["netns-shim", "uninstall", str(mine)]) == 1
+    assert "is something else: it is left as it is" in capsys.readouterr().err
+    assert main(["netns-shim", "install", str(mine)]) == 0
+
+    assert not (mine / "netns-shim").is_symlink()
+    assert run(mine / "netns-shim", CNI_COMMAND="VERSION").returncode == 0
+    assert packaged.read_bytes() == before
+
+
 def test_any_python_of_the_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the distribution's libraries the launcher outlives its present Python."""
     monkeypatch.setattr(install, "PACKAGE", f"{install.DIST_PACKAGES}/netns_shim")

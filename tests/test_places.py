@@ -103,6 +103,27 @@ def test_temporary_directory_of_a_session(temporary: Path, tmp_path: Path) -> No
     assert places.choose(environ) == base
 
 
+@pytest.mark.parametrize("name", state.MADE_UP)
+def test_runtime_directory_that_an_engine_has_made_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Podman gives its plugins a variable that no shell of the user has: it decides nothing.
+
+    State that an earlier release has made there is found.
+    """
+    monkeypatch.setattr(places, "TEMPORARY", str(tmp_path))
+    monkeypatch.setattr(state, "usual", lambda environ, uid: iter(()))
+    own = tmp_path / f"{name}{UID}"
+    own.mkdir(mode=0o700)
+    environ = {**ENVIRON, "XDG_RUNTIME_DIR": f"{own}/"}
+
+    assert state.runtime_directories(environ, UID) == []
+    assert state.runtime_directories(environ, "1") == [str(own)]
+    assert places.choose(environ) == f"{tmp_path}/netns-shim-{UID}"
+    base = attach(own / "netns-shim")
+    assert places.choose(environ) == places.choose(ENVIRON) == base
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o757])
 def test_directory_in_which_others_can_replace(temporary: Path, mode: int) -> None:
     """State goes into no directory from which others could take it away."""

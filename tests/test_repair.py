@@ -465,7 +465,7 @@ def test_refresh_of_nothing(session: bench.Session) -> None:
 
     assert done.returncode == 1
     assert done.stderr.startswith(
-        "netns-shim: there is no shared netns 'none': `netns-shim status`"
+        "netns-shim: no shared network namespace 'none' is up: `netns-shim status`"
     )
     assert session.run([PLUGIN, "refresh", "--netns", "../x"]).returncode == 1
 

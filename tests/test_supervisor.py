@@ -115,6 +115,25 @@ def test_a_caller_that_is_killed(world: bench.World, waiting: tuple[Any, int]) -
     assert until(lambda: world.leftovers() == [])
 
 
+@pytest.mark.parametrize("inherited", ["", "3</dev/null"])
+def test_a_command_that_takes_long_is_no_ghost(
+    world: bench.World, clean: None, inherited: str
+) -> None:
+    """`gc` and `doctor` leave a command alone, whichever descriptor has the lock of its guard."""
+    call = ["sh", "-c", f'exec "$@" {inherited}', "sh", PLUGIN, *WAYS["run"], "--", *WAIT]
+    child = world.popen(call, **PIPES)
+    child.stdout.readline()
+    assert until(lambda: "waiting.py" in words(child.pid))
+
+    found = [world.run([PLUGIN, "gc", *more]).stdout for more in (["--dry-run"], [])]
+
+    assert [text.partition(" (")[0] for text in found] == ["nothing to do"] * 2
+    assert "left by a killed call" not in world.run([PLUGIN, "doctor"]).stdout
+    assert len(Runtime(world).status()[0]["commands"]) == 1
+    child.communicate()
+    assert until(lambda: world.leftovers() == []), world.leftovers()
+
+
 def test_a_keeper_that_is_killed(world: bench.World, waiting: tuple[Any, int]) -> None:
     """Without it, all goes on, and the caller cleans up."""
     child, _ = waiting

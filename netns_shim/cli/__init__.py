@@ -64,6 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
         summary = module.SUMMARY
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
+        command.set_defaults(refuse=command.error)
     return parser
 
 
@@ -77,7 +78,9 @@ def main(arguments: list[str]) -> int:
     try:
         if os.environ.get(completers.VARIABLE):
             completers.answer(parser)
-        parsed = parser.parse_args(arguments)
+        parsed, unknown = parser.parse_known_args(arguments)
+        if unknown:
+            parsed.refuse(f"unrecognized arguments: {' '.join(unknown)}")  # with its own usage
         status: int = COMMANDS[parsed.command].main(parsed)
         return status
     except BrokenPipeError:

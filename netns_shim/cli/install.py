@@ -97,7 +97,8 @@ def main(arguments: argparse.Namespace) -> int:
     if not arguments.directory and directory == directories.OF_NETAVARK:
         packaged = f"{directories.PACKAGED_NETAVARK}/{name}"
         directory = os.path.dirname(packaged) if is_packaged(packaged) else directory
-    print(install(directory, name, force=arguments.force))
+    # At once: what is to be set comes after it, also where both streams go to one file.
+    print(install(directory, name, force=arguments.force), flush=True)
     if not arguments.directory:
         told = directories.hint(arguments.kind, directory, os.environ)
         print(told, end="\n" if told else "", file=sys.stderr)
@@ -111,15 +112,17 @@ def install(directory: str, name: str, *, force: bool) -> str:
     """
     check_name(name)
     path = os.path.join(os.path.abspath(directory), name)
-    if not force and is_packaged(path):
+    of_package = is_packaged(path)
+    if not force and of_package:
         if os.path.dirname(PACKAGE) == DIST_PACKAGES:
             return path  # it is this one's already
-        raise ShimError(
-            IO_FAILURE, f"{path} is the distribution's netns-shim", "name another directory"
-        )
+        if not os.path.islink(path):  # a link is replaced, and what it leads to is not
+            raise ShimError(
+                IO_FAILURE, f"{path} is the distribution's netns-shim", "name another directory"
+            )
     if os.path.isdir(path) and not os.path.islink(path):
         raise ShimError(IO_FAILURE, f"{path} is a directory", "remove it, or take another --name")
-    if not force and os.path.lexists(path) and not is_launcher(path):
+    if not force and os.path.lexists(path) and not of_package and not is_launcher(path):
         raise ShimError(IO_FAILURE, f"{path} is something else", "use --force to replace it")
     os.makedirs(directory, exist_ok=True)
     text = launcher()

@@ -21,7 +21,7 @@ def add_netns(parser: argparse.ArgumentParser) -> None:
         "--netns",
         default=conf.DEFAULT_NETNS,
         metavar="NAME",
-        help="the shared netns [%(default)s]",
+        help="the shared network namespace [%(default)s]",
     )
 
 
@@ -30,6 +30,7 @@ def add_state_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state-dir",
         default="",
+        type=_absolute,
         metavar="DIR",
         help="the state directory, if the network has the key stateDir",
     )
@@ -44,6 +45,25 @@ def add_keep(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a path of the host below /run that stays visible inside; can be repeated",
     )
+
+
+def kept(arguments: argparse.Namespace) -> list[str]:
+    """Give the paths of `--keep`; warn of those of no use, as an ADD does with the key.
+
+    Raises ShimError (code 4) for one that the key could not have.
+    """
+    paths: list[str] = arguments.keep
+    if paths:
+        from ..validate import semantic  # few commands have the option
+    for path in paths:
+        if not path.startswith("/"):
+            why = "name an absolute path below /run"
+            raise ShimError(INVALID_ENVIRONMENT, f"--keep: not to be kept: {path!r}", why)
+        for _, why in semantic.beyond_keep([path]):
+            raise ShimError(INVALID_ENVIRONMENT, f"--keep: not to be kept: {path!r}", why)
+        if not os.path.exists(path):
+            warn(f"--keep: {path} is not there: its daemon may not be running")
+    return paths
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -78,3 +98,8 @@ def base_of(arguments: argparse.Namespace, part: str = "") -> str:
                 warn(f"there is state in {other}, too: see it with --state-dir {other}")
     pause.reach(base)
     return base
+
+
+def _absolute(path: str) -> str:
+    """Write a path so that the programs that stay can use it, wherever they are."""
+    return os.path.abspath(path) if path else ""

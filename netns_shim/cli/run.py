@@ -38,20 +38,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words", nargs=argparse.REMAINDER, metavar="-- COMMAND …", help="what to run"
     )
-    parser.set_defaults(refuse=parser.error)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run the command and give its exit status: 128 and the signal's number if one ended it."""
     command = supervisor.words_of(arguments)
+    paths = options.kept(arguments)
     where = options.state_of(arguments)
     if arguments.explain:
-        plan = enter.plan(where, os.environ, _kept(command, arguments.keep))
+        plan = enter.plan(where, os.environ, _kept(command, paths))
         print("\n".join(map(shown, plan)))
         return 0
     if not command:
         arguments.refuse("no command is given: put it behind --")
-    return run(command, where, arguments.uplink, arguments.keep)
+    return run(command, where, arguments.uplink, paths)
 
 
 def shown(step: enter.Step) -> str:

@@ -106,6 +106,7 @@ def _keep(call: list[str], locked: int) -> tuple[int, int]:
         os.dup2(hear, 0)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         kept = os.dup2(locked, 3) if locked >= 0 else 2
+        os.set_inheritable(kept, True)  # os.dup2 does not do so for a descriptor onto itself
         os.closerange(kept + 1, 1 << 20)
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         os.execve(guardian.shell(), [guardian.SHELL, "-c", SCRIPT, NAME, *call], os.environ)

@@ -50,7 +50,7 @@ def uninstall(directory: str, name: str) -> str:
     path = os.path.join(os.path.abspath(directory), name)
     if not os.path.lexists(path):
         return ""
-    if install.is_packaged(path):
+    if install.is_packaged(path) and not os.path.islink(path):
         raise ShimError(
             IO_FAILURE, f"{path} is the distribution's netns-shim", "remove that package instead"
         )

@@ -50,7 +50,8 @@ def main(arguments: argparse.Namespace) -> int:
         why = "it is for the user namespace that the shim makes, and not for --netns"
         raise ShimError(INVALID_ENVIRONMENT, "--copy-up is not possible here", why)
     if arguments.netns:
-        return run.run(command, options.state_of(arguments), "", arguments.keep)
+        paths = options.kept(arguments)
+        return run.run(command, options.state_of(arguments), "", paths)
     if netns.is_privileged():
         supervisor.execute(command)  # root already, of the machine or a user namespace
     base = state.base_dir(os.environ, arguments.state_dir)

@@ -170,7 +170,7 @@ def refresh(state: State, environ: Mapping[str, str]) -> None:
     if not state.exists():
         raise ShimError(
             INVALID_ENVIRONMENT,
-            f"there is no shared netns {state.name!r}",
+            f"no shared network namespace {state.name!r} is up",
             "`netns-shim status` lists those that are up",
         )
     with lifecycle.locked(state):

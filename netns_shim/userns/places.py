@@ -65,6 +65,7 @@ def _candidates(environ: Mapping[str, str]) -> list[str]:
     for directory in dict.fromkeys((TEMPORARY, _given(environ))):
         if directory:
             found += _numbered(directory, uid)
+            found += (f"{directory}/{name}{uid}/netns-shim" for name in state.MADE_UP)
     return list(dict.fromkeys(found))
 
 

@@ -34,7 +34,7 @@ def beyond_schema(conf: Json) -> Iterator[Problem]:
     for place, entry in entries(conf):
         if "driver" in entry:
             yield from _beyond_driver(place, entry)
-    yield from _beyond_keep(conf.get("keep"))
+    yield from beyond_keep(conf.get("keep"))
     yield from _beyond_publish(conf.get("publish"), conf.get("uplink"))
     uplink = conf.get("uplink")
     texts: list[tuple[Place, Any]] = [*types, (("stateDir",), conf.get("stateDir"))]
@@ -79,7 +79,7 @@ def _beyond_driver(place: Place, entry: Json) -> Iterator[Problem]:
             yield (*place, "subnets", index), problem
 
 
-def _beyond_keep(keep: Any) -> Iterator[Problem]:
+def beyond_keep(keep: Any) -> Iterator[Problem]:
     """Find paths that contain all of the /run that plugins have of their own."""
     for index, path in enumerate(keep if isinstance(keep, list) else []):
         if isinstance(path, str) and path.strip("/") in ("", "run", "var/run"):

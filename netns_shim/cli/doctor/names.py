@@ -64,8 +64,9 @@ def resolution(context: Context) -> Result:
         what = "name servers do not answer in containers"
         return Result(PROBLEM, what, f"{REFRESH}; docs/troubleshooting.md has more", tuple(silent))
     where = " and ".join(one.name for one in found)
-    said = f"answers come in {where}" if found else "`doctor` asks it once a shared netns is up"
-    return Result(OK, f"{servers}: {said}")
+    if not found:
+        return Result(OK, f"{servers}: the host gets answers; no shared network namespace is up")
+    return Result(OK, f"{servers}: answers come in {where}")
 
 
 def of_containers(context: Context) -> Result:
@@ -91,7 +92,10 @@ def of_containers(context: Context) -> Result:
 
 def of_configuration(context: Context) -> Result:
     """Check that a configuration with names finds the program that serves them."""
-    if not any(read.names for _, read in usable(context)):
+    entries = [read for _, read in usable(context)]
+    if not entries:
+        return Result(SKIPPED, "the configuration cannot be used")
+    if not any(read.names for read in entries):
         return Result(SKIPPED, "the configuration has no names: see the key `names`")
     try:
         return Result(OK, server.find(context.environ))

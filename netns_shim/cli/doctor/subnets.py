@@ -44,11 +44,14 @@ def of_configuration(context: Context) -> Result:
     """Compare a configuration with its uplink, with what is up, and with the host."""
     if context.is_in_place:
         return Result(SKIPPED, IN_PLACE)
+    entries = list(usable(context))
+    if not entries:
+        return Result(SKIPPED, "the configuration cannot be used")
     up, _ = _up(context)
     outside = overlaps.here()
     problems: list[str] = []
     warnings: list[str] = []
-    for entry, read in usable(context):
+    for entry, read in entries:
         name = str(entry.get("name", ""))
         problems += subnets.with_uplink(entry, name)
         own = subnets.segments(entry, name)
