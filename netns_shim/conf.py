@@ -99,6 +99,11 @@ class Configuration:
         self.publish = publish
         self.names = names
 
+    @property
+    def types(self) -> list[str]:
+        """The types of the plugins, or what a driver of netavark is called; as for `plugins`."""
+        return [entry.get("driver") or entry["type"] for entry in self.plugins]
+
 
 def read(conf: Json) -> Configuration:
     """Read the shim's own keys.

@@ -191,7 +191,7 @@ def delete_leftover(call: Operation, reference: Reference, fd: int) -> None:
     from . import recall  # only where something is left
 
     record = reference.record
-    request = recall.request_of(record, call.request.environ)
+    request = recall.undoing(record, call.request.environ)
     if request is None:
         return
     warn(f"removing what is left of an earlier attachment: {record.name}")

@@ -139,7 +139,7 @@ def _position(request: Request, found: list[Found]) -> int | None:
 
 def _kinds(request: Request) -> str:
     try:
-        types = [entry.get("driver") or entry["type"] for entry in conf.read(request.conf).plugins]
+        types = conf.read(request.conf).types
         return ReferenceName.of(request.network, "", "", types).kinds
     except (AttributeError, KeyError, TypeError):
         return ""  # the configuration is not valid, but that of the ADD was

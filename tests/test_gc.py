@@ -24,8 +24,9 @@ from netns_shim import errors
 from netns_shim.attachment import AttachmentRecord, ReferenceName
 from netns_shim.cli import gc as command
 from netns_shim.errors import ShimError
-from netns_shim.gc import collect, liveness
+from netns_shim.gc import collect, liveness, sweep
 from netns_shim.gc.liveness import Liveness
+from netns_shim.gc.sweep import Sweep
 from netns_shim.main import main
 from netns_shim.request import Request
 from netns_shim.shared import listing, ownership, processes
@@ -517,7 +518,10 @@ def test_what_killed_processes_left(
 
         assert [entry["file"] for entry in found["dropped"]] == names[:3]
         assert ids(found["skipped"]) == ["held"]
-        assert found["skipped"][0]["why"] == "another operation on this attachment is running"
+        assert found["skipped"][0]["why"] == (
+            "another operation on this attachment is running: "
+            f"waited for {refs}/rootless:held:eth0:bridge; call again when it has ended"
+        )
         assert sorted(os.listdir(state(world, "refs"))) == [
             ":gc:9",
             "rootless:c:eth0:bridge",
@@ -530,8 +534,10 @@ def test_what_killed_processes_left(
     assert world.leftovers() == []
 
 
+CONF = {"cniVersion": "1.0.0", "delegate": {"type": "bridge"}}
 RECORD = {"network": "rootless", "ifname": "eth0", "netns": "/proc/0/ns/net", "netnsID": [4, 9]}
-WHOLE = {**RECORD, "conf": {}, "args": "", "path": "/"}
+WHOLE = {**RECORD, "conf": CONF, "args": "", "path": "/"}
+# Those that say in which namespace a container was come last: that namespace is gone.
 DAMAGED: list[str | dict[str, Any]] = [
     "x",
     "{}\n",
@@ -540,63 +546,161 @@ DAMAGED: list[str | dict[str, Any]] = [
     '{"phase":"add',
     '{"conf":{}}\n',
     '{"conf":7,"netns":[]}\n',
-    {**RECORD, "conf": {}, "containerID": 7},
-    {**RECORD, "conf": {}, "containerID": ["x"], "args": {}, "path": None},
-    {**WHOLE, "conf": {"cniVersion": 9}},
-    {**WHOLE, "containerID": "other"},
-    {**WHOLE, "ifname": "eth1"},
     {**WHOLE, "netnsID": None},
     {**WHOLE, "netnsID": ["4", True]},
+    {**RECORD, "conf": CONF, "containerID": 7},
+    {**RECORD, "conf": CONF, "containerID": ["x"], "args": {}, "path": None},
+    {**WHOLE, "conf": {**CONF, "cniVersion": 9}},
+    {**WHOLE, "conf": {**CONF, "delegate": {"type": "a:b"}}},
+    {**WHOLE, "conf": {**CONF, "delegate": {"type": "x" * 300}}},
+    {**WHOLE, "conf": {**CONF, "delegate": {"driver": "bridge"}, "plugins": 7}},
+    {**WHOLE, "conf": {"cniVersion": "1.0.0", "plugins": [7]}},
+    {**WHOLE, "conf": {**CONF, "delegate": {"type": "bridge"}, "netns": "../x"}},
+    {**WHOLE, "containerID": "other"},
+    {**WHOLE, "ifname": "eth1"},
     {**WHOLE, "netns": 7},
 ]
+UNKNOWN = 9
 
 
 def test_damaged_references(world: bench.World, session: bench.Session, runtime: Runtime) -> None:
-    """What cannot be judged is reported by the name of its file, and left; GC survives it too."""
+    """What cannot be judged is reported with its file and a cure; what is of no use is dropped.
+
+    That is a reference that is damaged, but says in which namespace its container was, which is
+    gone.
+    """
     refs = f"{world.state_dir}/default/refs"
     contents: dict[str, str] = {}
     for number, content in enumerate(DAMAGED):
         if isinstance(content, dict):
             content = json.dumps({"containerID": f"x{number}", **content}) + "\n"
         contents[f"rootless:x{number}:eth0:bridge"] = content
+    names = list(contents)
     with session.container() as container:
         runtime.add("c", container)
         script = ["sh", "-euc", 'cat >"$0"; touch -d "2 days ago" "$0"']
         for name, content in contents.items():
             session.run([*script, f"{refs}/{name}"], input=content, check=True)
 
+        before = only(gc(session, "--dry-run"))
+        assert all((state(world, "refs") / name).exists() for name in names)
         found = only(gc(session))
-        runtime.fail("GC", conf={VALID: [C]})
 
-        assert set(found) == {"live", "skipped"}
-        assert sorted(ids(found["skipped"])) == sorted(name.split(":")[1] for name in contents)
-        assert all(entry["why"] for entry in found["skipped"])
-        for name, content in contents.items():
-            assert (state(world, "refs") / name).read_text().startswith(content), name
+        assert found == before
+        assert set(found) == {"live", "skipped", "dropped"}
+        assert {e["containerID"]: e["why"] for e in found["skipped"]} == {
+            name.split(":")[1]: (
+                f"{refs}/{name} {'is damaged' if number < UNKNOWN - 2 else WITHOUT_NETNS}: "
+                "once the container is gone, call DEL for it, or remove this file"
+            )
+            for number, name in enumerate(names[:UNKNOWN])
+        }
+        assert sorted(e["file"] for e in found["dropped"]) == sorted(names[UNKNOWN:])
+        assert {e["why"] for e in found["dropped"]} == {sweep.DAMAGED}
+        for name in names[:UNKNOWN]:
+            assert (state(world, "refs") / name).read_text() == contents[name]
         for container_id in attached(runtime):
             runtime.delete(container_id, container)
     assert world.leftovers() == []
 
 
-def test_a_damaged_reference_is_a_failure_of_gc(
+WITHOUT_NETNS = "does not say what was attached"
+
+
+@pytest.mark.parametrize("damage", [{"type": "a:b"}, {"type": "missing"}, {"driver": "mock"}, 7])
+def test_damaged_references_of_who_is_there(
+    world: bench.World, session: bench.Session, runtime: Runtime, damage: object
+) -> None:
+    """A container that lives keeps its reference, and one that is gone gives all back."""
+    with session.container() as container, session.container() as other:
+        runtime.add("c", container)
+        runtime.add("d", other)
+        for name in "cd":
+            path = state(world, "refs", f"rootless:{name}:eth0:bridge")
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            lines[0]["conf"]["delegate"] = damage
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        end(runtime, other)
+
+        found = only(gc(session))
+
+        assert ids(found["live"]) == ["c"]
+        assert found["dropped"] == [{"file": "rootless:d:eth0:bridge", "why": sweep.DAMAGED}]
+        assert ids(found["released"]) == ["d"]
+        assert reaches(container, "10.89.0.1")
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_a_damaged_reference_may_be_of_somebody_who_lives(
     world: bench.World, session: bench.Session, runtime: Runtime
 ) -> None:
-    """GC says what it could not delete, and goes on."""
-    refs = f"{world.state_dir}/default/refs"
+    """A link that no other reference names keeps a damaged one, whatever that says."""
+    with session.container() as container:
+        runtime.add("c", container)
+        path = state(world, "refs", "rootless:c:eth0:bridge")
+        damaged = {**WHOLE, "containerID": "c", "conf": 7, "result": {"ips": []}}
+        path.write_text(json.dumps(damaged) + "\n")
+
+        for arguments in ([], ["--idle"]):
+            (entry,) = only(gc(session, *arguments))["skipped"]
+
+            assert entry["why"].startswith("the interface veth")
+            assert "may lead to this container" in entry["why"]
+        assert reaches(container, "10.89.0.1")
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_what_is_no_reference(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
+    """What is among the references and is none keeps the netns, so `gc` names it, with a cure."""
+    with session.container() as container:
+        runtime.add("c", container)
+        refs = state(world, "refs")
+        (refs / "notes").write_text("x")
+        (refs / "rootless:d:eth0:bridge").mkdir()
+        (refs / ":run:7").mkdir()
+        (refs / "rootless:e:eth0:bridge").symlink_to("nowhere")
+
+        for arguments in (["--dry-run"], []):
+            found = only(gc(session, *arguments))
+
+            there = f"{world.state_dir}/default/refs"
+            assert sorted(entry["why"] for entry in found["skipped"]) == [
+                f"{there}/:run:7 is no file: remove it",
+                f"{there}/notes is no reference: remove it",
+                *(
+                    f"{there}/rootless:{name}:eth0:bridge is no file: "
+                    "once its container is gone, remove it"
+                    for name in "de"
+                ),
+            ]
+        runtime.delete("c", container)
+        for path in refs.iterdir():
+            path.rmdir() if path.is_dir() else path.unlink()
+        gc(session)
+    assert world.leftovers() == []
+
+
+def test_a_damaged_reference_does_not_stop_gc(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
+    """GC, the verb, undoes such an attachment as its network is now: its runtime knows of none."""
     with session.container() as container, session.container() as other:
         runtime.add("c", container)
         runtime.add("other", other)
-        script = ["sh", "-euc", 'printf x >"$0"; touch -d "2 days ago" "$0"']
-        session.run([*script, f"{refs}/rootless:b:eth0:bridge"], check=True)
+        path = state(world, "refs", "rootless:c:eth0:bridge")
+        path.write_text("x")
+        os.utime(path, (0, 0))
 
         valid = [{**A, "containerID": "other"}]
-        error = runtime.fail("GC", conf={"cni.dev/valid-attachments": valid})
+        runtime.succeed("GC", conf={"cni.dev/valid-attachments": valid})
 
-        assert error["msg"] == "garbage collection: a failure"
-        assert error["details"].startswith("rootless:b:eth0:bridge: cannot decode the reference")
-        assert attached(runtime) == ["b", "other"]
+        assert attached(runtime) == ["other"]
+        assert list(leases(world).values()) == ["other\r\neth0"]
         runtime.delete("other", other)
-        runtime.delete("b", other)
     assert world.leftovers() == []
 
 
@@ -826,7 +930,9 @@ class NoSigns(Liveness):
         """See nothing."""
         return ""
 
-    doubt = of
+    def doubt(self, record: AttachmentRecord, *, is_damaged: bool = False) -> str:
+        """Doubt nothing."""
+        return ""
 
 
 def test_two_at_once(
@@ -856,15 +962,15 @@ def test_a_reference_that_has_changed(tmp_path: Path) -> None:
     """What was attached again after it was judged is left: the judgement was about another one."""
     where = State(str(tmp_path), "default")
     os.makedirs(where.refs)
-    record = {**WHOLE, "containerID": "c", "conf": {"cniVersion": "1.0.0"}, "args": ""}
+    record = {**WHOLE, "containerID": "c", "conf": CONF, "args": ""}
     path = tmp_path / "default/refs/rootless:c:eth0:bridge"
     path.write_text(json.dumps({**record, "netnsID": [4, 10]}) + "\n")
-    sweep = collect.Sweep(Shared(where, {}, {}), {}, _is_not_called, dry_run=False)
+    swept = Sweep(Shared(where, {}, {}), {}, _is_not_called, dry_run=False)
 
-    sweep._judge(AttachmentRecord(ReferenceName(path.name), record), NoSigns())
+    swept._judge(AttachmentRecord(ReferenceName(path.name), record), NoSigns())
 
-    assert ids(sweep._found["skipped"]) == ["c"]
-    assert sweep._found["skipped"][0]["why"] == "it has just been changed"
+    assert ids(swept._found["skipped"]) == ["c"]
+    assert swept._found["skipped"][0]["why"] == "it has just been changed: call again"
     assert path.exists()
 
 
@@ -918,9 +1024,9 @@ def test_a_dry_run_beside_the_last_delete(tmp_path: Path, monkeypatch: pytest.Mo
 
         with monkeypatch.context() as patched:
             patched.setattr(listing, gone, remove_first)
-            sweep = collect.Sweep(Shared(where, {}, {}), {}, None, dry_run=True)
+            swept = Sweep(Shared(where, {}, {}), {}, None, dry_run=True)
 
-            found = sweep.run()
+            found = swept.run()
 
         kinds = ("deleted", "released", "dropped", "live", "skipped", "failed")
         assert found == {"name": "default", **{kind: [] for kind in kinds}, "isRemoved": False}

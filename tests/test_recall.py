@@ -13,14 +13,18 @@ from netns_shim import errors, recall
 from netns_shim.attachment import AttachmentRecord, ReferenceName
 
 NAME = ReferenceName.of("net", "c", "eth0", ["bridge", "portmap"])
-WHOLE = {
+WHOLE: dict[str, Any] = {
     "network": "net",
     "containerID": "c",
     "ifname": "eth0",
     "netns": "/run/netns/c",
     "args": "",
     "path": "/opt/cni/bin",
-    "conf": {"cniVersion": "1.0.0", "prevResult": {}, "more": 1},
+    "conf": {
+        "cniVersion": "1.0.0",
+        "prevResult": {},
+        "plugins": [{"type": "bridge"}, {"type": "portmap"}],
+    },
 }
 
 
@@ -30,7 +34,7 @@ def test_request() -> None:
 
     assert request is not None
     assert (request.verb, request.network, request.container_id) == ("DEL", "net", "c")
-    assert request.conf == {"cniVersion": "1.0.0", "more": 1}
+    assert request.conf == {"cniVersion": "1.0.0", "plugins": WHOLE["conf"]["plugins"]}
     assert request.environ == {
         "A": "b",
         "CNI_CONTAINERID": "c",
@@ -51,6 +55,22 @@ def test_request() -> None:
         {"ifname": "a/b"},
         {"path": "a\0b"},
         {"args": None},
+        {"network": "other"},
+        {"containerID": "other"},
+        {"ifname": "eth1"},
+        *(
+            {"conf": {"cniVersion": "1.0.0", **plugins}}
+            for plugins in (
+                {},
+                {"plugins": 7},
+                {"plugins": [7]},
+                {"plugins": [{"type": "bridge"}]},
+                {"plugins": [{"type": "bridge"}, {"type": ["portmap"]}]},
+                {"plugins": [{"type": "bridge"}, {"type": "a:b"}]},
+                {"delegate": {"type": "../x"}},
+                {"plugins": [{"type": "bridge"}, {"type": "portmap"}], "netns": "../x"},
+            )
+        ),
     ],
 )
 def test_request_of_a_damaged_record(odd: dict[str, Any]) -> None:
@@ -69,7 +89,8 @@ def test_request_of_a_damaged_record(odd: dict[str, Any]) -> None:
 def test_how_a_call_waits(now: dict[str, Any], expected: dict[str, Any]) -> None:
     """A call waits as its network says by now, but as it said at the ADD if that is not valid."""
     network = {"cniVersion": "1.0.0", "name": "net", "type": "netns-shim", "delegate": bridge()}
-    record = AttachmentRecord(NAME, {**WHOLE, "conf": {**network, "timeout": 5}})
+    name = ReferenceName.of("net", "c", "eth0", ["bridge"])
+    record = AttachmentRecord(name, {**WHOLE, "conf": {**network, "timeout": 5}})
     request = recall.request_of(record, {})
     assert request is not None
     request.conf = {**network, **now}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import interrupt, state
 from ..errors import TRY_AGAIN_LATER, ShimError, shown
-from ..gc import collect
+from ..gc import sweep
 from . import options
 from .progress import Progress
 
@@ -49,7 +49,7 @@ def main(arguments: argparse.Namespace) -> int:
     with Progress() as progress, alone(base, progress) if has_lock else nullcontext():
         interrupt.heed()
         progress.say("looking for what is gone")
-        found = collect.sweep(
+        found = sweep.sweep(
             base,
             os.environ,
             dry_run=arguments.dry_run,

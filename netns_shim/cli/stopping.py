@@ -15,7 +15,7 @@ from .. import conf, references
 from ..attachment import STOPPING, ReferenceName
 from ..detaching import detach_by, guard
 from ..errors import DECODING_FAILURE, TRY_AGAIN_LATER, ShimError
-from ..gc import collect, liveness
+from ..gc import liveness, sweep
 from ..names.together import Together
 from ..shared import lifecycle, listing
 from ..target import ATTEMPTS, Shared
@@ -109,7 +109,7 @@ class Ending:
             if reference.record.is_of_netavark:
                 what = "it is netavark's own, and only the program that set it up can tear it down"
                 raise ShimError(DECODING_FAILURE, what)
-            request = collect.request_of(self._environ, reference.record)
+            request = sweep.request_of(self._environ, reference.record)
             self._tell(request)
             detach_by(request, self._target, reference)
             self.detached.append(name)

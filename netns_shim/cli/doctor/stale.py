@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ... import errors, hostnet, netns, state
 from ...attachment import ADDING, DELETING
 from ...errors import ShimError
-from ...gc import collect
+from ...gc import sweep
 from ...shared import health, listing, register
 from .check import OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result, look_inside
 
@@ -27,7 +27,7 @@ NOTHING = "no shared network namespace is up"
 def stale_state(context: Context) -> Result:
     """Compare the state directory with what exists; nothing is changed."""
     try:
-        in_place = collect.sweep_in_place(context.base, context.environ, dry_run=True)
+        in_place = sweep.sweep_in_place(context.base, context.environ, dry_run=True)
         can_look = look_inside(context)
         found = list(_shared(context))
         odd = _garbage(in_place)
@@ -38,7 +38,7 @@ def stale_state(context: Context) -> Result:
     # A warning, which is one of the details, has named those that are refused.
     is_refused = bool(errors.warnings)
     if found and can_look:
-        odd += _garbage(collect.sweep(context.base, context.environ, dry_run=True)["netns"])
+        odd += _garbage(sweep.sweep(context.base, context.environ, dry_run=True)["netns"])
     if odd or is_refused:
         many = len(odd) + len(errors.warnings)
         return Result(
