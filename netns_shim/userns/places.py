@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 TEMPORARY = "/tmp"
+# The runtime directories of Podman's own, below that for temporary files, for a user without one;
+# Podman sets XDG_RUNTIME_DIR to it. The second is that of Podman 4.
+OF_PODMAN = ("storage-run-", "podman-run-")
 
 
 def choose(environ: Mapping[str, str], part: str = "") -> str:
@@ -65,6 +68,8 @@ def _candidates(environ: Mapping[str, str]) -> list[str]:
     for directory in dict.fromkeys((TEMPORARY, _given(environ))):
         if directory:
             found += _numbered(directory, uid)
+            runtimes = [f"{directory.rstrip('/')}/{name}{uid}" for name in OF_PODMAN]
+            found += [f"{path}/netns-shim" for path in runtimes if state.owns(path)]
     return list(dict.fromkeys(found))
 
 
