@@ -141,7 +141,7 @@ def _kinds(request: Request) -> str:
     try:
         types = conf.read(request.conf).types
         return ReferenceName.of(request.network, "", "", types).kinds
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, ShimError, TypeError):
         return ""  # the configuration is not valid, but that of the ADD was
 
 

@@ -137,6 +137,9 @@ EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "another name": ({}, {"name": "renamed"}),
     "another version": ({}, {"cniVersion": "0.4.0"}),
     "no longer valid": ({}, {"timeout": "soon"}),
+    "a netns that is none": ({}, {"netns": "../x"}),
+    "a stateDir that is none": ({}, {"stateDir": "relative"}),
+    "an enter that is none": ({"enter": "always"}, {"enter": "soon"}),
     "all at once": (
         {"plugins": [bridge(), TUNING]},
         {"plugins": [bridge("10.90.0.0/24"), FIREWALL], "netns": "other", "mtu": 1300},
@@ -163,7 +166,7 @@ def edited(request: pytest.FixtureRequest, session: bench.Session) -> Edited:
 
 def attaches_nothing(runtime: Runtime) -> bool:
     """Tell whether an ADD to a network fails by itself."""
-    return runtime.conf.get("timeout") == "soon" or "missing" in str(runtime.conf)
+    return any(odd in str(runtime.conf) for odd in ("soon", "missing", "../x", "relative"))
 
 
 @pytest.mark.spread
@@ -182,6 +185,30 @@ def test_delete_undoes_what_was_added(
         assert "the network has been edited since container 'c' was attached" in done.stderr
         assert "eth0" not in container.run(["ip", "link"], check=True).stdout
     assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/nowhere:/opt"])
+def test_delete_with_another_path(world: bench.World, session: bench.Session, path: str) -> None:
+    """Plugins are found where the ADD has found them, too."""
+    runtime = Runtime(session, uplink="none", delegate=bridge())
+    with session.container() as container:
+        runtime.add("c", container)
+
+        runtime.delete("c", container, CNI_PATH=path)
+
+        assert "eth0" not in container.run(["ip", "link"], check=True).stdout
+    assert world.leftovers() == []
+
+
+def test_delete_of_what_is_not_valid(session: bench.Session) -> None:
+    """Where nothing is attached, the error says what is wrong with the network."""
+    runtime = Runtime(session, uplink="none", delegate=bridge(), netns="../x")
+    with session.container() as container:
+        for verb in ("DEL", "CHECK"):
+            error = runtime.fail(verb, "c", container.netns)
+
+            assert error["code"] == errors.INVALID_NETWORK_CONFIG
+            assert "$.netns" in error["msg"]
 
 
 def test_delete_beside_others(session: bench.Session) -> None:
