@@ -72,6 +72,11 @@ class ReferenceName:
         kinds = _cut(self.kinds, MAXIMUM_KINDS - len(text))
         return ReferenceName(f"{':'.join(self.attachment)}:{kinds}{text}")
 
+    def fits(self, types: Sequence[str]) -> bool:
+        """Tell whether it is a name for an attachment by these plugins."""
+        name = self.of(*self.attachment, types)
+        return self.kinds in (name.kinds, name.numbered(0).kinds)
+
     @classmethod
     def guard(cls, purpose: str) -> Self:
         """Name a new reference of this process, for COMMAND, COLLECTING or STOPPING."""

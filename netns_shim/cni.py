@@ -259,7 +259,8 @@ def format_error(error: ShimError, cni_version: str) -> str:
     """Write an error (section 5, "Error"); that of a delegated plugin stays as it was written."""
     if isinstance(error, PluginFailed):
         # A lone surrogate cannot be written in UTF-8: it is written as \udcXX, as JSON does.
-        return error.answer.encode("utf-8", "backslashreplace").decode("utf-8")
+        text = error.answer.encode("utf-8", "backslashreplace").decode("utf-8")
+        return text if text.endswith("\n") else text + "\n"  # for people who call a plugin
     answer = {"cniVersion": cni_version, "code": error.code, "msg": error.message}
     if error.details:
         answer["details"] = error.details

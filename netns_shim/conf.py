@@ -33,6 +33,8 @@ MAX_NETNS_LENGTH = 64
 
 # The keys that a runtime adds to a call (section 3 of the specification): they differ each time.
 _RUN_TIME_KEYS = ("prevResult", "runtimeConfig", "args")
+# The keys that say where plugins run and where the state is.
+PLACE_KEYS = ("netns", "stateDir", "enter")
 _RESERVED_PREFIX = "cni.dev/"
 
 _S_IFMT = 0o170000
@@ -98,6 +100,11 @@ class Configuration:
         self.mtu = mtu
         self.publish = publish
         self.names = names
+
+    @property
+    def types(self) -> list[str]:
+        """The types of the plugins, or what a driver of netavark is called; as for `plugins`."""
+        return [entry.get("driver") or entry["type"] for entry in self.plugins]
 
 
 def read(conf: Json) -> Configuration:

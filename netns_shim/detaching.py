@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def delete(request: Request) -> None:
     """DEL: undo what ADD was given, then drop the reference; the last one removes the netns."""
-    where = target.choose(conf.read(request.conf), request)
+    where = target.of_attached(request)
     names = names_of(where, request) or names_of(where, request, thoroughly=True)
     if names and (_detach_unchanged(where, names, request) or _detach_changed(where, request)):
         return
@@ -60,7 +60,8 @@ def _detach_unchanged(
     if reference is None:
         return False
     given = reference.record
-    if given.args != request.args or not conf.is_same_call(given.conf, request.conf):
+    is_same = (given.args, given.path) == (request.args, request.path)
+    if not (is_same and conf.is_same_call(given.conf, request.conf)):
         reference.close()
         return False
     detach_by(request, where, reference)
@@ -191,7 +192,7 @@ def delete_leftover(call: Operation, reference: Reference, fd: int) -> None:
     from . import recall  # only where something is left
 
     record = reference.record
-    request = recall.request_of(record, call.request.environ)
+    request = recall.undoing(record, call.request.environ)
     if request is None:
         return
     warn(f"removing what is left of an earlier attachment: {record.name}")

@@ -159,8 +159,11 @@ def throwaway_plan(environ: Mapping[str, str], keep: Paths) -> list[Step]:
     return [Tmpfs(kept.RUN), *_state_steps(None), *_binds(keep)]
 
 
-def plan_in_place(state: State, keep: Paths) -> list[Step]:
-    """List the mounts for the caller's netns: only a directory for the plugins' state."""
+def plan_in_place(state: State | None, keep: Paths) -> list[Step]:
+    """List the mounts for the caller's netns: only a directory for the plugins' state.
+
+    Without `state`, it is one that goes with us.
+    """
     binds = [bind for bind in _binds(keep) if not bind.target.startswith(f"{kept.RUN}/")]
     return [*_state_steps(state), *binds]
 

@@ -110,6 +110,9 @@ class InPlace:
         can_keep = os.access(enter.existing_parent(kept.CNI_STATE), os.W_OK)
         if can_keep or not (netns.can_return() and netns.can_mount()):
             return Unchanged()
+        if not os.path.isdir(self.state.dir):
+            # Nothing has ever been attached: a DEL and STATUS make no directory.
+            return enter.Inside(enter.HERE, enter.plan_in_place(None, keep))
         state.make_below(self.state.dir, kept.CNI_STATE)
         return enter.Inside(enter.HERE, enter.plan_in_place(self.state, keep))
 

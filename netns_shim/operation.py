@@ -64,9 +64,8 @@ class Operation:
             state.is_private(state_of.dir)
         self.was_valid = conf.check(request.conf, state_of.stamps)
         self.versions = Versions(state_of.path("plugins.json"))
-        kinds = [entry.get("driver") or entry["type"] for entry in self.conf.plugins]
         self.name = name or ReferenceName.of(
-            request.network, request.container_id, request.ifname, kinds
+            request.network, request.container_id, request.ifname, self.conf.types
         )
         environ = {**request.environ, **references.mark(state_of, self.name)}
         self.chain = Chain(self.conf, request, environ, self.versions, state_of.path("netavark"))

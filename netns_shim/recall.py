@@ -40,6 +40,8 @@ def request_of(record: AttachmentRecord, environ: Mapping[str, str]) -> Request 
     version = configuration.get("cniVersion") or cni.OLDEST_VERSION
     if version not in cni.SUPPORTED_VERSIONS or not _are_names(given):
         return None
+    if not _fits(given, configuration, record):
+        return None
     variables = {name: given[key] for key, name in _GIVEN.items() if name}
     return Request(
         "DEL",
@@ -76,6 +78,25 @@ def _are_names(given: dict[str, str]) -> bool:
     )
 
 
+def _fits(given: Json, configuration: Json, record: AttachmentRecord) -> bool:
+    """Tell whether a record says what the name of its reference says, which no call changes."""
+    if tuple(given[key] for key in ("network", "containerID", "ifname")) != record.name.attachment:
+        return False
+    try:
+        return record.name.fits(conf.read(configuration).types)
+    except (AttributeError, KeyError, ShimError, TypeError):
+        return False
+
+
+def undoing(record: AttachmentRecord, environ: Mapping[str, str]) -> Request | None:
+    """Make the DEL of an attachment as `request_of` does; None also where it would be refused.
+
+    A configuration that ADD accepted is valid, unless its record was damaged.
+    """
+    request = request_of(record, environ)
+    return request if request is not None and _is_valid(request.conf) else None
+
+
 def call_of(request: Request, record: AttachmentRecord) -> Request:
     """Make a DEL or CHECK of a runtime one of what the ADD was given, and say what differs.
 
@@ -84,11 +105,9 @@ def call_of(request: Request, record: AttachmentRecord) -> Request:
     not left to it: `portmap` removes nothing unless it is told of ports. Where the reference does
     not have what the ADD was given, the request is what there is.
     """
-    made = request_of(record, request.environ)
+    made = undoing(record, request.environ)
     if made is None:
         return request
-    if not _is_valid(made.conf):
-        return request  # it is damaged, and a DEL by it would fail for ever
     given = {key: value for key, value in made.conf.items() if key not in _WAITING}
     renewed = {**given, **{key: request.conf[key] for key in _WAITING if key in request.conf}}
     if renewed != made.conf and _is_valid(renewed):

@@ -139,9 +139,9 @@ def _position(request: Request, found: list[Found]) -> int | None:
 
 def _kinds(request: Request) -> str:
     try:
-        types = [entry.get("driver") or entry["type"] for entry in conf.read(request.conf).plugins]
+        types = conf.read(request.conf).types
         return ReferenceName.of(request.network, "", "", types).kinds
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, ShimError, TypeError):
         return ""  # the configuration is not valid, but that of the ADD was
 
 

@@ -65,6 +65,19 @@ def choose(conf: Configuration, request: Request) -> Target:
     return Shared(where, conf.uplink, environ)
 
 
+def of_attached(request: Request) -> Target:
+    """Tell where to look for what is attached, for a CHECK or a DEL.
+
+    It is the usual place if the network does not say it any more, because it was edited.
+    """
+    try:
+        conf = configuration.read(request.conf)
+    except ShimError:
+        known = {k: v for k, v in request.conf.items() if k not in configuration.PLACE_KEYS}
+        conf = configuration.read(known)
+    return choose(conf, request)
+
+
 def at(there: State, like: Target, environ: Mapping[str, str]) -> Target:
     """Give the target of something that is attached, perhaps elsewhere than `like`."""
     if there.dir == like.state.dir:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from . import conf, detaching, references, target
+from . import detaching, references, target
 from .attachment import COLLECTING, LIVE, ReferenceName
 from .errors import INTERNAL, NOT_AVAILABLE, UNKNOWN_CONTAINER, ShimError
 from .operation import Operation
@@ -25,7 +25,7 @@ def check(request: Request) -> None:
     """CHECK: reference, netns, a live uplink and ports are there; then the plugins' CHECK."""
     from . import recall, search  # runtimes call CHECK seldom
 
-    where = target.choose(conf.read(request.conf), request)
+    where = target.of_attached(request)
     found = search.find_one(where, request)
     if found is None or found[1].phase != LIVE:
         Operation(request, where)  # a wrong configuration is what to say first

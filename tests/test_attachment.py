@@ -36,6 +36,9 @@ def test_name_fits_into_a_directory(container_id: str, types: list[str]) -> None
     assert len(name.file.encode()) <= 255
     assert ReferenceName(name.file).attachment == (network, container_id, "eth0")
     assert ReferenceName.part(container_id, "eth0") in name.file
+    for each in (name, ReferenceName(name.file), name.numbered(7)):
+        assert each.fits(types)
+        assert not each.fits(["other", *types])
 
 
 @pytest.mark.parametrize("purpose", [COMMAND, COLLECTING, STOPPING])

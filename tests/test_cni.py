@@ -341,11 +341,14 @@ def test_answers_are_utf8(odd: str) -> None:
     cni.format_error(failed, "1.0.0").encode()
 
 
-def test_an_error_of_a_plugin_is_not_touched() -> None:
-    """The answer of a delegated plugin reaches the runtime byte for byte."""
-    answer = '{ "code":7, "msg":"näh",  "own": 1 }\n'
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_an_error_of_a_plugin_is_not_touched(end: str) -> None:
+    """The answer of a delegated plugin reaches the runtime byte for byte, and ends its line."""
+    answer = '{ "code":7, "msg":"näh",  "own": 1 }'
 
-    assert cni.format_error(PluginFailed(7, "näh", "", answer), "1.0.0") == answer
+    printed = cni.format_error(PluginFailed(7, "näh", "", answer + end), "1.0.0")
+
+    assert printed == answer + (end or "\n")
 
 
 def test_a_result_that_cannot_be_written() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import permutations
 from typing import Any
 
 import bench
@@ -224,14 +225,10 @@ def test_container_that_is_gone(world: bench.World, session: bench.Session) -> N
     assert world.leftovers() == []
 
 
-@pytest.mark.parametrize("kind", ["bridge", "macvlan"])
-def test_real_netavark_calls_it(
-    world: bench.World, session: bench.Session, netavark: dict[str, str], kind: str
-) -> None:
-    """netavark 1.14 takes the shim for a driver, which then runs in the netns that both are in."""
-    made = podman.network("10.89.0.0/24", type=kind)
-    if kind == "macvlan":
-        made["network_interface"] = "parent"
+def calling(
+    world: bench.World, netavark: dict[str, str], made: dict[str, Any]
+) -> tuple[list[str], str]:
+    """Give a command of netavark 1.14, and its input for a container in a network of the shim."""
     given = {
         "container_id": "c",
         "container_name": "web",
@@ -240,21 +237,71 @@ def test_real_netavark_calls_it(
     }
     config = world.env["HOME"]
     options = ["--config", config, "--rootless=true", "--plugin-directory", world.plugin_dir]
-    program = [f"{netavark['1.14.0']}/netavark", *options]
+    return [f"{netavark['1.14.0']}/netavark", *options], json.dumps(given)
+
+
+@pytest.mark.parametrize("kind", ["bridge", "macvlan"])
+def test_real_netavark_calls_it(
+    world: bench.World, session: bench.Session, netavark: dict[str, str], kind: str
+) -> None:
+    """netavark 1.14 takes the shim for a driver, which then runs in the netns that both are in."""
+    made = podman.network("10.89.0.0/24", type=kind)
+    if kind == "macvlan":
+        made["network_interface"] = "parent"
+    program, given = calling(world, netavark, made)
     with session.container() as outer, session.container() as container:
         outer.run(["ip", "link", "add", "parent", "type", "veth", "peer", "name", "x"], check=True)
         outer.run(["ip", "link", "set", "parent", "up"], check=True)
 
-        done = outer.run([*program, "setup", container.netns], input=json.dumps(given))
+        done = outer.run([*program, "setup", container.netns], input=given)
 
         assert done.returncode == 0, done.stdout + done.stderr
         (interface,) = json.loads(done.stdout)["theirs"]["interfaces"].values()
         assert interface["subnets"][0]["ipnet"] == "10.89.0.7/24"
         assert "10.89.0.7/24" in container.run(["ip", "address", "show", "eth0"]).stdout
-        done = outer.run([*program, "teardown", container.netns], input=json.dumps(given))
+        done = outer.run([*program, "teardown", container.netns], input=given)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "eth0" not in container.run(["ip", "link"]).stdout
         assert not list(world.path(f"{world.state_dir}/.in-place/refs").iterdir())
+
+
+WAYS = ("log-in", "none", "of Podman", "root's")
+
+
+@pytest.mark.spread
+@pytest.mark.usefixtures("log_in")
+@pytest.mark.parametrize(("first", "second"), list(permutations(WAYS, 2)))
+def test_real_netavark_with_and_without_a_log_in(
+    world: bench.World, session: bench.Session, netavark: dict[str, str], first: str, second: str
+) -> None:
+    """A teardown finds what a setup has made, whichever runtime directory each of them has.
+
+    Podman has one of its own in /tmp where there is no log-in.
+    """
+    of_podman = f"/tmp/storage-run-{world.uid}"
+    session.run(["mkdir", "-m", "0700", of_podman], check=True)
+    directories = dict(zip(WAYS, (world.runtime_dir, "", of_podman, "/run/user/0"), strict=True))
+    one, other = (
+        {**world.env, "_CONTAINERS_ROOTLESS_UID": str(world.uid), "XDG_RUNTIME_DIR": directory}
+        for directory in (directories[first], directories[second])
+    )
+    program, given = calling(world, netavark, podman.network("10.89.0.0/24", type="bridge"))
+    with session.container() as outer, session.container() as container:
+        done = outer.run([*program, "setup", container.netns], input=given, env=one)
+        assert done.returncode == 0, done.stdout + done.stderr
+        seen = json.loads(outer.run([PLUGIN, "status", "--json"], env=other, check=True).stdout)
+        (place,) = seen["inPlace"]
+        assert [entry["containerID"] for entry in place["references"]] == ["c"]
+
+        done = outer.run([*program, "teardown", container.netns], input=given, env=other)
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "eth0" not in container.run(["ip", "link"]).stdout
+        done = outer.run([*program, "teardown", container.netns], input=given, env=other)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for directory in (world.runtime_dir, "/tmp"):
+        assert not list(world.path(directory).glob("**/refs/*"))
+        assert not list(world.path(directory).glob("**/10.89.*"))
 
 
 @pytest.mark.usefixtures("libcni_cache")

@@ -455,7 +455,10 @@ def test_what_killed_processes_left(
 
         assert [entry["file"] for entry in found["dropped"]] == names[:3]
         assert ids(found["skipped"]) == ["held"]
-        assert found["skipped"][0]["why"] == "another operation on this attachment is running"
+        assert found["skipped"][0]["why"] == (
+            "another operation on this attachment is running: "
+            f"waited for {refs}/rootless:held:eth0:bridge; call again when it has ended"
+        )
         assert sorted(os.listdir(state(world, "refs"))) == [
             ":gc:9",
             "rootless:c:eth0:bridge",
@@ -468,8 +471,10 @@ def test_what_killed_processes_left(
     assert world.leftovers() == []
 
 
+CONF = {"cniVersion": "1.0.0", "delegate": {"type": "bridge"}}
 RECORD = {"network": "rootless", "ifname": "eth0", "netns": "/proc/0/ns/net", "netnsID": [4, 9]}
-WHOLE = {**RECORD, "conf": {}, "args": "", "path": "/"}
+WHOLE = {**RECORD, "conf": CONF, "args": "", "path": "/"}
+# Those that say in which namespace a container was come last: that namespace is gone.
 DAMAGED: list[str | dict[str, Any]] = [
     "x",
     "{}\n",
@@ -478,41 +483,141 @@ DAMAGED: list[str | dict[str, Any]] = [
     '{"phase":"add',
     '{"conf":{}}\n',
     '{"conf":7,"netns":[]}\n',
-    {**RECORD, "conf": {}, "containerID": 7},
-    {**RECORD, "conf": {}, "containerID": ["x"], "args": {}, "path": None},
-    {**WHOLE, "conf": {"cniVersion": 9}},
-    {**WHOLE, "containerID": "other"},
-    {**WHOLE, "ifname": "eth1"},
     {**WHOLE, "netnsID": None},
     {**WHOLE, "netnsID": ["4", True]},
+    {**RECORD, "conf": CONF, "containerID": 7},
+    {**RECORD, "conf": CONF, "containerID": ["x"], "args": {}, "path": None},
+    {**WHOLE, "conf": {**CONF, "cniVersion": 9}},
+    {**WHOLE, "conf": {**CONF, "delegate": {"type": "a:b"}}},
+    {**WHOLE, "conf": {**CONF, "delegate": {"type": "x" * 300}}},
+    {**WHOLE, "conf": {**CONF, "delegate": {"driver": "bridge"}, "plugins": 7}},
+    {**WHOLE, "conf": {"cniVersion": "1.0.0", "plugins": [7]}},
+    {**WHOLE, "conf": {**CONF, "delegate": {"type": "bridge"}, "netns": "../x"}},
+    {**WHOLE, "containerID": "other"},
+    {**WHOLE, "ifname": "eth1"},
     {**WHOLE, "netns": 7},
 ]
+UNKNOWN = 9
 
 
 def test_damaged_references(world: bench.World, session: bench.Session, runtime: Runtime) -> None:
-    """What cannot be judged is reported by the name of its file, and left; GC survives it too."""
+    """What cannot be judged is reported with its file and a cure; what is of no use is dropped.
+
+    That is a reference that is damaged, but says in which namespace its container was, which is
+    gone.
+    """
     refs = f"{world.state_dir}/default/refs"
     contents: dict[str, str] = {}
     for number, content in enumerate(DAMAGED):
         if isinstance(content, dict):
             content = json.dumps({"containerID": f"x{number}", **content}) + "\n"
         contents[f"rootless:x{number}:eth0:bridge"] = content
+    names = list(contents)
     with session.container() as container:
         runtime.add("c", container)
         script = ["sh", "-euc", 'cat >"$0"; touch -d "2 days ago" "$0"']
         for name, content in contents.items():
             session.run([*script, f"{refs}/{name}"], input=content, check=True)
 
+        before = only(gc(session, "--dry-run"))
+        assert all((state(world, "refs") / name).exists() for name in names)
         found = only(gc(session))
-        runtime.fail("GC", conf={VALID: [C]})
 
-        assert set(found) == {"live", "skipped"}
-        assert sorted(ids(found["skipped"])) == sorted(name.split(":")[1] for name in contents)
-        assert all(entry["why"] for entry in found["skipped"])
-        for name, content in contents.items():
-            assert (state(world, "refs") / name).read_text().startswith(content), name
+        assert found == before
+        assert set(found) == {"live", "skipped", "dropped"}
+        assert {e["containerID"]: e["why"] for e in found["skipped"]} == {
+            name.split(":")[1]: (
+                f"{refs}/{name} {'is damaged' if number < UNKNOWN - 2 else WITHOUT_NETNS}: "
+                "once the container is gone, call DEL for it, or remove this file"
+            )
+            for number, name in enumerate(names[:UNKNOWN])
+        }
+        assert sorted(e["file"] for e in found["dropped"]) == sorted(names[UNKNOWN:])
+        assert {e["why"] for e in found["dropped"]} == {sweep.DAMAGED}
+        for name in names[:UNKNOWN]:
+            assert (state(world, "refs") / name).read_text() == contents[name]
         for container_id in runtime.attached():
             runtime.delete(container_id, container)
+    assert world.leftovers() == []
+
+
+WITHOUT_NETNS = "does not say what was attached"
+
+
+@pytest.mark.parametrize("damage", [{"type": "a:b"}, {"type": "missing"}, {"driver": "mock"}, 7])
+def test_damaged_references_of_who_is_there(
+    world: bench.World, session: bench.Session, runtime: Runtime, damage: object
+) -> None:
+    """A container that lives keeps its reference, and one that is gone gives all back."""
+    with session.container() as container, session.container() as other:
+        runtime.add("c", container)
+        runtime.add("d", other)
+        for name in "cd":
+            path = state(world, "refs", f"rootless:{name}:eth0:bridge")
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            lines[0]["conf"]["delegate"] = damage
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        end(runtime, other)
+
+        found = only(gc(session))
+
+        assert ids(found["live"]) == ["c"]
+        assert found["dropped"] == [{"file": "rootless:d:eth0:bridge", "why": sweep.DAMAGED}]
+        assert ids(found["released"]) == ["d"]
+        assert reaches(container, "10.89.0.1")
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_a_damaged_reference_may_be_of_somebody_who_lives(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
+    """A link that no other reference names keeps a damaged one, whatever that says."""
+    with session.container() as container:
+        runtime.add("c", container)
+        path = state(world, "refs", "rootless:c:eth0:bridge")
+        damaged = {**WHOLE, "containerID": "c", "conf": 7, "result": {"ips": []}}
+        path.write_text(json.dumps(damaged) + "\n")
+
+        for arguments in ([], ["--idle"]):
+            (entry,) = only(gc(session, *arguments))["skipped"]
+
+            assert entry["why"].startswith("the interface veth")
+            assert "may lead to this container" in entry["why"]
+        assert reaches(container, "10.89.0.1")
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+def test_what_is_no_reference(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
+    """What is among the references and is none keeps the netns, so `gc` names it, with a cure."""
+    with session.container() as container:
+        runtime.add("c", container)
+        refs = state(world, "refs")
+        (refs / "notes").write_text("x")
+        (refs / "rootless:d:eth0:bridge").mkdir()
+        (refs / ":run:7").mkdir()
+        (refs / "rootless:e:eth0:bridge").symlink_to("nowhere")
+
+        for arguments in (["--dry-run"], []):
+            found = only(gc(session, *arguments))
+
+            there = f"{world.state_dir}/default/refs"
+            assert sorted(entry["why"] for entry in found["skipped"]) == [
+                f"{there}/:run:7 is no file: remove it",
+                f"{there}/notes is no reference: remove it",
+                *(
+                    f"{there}/rootless:{name}:eth0:bridge is no file: "
+                    "once its container is gone, remove it"
+                    for name in "de"
+                ),
+            ]
+        runtime.delete("c", container)
+        for path in refs.iterdir():
+            path.rmdir() if path.is_dir() else path.unlink()
+        gc(session)
     assert world.leftovers() == []
 
 
@@ -556,7 +661,7 @@ def test_a_reference_that_has_changed(tmp_path: Path) -> None:
     """What was attached again after it was judged is left: the judgement was about another one."""
     where = State(str(tmp_path), "default")
     os.makedirs(where.refs)
-    record = {**WHOLE, "containerID": "c", "conf": {"cniVersion": "1.0.0"}, "args": ""}
+    record = {**WHOLE, "containerID": "c", "conf": CONF, "args": ""}
     path = tmp_path / "default/refs/rootless:c:eth0:bridge"
     path.write_text(json.dumps({**record, "netnsID": [4, 10]}) + "\n")
     one = sweep.Sweep(Shared(where, {}, {}), {}, _is_not_called, dry_run=False)
@@ -564,7 +669,7 @@ def test_a_reference_that_has_changed(tmp_path: Path) -> None:
     one._judge(AttachmentRecord(ReferenceName(path.name), record), NoSigns())
 
     assert ids(one._found["skipped"]) == ["c"]
-    assert one._found["skipped"][0]["why"] == "it has just been changed"
+    assert one._found["skipped"][0]["why"] == "it has just been changed: call again"
     assert path.exists()
 
 

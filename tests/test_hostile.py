@@ -308,6 +308,38 @@ def test_files(directory: Path, way: Json, data: st.DataObject) -> None:
     detach(directory, conf)
 
 
+@pytest.mark.parametrize("verb", ["DEL", "GC", "ADD"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *({"type": name} for name in ("a:b", "../x", "fake/", "", "..", "missing", "x" * 300)),
+        *({"type": value} for value in (7, ["fake"], None)),
+        *({"driver": name} for name in ("a/b", "fake", "mock", 7)),
+        {},
+        7,
+        ["fake"],
+    ],
+)
+def test_plugins_of_a_reference(directory: Path, damage: object, verb: str) -> None:
+    """A reference that tells of other plugins than its name is damaged: the request counts."""
+    conf = configuration(directory, BY_TYPE)
+    text = json.dumps(conf).encode()
+    assert hostile.checked(hostile.by_cni("ADD", directory, text)) is None
+    (name,) = references(directory)
+    path = directory / f"state/{IN_PLACE}/refs/{name}"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    (line,) = [line for line in lines if "conf" in line]
+    line["conf"]["delegate"] = damage
+    path.write_bytes(journal(lines))
+    os.utime(path, (0, 0))
+
+    gc = json.dumps({**conf, "cni.dev/valid-attachments": []}).encode()
+    error = hostile.checked(hostile.by_cni(verb, directory, gc if verb == "GC" else text))
+
+    assert error is None or verb == "ADD"
+    detach(directory, conf)
+
+
 def look(directory: Path) -> None:
     """Look at all there is, in every way; nothing of it harms a terminal."""
     base = str(directory / "state")

@@ -120,6 +120,20 @@ def test_a_container_of_a_sibling(world: bench.World, session: bench.Session) ->
     assert world.leftovers() == []
 
 
+def test_what_was_never_attached(session: bench.Session, world: bench.World) -> None:
+    """A DEL too many and STATUS make nothing, also before the first ADD."""
+    runtime = Runtime(session, delegate=bridge(), cniVersion="1.1.0")
+    with session.container() as outer, session.container() as container:
+        runtime.place = outer
+
+        runtime.delete("c", container)
+        runtime.succeed("DEL", "c", "")
+        runtime.succeed("STATUS")
+
+        assert not world.path(world.state_dir).exists()
+    assert world.leftovers() == []
+
+
 def test_a_container_whose_path_is_a_file(session: bench.Session, world: bench.World) -> None:
     """Without its namespace the path is a plain file; the DEL succeeds all the same.
 

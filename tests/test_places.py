@@ -163,6 +163,28 @@ def test_what_ran_in_place(temporary: Path) -> None:
     assert list(places.in_use(ENVIRON)) == [str(base)]
 
 
+@pytest.mark.parametrize("name", state.MADE_UP)
+def test_runtime_directory_of_podman(temporary: Path, tmp_path: Path, name: str) -> None:
+    """Without a log-in Podman has a runtime directory of its own: what is in it is found later.
+
+    It has to be this user's: others may make it first.
+    """
+    own = tmp_path / "own"
+    own.mkdir()
+    for directory in (temporary, own):
+        runtime = directory / f"{name}{UID}"
+        base = attach(runtime / "netns-shim", state.IN_PLACE)
+
+        environ = {**ENVIRON, "TMPDIR": str(own), "XDG_RUNTIME_DIR": str(tmp_path)}
+        assert places.choose(environ, f"{state.IN_PLACE}/refs") == base
+
+        if not os.geteuid():
+            os.chown(runtime, 65534, 65534)
+            assert places.in_use(environ) == {}
+        runtime.rename(tmp_path / "gone")
+        (tmp_path / "gone").rename(tmp_path / f"gone-{directory.name}")
+
+
 def test_error_that_hides_the_runtime_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that may pass is told, and no other place is taken for it."""
 

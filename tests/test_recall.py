@@ -13,14 +13,18 @@ from netns_shim import errors, recall
 from netns_shim.attachment import AttachmentRecord, ReferenceName
 
 NAME = ReferenceName.of("net", "c", "eth0", ["bridge", "portmap"])
-WHOLE = {
+WHOLE: dict[str, Any] = {
     "network": "net",
     "containerID": "c",
     "ifname": "eth0",
     "netns": "/run/netns/c",
     "args": "",
     "path": "/opt/cni/bin",
-    "conf": {"cniVersion": "1.0.0", "prevResult": {}, "more": 1},
+    "conf": {
+        "cniVersion": "1.0.0",
+        "prevResult": {},
+        "plugins": [{"type": "bridge"}, {"type": "portmap"}],
+    },
 }
 
 
@@ -30,7 +34,7 @@ def test_request() -> None:
 
     assert request is not None
     assert (request.verb, request.network, request.container_id) == ("DEL", "net", "c")
-    assert request.conf == {"cniVersion": "1.0.0", "more": 1}
+    assert request.conf == {"cniVersion": "1.0.0", "plugins": WHOLE["conf"]["plugins"]}
     assert request.environ == {
         "A": "b",
         "CNI_CONTAINERID": "c",
@@ -51,6 +55,22 @@ def test_request() -> None:
         {"ifname": "a/b"},
         {"path": "a\0b"},
         {"args": None},
+        {"network": "other"},
+        {"containerID": "other"},
+        {"ifname": "eth1"},
+        *(
+            {"conf": {"cniVersion": "1.0.0", **plugins}}
+            for plugins in (
+                {},
+                {"plugins": 7},
+                {"plugins": [7]},
+                {"plugins": [{"type": "bridge"}]},
+                {"plugins": [{"type": "bridge"}, {"type": ["portmap"]}]},
+                {"plugins": [{"type": "bridge"}, {"type": "a:b"}]},
+                {"delegate": {"type": "../x"}},
+                {"plugins": [{"type": "bridge"}, {"type": "portmap"}], "netns": "../x"},
+            )
+        ),
     ],
 )
 def test_request_of_a_damaged_record(odd: dict[str, Any]) -> None:
@@ -69,7 +89,8 @@ def test_request_of_a_damaged_record(odd: dict[str, Any]) -> None:
 def test_how_a_call_waits(now: dict[str, Any], expected: dict[str, Any]) -> None:
     """A call waits as its network says by now, but as it said at the ADD if that is not valid."""
     network = {"cniVersion": "1.0.0", "name": "net", "type": "netns-shim", "delegate": bridge()}
-    record = AttachmentRecord(NAME, {**WHOLE, "conf": {**network, "timeout": 5}})
+    name = ReferenceName.of("net", "c", "eth0", ["bridge"])
+    record = AttachmentRecord(name, {**WHOLE, "conf": {**network, "timeout": 5}})
     request = recall.request_of(record, {})
     assert request is not None
     request.conf = {**network, **now}
@@ -116,6 +137,9 @@ EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "another name": ({}, {"name": "renamed"}),
     "another version": ({}, {"cniVersion": "0.4.0"}),
     "no longer valid": ({}, {"timeout": "soon"}),
+    "a netns that is none": ({}, {"netns": "../x"}),
+    "a stateDir that is none": ({}, {"stateDir": "relative"}),
+    "an enter that is none": ({"enter": "always"}, {"enter": "soon"}),
     "all at once": (
         {"plugins": [bridge(), TUNING]},
         {"plugins": [bridge("10.90.0.0/24"), FIREWALL], "netns": "other", "mtu": 1300},
@@ -142,7 +166,7 @@ def edited(request: pytest.FixtureRequest, session: bench.Session) -> Edited:
 
 def attaches_nothing(runtime: Runtime) -> bool:
     """Tell whether an ADD to a network fails by itself."""
-    return runtime.conf.get("timeout") == "soon" or "missing" in str(runtime.conf)
+    return any(odd in str(runtime.conf) for odd in ("soon", "missing", "../x", "relative"))
 
 
 @pytest.mark.spread
@@ -161,6 +185,30 @@ def test_delete_undoes_what_was_added(
         assert "the network has been edited since container 'c' was attached" in done.stderr
         assert "eth0" not in container.run(["ip", "link"], check=True).stdout
     assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/nowhere:/opt"])
+def test_delete_with_another_path(world: bench.World, session: bench.Session, path: str) -> None:
+    """Plugins are found where the ADD has found them, too."""
+    runtime = Runtime(session, uplink="none", delegate=bridge())
+    with session.container() as container:
+        runtime.add("c", container)
+
+        runtime.delete("c", container, CNI_PATH=path)
+
+        assert "eth0" not in container.run(["ip", "link"], check=True).stdout
+    assert world.leftovers() == []
+
+
+def test_delete_of_what_is_not_valid(session: bench.Session) -> None:
+    """Where nothing is attached, the error says what is wrong with the network."""
+    runtime = Runtime(session, uplink="none", delegate=bridge(), netns="../x")
+    with session.container() as container:
+        for verb in ("DEL", "CHECK"):
+            error = runtime.fail(verb, "c", container.netns)
+
+            assert error["code"] == errors.INVALID_NETWORK_CONFIG
+            assert "$.netns" in error["msg"]
 
 
 def test_delete_beside_others(session: bench.Session) -> None:

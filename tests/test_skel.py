@@ -290,7 +290,7 @@ else: print('done')"""
 
 
 def test_error_of_a_plugin(installed: Path, tmp_path: Path) -> None:
-    """The error of a plugin is the answer, byte for byte."""
+    """The error of a plugin is the answer, byte for byte, and a line that ends."""
     text = '{ "msg":"caf\\u00e9 é", "code" : 142,\t"x": 1.50 }'
     script = f"if verb == 'ADD':\n    print({text!r})\n    sys.exit(1)\n"
     fakes.fake_plugin(tmp_path, "fake", script)
@@ -298,7 +298,7 @@ def test_error_of_a_plugin(installed: Path, tmp_path: Path) -> None:
 
     answer = call({**environ, "LC_ALL": "C.UTF-8"}, stdin, (installed,))
 
-    assert (answer.returncode, answer.stdout.decode()) == (1, text)
+    assert (answer.returncode, answer.stdout.decode()) == (1, f"{text}\n")
 
 
 @pytest.mark.parametrize("name", sorted(fakes.MISBEHAVIOURS))
@@ -483,7 +483,7 @@ def test_answer_of_a_plugin_is_kept() -> None:
     """An error of a plugin is written as the plugin wrote it."""
     status, stdout = serve("ADD", raising(PluginFailed(7, "x", "", '{"code":7, "msg":"x"}')))
 
-    assert (status, stdout) == (1, '{"code":7, "msg":"x"}')
+    assert (status, stdout) == (1, '{"code":7, "msg":"x"}\n')
 
 
 def test_result_that_cannot_be_written() -> None:

@@ -159,7 +159,7 @@ def test_what_fails_does_not_keep_it(
             "default: removed",
         ]
         assert "default: not detached: f a eth0: failing fails DEL\n" in done.stderr
-        assert "default: not detached: n bad eth0: cannot decode the reference" in done.stderr
+        assert "default: not detached: n bad eth0: the reference is damaged" in done.stderr
         assert "default: not detached: odd: " in done.stderr
     assert world.leftovers() == []
 

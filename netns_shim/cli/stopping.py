@@ -15,7 +15,7 @@ from .. import conf, references
 from ..attachment import STOPPING, ReferenceName
 from ..detaching import detach_by, guard
 from ..errors import DECODING_FAILURE, TRY_AGAIN_LATER, ShimError
-from ..gc import collect, liveness
+from ..gc import liveness, sweep
 from ..names.together import Together
 from ..shared import lifecycle, listing
 from ..target import ATTEMPTS, Shared
@@ -107,8 +107,8 @@ class Ending:
             return  # its own DEL was faster
         try:
             if reference.record.is_of_netavark:
-                raise ShimError(DECODING_FAILURE, collect.OF_NETAVARK)
-            request = collect.request_of(self._environ, reference.record)
+                raise ShimError(DECODING_FAILURE, sweep.OF_NETAVARK)
+            request = sweep.request_of(self._environ, reference.record)
             self._tell(request)
             detach_by(request, self._target, reference)
             self.detached.append(name)

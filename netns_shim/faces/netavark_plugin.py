@@ -111,7 +111,7 @@ def _recall(asked: Exec, environ: Mapping[str, str]) -> Request | None:
     part = references.index(state.IN_PLACE, asked.container_id, asked.ifname)
     for base in dict.fromkeys(state.base_dir(environ, each, part) for each in (given, "")):
         for _, record in search.records_in(base, asked.container_id, asked.ifname):
-            request = recall.request_of(record, environ)
+            request = recall.undoing(record, environ)
             if request is not None:
                 return request
     return None

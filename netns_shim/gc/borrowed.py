@@ -16,7 +16,6 @@ from ..errors import ShimError
 from ..in_place import HERE, InPlace
 from ..netavark import configs
 from ..operation import leave_names
-from ..shared import listing
 from .callers import Callers, visit
 from .collect import leases_of
 from .liveness import Liveness
@@ -65,7 +64,7 @@ class InPlaceSweep(Sweep):
 
     def _collect(self) -> None:
         callers = Callers()
-        records = [r for r in listing.records(self._where) if r.name.is_attachment]
+        records = self._records()
         here = [r for r in records if callers.is_here(r) and netns.is_in_place("auto")]
         if here:
             signs = Liveness(HERE, here, needs_process=self._idle)

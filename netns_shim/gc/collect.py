@@ -10,25 +10,21 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from .. import recall, references, state
+from .. import conf, recall, references, state
 from ..detaching import detach_by
-from ..errors import DECODING_FAILURE, INVALID_NETWORK_CONFIG, ShimError
+from ..errors import INVALID_NETWORK_CONFIG, ShimError
 from ..kept import CNI_STATE
 from ..names.together import Together
+from ..request import Request
 from ..shared import listing
 from . import leases
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..attachment import AttachmentRecord, ReferenceName
     from ..decoding import Json
     from ..operation import Operation
-    from ..request import Request
 
-# Why no request can be made for an attachment of the stand-in.
-OF_NETAVARK = "it is netavark's own, and only the program that set it up can tear it down"
-# A misspelling of the first one in an older specification; libcni sends both.
+# The second is a misspelling in an older specification; libcni sends both.
 KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
 
@@ -90,10 +86,35 @@ def _delete_stale(call: Operation, name: ReferenceName, began: float) -> None:
     try:
         # A reference written since then is from an ADD that the runtime could not know about.
         if os.stat(reference.path).st_mtime < began and not reference.record.is_of_netavark:
-            request = request_of(call.request.environ, reference.record)
+            request = recall.undoing(reference.record, call.request.environ)
+            request = request or _request_by_name(call.request, reference.record)
             detach_by(request, call.target, reference)
     finally:
         reference.close()
+
+
+def _request_by_name(request: Request, record: AttachmentRecord) -> Request:
+    """Make the DEL of an attachment whose record is damaged from the GC of its network."""
+    name = record.name
+    path = record.netns if "\0" not in record.netns else ""
+    variables = {
+        "CNI_CONTAINERID": name.container_id,
+        "CNI_NETNS": path,
+        "CNI_IFNAME": name.ifname,
+        "CNI_ARGS": "",
+    }
+    return Request(
+        "DEL",
+        network=name.network,
+        cni_version=request.cni_version,
+        conf=conf.static(request.conf),
+        environ={**request.environ, **variables},
+        container_id=name.container_id,
+        netns=path,
+        ifname=name.ifname,
+        args="",
+        path=request.path,
+    )
 
 
 def _find(where: state.State, name: ReferenceName) -> references.Reference | None:
@@ -102,20 +123,6 @@ def _find(where: state.State, name: ReferenceName) -> references.Reference | Non
         return references.find(where, name)
     except ShimError:
         return None
-
-
-def request_of(environ: Mapping[str, str], record: AttachmentRecord) -> Request:
-    """Make the DEL of an attachment; ShimError (code 6) where its reference is damaged."""
-    request = recall.request_of(record, environ)
-    if request is not None:
-        written = (request.network, request.container_id, request.ifname)
-        if written == record.name.attachment:
-            return request
-    raise ShimError(
-        DECODING_FAILURE,
-        "cannot decode the reference",
-        "its content is damaged: `netns-shim stop --force` removes it with its netns",
-    )
 
 
 def _attachments(where: state.State) -> list[ReferenceName]:

@@ -33,6 +33,7 @@ class Liveness:
         "_needs_process",
         "_owners",
         "_processes",
+        "_strays",
         "_unclaimed",
         "_veths",
     )
@@ -58,11 +59,13 @@ class Liveness:
                 self._owners.setdefault(identity, set()).add(_container(record))
                 paths[identity] = record.netns
         self._veths: set[str] = set()
-        self._unclaimed = ""
+        # The links that no record names, and those of them that lead to an unknown place.
+        self._strays = self._unclaimed = ""
         if pin:
             veths, leading_elsewhere = links.veths(pin, list(paths.values()))
             self._veths.update(veths)
             claimed = set().union(*map(host_side, records))
+            self._strays = min(self._veths - claimed, default="")
             self._unclaimed = min(set(leading_elsewhere) - claimed, default="")
 
     def of(self, record: AttachmentRecord) -> str:
@@ -89,18 +92,21 @@ class Liveness:
         owners = self._owners.get(identity, set())
         return bool(owners and host_side(record)) and _container(record) not in owners
 
-    def doubt(self, record: AttachmentRecord) -> str:
+    def doubt(self, record: AttachmentRecord, *, is_damaged: bool = False) -> str:
         """Say why a container without signs may still live; "" where it is gone.
 
         Some results name no interface outside of the container: that of an ADD that was cut off,
-        of CNI before 0.3.0 and of some drivers. Then any interface might belong to it.
+        of CNI before 0.3.0 and of some drivers. Then any interface might belong to it. What a
+        damaged record says may be wrong, so only a netns without such interfaces is proof enough.
         """
-        is_known = self._is_other_boot or self._needs_process or host_side(record)
-        if is_known or not self._unclaimed:
+        if self._is_other_boot:
             return ""
-        return (
-            f"the interface {self._unclaimed} leads to an unknown place, perhaps to this container"
-        )
+        is_named = self._needs_process or bool(host_side(record))
+        link = self._strays if is_damaged else "" if is_named else self._unclaimed
+        if not link:
+            return ""
+        leads = "may lead" if is_damaged else "leads to an unknown place, perhaps"
+        return f"the interface {link} {leads} to this container: if that is gone, call DEL for it"
 
 
 def of_shared(

@@ -9,25 +9,41 @@ left alone and reported.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from .. import conf, references, state
+from .. import conf, recall, references, state
 from ..attachment import COLLECTING, PARTS, AttachmentRecord, ReferenceName
 from ..detaching import detach_by, guard
-from ..errors import ShimError
+from ..errors import DECODING_FAILURE, ShimError
 from ..names.together import Together
-from ..request import Request
+from ..netavark import configs
+from ..operation import leave_names
 from ..shared import listing
 from ..target import Shared
 from . import leases, liveness
-from .collect import OF_NETAVARK, has_command, holders, leases_of, request_of
+from .collect import has_command, holders, leases_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from ..decoding import Json
+    from ..request import Request
     from ..target import Target
     from .liveness import Liveness
+
+# Why no request can be made for an attachment of the stand-in.
+OF_NETAVARK = "it is netavark's own, and only the program that set it up can tear it down"
+# Of a reference that does not say how to undo its ADD.
+DAMAGED = "the reference is damaged, so no plugin can undo the attachment"
+
+
+def request_of(environ: Mapping[str, str], record: AttachmentRecord) -> Request:
+    """Make the DEL of an attachment; ShimError (code 6) where its reference is damaged."""
+    request = recall.undoing(record, environ)
+    if request is None:
+        raise ShimError(DECODING_FAILURE, DAMAGED, record.name.file)
+    return request
 
 
 def everywhere(
@@ -138,7 +154,7 @@ class Sweep:
 
     def _collect(self) -> None:
         self._drop_ghosts()
-        records = [r for r in listing.records(self._where) if r.name.is_attachment]
+        records = self._records()
         try:
             signs = self._signs(records)
         except ShimError as error:
@@ -161,27 +177,37 @@ class Sweep:
         for name in ghosts:
             self._add("dropped", file=name.file)
 
+    def _records(self) -> list[AttachmentRecord]:
+        """Read the references of attachments; report what else is among them."""
+        records = listing.records(self._where)
+        for name, problem in listing.odd(self._where, records):
+            self._add("skipped", why=f"{self._where.refs}/{name} {problem}")
+        return [record for record in records if record.name.is_attachment]
+
     def _judge(self, record: AttachmentRecord, signs: Liveness) -> None:
         names = dict(zip(PARTS, record.name.attachment, strict=True))
-        problem = _problem_of(record)
+        problem = _problem_of(record, f"{self._where.refs}/{record.name}")
         if not problem and (sign := signs.of(record)):
             self._add("live", **names, why=sign)
             return
         try:
             reference = references.find(self._where, record.name)
         except ShimError as error:
-            self._add("skipped", **names, why=error.message)
+            self._add("skipped", **names, why=f"{error}; call again when it has ended")
             return
         if reference is None:
             return  # a DEL was faster
         try:
             if reference.record.fields != record.fields:
-                problem = "it has just been changed"
-            if problem := problem or signs.doubt(record):
+                problem = "it has just been changed: call again"
+            request = recall.undoing(record, self._environ)
+            if problem := problem or signs.doubt(record, is_damaged=request is None):
                 self._add("skipped", **names, why=problem)
                 return
+            if request is None:
+                self._drop(reference)
+                return
             if not self._dry_run:
-                request = request_of(self._environ, record)
                 if self._tell is not None:
                     self._tell(request)
                 detach_by(request, self._target, reference)
@@ -190,6 +216,15 @@ class Sweep:
             self._add("failed", **names, why=str(error))
         finally:
             reference.close()
+
+    def _drop(self, reference: references.Reference) -> None:
+        """Drop a reference that is damaged, of a container that is gone."""
+        if not self._dry_run:
+            self._target.withdraw(reference.record)
+            leave_names(self._target, reference)
+            configs.forget(self._where, reference.record.name)
+            reference.drop()
+        self._add("dropped", file=reference.record.name.file, why=DAMAGED)
 
     def _release_leases(self) -> None:
         directory = leases_of(self._where)
@@ -227,14 +262,12 @@ def _identity(where: state.State) -> tuple[int, int, int] | None:
     return info.st_ino, info.st_dev, where.uplink().netns
 
 
-def _problem_of(record: AttachmentRecord) -> str:
-    """Say why it is unknown whether an attachment is garbage, or ""."""
+def _problem_of(record: AttachmentRecord, path: str) -> str:
+    """Say why it is unknown whether an attachment is garbage, and what to do, or ""."""
     if record.is_of_netavark:
         return OF_NETAVARK
-    try:
-        request_of({}, record)
-    except ShimError as error:
-        return str(error)
     if record.netns_id is None:
-        return "it is not known which network namespace was attached"
+        is_damaged = recall.request_of(record, {}) is None
+        what = "is damaged" if is_damaged else "does not say what was attached"
+        return f"{path} {what}: once the container is gone, call DEL for it, or remove this file"
     return ""

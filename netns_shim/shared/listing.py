@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from ..attachment import AttachmentRecord, ReferenceName
 from ..references import drop_ghost
@@ -36,6 +37,38 @@ def names(state: State, part: str = "") -> list[ReferenceName]:
 def ghosts(state: State) -> list[ReferenceName]:
     """Name what `references.drop_ghosts` would remove at this moment."""
     return [n for n in names(state) if drop_ghost(f"{state.refs}/{n}", n, dry_run=True)]
+
+
+def odd(state: State, read: list[AttachmentRecord]) -> list[tuple[ReferenceName, str]]:
+    """Name what is in the place of references, beside those that were read.
+
+    It keeps the netns, as they do. Each comes with what is wrong, and what to do.
+    """
+    known = {r.name.file for r in read if r.name.is_attachment or r.name.is_guard}
+    found = []
+    for name in names(state):
+        if name.file in known:
+            continue
+        try:
+            problem = _problem(f"{state.refs}/{name}")
+        except FileNotFoundError:
+            continue  # it has just been dropped
+        if problem or not (name.is_attachment or name.is_guard):
+            when = "once its container is gone, " if name.is_attachment else ""
+            found.append((name, f"{problem or 'is no reference'}: {when}remove it"))
+    return found
+
+
+def _problem(path: str) -> str:
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        return "is no file"
+    try:
+        read_file(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return ""
 
 
 def _read(state: State, part: str) -> list[AttachmentRecord]:

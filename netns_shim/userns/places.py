@@ -65,7 +65,8 @@ def _candidates(environ: Mapping[str, str]) -> list[str]:
     for directory in dict.fromkeys((TEMPORARY, _given(environ))):
         if directory:
             found += _numbered(directory, uid)
-            found += (f"{directory}/{name}{uid}/netns-shim" for name in state.MADE_UP)
+            runtimes = [f"{directory.rstrip('/')}/{name}{uid}" for name in state.MADE_UP]
+            found += [f"{path}/netns-shim" for path in runtimes if state.owns(path)]
     return list(dict.fromkeys(found))
 
 
