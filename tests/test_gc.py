@@ -631,7 +631,9 @@ class NoSigns(Liveness):
         """See nothing."""
         return ""
 
-    doubt = of
+    def doubt(self, record: AttachmentRecord, *, is_damaged: bool = False) -> str:
+        """Know of no link that might lead to it."""
+        return ""
 
 
 def test_two_at_once(

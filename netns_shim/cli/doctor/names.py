@@ -104,7 +104,7 @@ def of_configuration(context: Context) -> Result:
 
 
 def _in_place(where: State) -> tuple[int, list[str]]:
-    """Count the containers with names in netns's of callers, and ask the servers there."""
+    """Count the containers with names in namespaces of callers, and ask the servers there."""
     found = listing.records(where) if where.exists() else []
     if not found:
         return 0, []
