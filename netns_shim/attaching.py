@@ -51,7 +51,7 @@ def add(request: Request) -> Attached:
     try:
         return _attach_to(call)
     except PinnedElsewhere as error:
-        own = target.beside(call.target, call.conf, request)
+        own = target.choose_own(call.target, call.conf, request)
         if own is None:
             raise
         warn(

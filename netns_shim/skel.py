@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Being a plugin: read a request, get its answer, write it, give the exit status.
 
-This is the one place that turns an error into an answer. It writes exactly one document to stdout.
+It turns an error into an answer, and writes exactly one document to stdout. The stand-in for the
+binary `netavark`, which hands on what another program says, does so by the same functions.
 """
 
 from __future__ import annotations

@@ -89,8 +89,8 @@ def at(there: State, like: Target, environ: Mapping[str, str]) -> Target:
     return Shared(there, configuration.DEFAULT_UPLINK, environ)
 
 
-def beside(where: Target, conf: Configuration, request: Request) -> Shared | None:
-    """Give what a user namespace gets in place of the default netns, which another one has.
+def choose_own(where: Target, conf: Configuration, request: Request) -> Shared | None:
+    """Choose a shared netns of this user namespace, where another one has the default one.
 
     None where the network names its netns: then it is meant to be that one.
     """

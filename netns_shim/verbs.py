@@ -76,7 +76,7 @@ def gc(request: Request) -> None:
     where = call.target
     where.join()
     if _is_elsewhere(where) or not where.state.exists():
-        own = target.beside(where, call.conf, request)
+        own = target.choose_own(where, call.conf, request)
         if own is not None and own.state.exists():
             call, where = Operation(request, own), own
     # None where there is no netns, and in place: there, a caller in another netns may have

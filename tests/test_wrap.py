@@ -13,7 +13,7 @@ import pytest
 from runtime import PLUGIN, bridge, page
 
 from netns_shim.main import main
-from netns_shim.validate.document import Inspection
+from netns_shim.validate.document import Findings
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 PORTS = {"type": "portmap", "capabilities": {"portMappings": True, "snat": False}}
@@ -41,7 +41,7 @@ def wrap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Wr
         path.write_text(json.dumps(network))
         wrapped = Wrapped(capsys, path, *arguments)
         assert wrapped.status == 0, wrapped.err
-        assert Inspection(wrapped.out.encode(), "", "netns-shim").problems == []
+        assert Findings(wrapped.out.encode(), "", "netns-shim").problems == []
         return wrapped
 
     return do

@@ -71,6 +71,16 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
+def add_type(parser: argparse.ArgumentParser) -> None:
+    """Add `--type`, for a plugin that is installed under another name."""
+    parser.add_argument(
+        "--type",
+        default="netns-shim",
+        metavar="NAME",
+        help="the name under which the plugin is installed [%(default)s]",
+    )
+
+
 def state_of(arguments: argparse.Namespace) -> state.State:
     """Give the state of the shared netns that the options name.
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import shown
 from ..validate import conflist
+from . import options
 
 if TYPE_CHECKING:
     import argparse
 
-    from ..validate.document import Inspection
+    from ..validate.document import Findings
 
 SUMMARY = "Find everything that is wrong with files of CNI networks."
 STDIN = "-"
@@ -22,14 +23,12 @@ STDIN = "-"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="a list of plugins or a single one; - is stdin"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="a CNI network: a list of plugins, or a single one; - is stdin",
     )
-    parser.add_argument(
-        "--type",
-        default="netns-shim",
-        metavar="NAME",
-        help="the name under which the plugin is installed [%(default)s]",
-    )
+    options.add_type(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -38,14 +37,14 @@ def main(arguments: argparse.Namespace) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     from ..validate import subnets  # not for the other commands
-    from ..validate.document import Inspection
+    from ..validate.document import Findings
 
     status = 0
     earlier: list[subnets.Segment] = []
     for file in arguments.files:
         name = "stdin" if file == STDIN else file
         try:
-            found = Inspection(read(file), "" if file == STDIN else file, arguments.type)
+            found = Findings(read(file), "" if file == STDIN else file, arguments.type)
         except OSError as error:
             lines, is_wrong = [f"{name}: {error.strerror}"], True
         else:
@@ -60,7 +59,7 @@ def main(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _report(name: str, found: Inspection, own_type: str) -> tuple[list[str], bool]:
+def _report(name: str, found: Findings, own_type: str) -> tuple[list[str], bool]:
     if found.problems:
         return [f"{name}:{line}: {why}" for line, why in found.problems], True
     if not found.ours:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .. import cni
 from ..errors import IO_FAILURE, ShimError, warn
-from . import validate
+from . import options, validate
 
 if TYPE_CHECKING:
     import argparse
@@ -23,18 +23,15 @@ SUMMARY = "Print a CNI network, changed so that it runs through the shim; the fi
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "file", metavar="FILE", help="a list of plugins or a single one; - is stdin"
+        "file",
+        metavar="FILE",
+        help="a CNI network: a list of plugins, or a single one; - is stdin",
     )
     parser.add_argument("--netns", metavar="NAME", help="the shared network namespace")
     parser.add_argument(
         "--uplink", choices=("pasta", "slirp4netns", "none"), help="what joins it to the outside"
     )
-    parser.add_argument(
-        "--type",
-        default="netns-shim",
-        metavar="NAME",
-        help="the name under which the plugin is installed [%(default)s]",
-    )
+    options.add_type(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:

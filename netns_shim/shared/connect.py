@@ -37,28 +37,30 @@ SECOND = 2
 ACCEPT_DAD = "/proc/sys/net/ipv6/conf/default/accept_dad"
 
 
+class Begun:
+    """What there is of an uplink: its processes, why it waits, its interface. Nothing at first."""
+
+    __slots__ = ("addresses", "guardian", "interface", "mtu", "pending", "pid")
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self.guardian: int | None = None
+        self.pending = ""
+        self.interface = ""
+        self.addresses: list[str] = []
+        self.mtu = 0
+
+
 def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> None:
     """Start the uplink, then write its record and the resolv.conf that leads to it.
 
     `wanted` is the configuration it was chosen by, for `refresh`, and `attempt` is for its
     guardian.
     """
+    begun = Begun()
     if not isinstance(chosen, uplink.Nothing):
-        processes.check_numbers()
-    if chosen.takes_ipv6 and chosen.copies_addresses:
-        hostnet.await_ipv6()
-    pid, guard, pending, interface, addresses, mtu = None, None, "", "", list[str](), 0
-    if not isinstance(chosen, uplink.Nothing):
-        chosen, begun, pending = fallback.start(
-            chosen, wanted, lambda each: _start(state, each, attempt)
-        )
-        mtu = chosen.mtu
-        if begun is not None:
-            pid, guard = begun
-            interface, addresses, mtu = _set_up(state, chosen)
-        else:
-            # It tries until the host has a network; not at once, as this ADD has no reference yet.
-            guard = guardian.start(state, -1, max(attempt, SECOND))
+        chosen, begun = _begin(state, chosen, wanted, attempt)
+    pid = begun.pid
     if not pid:
         run_in(state.pin, lambda: _look_for_duplicates(look=False))
     before = _before(state)
@@ -66,22 +68,22 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
         driver=chosen.driver,
         wanted=wanted,
         pid=pid,
-        guardian=guard,
+        guardian=begun.guardian,
         tap_descriptor=processes.descriptor(pid, uplink.TUN) if pid else None,
         pin=state.pin,
-        interface=interface,
-        addresses=addresses,
+        interface=begun.interface,
+        addresses=begun.addresses,
         # In a netns of a release that gave no network the MTU of its uplink, it stays as it is: on
         # one bridge, large packets for containers of 1500 bytes would be lost.
-        mtu=None if before and before.mtu is None else mtu,
+        mtu=None if before and before.mtu is None else begun.mtu,
         forwarders=list(chosen.forwarders),
         forwards=chosen.forwards,
         host_addresses=list(chosen.host_addresses),
-        host=_look_at_host(chosen, addresses, pending),
+        host=_look_at_host(chosen, begun),
         copies_addresses=chosen.copies_addresses,
         control=chosen.control if pid else "",
         lacks_ports=os.path.isdir(state.path(PORTS)),
-        pending=pending,
+        pending=begun.pending,
     )
     if before.publisher and "pid" in before.publisher:
         # A pasta of its own, which outlives the uplink.
@@ -93,9 +95,28 @@ def connect(state: State, chosen: Uplink, wanted: Wanted, attempt: int = 0) -> N
     register.write(state, record)
 
 
-def _look_at_host(chosen: Uplink, addresses: list[str], pending: str) -> Json:
-    is_enough = chosen.copies_addresses or pending
-    return hostnet.look(addresses) if is_enough else hostnet.look_at_names()
+def _begin(state: State, chosen: Program, wanted: Wanted, attempt: int) -> tuple[Program, Begun]:
+    """Start an uplink, or the other one in its place, and its guardian; give what has begun."""
+    processes.check_numbers()
+    if chosen.takes_ipv6 and chosen.copies_addresses:
+        hostnet.await_ipv6()
+    begun = Begun()
+    chosen, started, begun.pending = fallback.start(
+        chosen, wanted, lambda each: _start(state, each, attempt)
+    )
+    if started is None:
+        begun.mtu = chosen.mtu
+        # It tries until the host has a network; not at once, as this ADD has no reference yet.
+        begun.guardian = guardian.start(state, -1, max(attempt, SECOND))
+    else:
+        begun.pid, begun.guardian = started
+        begun.interface, begun.addresses, begun.mtu = _set_up(state, chosen)
+    return chosen, begun
+
+
+def _look_at_host(chosen: Uplink, begun: Begun) -> Json:
+    depends = chosen.copies_addresses or begun.pending
+    return hostnet.look(begun.addresses) if depends else hostnet.look_at_names()
 
 
 def _start(state: State, chosen: Program, attempt: int) -> tuple[int, int | None]:

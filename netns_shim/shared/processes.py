@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that other calls have started: finding an uplink of ours, and ending it.
+"""Processes that other calls have started, uplinks and plugins among them: found, and ended.
 
 A process ID is not an identity: it may belong to another process by now. No signal is sent before
 we know to which process.

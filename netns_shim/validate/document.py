@@ -26,8 +26,8 @@ Problem = tuple[Place, str]
 FLAGS = ("disableCheck", "disableGC")
 
 
-class Inspection:
-    """A file that was inspected: its `problems`, each a line number and a sentence.
+class Findings:
+    """What was found in a file: its `problems`, each a line number and a sentence.
 
     `types` are the types of its entries, `ours` is how many of them belong to the shim, and
     `unknown` are the types whose keys nothing is known of, `segments` what its plugins make.
