@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
     from ..validate.document import Inspection
 
-SUMMARY = "Find everything that is wrong with networks of CNI in files."
+SUMMARY = "Find everything that is wrong with networks of CNI or netavark in files."
 STDIN = "-"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="a list of plugins or a single one; - is stdin"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="a list of plugins, a single one, or a network of Podman; - is stdin",
     )
     parser.add_argument(
         "--type",
@@ -38,14 +41,14 @@ def main(arguments: argparse.Namespace) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     from ..validate import subnets  # not for the other commands
-    from ..validate.document import Inspection
+    from .networks import NetworkInspection
 
     status = 0
     earlier: list[subnets.Segment] = []
     for file in arguments.files:
         name = "stdin" if file == STDIN else file
         try:
-            found = Inspection(read(file), "" if file == STDIN else file, arguments.type)
+            found = NetworkInspection(read(file), "" if file == STDIN else file, arguments.type)
         except OSError as error:
             lines, is_wrong = [f"{name}: {error.strerror}"], True
         else:
