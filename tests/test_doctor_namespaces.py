@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import bench
 import pytest
 from diagnosis import FAKES, Fakes, ask, ask_in, command, hide, replaced, results
+from runtime import PLUGIN
 
 from netns_shim.cli.doctor import ids
 
@@ -121,7 +123,23 @@ def test_ranges_of_ids(world: bench.World, file: str, text: str, kind: str) -> N
     assert found["result"] == kind
     assert (kind == "ok") == (not found["advice"])
     if kind != "ok":
-        assert "usermod --add-subuids" in found["advice"]
+        assert re.fullmatch(rf"usermod --add-{file}s [-0-9]+ shim \(as root\)", found["advice"])
+
+
+@pytest.mark.parametrize("file", ["subuid", "subgid"])
+def test_ids_that_cannot_be_read(world: bench.World, file: str) -> None:
+    """A file that only root may read has no IDs for the shim: the cure is to open it."""
+    world.root.run(["chmod", "0600", f"/etc/{file}"], check=True)
+    try:
+        found = ask(world)["subordinate IDs"]
+        said = world.run([PLUGIN, "run", "--uplink", "none", "--", "true"]).stderr
+    finally:
+        world.root.run(["chmod", "0644", f"/etc/{file}"], check=True)
+
+    assert found["result"] == "problem"
+    assert found["message"].startswith(f"/etc/{file} cannot be read: ")
+    assert found["advice"] == f"chmod 0644 /etc/{file} (as root)"
+    assert f"no subordinate {file[3:]}s, as /etc/{file} cannot be read" in said
 
 
 def test_lines_that_count_once(world: bench.World) -> None:
@@ -164,7 +182,7 @@ def test_cure_where_there_are_no_more_ids(
     """In a container with few IDs, none of them is promised."""
     monkeypatch.setattr(ids, "_end", lambda: 65536)
 
-    assert "this container has no IDs from 65536 on" in ids._cure("shim")
+    assert "this container has no IDs from 65536 on" in ids._cure("shim", ["uid", "gid"])
 
 
 def test_no_files_of_ids(world: bench.World) -> None:

@@ -189,6 +189,17 @@ def test_plugins(world: bench.World) -> None:
     assert found["message"] == f"{len(spoken)} in {world.plugin_dir}"
 
 
+def test_no_plugin_but_ours(world: bench.World, fakes: Fakes) -> None:
+    """Where nothing is that the shim could run, that is said."""
+    world.root.run([PLUGIN, "install", FAKES], check=True)
+
+    found = ask(world, CNI_PATH=FAKES)["CNI plugins"]
+
+    assert found["result"] == "warning"
+    assert found["message"] == f"1 in {FAKES}, none of which netns-shim could run"
+    assert found["advice"].startswith("install containernetworking-plugins")
+
+
 def test_default_path(world: bench.World, fakes: Fakes) -> None:
     """Without CNI_PATH it is where plugins are mostly, and where the launcher is."""
     fakes.add("mine", SPEAKING.format("1.0.0", "1.1.0"))

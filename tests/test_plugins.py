@@ -57,6 +57,26 @@ def ipam(**keys: Any) -> dict[str, Any]:
             ipam(subnet="10.0.0.0/31"),
             '$.ipam.subnet: "10.0.0.0/31" is too small to give addresses from',
         ),
+        ({"type": "bridge", "vlan": 5000}, "$.vlan: must be 0 to 4094, is 5000"),
+        ({"type": "bridge", "mtu": -1}, "$.mtu: must not be negative, is -1"),
+        (
+            {"type": "macvlan", "mode": "brigde"},
+            '$.mode: must be one of bridge, private, vepa, passthru, is "brigde"',
+        ),
+        ({"type": "ipvlan", "mode": "l4"}, '$.mode: must be one of l2, l3, l3s, is "l4"'),
+        ({"type": "tuning", "mac": "zz"}, '$.mac: must be a MAC address, is "zz"'),
+        (
+            {"type": "portmap", "capabilities": {"portMapings": True}},
+            "$.capabilities: no runtime knows \"portMapings\"; did you mean 'portMappings'?",
+        ),
+        (
+            ipam(ranges=[[{"subnet": "10.1.0.0/24", "rangeStart": "10.2.0.1"}]]),
+            '$.ipam.ranges[0][0].rangeStart: "10.2.0.1" is not in 10.1.0.0/24',
+        ),
+        (
+            ipam(subnet="10.1.0.0/24", rangeEnd="fd00::1"),
+            '$.ipam.rangeEnd: "fd00::1" is not in 10.1.0.0/24',
+        ),
         (ipam(rangeStart="10.0.0.300"), '$.ipam.rangeStart: must be an address, is "10.0.0.300"'),
         (ipam(subnet=7), "$.ipam.subnet: must be a subnet such as 10.88.0.0/16, is 7"),
         (

@@ -375,3 +375,26 @@ def test_schema_of_a_network(capsys: pytest.CaptureFixture[str]) -> None:
         {"plugins": [ENTRY]},
     ):
         assert list(validator.iter_errors(bad)), bad
+
+
+def test_what_is_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Plugins of which the keys are not known are named, IPAM plugins as well."""
+    entry = {"type": "netns-shim", "delegate": {"type": "ovs", "ipam": {"type": "hostlocal"}}}
+    path = write(tmp_path / "net.conflist", one_list(entry))
+
+    assert validate(capsys, path) == (
+        0,
+        [f"{path}: valid, but nothing is known about the keys of ovs, hostlocal"],
+    )
+
+
+def test_mistyped_capability(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A runtime offers nothing to an entry that asks for it under another name."""
+    path = write(
+        tmp_path / "net.conflist", one_list({**ENTRY, "capabilities": {"portMapings": True}})
+    )
+
+    status, (line,) = validate(capsys, path)
+
+    assert status == 1
+    assert line.endswith("no runtime knows \"portMapings\"; did you mean 'portMappings'?")

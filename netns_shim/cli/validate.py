@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..validate.document import Findings
 
-SUMMARY = "Find everything that is wrong with files of CNI networks."
+SUMMARY = "Find everything that is wrong with networks in files, of CNI or of netavark."
 STDIN = "-"
 
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help="a CNI network: a list of plugins, or a single one; - is stdin",
+        help="a list of plugins, a single one, or a network of Podman; - is stdin",
     )
     options.add_type(parser)
 
@@ -37,14 +37,14 @@ def main(arguments: argparse.Namespace) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     from ..validate import subnets  # not for the other commands
-    from ..validate.document import Findings
+    from .networks import NetworkFindings
 
     status = 0
     earlier: list[subnets.Segment] = []
     for file in arguments.files:
         name = "stdin" if file == STDIN else file
         try:
-            found = Findings(read(file), "" if file == STDIN else file, arguments.type)
+            found = NetworkFindings(read(file), "" if file == STDIN else file, arguments.type)
         except OSError as error:
             lines, is_wrong = [f"{name}: {error.strerror}"], True
         else:

@@ -186,7 +186,7 @@ def _write_map(pid: int, kind: str, extents: list[Extent]) -> None:
         if not why:
             return
     else:
-        why = f"{subids.source(kind, os.environ)} has none for this user"
+        why = subids.why_none(kind, os.environ)
     warn(
         f"no subordinate {kind}s, as {why}: root is the only {kind} in the user namespace, so "
         "a program that changes to another one there, or gives it a file, fails"

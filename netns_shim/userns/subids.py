@@ -83,6 +83,14 @@ def source(kind: str, environ: Mapping[str, str]) -> str:
     return PROGRAM if is_elsewhere() and find_program(environ) else FILES[kind]
 
 
+def why_none(kind: str, environ: Mapping[str, str]) -> str:
+    """Say why the user has no ranges of a kind."""
+    place = source(kind, environ)
+    if place != PROGRAM and os.path.exists(place) and not os.access(place, os.R_OK):
+        return f"{place} cannot be read"
+    return f"{place} has none for this user"
+
+
 def is_elsewhere() -> bool:
     """Tell whether the IDs come from another source than the files, nsswitch.conf(5)."""
     for line in _read(NSSWITCH):

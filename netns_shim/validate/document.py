@@ -91,6 +91,9 @@ class Findings:
             sent = {**entry, "cniVersion": cni.CURRENT_VERSION, "name": "network"}
             for inner, why in explain.located(sent):
                 yield (*place, *inner), why
+            named = entry.get("capabilities")
+            if isinstance(named, dict) and (why := plugins.capabilities(named)):
+                yield (*place, "capabilities"), why
             self.segments += subnets.segments(entry, self._network)
             for why in subnets.with_uplink(entry, self._network):
                 yield place, why
@@ -102,6 +105,10 @@ class Findings:
     def _look_at_plugin(self, entry: Json, place: Place) -> Iterator[Problem]:
         kind = entry.get("type")
         if isinstance(kind, str) and kind not in plugins.PLUGINS:
+            self.unknown.append(kind)
+        ipam = entry.get("ipam")
+        kind = ipam.get("type") if isinstance(ipam, dict) else None
+        if isinstance(kind, str) and kind and kind not in plugins.IPAMS:
             self.unknown.append(kind)
         for inner, why in plugins.problems(entry):
             yield (*place, *inner), why

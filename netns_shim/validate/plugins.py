@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,12 @@ Rule = Callable[[Any], str]
 
 # The longest name of an interface, in bytes, netdevice(7).
 LONGEST_NAME = 15
+# What a runtime may offer to a plugin, https://www.cni.dev/docs/conventions/.
+CAPABILITIES = (
+    *("aliases", "bandwidth", "cgroupPath", "deviceID", "dns", "infinibandGUID", "ips"),
+    *("ipRanges", "ipam", "mac", "portMappings"),
+)
+_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}|([0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4}|")
 
 
 def _kind(wanted: str, *types: type) -> Rule:
@@ -36,10 +43,42 @@ def _kind(wanted: str, *types: type) -> Rule:
 
 
 _flag = _kind("true or false", bool)
-_number = _kind("an integer", int)
+_integer = _kind("an integer", int)
 _text = _kind("a string", str)
 _object = _kind("an object", dict)
 _list = _kind("a list", list)
+
+
+def _number(value: Any) -> str:
+    return _integer(value) or (f"must not be negative, is {value}" if value < 0 else "")
+
+
+def _vlan(value: Any) -> str:
+    return _integer(value) or ("" if 0 <= value <= 4094 else f"must be 0 to 4094, is {value}")
+
+
+def _mac(value: Any) -> str:
+    return "" if _MAC.fullmatch(str(value)) else f"must be a MAC address, is {show(value)}"
+
+
+def _one_of(*words: str) -> Rule:
+    def check(value: Any) -> str:
+        return (
+            "" if value in (*words, "") else f"must be one of {', '.join(words)}, is {show(value)}"
+        )
+
+    return check
+
+
+def capabilities(value: Any) -> str:
+    """Find a name that is nearly one of CNI's conventions: any other one may be a runtime's."""
+    if problem := _object(value):
+        return problem
+    for name in value:
+        near = difflib.get_close_matches(name, CAPABILITIES, n=1, cutoff=0.8)
+        if near and name not in CAPABILITIES:
+            return f"no runtime knows {show(name)}; did you mean '{near[0]}'?"
+    return ""
 
 
 def _interface(value: Any) -> str:
@@ -85,8 +124,12 @@ _ROUTE: Keys = {
 }
 _OF_ALL: Keys = {
     **dict.fromkeys(("cniVersion", "name", "type"), _text),
-    **dict.fromkeys(("capabilities", "args", "dns", "ipam", "runtimeConfig"), _object),
+    **dict.fromkeys(("args", "dns", "ipam", "runtimeConfig"), _object),
+    "capabilities": capabilities,
 }
+# Modes that the kernel knows, ip-link(8).
+_MACVLAN = _one_of("bridge", "private", "vepa", "passthru")
+_IPVLAN = _one_of("l2", "l3", "l3s")
 PLUGINS: dict[str, Keys] = {
     "bridge": {
         **dict.fromkeys(
@@ -95,14 +138,14 @@ PLUGINS: dict[str, Keys] = {
         **dict.fromkeys(("promiscMode", "preserveDefaultVlan", "macspoofchk", "enabledad"), _flag),
         **dict.fromkeys(("disableContainerInterface", "portIsolation"), _flag),
         **{"bridge": _interface, "ipMasqBackend": _text, "mtu": _number},
-        **{"vlan": _number, "vlanTrunk": _list},
+        **{"vlan": _vlan, "vlanTrunk": _list},
     },
     "ptp": {"ipMasq": _flag, "ipMasqBackend": _text, "mtu": _number},
     "macvlan": {
-        **{"master": _interface, "mode": _text, "mtu": _number, "mac": _text},
+        **{"master": _interface, "mode": _MACVLAN, "mtu": _number, "mac": _mac},
         **{"linkInContainer": _flag, "bcqueuelen": _number},
     },
-    "ipvlan": {"master": _interface, "mode": _text, "mtu": _number, "linkInContainer": _flag},
+    "ipvlan": {"master": _interface, "mode": _IPVLAN, "mtu": _number, "linkInContainer": _flag},
     "portmap": {
         **dict.fromkeys(("snat", "masqAll"), _flag),
         **dict.fromkeys(("conditionsV4", "conditionsV6"), _list),
@@ -112,7 +155,7 @@ PLUGINS: dict[str, Keys] = {
         ("backend", "iptablesAdminChainName", "firewalldZone", "ingressPolicy"), _text
     ),
     "tuning": {
-        **{"sysctl": _object, "mac": _text, "mtu": _number, "txQLen": _number},
+        **{"sysctl": _object, "mac": _mac, "mtu": _number, "txQLen": _number},
         **{"promisc": _flag, "allmulti": _flag, "dataDir": _text},
     },
     "bandwidth": {
@@ -147,6 +190,21 @@ def problems(entry: Json) -> Iterator[Problem]:
     if isinstance(ipam.get("ranges"), list):
         for index, ranges in enumerate(ipam["ranges"]):
             yield from _check_each(ranges, ("ipam", "ranges", index), kind, _RANGE)
+            for number, given in enumerate(ranges if isinstance(ranges, list) else ()):
+                yield from _outside(given, ("ipam", "ranges", index, number))
+    yield from _outside(ipam, ("ipam",))
+
+
+def _outside(given: Any, place: Place) -> Iterator[Problem]:
+    """Find ends of a range that are not in its subnet: `host-local` refuses them."""
+    try:
+        subnet = ipaddress.ip_network(given["subnet"])
+        ends = [(key, given[key]) for key in ("rangeStart", "rangeEnd") if given.get(key)]
+        found = [(key, text) for key, text in ends if ipaddress.ip_address(text) not in subnet]
+    except (KeyError, TypeError, ValueError):
+        return  # that is a problem already, or another plugin's
+    for key, text in found:
+        yield (*place, key), f"{show(text)} is not in {subnet}"
 
 
 def _check_each(values: Any, place: Place, kind: str, keys: Keys) -> Iterator[Problem]:

@@ -30,12 +30,23 @@ def subordinate_ids(context: Context) -> Result:
     found = {kind: subids.found(kind, context.environ) for kind in subids.FILES}
     counts = {kind: _sum(subids.usable(kind, ranges)) for kind, ranges in found.items()}
     said = ", ".join(_say(kind, counts[kind], _sum(found[kind]), context) for kind in found)
-    if min(counts.values()) == 0:
-        return Result(PROBLEM, f"{user} has none: {said}", _cure(user))
-    if min(counts.values()) < ENOUGH:
+    closed = [path for path in map(subids.FILES.get, found) if path and _is_closed(path)]
+    if closed and not subids.is_elsewhere():
+        why = f"{' and '.join(closed)} cannot be read: {said}"
+        return Result(PROBLEM, why, f"chmod 0644 {' '.join(closed)} (as root)")
+    lacking = [kind for kind, count in counts.items() if count < ENOUGH]
+    none = [kind for kind, count in counts.items() if not count]
+    if none:
+        what = "none" if none == list(counts) else f"no {none[0]}s"
+        return Result(PROBLEM, f"{user} has {what}: {said}", _cure(user, lacking))
+    if lacking:
         why = f"{user} has few, and images want {ENOUGH}: {said}"
-        return Result(WARNING, why, _cure(user))
+        return Result(WARNING, why, _cure(user, lacking))
     return Result(OK, f"{user} has {said}")
+
+
+def _is_closed(path: str) -> bool:
+    return os.path.exists(path) and not os.access(path, os.R_OK)
 
 
 def _sum(ranges: list[subids.Range]) -> int:
@@ -49,8 +60,8 @@ def _say(kind: str, usable: int, written: int, context: Context) -> str:
     return f"{usable} {place}{more}"
 
 
-def _cure(user: str) -> str:
-    """Say how the user gets subordinate IDs that no user of this machine has."""
+def _cure(user: str, kinds: list[str]) -> str:
+    """Say how the user gets subordinate IDs of these kinds that no user of this machine has."""
     if subids.is_elsewhere():
         return "ask the administrator of the source that /etc/nsswitch.conf names for some"
     first = free()
@@ -60,7 +71,8 @@ def _cure(user: str) -> str:
             "for each user"
         )
     numbers = f"{first}-{first + ENOUGH - 1}"
-    return f"usermod --add-subuids {numbers} --add-subgids {numbers} {user} (as root)"
+    options = " ".join(f"--add-sub{kind}s {numbers}" for kind in kinds)
+    return f"usermod {options} {user} (as root)"
 
 
 def free() -> int:
@@ -120,7 +132,7 @@ def mappers(context: Context) -> Result:
         return Result(
             PROBLEM,
             "; ".join(problems),
-            "install uidmap (Debian, Ubuntu) or shadow-utils (Fedora) again, as root",
+            "install uidmap (Debian, Ubuntu) or shadow-utils (Fedora), again if it is there",
         )
     if _has_no_new_privileges():
         return Result(

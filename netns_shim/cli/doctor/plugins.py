@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # How long one plugin may take to say what it speaks, and all of them, in seconds.
 ONE = 2.0
 ALL = 7.0
+INSTALL = "install containernetworking-plugins (Debian, Ubuntu, Fedora)"
 
 
 def plugins(context: Context) -> Result:
@@ -40,7 +41,7 @@ def plugins(context: Context) -> Result:
         return Result(
             PROBLEM,
             f"none in {context.plugin_path}",
-            "install containernetworking-plugins (Debian, Ubuntu, Fedora), or set CNI_PATH",
+            f"{INSTALL}, or set CNI_PATH",
         )
     details = [f"{', '.join(names)}: {span}" for span, names in spoken.items()]
     directories = list(dict.fromkeys(os.path.dirname(path) for _, path in found))
@@ -49,6 +50,9 @@ def plugins(context: Context) -> Result:
         advice = "install them again, or remove what is not a plugin"
         said = f"{said}, of which {len(odd)} do not work"
         return Result(WARNING, said, advice, (*odd, *details))
+    if all(program.is_shim(path) for _, path in found):
+        said = f"{said}, none of which netns-shim could run"
+        return Result(WARNING, said, f"{INSTALL}, or set CNI_PATH", tuple(details))
     return Result(OK, said, details=tuple(details))
 
 
