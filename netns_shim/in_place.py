@@ -47,6 +47,7 @@ class InPlace:
     """
 
     __slots__ = ("state",)
+    is_in_place = True
     uplink = None  # it is the caller's
     is_connected = True
     netns_path = HERE
@@ -90,6 +91,14 @@ class InPlace:
         home = os.stat(HERE)
         seen_from = (os.stat(path).st_ino for path in (PIDS, USERS))
         return {"place": [home.st_dev, home.st_ino, *seen_from]}
+
+    def is_of(self, record: AttachmentRecord) -> bool:
+        """Tell whether an attachment was made here: another caller has its own in the same files.
+
+        Nothing here outlives a boot.
+        """
+        home = os.stat(HERE)
+        return record.place == (home.st_dev, home.st_ino) and not record.is_of_other_boot
 
     def open_repaired(self) -> int:
         """Open the netns of this process."""

@@ -117,6 +117,7 @@ class Shared:
     """
 
     __slots__ = ("environ", "nameless", "netns_path", "state", "uplink", "wanted")
+    is_in_place = False
 
     def __init__(self, where: State, wanted: Wanted, environ: Mapping[str, str]) -> None:
         self.state = where
@@ -177,6 +178,10 @@ class Shared:
     def place(self) -> Json:
         """Give what a reference says about where its plugins work: the directory says it."""
         return {}
+
+    def is_of(self, _record: AttachmentRecord) -> bool:
+        """Tell whether an attachment was made here: what is among the references was."""
+        return True
 
     def open_repaired(self) -> int:
         """Open the netns, to which a reference is held; repair it first if it is broken."""

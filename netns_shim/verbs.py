@@ -79,12 +79,11 @@ def gc(request: Request) -> None:
         own = target.choose_own(where, call.conf, request)
         if own is not None and own.state.exists():
             call, where = Operation(request, own), own
-    # None where there is no netns, and in place: there, a caller in another netns may have
-    # references as well, and does not know of ours.
+    # None where there is no netns, and in place, where none is made or removed.
     guard = detaching.guard(where, ReferenceName.guard(COLLECTING))
     problems: list[str] = []
     try:
-        if guard is not None:
+        if guard is not None or (where.is_in_place and where.state.exists()):
             problems += collect.collect(call, valid, began)
         if call.chain.knows("GC"):
             try:

@@ -127,6 +127,31 @@ def test_gc(
     assert world.leftovers() == []
 
 
+def test_gc_in_place(world: bench.World, session: bench.Session, runtime: Runtime) -> None:
+    """In place, GC detaches what was attached in the netns of its caller, and no other's."""
+    with ExitStack() as stack:
+        outer, elsewhere, container, other = (
+            stack.enter_context(session.container()) for _ in range(4)
+        )
+        for place, name in ((outer, "c"), (elsewhere, "other")):
+            runtime.place = place
+            runtime.add(name, container if name == "c" else other)
+        refs = world.path(f"{world.state_dir}/.in-place/refs")
+        for path in refs.iterdir():
+            os.utime(path, (0, 0))
+        runtime.place = outer
+
+        runtime.succeed("GC", conf={VALID: []})
+
+        assert [path.name for path in refs.iterdir()] == ["rootless:other:eth0:bridge"]
+        assert "eth0" not in container.run(["ip", "link"]).stdout
+        assert "CNI-" not in outer.run(["/usr/sbin/iptables-save"]).stdout
+        assert reaches(other, "10.89.0.1")
+        runtime.place = elsewhere
+        runtime.delete("other", other)
+    session.run(["rm", "-r", f"{world.state_dir}/.in-place"], check=True)
+
+
 def test_gc_releases_leases_of_nobody(
     world: bench.World, session: bench.Session, runtime: Runtime
 ) -> None:

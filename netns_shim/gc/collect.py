@@ -29,7 +29,7 @@ KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
 
 def collect(call: Operation, valid: set[tuple[str, str]] | None, began: float) -> list[str]:
-    """Do what GC demands for one network of a shared netns; give the failures.
+    """Do what GC demands for one network, in a shared netns or in place; give the failures.
 
     `valid` comes from `valid_attachments`. `began` is when the runtime called. It decided before
     that what is valid, so attachments that were made later are left alone.
@@ -85,7 +85,8 @@ def _delete_stale(call: Operation, name: ReferenceName, began: float) -> None:
         return
     try:
         # A reference written since then is from an ADD that the runtime could not know about.
-        if os.stat(reference.path).st_mtime < began and not reference.record.is_of_netavark:
+        is_old = os.stat(reference.path).st_mtime < began and call.target.is_of(reference.record)
+        if is_old and not reference.record.is_of_netavark:
             request = recall.undoing(reference.record, call.request.environ)
             request = request or _request_by_name(call.request, reference.record)
             detach_by(request, call.target, reference)
