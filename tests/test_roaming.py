@@ -258,8 +258,8 @@ def test_a_lan_with_addresses_of_ours(
 ) -> None:
     """What has an address of the same networks as the uplink, or as QEMU gives, is reached."""
     there = ["198.19.110.116", "198.19.110.50", "10.0.2.2", "10.0.2.100"]
-    add = "".join(f"address add {address}/24 dev eth0\n" for address in there)
-    world.internet.run(["ip", "-batch", "-"], input=add, check=True)
+    add = [f"address add {address}/24 dev eth0\n" for address in there]
+    world.internet.run(["ip", "-batch", "-"], input="".join(add), check=True)
     roaming.root(world, LAN)
     try:
         with session.container() as container:
@@ -267,7 +267,8 @@ def test_a_lan_with_addresses_of_ours(
             found = knock(container, *there)
             runtime.delete("c", container)
     finally:
-        delete = add.replace(" add ", " del ")
+        # The last first: without promote_secondaries, the first one takes the others along.
+        delete = "".join(reversed(add)).replace(" add ", " del ")
         world.internet.run(["ip", "-batch", "-"], input=delete, check=True)
 
     # They have no server, and say so.

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line of the binary `netavark`."""
+"""The command line of the binary `netavark`, and the document that it names."""
 
 from __future__ import annotations
+
+import os
+
+from .. import skel
+from ..errors import INVALID_NETWORK_CONFIG, ShimError
 
 # Options of netavark that take a value, and whether that is a path.
 WITH_PATH = ("-c", "--config", "-f", "--file", "-a", "--aardvark-binary", "--plugin-directory")
@@ -39,3 +44,19 @@ class Arguments:
         words[self._places[0]] = command or self.command
         words[self._places[1]] = argument
         return words
+
+    def read(self) -> bytes:
+        """Read the document for netavark: the file that is named, or stdin.
+
+        Raises ShimError (code 7) where that cannot be read.
+        """
+        if not self.file:
+            return skel.read(0)
+        fd = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return skel.read(fd)
+        except OSError as error:
+            what = f"cannot read {self.file}"
+            raise ShimError(INVALID_NETWORK_CONFIG, what, str(error)) from None
+        finally:
+            os.close(fd)

@@ -15,7 +15,7 @@ from .. import child, conf, encoding, interrupt, invoke, log, netns, references,
 from ..attaching import mark_adding
 from ..attachment import LIVE, ReferenceName
 from ..detaching import is_gone, mark_deleting
-from ..errors import INVALID_NETWORK_CONFIG, ShimError, warn
+from ..errors import ShimError, warn
 from ..kept import Paths
 from ..locks import Lock
 from ..netavark import convert, program, wire
@@ -83,7 +83,7 @@ class _Attaching:
     def __init__(self, real: str, arguments: Arguments, environ: Mapping[str, str]) -> None:
         self._real = real
         self._arguments = arguments
-        self._text = _read(arguments.file)
+        self._text = arguments.read()
         self._asked = wire.decode_options(self._text)
         networks = "+".join(self._asked["networks"])
         log.name(f"{networks}:{self._asked['container_id']}")
@@ -298,15 +298,3 @@ class _Attaching:
         # netavark before 2.1 does nothing without a netns, and leaves its rules for ever.
         with EmptyNetns() as empty:
             return self._start(self._arguments.with_argument(empty, "teardown"))
-
-
-def _read(file: str) -> bytes:
-    if not file:
-        return skel.read(0)
-    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return skel.read(fd)
-    except OSError as error:
-        raise ShimError(INVALID_NETWORK_CONFIG, f"cannot read {file}", str(error)) from None
-    finally:
-        os.close(fd)
