@@ -155,7 +155,7 @@ def test_the_server_of_another_network(
 
 
 def test_walls_go_with_the_names(session: bench.Session) -> None:
-    """The rules of names leave the netns with the last name, and others may ask on."""
+    """The rules of names leave the netns with the last name; a call makes them again before."""
     client = named(session)
     plain = named(session, "10.90.0.0/24", name="two", bridge_name="cni1", names=False)
 
@@ -163,16 +163,20 @@ def test_walls_go_with_the_names(session: bench.Session) -> None:
         listed = session.run([PLUGIN, "run", "--", "nft", "list", "tables"], check=True).stdout
         return "netns-shim-walls" in listed
 
-    with session.container() as web, session.container() as other:
+    with ExitStack() as stack:
+        web, more, other = (stack.enter_context(session.container()) for _ in range(3))
         plain.add("other", other)
         client.add("web", web)
         there = tables()
+        session.run([PLUGIN, "run", "--", "nft", "flush", "ruleset"], check=True)
+        client.add("more", more)
+        again = tables()
+        client.delete("more", more)
         client.delete("web", web)
         gone = not tables()
         plain.delete("other", other)
 
-    assert there
-    assert gone
+    assert (there, again, gone) == (True, True, True)
 
 
 def test_id_of_an_entry_of_ours(session: bench.Session) -> None:

@@ -122,7 +122,8 @@ class Table:
         """Have the kernel keep containers of other networks away from the server."""
         text = "".join(f"{address} {' '.join(allowed[address])}\n" for address in allowed)
         path = f"{self._directory}/{WALLS}"
-        if not self._path or (self.is_served and _read(path) == text):
+        is_same = _read(path) == text
+        if not self._path or (is_same and not run_in(self._path, walls.are_gone)):
             return
         try:
             run_in(self._path, lambda: walls.build(allowed))
