@@ -453,6 +453,28 @@ def test_without_the_program(world: bench.World, session: bench.Session) -> None
     assert world.leftovers() == []
 
 
+# As aardvark-dns since 1.5 does, whose parent ends before the child has said why.
+FAILING = """#!/bin/sh
+echo Error from child process >&2
+(while kill -0 $$ 2>/dev/null; do :; done; echo the reason >&2) &
+exit 1
+"""
+
+
+def test_why_it_fails(world: bench.World, session: bench.Session) -> None:
+    """Where the server cannot start, the ADD says what the server has said last."""
+    client = named(session)
+    hide = 'cat >/tmp/failing; chmod +x /tmp/failing; mount --bind /tmp/failing "$0"'
+    session.run(["sh", "-euc", hide, PROGRAM], input=FAILING, check=True)
+    with session.container() as web:
+        error = client.fail("ADD", "web", web.netns)
+
+    assert (error["code"], error["msg"]) == (107, "names: no server")
+    assert "Error from child process\n" in error["details"]
+    assert error["details"].endswith("the reason")
+    assert world.leftovers() == []
+
+
 def test_ptp(world: bench.World, session: bench.Session) -> None:
     """Behind `ptp`, where each container has a link of its own, names are found as well."""
     plugin = bridge()

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ..state import State
 
 LOCK_SECONDS = 60
+# How long to wait for the end of a server that could not start, in seconds.
+LAST_WORDS = 1.0
 # How often to make the directory again that other calls remove before this one has the lock.
 ATTEMPTS = 10
 # In the directory of a netns, below NAMES: the files of the server, and what belongs to it.
@@ -196,10 +198,16 @@ class Table:
                 ),
             )
         except ShimError as error:
-            raise ShimError(NAMES_UNAVAILABLE, "names: no server", error.details) from None
+            os.close(writer)
+            writer = -1
+            # Its child, which has the lifeline as well, says the reason after it has ended itself.
+            interrupt.wait(reader, LAST_WORDS, "waiting for the server of names")
+            said = f"{error.details}: {_read(f'{self._directory}/{LOG}')[-1000:].strip()}"
+            raise ShimError(NAMES_UNAVAILABLE, "names: no server", said) from None
         finally:
             os.close(reader)
-            os.close(writer)
+            if writer >= 0:
+                os.close(writer)
         if pid := server.running(self._files)[0]:
             scope.move([pid], f"names-{self._state.name}", outer_uid(), os.environ)
 
