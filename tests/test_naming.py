@@ -217,9 +217,9 @@ def test_a_killed_server(world: bench.World, session: bench.Session) -> None:
     assert world.leftovers() == []
 
 
-@pytest.mark.parametrize("verb", ["ADD", "DEL"])
+@pytest.mark.parametrize("verb", ["ADD", "DEL", "refresh"])
 def test_a_server_that_hangs(world: bench.World, session: bench.Session, verb: str) -> None:
-    """The next call starts another one in its place, which has all names."""
+    """The next call starts another one in its place, which has all names; so does `refresh`."""
     client = named(session)
     with session.container() as web, session.container() as data, session.container() as more:
         address = ips(client.add("web", web))[0]
@@ -229,8 +229,10 @@ def test_a_server_that_hangs(world: bench.World, session: bench.Session, verb: s
         check = client.fail("CHECK", "web", web.netns)
         if verb == "ADD":
             client.add("more", more)
-        else:
+        elif verb == "DEL":
             client.delete("data", data)
+        else:
+            session.run([PLUGIN, "refresh"], check=True)
         servers = server_of(session)
         found = ask(web, "web"), ask(web, "data" if verb == "DEL" else "nobody")
         guarded = until(lambda: client.status()[0]["names"]["guardian"])

@@ -84,7 +84,7 @@ class Table:
             return
         self._wall_in(entries.allowed(named))
         before = server.running(self._files)
-        if not self._write(found) and before[0]:
+        if not self._write(found) and before[0] and self._answers(marker, listening):
             self._guard()
             return
         if self._serve(marker, listening, is_cut_off=is_cut_off):
@@ -167,6 +167,13 @@ class Table:
             lambda: server.await_answer(self._files, listening, marker, is_new=is_new),
         )
         return answers
+
+    def _answers(self, marker: str, listening: list[str]) -> bool:
+        """Ask the server once about what its files say now."""
+        asked = f"{marker}.{entries.DOMAIN}"
+        return not self._path or bool(
+            run_in(self._path, lambda: any(bool(server.ask(at, asked)) for at in listening))
+        )
 
     def _refuse_taken(self, listening: list[str]) -> None:
         """Refuse to start a server that cannot listen, and would not say so."""
