@@ -237,6 +237,24 @@ def test_driver_is_missing(world: bench.World, fakes: Fakes) -> None:
     assert failing["netavark"]["result"] == "warning"
 
 
+@pytest.mark.parametrize(
+    ("delegate", "result"),
+    [
+        (bridge(), "ok"),
+        ({**bridge(), "isGateway": False}, "warning"),
+        ({"type": "macvlan", "ipam": bridge()["ipam"]}, "warning"),
+        ({"type": "ptp", "ipam": bridge()["ipam"]}, "ok"),
+    ],
+)
+def test_names_without_a_gateway(
+    session: bench.Session, fakes: Fakes, delegate: dict[str, Any], result: str
+) -> None:
+    """A server of names listens on a gateway, which not every plugin makes."""
+    found = ask_about(session, fakes, entry(names=True, delegate=delegate))["its names"]
+
+    assert found["result"] == result, found
+
+
 def test_names_without_a_server(world: bench.World, fakes: Fakes) -> None:
     """A network with names needs aardvark-dns."""
     fakes.add("conf.json", json.dumps(driver(dns_enabled=True)), mode=0o644)

@@ -88,9 +88,7 @@ def start(program: str, directory: str, log: str, lifeline: int, *, is_cut_off: 
     finally:
         os.close(out)
     if status:
-        with open(log, encoding="utf-8", errors="replace") as file:
-            said = file.read()[-1000:].strip()
-        raise ShimError(NAMES_UNAVAILABLE, f"{program} has failed", said)
+        raise ShimError(NAMES_UNAVAILABLE, f"{program} has failed")
     try:
         os.chmod(f"{directory}/{name_servers.PID_FILE}", FILE_MODE)
     except OSError:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ..state import State
 
 LOCK_SECONDS = 60
+# How long to wait for the end of a server that could not start, in seconds.
+LAST_WORDS = 1.0
 # How often to make the directory again that other calls remove before this one has the lock.
 ATTEMPTS = 10
 # In the directory of a netns, below NAMES: the files of the server, and what belongs to it.
@@ -83,7 +85,7 @@ class Table:
             return
         self._wall_in(entries.allowed(named))
         before = server.running(self._files)
-        if not self._write(found) and before[0]:
+        if not self._write(found) and before[0] and self._answers(marker, listening):
             self._guard()
             return
         if self._serve(marker, listening, is_cut_off=is_cut_off):
@@ -123,7 +125,8 @@ class Table:
         """Have the kernel keep containers of other networks away from the server."""
         text = "".join(f"{address} {' '.join(allowed[address])}\n" for address in allowed)
         path = f"{self._directory}/{WALLS}"
-        if not self._path or (self.is_served and _read(path) == text):
+        is_same = _read(path) == text
+        if not self._path or (is_same and not run_in(self._path, walls.are_gone)):
             return
         try:
             run_in(self._path, lambda: walls.build(allowed))
@@ -166,6 +169,13 @@ class Table:
         )
         return answers
 
+    def _answers(self, marker: str, listening: list[str]) -> bool:
+        """Ask the server once about what its files say now."""
+        asked = f"{marker}.{entries.DOMAIN}"
+        return not self._path or bool(
+            run_in(self._path, lambda: any(bool(server.ask(at, asked)) for at in listening))
+        )
+
     def _refuse_taken(self, listening: list[str]) -> None:
         """Refuse to start a server that cannot listen, and would not say so."""
         taken = run_in(self._path, lambda: server.taken(listening))
@@ -196,10 +206,16 @@ class Table:
                 ),
             )
         except ShimError as error:
-            raise ShimError(NAMES_UNAVAILABLE, "names: no server", error.details) from None
+            os.close(writer)
+            writer = -1
+            # Its child, which has the lifeline as well, says the reason after it has ended itself.
+            interrupt.wait(reader, LAST_WORDS, "waiting for the server of names")
+            said = f"{error.details}: {_read(f'{self._directory}/{LOG}')[-1000:].strip()}"
+            raise ShimError(NAMES_UNAVAILABLE, "names: no server", said) from None
         finally:
             os.close(reader)
-            os.close(writer)
+            if writer >= 0:
+                os.close(writer)
         if pid := server.running(self._files)[0]:
             scope.move([pid], f"names-{self._state.name}", outer_uid(), os.environ)
 

@@ -57,6 +57,14 @@ def build(allowed: Mapping[str, Iterable[str]]) -> None:
     )
 
 
+def are_gone() -> bool:
+    """Tell whether the netns of this process has lost the rules, as by `nft flush ruleset`."""
+    try:
+        return nft.lacks(TABLE)
+    except OSError:
+        return False  # a kernel without nftables has never had them
+
+
 def remove() -> None:
     """Remove what `build` has made. Raises OSError where it is not there."""
     nft.batch((nft.part(nft.DELTABLE, 0, attribute(nft.NFTA_TABLE_NAME, TABLE)),))

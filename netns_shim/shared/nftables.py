@@ -25,6 +25,7 @@ from .attributes import (
     NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_EXCL,
+    NLMSG_ERROR,
     attribute,
     message,
     nest,
@@ -45,7 +46,9 @@ NETLINK_NETFILTER = 12
 NFPROTO_UNSPEC, NFPROTO_INET = 0, 1
 NFNL_SUBSYS_NFTABLES = 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
-NEWTABLE, DELTABLE, NEWCHAIN, NEWRULE = (NFNL_SUBSYS_NFTABLES << 8 | n for n in (0, 2, 3, 6))
+NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, NEWRULE = (
+    NFNL_SUBSYS_NFTABLES << 8 | n for n in (0, 1, 2, 3, 6)
+)
 
 NFTA_TABLE_NAME = 1
 NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_TYPE = 1, 3, 4, 7
@@ -93,6 +96,17 @@ def make(table: bytes, parts: Iterable[bytes]) -> None:
     new = part(NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, name)
     if batch((new, *content), (errno.EEXIST,)):
         batch((part(DELTABLE, 0, name), new, *content))
+
+
+def lacks(table: bytes) -> bool:
+    """Tell whether the kernel says that there is no table of this name. Raises OSError."""
+    kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    try:
+        kernel.send(part(GETTABLE, 0, attribute(NFTA_TABLE_NAME, table)))
+        kind, error = struct.unpack_from("=4xH10xi", kernel.recv(1 << 16))
+    finally:
+        kernel.close()
+    return (kind, -error) == (NLMSG_ERROR, errno.ENOENT)
 
 
 def _bare_segments() -> Iterable[bytes]:

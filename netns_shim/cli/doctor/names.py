@@ -12,6 +12,7 @@ from ... import hostnet, state
 from ...errors import ShimError
 from ...gc.callers import Callers, visit
 from ...names import look, server
+from ...netavark.network import can_listen
 from ...shared import listing, resolvconf
 from ...shared import names as planned
 from ...shared.nsenter import run_in
@@ -33,6 +34,8 @@ MOST = 3
 QUESTION = b"\x4e\x53\x01\0\0\1\0\0\0\0\0\0" + b"\0\0\2\0\1"
 KINDS = {"UDP": socket.SOCK_DGRAM, "TCP": socket.SOCK_STREAM}
 REFRESH = "netns-shim refresh"
+# Plugins that give no address of a gateway to the netns in which they run, unless they are told.
+WITHOUT_GATEWAY = ("bridge", "dummy", "host-device", "ipvlan", "macvlan", "tap", "vlan")
 
 
 def resolution(context: Context) -> Result:
@@ -91,16 +94,23 @@ def of_containers(context: Context) -> Result:
 
 
 def of_configuration(context: Context) -> Result:
-    """Check that a configuration with names finds the program that serves them."""
-    entries = [read for _, read in usable(context)]
-    if not entries:
+    """Check that a configuration with names has a server, and a gateway where it can listen."""
+    all_entries = [read for _, read in usable(context)]
+    if not all_entries:
         return Result(SKIPPED, "the configuration cannot be used")
-    if not any(read.names for read in entries):
+    entries = [read.plugins for read in all_entries if read.names]
+    if not entries:
         return Result(SKIPPED, "the configuration has no names: see the key `names`")
     try:
-        return Result(OK, server.find(context.environ))
+        program = server.find(context.environ)
     except ShimError as error:
         return Result(PROBLEM, error.message, error.details)
+    for plugins in entries:
+        kind = plugins[0].get("type")
+        if kind in WITHOUT_GATEWAY and not can_listen(plugins):
+            why = f"the plugin {kind!r} makes no gateway here at which a server could listen"
+            return Result(WARNING, why, "use bridge with isGateway, or ptp")
+    return Result(OK, program)
 
 
 def _in_place(where: State) -> tuple[int, list[str]]:
