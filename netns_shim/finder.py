@@ -28,6 +28,8 @@ HEADER = 16
 MAXIMUM = 1 << 16
 # The kind of a file in its mode, inode(7); the module `stat` would be one more to import.
 FORMAT, REGULAR, DIRECTORY = 0o170000, 0o100000, 0o040000
+# The type of compiled code; the module `types` would be one more to import.
+CODE = type((lambda: 0).__code__)
 SUFFIX = f".{sys.implementation.cache_tag}.pyc"
 
 
@@ -62,6 +64,8 @@ class Finder:
             code = marshal.loads(memoryview(content)[HEADER:])
         except (EOFError, ValueError, TypeError):
             return None  # Python's own finder says what is wrong with it
+        if not isinstance(code, CODE):
+            return None
         spec = type(__spec__)(name, self, origin=source, loader_state=code)  # type: ignore[arg-type]
         spec.cached = compiled
         spec.has_location = True

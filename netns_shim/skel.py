@@ -159,6 +159,8 @@ def _is_of_import(error: Exception) -> bool:
     """Tell whether a file of a module was the reason: it is damaged, or cannot be loaded now."""
     if isinstance(error, (ImportError, SyntaxError)):
         return True
+    if isinstance(error, ValueError) and "null bytes" in str(error):
+        return True  # what a power cut leaves of a source, before Python 3.12
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

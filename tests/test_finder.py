@@ -55,6 +55,15 @@ def test_module_is_as_python_would_make_it(tmp_path: Path) -> None:
     assert module.where() == str(source)
 
 
+@pytest.mark.parametrize("content", [b"N", b"i\1\0\0\0", b"(\0\0\0\0"])
+def test_what_is_no_code(tmp_path: Path, content: bytes) -> None:
+    """A value that is no code is left to Python, which refuses it as a damaged file."""
+    cache = Path(importlib.util.cache_from_source(str(compiled(tmp_path))))
+    cache.write_bytes(cache.read_bytes()[:16] + content)
+
+    assert found(tmp_path) is None
+
+
 def test_code_that_was_compiled_elsewhere_says_where_it_is(tmp_path: Path) -> None:
     """The file in a traceback is the present one, also in a package that has been moved."""
     before, now = tmp_path / "before", tmp_path / "now"

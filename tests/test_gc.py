@@ -621,6 +621,31 @@ def test_what_is_no_reference(
     assert world.leftovers() == []
 
 
+def test_one_that_cannot_be_opened(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
+    """A reference that cannot be opened keeps no other one, and neither does an odd lease."""
+    with session.container() as container, session.container() as other:
+        runtime.add("c", container)
+        runtime.add("d", other)
+        path = state(world, "refs", "rootless:a:eth0:bridge")
+        path.write_text("x")  # it is root's
+        directory = f"{world.state_dir}/default/var/lib/cni/networks/rootless/10.89.0.99"
+        session.run(["mkdir", directory], check=True)
+        end(runtime, other)
+
+        found = only(gc(session))
+
+        assert [entry["why"] for entry in found["skipped"]] == [
+            f"{world.state_dir}/default/refs/{path.name} cannot be opened: Permission denied: "
+            "once its container is gone, remove it"
+        ]
+        assert ids(found["deleted"]) == ["d"]
+        path.unlink()
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
 class NoSigns(Liveness):
     """Sees no container alive."""
 

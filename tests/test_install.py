@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import grp
 import importlib.util
 import json
 import os
@@ -345,6 +346,11 @@ def test_of_root(world: bench.World) -> None:
         ("chmod o+w {file}", "chmod o-w {file}", "every user can change {file},"),
         ("chown {uid} {package}", "chown 0 {package}", "the user {uid} can change {package}"),
         ("chmod o+w {package}/..", "chmod o-w {package}/..", "every user can change"),
+        (
+            "chown 0:{uid} {file}; chmod g+w {file}",
+            "chmod g-w {file}; chown 0:0 {file}",
+            "the group {uid} can change {file},",
+        ),
     ],
 )
 def test_of_root_from_what_others_can_write(
@@ -353,7 +359,7 @@ def test_of_root_from_what_others_can_write(
     """Root is warned of a plugin whose code another user can change."""
     package = f"/opt/netns-shim/{bench.LIB}/netns_shim"
     facts = {"uid": world.uid, "package": package, "file": f"{package}/errors.py"}
-    before, after = (words.format(**facts).split() for words in (change, back))
+    before, after = (["sh", "-euc", words.format(**facts)] for words in (change, back))
     world.root.run(before, check=True)
     try:
         done = world.root.run(["/opt/netns-shim/bin/netns-shim", "install", "/opt/cni/warned"])
@@ -364,6 +370,34 @@ def test_of_root_from_what_others_can_write(
     assert done.returncode == 0
     assert said.format(**facts) in done.stderr
     assert "install the package as root" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of another user")
+def test_writers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each file of a library is looked at, and what leads to it by a link; an empty group is not.
+
+    Debian's /usr/local belongs to the group staff, which may write, and in which there is no user.
+    """
+    library, home = tmp_path / "library", tmp_path / "home"
+    file = home / "real" / "library" / "more" / "file.py"
+    file.parent.mkdir(parents=True)
+    file.touch(0o644)
+    library.symlink_to(home / "real" / "library")
+
+    def said() -> str:
+        install._warn_of_writers([str(library)])
+        return capsys.readouterr().err
+
+    before = said()
+    os.chown(file, 0, grp.getgrnam("staff").gr_gid)
+    file.chmod(0o664)
+    assert said() == before == ""
+    for path in (file, home):
+        os.chown(path, 65534, 0)
+        assert f"the user 65534 can change {path}," in said()
+        os.chown(path, 0, 0)
+    file.chmod(0o666)
+    assert f"every user can change {file}," in said()
 
 
 def test_uninstall_of_what_is_up(world: bench.World, session: bench.Session) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import runpy
 import signal
 import subprocess
 from contextlib import ExitStack
@@ -498,3 +499,17 @@ def test_result_that_cannot_be_written() -> None:
     while deep:
         deep = deep.pop("x")
     assert (status, json.loads(stdout)["code"]) == (1, errors.DECODING_FAILURE)
+
+
+@pytest.mark.parametrize("text", ["this is Python 4\n", "\0" * 64])
+def test_source_that_is_no_python(tmp_path: Path, text: str) -> None:
+    """What a power cut leaves of a module is an error that says what to do, and no bug."""
+    (tmp_path / "spoilt.py").write_text(text)
+
+    try:
+        runpy.run_path(str(tmp_path / "spoilt.py"))
+    except Exception as caught:
+        error = skel.as_shim_error(caught)
+
+    assert error.code == errors.IO_FAILURE
+    assert "install it again" in error.details

@@ -9,8 +9,10 @@ changes what is imported.
 from __future__ import annotations
 
 import compileall
+import grp
 import importlib.util
 import os
+import pwd
 import stat
 import sys
 from typing import TYPE_CHECKING
@@ -236,19 +238,39 @@ def _warn_of_writers(paths: list[str]) -> None:
     """Warn if others than root can change what a plugin that root calls would run."""
     seen: set[str] = set()
     for path in paths:
-        for place in (*_below(path), path, *_parents(path)):
+        real = os.path.realpath(path)
+        for place in (*_below(real), real, *_parents(real), *_parents(path)):
             if place in seen:
                 continue
             seen.add(place)
-            found = os.stat(place)
-            is_open = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
-            if found.st_uid or is_open:
-                writer = f"the user {found.st_uid}" if found.st_uid else "every user"
+            if writer := _writer(os.stat(place)):
                 warn(
                     f"{writer} can change {place}, and so decides what root runs with this "
                     "plugin: install the package as root"
                 )
                 return
+
+
+def _writer(found: os.stat_result) -> str:
+    """Tell who besides root can change a file or directory; "" for none."""
+    if found.st_uid:
+        return f"the user {found.st_uid}"
+    if found.st_mode & stat.S_ISVTX:
+        return ""
+    if found.st_mode & stat.S_IWOTH:
+        return "every user"
+    if found.st_mode & stat.S_IWGRP and found.st_gid and _has_members(found.st_gid):
+        return f"the group {found.st_gid}"
+    return ""
+
+
+def _has_members(gid: int) -> bool:
+    """Tell whether a group has members: Debian's group staff may write, and has none."""
+    try:
+        members = grp.getgrgid(gid).gr_mem
+    except KeyError:
+        return True  # its members are not known here
+    return bool(members) or any(user.pw_gid == gid and user.pw_uid for user in pwd.getpwall())
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -258,7 +280,6 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def _below(path: str) -> Iterator[str]:
-    """List the files of a package; those of the libraries are as their directories."""
-    if path == PACKAGE:
-        for directory, _, files in os.walk(path):
-            yield from (f"{directory}/{file}" for file in ("", *files))
+    """List what is in a directory, but what is not there: a link may lead to nothing."""
+    for directory, _, files in os.walk(path):
+        yield from (p for p in (f"{directory}/{f}" for f in ("", *files)) if os.path.exists(p))

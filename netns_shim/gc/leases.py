@@ -16,6 +16,7 @@ from __future__ import annotations
 import bisect
 import ipaddress
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,6 +56,9 @@ def read(directory: str) -> list[Lease]:
             fd = os.open(f"{directory}/{name}", flags)
         except FileNotFoundError:
             continue  # it has just been released
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            os.close(fd)  # host-local makes none
+            continue
         with open(fd, encoding="utf-8", errors="replace", newline="") as file:
             container_id, _, ifname = file.read().strip().partition("\r\n")
         found.append(Lease(name, container_id, ifname))

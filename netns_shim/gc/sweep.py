@@ -195,6 +195,10 @@ class Sweep:
         except ShimError as error:
             self._add("skipped", **names, why=f"{error}; call again when it has ended")
             return
+        except OSError as error:
+            what = f"{error.filename} cannot be opened: {error.strerror}"
+            self._add("skipped", **names, why=f"{what}: once its container is gone, remove it")
+            return
         if reference is None:
             return  # a DEL was faster
         try:
