@@ -131,8 +131,14 @@ class _Translation:
         plugin = self._given.get("ipam") or ipam_driver(self._network)
         if plugin not in ("none", *BY_CALLER):
             entry["ipam"] = {"type": plugin}
-        ports = {"type": "portmap", "capabilities": {"portMappings": True}}
-        return {"plugins": [entry, ports] if kind in WITH_PORTS else [entry]}
+        entries = [entry]
+        if kind == "ptp":
+            # It takes no MAC, and Podman asks for the same one again in `network reload`.
+            del entry["capabilities"]["mac"]
+            entries.append({"type": "tuning", "capabilities": {"mac": True}})
+        if kind in WITH_PORTS:
+            entries.append({"type": "portmap", "capabilities": {"portMappings": True}})
+        return {"plugins": entries}
 
     def _from_driver(self, name: str) -> Json:
         self._refuse(["ipam"] if "ipam" in self._given else [], "driver")
