@@ -62,7 +62,7 @@ def failure(wanted: Json, **environ: str) -> ShimError:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A directory with some plugins of CNI and one of netavark."""
-    for name in ("bridge", "dhcp", "fake", "macvlan", "portmap", "ptp", "static"):
+    for name in ("bridge", "dhcp", "fake", "macvlan", "portmap", "ptp", "static", "tuning"):
         fakes.strict_plugin(tmp_path, name)
     netavark(tmp_path)
     return tmp_path

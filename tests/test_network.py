@@ -58,6 +58,16 @@ def test_bridge() -> None:
     assert (found["name"], found["cniVersion"]) == ("net", "1.0.0")
 
 
+def test_mac_of_a_ptp() -> None:
+    """`ptp` takes no MAC, which Podman asks for when it reloads a network: `tuning` does."""
+    ptp, tuning, portmap = made({"type": "ptp"})["plugins"]
+
+    assert ptp["type"] == "ptp"
+    assert "mac" not in ptp["capabilities"]
+    assert tuning == {"type": "tuning", "capabilities": {"mac": True}}
+    assert portmap["type"] == "portmap"
+
+
 def test_internal() -> None:
     """An internal bridge is neither, unless an option says so."""
     bridge, _ = made({"type": "bridge", "isGateway": "true"}, internal=True)["plugins"]

@@ -135,8 +135,14 @@ class _Translation:
         if plugin not in ("none", *BY_CALLER):
             entry["ipam"] = {"type": plugin}
         self._name_servers(entry)
-        ports = {"type": "portmap", "capabilities": {"portMappings": True}}
-        return {"plugins": [entry, ports] if kind in WITH_PORTS else [entry]}
+        entries = [entry]
+        if kind == "ptp":
+            # It takes no MAC, and Podman asks for the same one again in `network reload`.
+            del entry["capabilities"]["mac"]
+            entries.append({"type": "tuning", "capabilities": {"mac": True}})
+        if kind in WITH_PORTS:
+            entries.append({"type": "portmap", "capabilities": {"portMappings": True}})
+        return {"plugins": entries}
 
     def _name_servers(self, entry: Json) -> None:
         """Have the result of a plugin name the servers of the network, if it has any."""
