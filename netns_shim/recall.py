@@ -91,10 +91,17 @@ def _fits(given: Json, configuration: Json, record: AttachmentRecord) -> bool:
 def undoing(record: AttachmentRecord, environ: Mapping[str, str]) -> Request | None:
     """Make the DEL of an attachment as `request_of` does; None also where it would be refused.
 
-    A configuration that ADD accepted is valid, unless its record was damaged.
+    Plugins are looked for where `environ` says, then where they were at the ADD. A configuration
+    that ADD accepted is valid, unless its record was damaged.
     """
     request = request_of(record, environ)
-    return request if request is not None and _is_valid(request.conf) else None
+    if request is None or not _is_valid(request.conf):
+        return None
+    # Plugins may have moved since.
+    both = filter(None, (environ.get("CNI_PATH"), request.path))
+    request.path = ":".join(dict.fromkeys(both))
+    request.environ = {**request.environ, "CNI_PATH": request.path}
+    return request
 
 
 def call_of(request: Request, record: AttachmentRecord) -> Request:
@@ -120,8 +127,7 @@ def call_of(request: Request, record: AttachmentRecord) -> Request:
         )
     made.verb = request.verb
     made.netns = request.netns
-    made.path = ":".join(dict.fromkeys(filter(None, (request.path, made.path))))
-    made.environ = {**made.environ, "CNI_NETNS": made.netns, "CNI_PATH": made.path}
+    made.environ = {**made.environ, "CNI_NETNS": made.netns}
     if result := request.conf.get("prevResult"):
         made.conf["prevResult"] = result
     return made

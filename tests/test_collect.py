@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -124,6 +125,24 @@ def test_gc(
         for name, container in containers.items():
             assert ("eth0" in container.run(["ip", "link"]).stdout) is (name in left)
             runtime.delete(name, container)
+    assert world.leftovers() == []
+
+
+def test_plugins_that_have_moved(
+    world: bench.World, session: bench.Session, runtime: Runtime
+) -> None:
+    """GC finds plugins where its caller has them, if they are not where the ADD found them."""
+    with session.container() as container:
+        runtime.add("c", container)
+        path = state(world, "refs", "rootless:c:eth0:bridge")
+        first, *others = path.read_text().splitlines(keepends=True)
+        moved = {**json.loads(first), "path": "/nowhere"}
+        path.write_text("".join([json.dumps(moved) + "\n", *others]))
+        os.utime(path, (0, 0))
+
+        runtime.succeed("GC", conf={VALID: []})
+
+        assert "eth0" not in container.run(["ip", "link"], check=True).stdout
     assert world.leftovers() == []
 
 
