@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -38,17 +38,30 @@ if protocol == "tcp":
     server.listen()
 with open("/proc/self/comm", "w") as file:
     file.write(name)
+if "elsewhere" in sys.argv:
+    import ctypes, os
+    ctypes.CDLL(None).unshare(0x40000000 | (0x10000000 if os.geteuid() else 0))
 print(flush=True)
 sys.stdin.read()
 """
 
 
 def command(
-    protocol: str, address: str, port: int, *, number: int = 0, name: str = "conmon", of: str = ID
+    protocol: str,
+    address: str,
+    port: int,
+    *,
+    number: int = 0,
+    name: str = "conmon",
+    of: str = ID,
+    more: Sequence[str] = (),
 ) -> list[str]:
-    """Write the command of a process that reserves a port for a container."""
+    """Write the command of a process that reserves a port for a container.
+
+    With "elsewhere" in `more`, its first thread is in another netns by then.
+    """
     numbers = [str(port), str(number)]
-    return [sys.executable, "-ISc", CONMON, protocol, address, *numbers, name, "-c", of]
+    return [sys.executable, "-ISc", CONMON, protocol, address, *numbers, name, "-c", of, *more]
 
 
 def free_port(protocol: str, address: str) -> int:
@@ -284,6 +297,18 @@ def test_caller_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reservation, "SECONDS", 0)
 
     assert reservation.lift_later(ID, [("tcp", "", 1)], os.getpid()) is None
+
+
+def test_caller_whose_first_thread_is_elsewhere() -> None:
+    """The ports of a Podman are found, though its first thread is in the netns of a container."""
+    with reserved("tcp", "127.0.0.1", name="podman", more=["elsewhere"]) as port:
+        holder = holders.find("tcp", "127.0.0.1", port)
+        assert holder
+        there, here = (os.stat(f"/proc/{name}/ns/net").st_ino for name in (holder.pid, "self"))
+        assert there != here
+
+        assert reservation.lift_of_caller(holder.pid, [("tcp", "", port)]) == 1
+        assert answers("tcp", "127.0.0.1", port)
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])

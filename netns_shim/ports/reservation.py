@@ -69,7 +69,7 @@ def lift(container_id: str, wanted: Iterable[Wanted]) -> int | None:
     lifted = None
     for pid, pidfd in _conmons(container_id):
         try:
-            number = _lift(pid, pidfd, wanted)
+            number = _lift(pid, pidfd, wanted, f"/proc/{pid}/net")
             # A process that ends loses its arguments first, and then its files.
             if number or _is_conmon_of(pid, container_id.encode()):
                 lifted = (lifted or 0) + number
@@ -84,14 +84,16 @@ def lift(container_id: str, wanted: Iterable[Wanted]) -> int | None:
 def lift_of_caller(caller: int, wanted: Iterable[Wanted]) -> int:
     """Make a Podman that calls us give up ports that it has reserved; give the number of sockets.
 
-    0 where it reserves none, or not yet, and where this process has no power over it.
+    0 where it reserves none, or not yet, and where this process has no power over it. Call it in
+    the host's netns: Go may leave the first thread of a Podman, which /proc/PID/net shows, in that
+    of a container.
     """
     try:
         pidfd = os.pidfd_open(caller)
     except ProcessLookupError:
         return 0
     try:
-        return _lift(caller, pidfd, wanted) if is_podman(caller) else 0
+        return _lift(caller, pidfd, wanted, "/proc/self/net") if is_podman(caller) else 0
     except OSError as error:
         if error.errno not in (*ENDING, errno.EPERM, errno.EACCES):
             raise
@@ -165,12 +167,12 @@ def _name(pid: int) -> str:
         return ""
 
 
-def _lift(pid: int, pidfd: int, wanted: Iterable[Wanted]) -> int:
-    """Make one conmon give up ports; give the number of sockets."""
+def _lift(pid: int, pidfd: int, wanted: Iterable[Wanted], net: str) -> int:
+    """Make one process give up ports of a netns; give the number of sockets."""
     descriptors = holders.sockets_of(pid)
     lifted = 0
     for protocol, address, port in wanted:
-        for holder in holders.sockets(protocol, address, port, f"/proc/{pid}/net"):
+        for holder in holders.sockets(protocol, address, port, net):
             if holder.inode in descriptors:
                 taken = socket.socket(fileno=pidfd_getfd(pidfd, descriptors[holder.inode]))
                 try:
