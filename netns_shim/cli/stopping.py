@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from .. import conf, references
+from .. import conf, recall, references
 from ..attachment import STOPPING, ReferenceName
 from ..detaching import detach_by, guard
 from ..errors import DECODING_FAILURE, TRY_AGAIN_LATER, ShimError
@@ -108,7 +108,9 @@ class Ending:
         try:
             if reference.record.is_of_netavark:
                 raise ShimError(DECODING_FAILURE, sweep.OF_NETAVARK)
-            request = sweep.request_of(self._environ, reference.record)
+            request = recall.undoing(reference.record, self._environ)
+            if request is None:
+                raise ShimError(DECODING_FAILURE, sweep.DAMAGED, reference.record.name.file)
             self._tell(request)
             detach_by(request, self._target, reference)
             self.detached.append(name)

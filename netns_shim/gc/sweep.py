@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .. import conf, recall, references, state
 from ..attachment import COLLECTING, PARTS, AttachmentRecord, ReferenceName
 from ..detaching import detach_by, guard
-from ..errors import DECODING_FAILURE, ShimError
+from ..errors import ShimError
 from ..names.together import Together
 from ..netavark import configs
 from ..operation import leave_names
@@ -36,14 +36,6 @@ if TYPE_CHECKING:
 OF_NETAVARK = "it is netavark's own, and only the program that set it up can tear it down"
 # Of a reference that does not say how to undo its ADD.
 DAMAGED = "the reference is damaged, so no plugin can undo the attachment"
-
-
-def request_of(environ: Mapping[str, str], record: AttachmentRecord) -> Request:
-    """Make the DEL of an attachment; ShimError (code 6) where its reference is damaged."""
-    request = recall.undoing(record, environ)
-    if request is None:
-        raise ShimError(DECODING_FAILURE, DAMAGED, record.name.file)
-    return request
 
 
 def everywhere(
