@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import bench
+from conftest import give_up
+from runtime import PLUGIN
 
 # An image without the internet: programs of this machine, and the libraries that they name.
 IMAGE = r"""
@@ -26,6 +31,14 @@ buildah copy "$made" image /
 buildah commit "$made" docker.io/library/busybox
 buildah rm "$made"
 rm -r image
+"""
+
+CONTAINERS = """[network]
+cni_plugin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
+%s
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
 """
 
 
@@ -52,3 +65,38 @@ def mounts(world: bench.World) -> Iterator[None]:
     finally:
         # A process of an engine may be just ending.
         world.root.run(["umount", "--lazy", "/dev/shm", "/sys/fs/cgroup"], check=True)
+
+
+def sh(world: bench.World, text: str, *, stdin: str = "", **env: str) -> str:
+    """Have a shell of the user do something that succeeds; give what it prints."""
+    command = ["timeout", "50", "bash", "-euc", f"cd ~; {text}"]
+    done = world.run(command, input=stdin, env={**world.env, **env}, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextmanager
+def user(world: bench.World, network: dict[str, Any], options: str) -> Iterator[None]:
+    """Give the user an image and a network: `network` for CNI, `options` for netavark's `create`.
+
+    Both have the name that `network` says.
+    """
+    missing = [name for name in ("buildah", "podman", "crun") if not shutil.which(name)]
+    if missing:
+        give_up(f"programs not found: {', '.join(missing)}")
+    name = network["name"]
+    with mounts(world):
+        world.reset()
+        sh(world, IMAGE)
+        write = "cat >~/.config/containers/containers.conf"
+        if backend() == "cni":
+            make = f"mkdir -p ~/.config/cni/net.d; cat >~/.config/cni/net.d/{name}.conflist"
+            sh(world, make, stdin=json.dumps(network))
+            sh(world, write, stdin=CONTAINERS % 'network_backend = "cni"')
+        else:
+            directory = f"{world.env['HOME']}/.local/lib/netavark"
+            sh(world, f"{PLUGIN} install --for netavark")
+            sh(world, write, stdin=CONTAINERS % f'netavark_plugin_dirs = ["{directory}"]')
+            sh(world, f"podman network create {options} -d cni -o type=bridge {name}")
+        yield
+        world.reset()

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 
 import bench
 import engines
 import kinder
 import pytest
-from conftest import give_up
+from engines import sh
 from runtime import PLUGIN, bridge, until
 
 NETWORK = {
@@ -19,47 +18,15 @@ NETWORK = {
     "name": "seen",
     "plugins": [{"type": "netns-shim", "delegate": bridge("10.89.3.0/24", name="cni3")}],
 }
-CONTAINERS = """[network]
-cni_plugin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
-%s
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-"""
 
 
 @pytest.fixture
 def user(world: bench.World) -> Iterator[bench.World]:
     """A user with an image, and with a network of the shim."""
-    missing = [name for name in ("buildah", "podman", "crun") if not shutil.which(name)]
-    if missing:
-        give_up(f"programs not found: {', '.join(missing)}")
-    with engines.mounts(world):
-        world.reset()
-        sh(world, engines.IMAGE)
-        configuration = ".config/containers/containers.conf"
-        if engines.backend() == "cni":
-            make = "mkdir -p .config/cni/net.d; cat >.config/cni/net.d/seen.conflist"
-            sh(world, make, stdin=json.dumps(NETWORK))
-            sh(world, f"cat >{configuration}", stdin=CONTAINERS % 'network_backend = "cni"')
-        else:
-            directory = f"{world.env['HOME']}/.local/lib/netavark"
-            key = f'netavark_plugin_dirs = ["{directory}"]'
-            sh(world, f"{PLUGIN} install --for netavark", stdin="")
-            sh(world, f"cat >{configuration}", stdin=CONTAINERS % key)
-            sh(world, "podman network create -d cni -o type=bridge --subnet 10.89.3.0/24 seen")
+    with engines.user(world, NETWORK, "--subnet 10.89.3.0/24"):
         yield world
         # Podman waits in vain for the end of what was killed, where no one takes its exit status.
         sh(world, "podman rm --all --force --time 0 || true")
-        world.reset()
-
-
-def sh(world: bench.World, text: str, stdin: str = "") -> str:
-    """Have a shell of the user do something that succeeds; give what it prints."""
-    words = ["timeout", "50", "bash", "-euc", f"cd ~\n{text}"]
-    done = world.run(words, input=stdin)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def attached(world: bench.World) -> list[str]:

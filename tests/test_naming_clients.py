@@ -6,14 +6,12 @@ Podman as root of a user namespace is in test_podman_root.py.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 
 import bench
 import engines
 import pytest
-from conftest import give_up
+from engines import sh
 from naming import LOOK, looks, wrong
 from runtime import bridge, until
 
@@ -31,13 +29,7 @@ NETWORK = {
         }
     ],
 }
-CONTAINERS = """[network]
-cni_plugin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
-%s
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-"""
+SUBNETS = "--ipv6 --subnet 10.89.3.0/24 --subnet fd00:89:3::/64"
 # What Buildah of Debian 12 has to be told, which writes resolv.conf before it calls plugins.
 TOLD = "--dns 10.89.3.1 --dns-search dns.podman"
 # Each Buildah makes a user namespace of its own, and two of them share no network, unless they are
@@ -59,38 +51,9 @@ wait
 @pytest.fixture
 def user(world: bench.World) -> Iterator[bench.World]:
     """A user with an image, and with a network that has names."""
-    missing = [name for name in ("buildah", "podman", "crun") if not shutil.which(name)]
-    if missing:
-        give_up(f"programs not found: {', '.join(missing)}")
-    with engines.mounts(world):
-        world.reset()
-        sh(world, engines.IMAGE)
-        if engines.backend() == "cni":
-            make = "mkdir -p ~/.config/cni/net.d; cat >~/.config/cni/net.d/named.conflist"
-            sh(world, make, stdin=json.dumps(NETWORK))
-            configure(world, 'network_backend = "cni"')
-        else:
-            directory = f"{world.env['HOME']}/.local/lib/netavark"
-            sh(world, "/opt/netns-shim/bin/netns-shim install --for netavark")
-            configure(world, f'netavark_plugin_dirs = ["{directory}"]')
-            subnets = "--ipv6 --subnet 10.89.3.0/24 --subnet fd00:89:3::/64"
-            sh(world, f"podman network create {subnets} -d cni -o type=bridge named")
+    with engines.user(world, NETWORK, SUBNETS):
         yield world
         sh(world, "podman rm --all --force --time 0")
-        world.reset()
-
-
-def configure(world: bench.World, line: str) -> None:
-    """Write containers.conf, with this line about networks."""
-    sh(world, "cat >~/.config/containers/containers.conf", stdin=CONTAINERS % line)
-
-
-def sh(world: bench.World, text: str, *, stdin: str = "", **env: str) -> str:
-    """Have a shell of the user do something that succeeds; give what it prints."""
-    command = ["timeout", "50", "bash", "-euc", f"cd ~; {text}"]
-    done = world.run(command, input=stdin, env={**world.env, **env}, timeout=100)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def left(world: bench.World) -> list[str]:
