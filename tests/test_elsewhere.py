@@ -12,7 +12,7 @@ from typing import Any
 import bench
 import pytest
 from places import HOLD
-from runtime import PLUGIN, Runtime, bridge, page, reaches, until
+from runtime import PLUGIN, Runtime, bridge, kill_for_good, page, reaches, until
 
 from netns_shim import errors
 
@@ -152,6 +152,38 @@ def test_a_netns_elsewhere_with_our_number(
         assert (done.returncode, done.stderr) == (0, "")
         assert reaches(second, GATEWAY)
         other.delete("o", second)
+
+
+# Pin a new netns as the shim does, where another user may not look; print its number.
+PIN_PRIVATELY = """
+mount -t tmpfs -o mode=0700 tmpfs /run/netns
+mkdir /run/netns/default
+: >/run/netns/default/netns
+unshare --net mount --bind /proc/self/ns/net /run/netns/default/netns
+stat --dereference --format=%i /run/netns/default/netns
+"""
+
+
+def test_another_users_netns_with_our_number(world: bench.World, session: bench.Session) -> None:
+    """Nor if it is another user's, whose processes we may not look into: ours is made again."""
+    runtime, state = Runtime(session, delegate=bridge()), f"{world.state_dir}/default"
+    command = [*world.root._enter, "unshare", "--mount", "sh", "-euc", HOLD]
+    flags = ("--mount", "--net")
+    with bench.Place(command, flags=flags, env=world.root.env) as theirs:
+        number = theirs.run(["sh", "-euc", PIN_PRIVATELY], check=True).stdout.strip()
+        with world.session() as gone, gone.container() as container:
+            Runtime(gone, delegate=bridge(), netns="default").add("c", container)
+        kill_for_good(runtime.status()[0]["uplink"])
+        edit = ["sed", "-E", "-i", f's/("netns": ?)[0-9]+/\\1{number}/', f"{state}/uplink.json"]
+        session.run(edit, check=True)
+        with session.container() as container:
+            done = runtime.call("ADD", "d", container.netns)
+
+            assert done.returncode == 0, done.stdout
+            assert "has been made again" in done.stderr
+            runtime.delete("d", container)
+        runtime.succeed("DEL", "c", "")
+    assert world.leftovers() == []
 
 
 def test_what_killed_calls_have_left_in_any_spelling(

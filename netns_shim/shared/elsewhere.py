@@ -96,7 +96,8 @@ def _is_pin(pid: int, mount: mounts.Mount, state: State, number: str) -> bool:
     """Tell whether a mounted netns is at the place of the pin, whatever leads to that.
 
     Where the place cannot be seen, because it is covered there, for instance, the netns tells. Its
-    number alone does not: the kernel gives it to the next one when this is gone.
+    number alone does not: the kernel gives it to the next one when this is gone, which may well be
+    another user's.
     """
     root = f"/proc/{pid}/root"
     there = file_at(f"{root}{os.path.dirname(mount.point)}")
@@ -105,5 +106,8 @@ def _is_pin(pid: int, mount: mounts.Mount, state: State, number: str) -> bool:
     pinned = file_at(f"{root}{mount.point}")
     if pinned is not None and mount.root == f"net:[{pinned[1]}]":
         return False  # it can be seen, and is in a directory that only has the same path
-    is_named = mount.point == os.path.realpath(state.pin)
-    return mount.root == number and (there is None or is_named)
+    if mount.root != number:
+        return False
+    if there is None:
+        return processes.is_ours(pid)
+    return mount.point == os.path.realpath(state.pin)

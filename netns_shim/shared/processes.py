@@ -39,6 +39,19 @@ def ids() -> list[int]:
     return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
 
 
+def is_ours(pid: int) -> bool:
+    """Tell whether a process is this user's, by its real user ID, proc_pid_status(5).
+
+    The owner of /proc/PID is root for one that may not be dumped, prctl(2), such as pasta(1).
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            words = file.read().partition(b"\nUid:")[2].split(maxsplit=1)
+    except OSError:
+        return False  # it has ended
+    return words[:1] == [b"%d" % os.getuid()]
+
+
 def is_stopped(pid: int) -> bool:
     """Tell whether a process does nothing until it is told to go on."""
     try:
