@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
@@ -31,6 +31,7 @@ settings.load_profile("same")
 
 # Properties of tests that are shown at the end of the run: a text; how many of how many.
 TOLD, SPREAD = "told", "spread"
+FAILED = pytest.StashKey[bool]()
 WHOLE = "1/1"
 
 # What takes longest begins first, so that no processor is idle while the last one works. A file
@@ -127,6 +128,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a marked test where it cannot run; fail it where skipping would hide something."""
     if item.get_closest_marker("netns") and (why := bench.unusable()):
         give_up(why)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Clean the machine after a test that has failed, so that it fails no other one."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    world = getattr(item, "funcargs", {}).get("world")
+    if call.when == "teardown" and item.stash[FAILED] and world:
+        world.reset()
+    return report
 
 
 def give_up(why: str) -> NoReturn:
