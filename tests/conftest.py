@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
@@ -31,7 +31,6 @@ settings.load_profile("same")
 
 # Properties of tests that are shown at the end of the run: a text; how many of how many.
 TOLD, SPREAD = "told", "spread"
-FAILED = pytest.StashKey[bool]()
 WHOLE = "1/1"
 
 # What takes longest begins first, so that no processor is idle while the last one works. A file
@@ -47,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option by which CI shares the work among releases: see CONTRIBUTING.md."""
     text = "of so many parts of the points of sweeps, and of tests that are spread, visit one"
     parser.addoption("--part", default=WHOLE, metavar="NUMBER/OF", help=text)
+    text = "of the other tests that need a machine of their own, run that part of them as well"
+    parser.addoption("--thin", action="store_true", help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -86,6 +87,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"{part} of the points of sweeps, and {many} of the {of} tests that are spread:"
             " see CONTRIBUTING.md"
         )
+    if terminalreporter.config.getoption("--thin"):
+        terminalreporter.write_line(f"{part} of the other tests that need a machine")
     if examples(100) < 100:
         terminalreporter.write_line(f"{examples(100)} of 100 random examples")
 
@@ -101,23 +104,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("netns")
     part = part_of(config)
     if not part.is_whole:
-        _spread(part, config, items)
+        others = _others(part, items, is_thin=config.getoption("--thin"))
+        config.hook.pytest_deselected(items=list(others))
+        items[:] = [item for item in items if item not in others]
 
 
-def _spread(part: Part, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep this part of the parameters of each test that is marked, if it has as many as parts."""
-    spread: dict[str, list[pytest.Item]] = defaultdict(list)
+def _others(part: Part, items: list[pytest.Item], *, is_thin: bool) -> set[pytest.Item]:
+    """List what other parts have: parameters of tests that are spread, and whole tests."""
+    tests: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
-        if item.get_closest_marker("spread"):
-            spread[item.nodeid.partition("[")[0]].append(item)
+        tests[item.nodeid.partition("[")[0]].append(item)
     others: set[pytest.Item] = set()
-    for name, variants in spread.items():
-        if len(variants) >= part.of:
+    for name, variants in tests.items():
+        first = variants[0]
+        if first.get_closest_marker("spread") and len(variants) >= part.of:
             chosen = part.take(variants, [name] * len(variants))
             chosen[0].user_properties.append((SPREAD, (len(chosen), len(variants))))
             others.update(set(variants).difference(chosen))
-    config.hook.pytest_deselected(items=list(others))
-    items[:] = [item for item in items if item not in others]
+        elif is_thin and first.get_closest_marker("netns") and not _has_points(first):
+            others.update(() if part.has(name) else variants)
+    return others
+
+
+def _has_points(item: pytest.Item) -> bool:
+    """Tell whether a test visits its part of many points by itself."""
+    return "part" in getattr(item, "fixturenames", ())
 
 
 def _rank(path: Path) -> int:
@@ -128,19 +139,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a marked test where it cannot run; fail it where skipping would hide something."""
     if item.get_closest_marker("netns") and (why := bench.unusable()):
         give_up(why)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Clean the machine after a test that has failed, so that it fails no other one."""
-    report = yield
-    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
-    world = getattr(item, "funcargs", {}).get("world")
-    if call.when == "teardown" and item.stash[FAILED] and world:
-        world.reset()
-    return report
 
 
 def give_up(why: str) -> NoReturn:
@@ -170,6 +168,14 @@ def one_call() -> Iterator[None]:
     errors.warnings.clear()
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def clean(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave nothing of the user's to the next test, also where one has failed."""
+    yield
+    if "world" in request.fixturenames:
+        request.getfixturevalue("world").reset()
 
 
 @pytest.fixture(scope="session")
@@ -209,13 +215,12 @@ def just_up(world: bench.World) -> Iterator[None]:
 
 @pytest.fixture
 def session(request: pytest.FixtureRequest, world: bench.World) -> Iterator[bench.Session]:
-    """A user namespace of the test's own, with nothing left in the directories of the user."""
+    """A user namespace of the test's own."""
     for name in kinder.NAMES:
         if name in request.fixturenames:
             request.getfixturevalue(name)  # first, in whatever order the test names them
     with world.session() as session:
         yield session
-    world.reset()
 
 
 @pytest.fixture

@@ -46,21 +46,22 @@ class Part(NamedTuple):
         seen: Counter[str] = Counter()
         chosen = []
         for point, name in zip(points, names, strict=True):
-            if self._has(name, seen[name]):
+            if self.has(name, seen[name]):
                 chosen.append(point)
             seen[name] += 1
         return chosen
 
     def thin(self, series: Iterable[T], name: str) -> Iterator[T]:
         """Choose those points of a series, which may be endless, that belong to this part."""
-        first = next(n for n in range(self.of) if self._has(name, n))
+        first = next(n for n in range(self.of) if self.has(name, n))
         return islice(series, first, None, self.of)
 
     def share(self, many: int) -> int:
         """Say how many of so many things are this part of them: at least one."""
         return max(1, many // self.of)
 
-    def _has(self, name: str, n: int) -> bool:
+    def has(self, name: str, n: int = 0) -> bool:
+        """Tell whether the one thing of a name, or the nth, is in this part."""
         return (crc32(name.encode()) + n) % self.of == self.number - 1
 
 

@@ -13,13 +13,6 @@ from runtime import PLUGIN, Runtime, bridge, ips, page, reaches, until
 OLD = "/tmp/old"
 
 
-@pytest.fixture(autouse=True)
-def clean(world: bench.World) -> Iterator[None]:
-    """Leave nothing of the user's to the next test."""
-    yield
-    world.reset()
-
-
 @pytest.fixture(params=["unshared", "session"])
 def place(request: pytest.FixtureRequest, world: bench.World) -> Iterator[bench.Place]:
     """A user namespace of the user, that of the shim or another one."""

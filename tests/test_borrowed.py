@@ -53,7 +53,6 @@ def outer(world: bench.World, session: bench.Session) -> Iterator[Outer]:
     made = Outer(world, session)
     with made.place:
         yield made
-    world.reset()
 
 
 def said(place: bench.Place, *words: str) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 
 import bench
 import pytest
@@ -12,13 +11,6 @@ from runtime import PLUGIN, Runtime, bridge, reaches, until
 
 UP = ["--copy-up", "/run", "--copy-up", "/var/lib"]
 WAIT = ["sh", "-c", "echo ready; exec cat"]
-
-
-@pytest.fixture(autouse=True)
-def clean(world: bench.World) -> Iterator[None]:
-    """Leave nothing of the user's to the next test."""
-    yield
-    world.reset()
 
 
 def unshare(world: bench.World, *words: str, **env: str) -> subprocess.CompletedProcess[str]:

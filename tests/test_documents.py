@@ -161,10 +161,9 @@ def checkout(world: bench.World) -> Iterator[str]:
 
 
 @pytest.fixture
-def typist(world: bench.World, checkout: str) -> Iterator[dict[str, str]]:
-    """Give the environment of a user with a checkout and the command; let nothing of it stay."""
-    yield new_user(world, checkout)
-    world.reset()
+def typist(world: bench.World, checkout: str) -> dict[str, str]:
+    """Give the environment of a user with a checkout and the command."""
+    return new_user(world, checkout)
 
 
 def new_user(world: bench.World, checkout: str) -> dict[str, str]:

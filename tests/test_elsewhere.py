@@ -307,4 +307,3 @@ def test_a_user_namespace_in_another_pid_namespace(world: bench.World) -> None:
         assert reaches(container, GATEWAY)
         runtime.delete("c", container)
     assert until(lambda: world.leftovers() == [])
-    world.reset()

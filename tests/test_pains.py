@@ -792,7 +792,6 @@ def test_the_user_namespace_has_died(world: bench.World) -> None:
         runtime.succeed("DEL", "c", "/proc/0/ns/net")
         runtime.delete("other", other)
     assert world.leftovers() == []
-    world.reset()
 
 
 def test_the_runtime_directory_vanishes(

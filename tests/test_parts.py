@@ -46,6 +46,12 @@ def test_whole() -> None:
     assert whole.share(100) == 100
 
 
+@pytest.mark.parametrize("name", ["test_x.py::test_a", "test_x.py::test_b", "test_y.py::test_a"])
+def test_a_thing_of_its_own(name: str) -> None:
+    """What there is once is in one part."""
+    assert [part.has(name) for part in THREE].count(True) == 1
+
+
 def test_series() -> None:
     """Of a series without an end the parts are all as well."""
     taken = [list(takewhile(lambda n: n < 20, part.thin(count(), "bridge"))) for part in THREE]

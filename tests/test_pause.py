@@ -27,13 +27,6 @@ WAIT = ["sh", "-c", "echo ready; exec cat"]
 PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
 
 
-@pytest.fixture(autouse=True)
-def clean(world: bench.World) -> Iterator[None]:
-    """Leave nothing of the user's to the next test."""
-    yield
-    world.reset()
-
-
 def base(world: bench.World) -> str:
     """Name the state directory."""
     return world.state_dir

@@ -299,7 +299,6 @@ def test_user_without_capabilities(world: bench.World, edit: str) -> None:
 
         assert "eth0" not in container.run(["ip", "link"], check=True).stdout
     assert until(lambda: world.leftovers() == [])
-    world.reset()
 
 
 @pytest.mark.parametrize("edit", ["a plugin more", "another netns", "another name"])

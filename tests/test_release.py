@@ -130,4 +130,3 @@ def test_holder_of_0_1_0(world: bench.World) -> None:
         assert reaches(container, "10.89.0.1")
         runtime.delete("c", container)
     assert until(lambda: world.leftovers() == [])
-    world.reset()

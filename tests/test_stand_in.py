@@ -144,7 +144,6 @@ def test_for_a_user_who_is_nobody(world: bench.World, installed: Installed, rele
         assert caller.references() == [("a", "eth0")]
         caller.succeed("teardown", container, **request("a", 5, "one"))
     assert until(lambda: world.leftovers() == [])
-    world.reset()
 
 
 def test_what_the_real_one_says(

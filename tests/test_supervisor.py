@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +34,8 @@ supervisor.run(command, in_place.Unchanged(), lambda: None, ["/none", "", ""])
 """
 
 
-@pytest.fixture
-def clean(world: bench.World) -> Iterator[None]:
-    """Leave nothing of the user's to the next test."""
-    yield
-    world.reset()
-
-
 @pytest.fixture(params=WAYS)
-def waiting(request: pytest.FixtureRequest, world: bench.World, clean: None) -> tuple[Any, int]:
+def waiting(request: pytest.FixtureRequest, world: bench.World) -> tuple[Any, int]:
     """Give a caller that has been waiting for its command for some time, and the command."""
     child = world.popen([PLUGIN, *WAYS[request.param], "--", *WAIT], **PIPES)
     inner = int(child.stdout.readline())
@@ -116,9 +108,7 @@ def test_a_caller_that_is_killed(world: bench.World, waiting: tuple[Any, int]) -
 
 
 @pytest.mark.parametrize("inherited", ["", "3</dev/null"])
-def test_a_command_that_takes_long_is_no_ghost(
-    world: bench.World, clean: None, inherited: str
-) -> None:
+def test_a_command_that_takes_long_is_no_ghost(world: bench.World, inherited: str) -> None:
     """`gc` and `doctor` leave a command alone, whichever descriptor has the lock of its guard."""
     call = ["sh", "-c", f'exec "$@" {inherited}', "sh", PLUGIN, *WAYS["run"], "--", *WAIT]
     child = world.popen(call, **PIPES)
@@ -145,7 +135,6 @@ def test_a_keeper_that_is_killed(world: bench.World, waiting: tuple[Any, int]) -
     assert world.leftovers() == []
 
 
-@pytest.mark.usefixtures("clean")
 def test_a_daemon_that_is_left(world: bench.World) -> None:
     """The end of the command is the end of the netns, whatever it leaves running."""
     fifo = f"{world.env['HOME']}/stop"

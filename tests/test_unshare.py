@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import bench
@@ -16,13 +15,6 @@ from runtime import PLUGIN, Runtime, bridge, kill, reaches, until
 
 WAIT = ["sh", "-c", "echo ready; exec cat"]
 PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-
-
-@pytest.fixture(autouse=True)
-def clean(world: bench.World) -> Iterator[None]:
-    """Leave nothing of the user's to the next test."""
-    yield
-    world.reset()
 
 
 def holder(world: bench.World) -> int:
