@@ -41,7 +41,7 @@ class Part(NamedTuple):
         """Choose those points that belong to this part, by their names.
 
         Points of one name take turns. So a step more, which another release of Python may have,
-        moves no step of another name to another part.
+        moves no step of another name to another part. Where none belongs to it, it has the first.
         """
         seen: Counter[str] = Counter()
         chosen = []
@@ -49,7 +49,7 @@ class Part(NamedTuple):
             if self.has(name, seen[name]):
                 chosen.append(point)
             seen[name] += 1
-        return chosen
+        return chosen or list(points[:1])
 
     def thin(self, series: Iterable[T], name: str) -> Iterator[T]:
         """Choose those points of a series, which may be endless, that belong to this part."""

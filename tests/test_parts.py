@@ -46,6 +46,13 @@ def test_whole() -> None:
     assert whole.share(100) == 100
 
 
+def test_more_parts_than_points() -> None:
+    """A part visits one point at least, so that no sweep of a few points is left out."""
+    taken = [Part(number, 9).take(["only"], ["mkdir"]) for number in range(1, 10)]
+
+    assert taken == [["only"]] * 9
+
+
 @pytest.mark.parametrize("name", ["test_x.py::test_a", "test_x.py::test_b", "test_y.py::test_a"])
 def test_a_thing_of_its_own(name: str) -> None:
     """What there is once is in one part."""
