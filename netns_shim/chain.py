@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from . import interrupt, invoke, result
 from .cni import SINCE, SUPPORTED_VERSIONS
-from .errors import PLUGIN_MISBEHAVED, PluginFailed, ShimError, warn
+from .errors import PLUGIN_MISBEHAVED, PluginFailed, ShimError, note, warn
 from .versions import Versions, at_least, choose
 
 TYPE_CHECKING = False
@@ -209,7 +209,7 @@ class Chain:
                 self._detach(link, previous)
             except PluginFailed as error:
                 self._detach(link, previous)
-                warn(f"plugin {link.plugin.type!r} (DEL) succeeded when called again: {error}")
+                note(f"plugin {link.plugin.type!r} (DEL) succeeded when called again: {error}")
 
     def forward(self, verb: str, previous: Json | None = None) -> None:
         """Pass CHECK, GC or STATUS to the plugins that know the verb; the first error ends it."""

@@ -85,8 +85,13 @@ warnings: list[str] = []
 
 def warn(message: str) -> None:
     """Write one line for people to stderr, the only channel outside the protocol."""
-    warnings.append(message)
+    note(message)
     say(message)
+
+
+def note(message: str) -> None:
+    """Keep a line for the log, and for the error if the call fails: there is nothing to do."""
+    warnings.append(message)
 
 
 def say(message: str) -> None:

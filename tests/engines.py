@@ -42,6 +42,12 @@ events_logger = "file"
 """
 
 
+# How long a shell may take, in seconds. A Buildah that is ended by this says something of its own,
+# such as `while running runtime: exit status 1`. A machine that is only busy must not get there.
+LIMIT = 150
+TOO_LONG = 124
+
+
 @cache
 def backend() -> str:
     """Give the back end of networks that is Podman's own here: cni or netavark."""
@@ -69,8 +75,9 @@ def mounts(world: bench.World) -> Iterator[None]:
 
 def sh(world: bench.World, text: str, *, stdin: str = "", **env: str) -> str:
     """Have a shell of the user do something that succeeds; give what it prints."""
-    command = ["timeout", "50", "bash", "-euc", f"cd ~; {text}"]
-    done = world.run(command, input=stdin, env={**world.env, **env}, timeout=100)
+    command = ["timeout", str(LIMIT), "bash", "-euc", f"cd ~; {text}"]
+    done = world.run(command, input=stdin, env={**world.env, **env}, timeout=LIMIT + 50)
+    assert done.returncode != TOO_LONG, f"not done in {LIMIT} s: {done.stdout}{done.stderr}"
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -230,7 +230,8 @@ def type_page(world: bench.World, typist: dict[str, str], checkout: str, page: P
 
     text = f"cd {checkout}\nexec >{log} 2>&1\n{script(typed)}"
     for _ in range(TRIES):
-        done = world.run(["timeout", "50", "bash", "-c", text], env=typist)
+        limited = ["timeout", str(engines.LIMIT), "bash", "-c", text]
+        done = world.run(limited, env=typist, timeout=engines.LIMIT + 50)
         output = world.path(log).read_text()
         if BUILDAH_KILLS_ITSELF not in output:
             break

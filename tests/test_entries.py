@@ -79,6 +79,24 @@ def test_buildah() -> None:
     assert entries.of_request(asked, ["web", "0123456789ab"]) == ["web", "0123456789ab", made_up]
 
 
+@pytest.mark.parametrize(
+    ("container_id", "environ", "names"),
+    [
+        ("default-web", {}, ["web", "default-web"]),
+        ("ours-web", {"CONTAINERD_NAMESPACE": "ours"}, ["web", "ours-web"]),
+        ("ours-web", {}, ["ours-web"]),
+        (f"default-{'f' * 64}", {}, ["f" * 12]),
+        ("default-", {}, ["default-"]),
+    ],
+)
+def test_containerd(container_id: str, environ: dict[str, str], names: list[str]) -> None:
+    """Clients of containerd put its namespace before what the user has called the container."""
+    asked = request(container_id=container_id)
+    asked.environ = environ
+
+    assert entries.of_request(asked) == names
+
+
 def test_a_long_id_is_no_name() -> None:
     """Of an ID that is too long for a name only the beginning is one, without a warning."""
     assert entries.of_request(request(container_id="f" * 64)) == ["f" * 12]

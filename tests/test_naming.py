@@ -14,6 +14,7 @@ from typing import Any
 import bench
 import podman
 import pytest
+import releases
 from bench import NAME, PAGE_BEYOND
 from naming import NO_SUCH_NAME, SERVER, ask, called, named
 from runtime import DUAL, PLUGIN, Runtime, bridge, ips, kill, until
@@ -127,6 +128,40 @@ def test_two_networks(world: bench.World, session: bench.Session) -> None:
     assert of_both == [at_left, at_left, at_right, at_right]
     assert of_one == (NO_SUCH_NAME,) * 2
     assert after == NO_SUCH_NAME
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("release", [*releases.RELEASES])
+def test_netavarks_bridge(
+    world: bench.World, session: bench.Session, netavark: dict[str, str], release: str
+) -> None:
+    """With the key `names` it is a network like any other: the same server, behind the same wall.
+
+    A container in it and in a network of a CNI plugin finds the names of both.
+    """
+    delegate = {**DRIVER, "dns_enabled": False, "network_interface": "nv0"}
+    delegate["path"] = f"{netavark[release]}/netavark"
+    one = named(session, name="one", delegate=delegate)
+    two = named(session, "10.90.0.0/24", name="two", bridge_name="cni1")
+    with ExitStack() as stack:
+        left, middle, right = (stack.enter_context(session.container()) for _ in range(3))
+        at_left = ips(one.add("left", left))[0]
+        one.add("middle", middle)
+        two.add("middle", middle, CNI_IFNAME="eth1")
+        at_right = ips(two.add("right", right))[0]
+        of_both = [
+            ask(middle, name, at) for name in ("left", "right") for at in (SERVER, "10.90.0.1")
+        ]
+        of_one = ask(left, "right"), ask(right, "left"), ask(left, "right", "10.90.0.1")
+        servers = server_of(session)
+        two.delete("middle", middle, CNI_IFNAME="eth1")
+        for client, name, container in ((one, "left", left), (one, "middle", middle)):
+            client.delete(name, container)
+        two.delete("right", right)
+
+    assert of_both == [at_left, at_left, at_right, at_right]
+    assert of_one == (NO_SUCH_NAME, "silent", "silent")
+    assert len(servers) == 1
     assert world.leftovers() == []
 
 
@@ -266,10 +301,12 @@ def test_servers_that_cannot_be_asked(session: bench.Session) -> None:
     assert f"cannot ask these about other names: {', '.join(WRONG)}\n" in done.stderr
 
 
-def test_networks_of_podman(world: bench.World, session: bench.Session) -> None:
+@pytest.mark.parametrize("way", ["type", "driver"])
+def test_networks_of_podman(world: bench.World, session: bench.Session, way: str) -> None:
     """A network with `dns_enabled` has names; the StatusBlock says whom to ask."""
     client = podman.Netavark(session)
-    wanted = {**podman.network("10.89.0.0/24", type="bridge", uplink="none"), "dns_enabled": True}
+    options = {way: "bridge", "uplink": "none"}
+    wanted = {**podman.network("10.89.0.0/24", **options), "dns_enabled": True}
     made = client.succeed("create", **wanted)
     with session.container() as web, session.container() as data:
         asked = [

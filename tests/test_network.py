@@ -165,6 +165,22 @@ def test_driver() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"driver": "bridge"}, True),
+        ({"driver": "bridge", "names": "false"}, False),
+        ({"driver": "macvlan"}, None),
+    ],
+)
+def test_names_of_drivers(options: dict[str, str], names: bool | None) -> None:
+    """netavark's own bridge has names as a CNI plugin has them, not by a server of netavark."""
+    found = made(options, dns_enabled=True)
+
+    assert found.get("names") is names
+    assert "dns_enabled" not in found["plugins"][0]
+
+
 def test_keys_of_the_shim() -> None:
     """Keys of the shim itself stand beside any way, as texts."""
     options = {

@@ -13,6 +13,8 @@ import pytest
 import releases
 from runtime import PLUGIN, kill_for_good, page, reaches, until
 
+from netns_shim.faces import netavark_text
+
 STAND_IN = "/opt/bench/netavark"
 RELEASES = releases.versions()
 # Gives the environment in which the stand-in finds one release.
@@ -131,6 +133,30 @@ def test_mtu_of_the_uplink(session: bench.Session, caller: Caller) -> None:
         caller.succeed("teardown", container, **given)
     found = {link["ifname"]: link["mtu"] for link in links}
     assert (found["eth0"], found["eth1"]) == (65520, 1400)
+
+
+@pytest.mark.parametrize(
+    ("driver", "options", "mtu"),
+    [
+        ("bridge", None, "65520"),
+        ("bridge", {"mtu": "1400"}, "1400"),
+        ("macvlan", {}, None),
+        ("cni", {"type": "bridge"}, "65520"),
+        ("cni", {"type": "ptp", "mtu": "1400"}, "1400"),
+        ("cni", {"driver": "bridge"}, "65520"),
+        ("cni", {"type": "macvlan"}, None),
+        ("cni", {"conf": "/etc/cni/net.d/x.conflist"}, None),
+    ],
+)
+def test_networks_with_an_mtu(
+    driver: str, options: dict[str, str] | None, mtu: str | None
+) -> None:
+    """Networks of our plugin get it as well: the plugin works in place, and knows no uplink."""
+    text = json.dumps({"network_info": {"n": {"driver": driver, "options": options}}})
+
+    made = json.loads(netavark_text.with_mtu(text.encode(), 65520))["network_info"]["n"]
+
+    assert (made["options"] or {}).get("mtu") == mtu
 
 
 @pytest.mark.parametrize("release", RELEASES)

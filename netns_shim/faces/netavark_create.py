@@ -138,20 +138,18 @@ def _complete_addresses(made: Network, *, has_names: bool) -> None:
 
 
 def _complete_names(made: Network, configuration: Json, environ: Mapping[str, str]) -> None:
-    """Settle whether names resolve: by netavark for its own bridge, by us for CNI plugins."""
+    """Settle whether names resolve: by us, or by netavark where its own key says so."""
     entry = configuration["plugins"][0]
     kind = entry.get("type") or entry["driver"]
     if kind == "bridge" and "conf" not in made["options"] and not made.get("network_interface"):
         made["network_interface"] = f"cni-{made['id']}"[: cni.IFNAMSIZ - 4]
-    if "driver" in entry:
-        has_names = made["dns_enabled"] and entry["driver"] == "bridge"
-        found = has_names and program.aardvark(program.find(entry, [], environ))
+    if entry.get("dns_enabled"):  # in the file that `conf` names
+        found, has_names = program.aardvark(program.find(entry, [], environ)), True
     else:
-        has_names = configuration.get("names") is True
-        found = has_names and _server(environ)
+        found, has_names = _server(environ), configuration.get("names") is True
     if has_names and not found:
         warn("names of containers will not resolve: aardvark-dns is not installed")
-    made["dns_enabled"] = bool(found)
+    made["dns_enabled"] = has_names and bool(found)
 
 
 def _server(environ: Mapping[str, str]) -> str:

@@ -12,19 +12,24 @@ if TYPE_CHECKING:
     from ..attachment import AttachmentRecord
     from ..decoding import Json
 
+# What takes an MTU: netavark's driver, and what our own plugin of netavark may wrap in a network.
+WITH_MTU = ("bridge", "ptp")
+
 
 def with_mtu(text: bytes, mtu: int) -> bytes:
     """Give bridges without the option `mtu` that of the uplink, as netavark does since 1.16.
 
-    What is not as netavark wants it stays as it is: netavark says so.
+    Those of our own plugin need it, too: it works in place there, and knows of no uplink. What is
+    not as netavark wants it stays as it is: netavark says so.
     """
     asked = json.loads(text)
     known = asked.get("network_info")
     for network in known.values() if isinstance(known, dict) else ():
-        if not isinstance(network, dict) or network.get("driver") != "bridge":
+        options = (network.get("options") or {}) if isinstance(network, dict) else None
+        if not isinstance(options, dict) or "mtu" in options:
             continue
-        options = network.get("options") or {}
-        if isinstance(options, dict) and "mtu" not in options:
+        kinds = network.get("driver"), options.get("driver"), options.get("type")
+        if any(kind in WITH_MTU for kind in kinds):
             network["options"] = {**options, "mtu": str(mtu)}
     return json.dumps(asked).encode()
 

@@ -33,6 +33,8 @@ MAXIMUM_NAME, MAXIMUM_LABEL = 253, 63
 INTERNAL = "%int"
 # So a network cannot be called as a file of the server's own.
 SUFFIX = ".net"
+# Clients of containerd put its namespace before an ID: `default-web`. This variable names another.
+NAMESPACE, OF_CONTAINERD = "CONTAINERD_NAMESPACE", "default"
 # What Podman and Docker call the host.
 HOST_NAMES = "host.containers.internal,host.docker.internal"
 # The entry by whose name we see which files the server has read, and that of the host. They are in
@@ -49,7 +51,9 @@ def of_request(request: Request, more: Sequence[str] = ()) -> list[str]:
     """
     pairs = [pair.partition("=") for pair in request.args.split(";")]
     own = next((value for key, _, value in pairs if key == "K8S_POD_NAME" and value), "")
-    short = "" if buildah.is_of_buildah(request) else request.container_id[:SHORT]
+    namespace = request.environ.get(NAMESPACE) or OF_CONTAINERD
+    own_id = request.container_id.removeprefix(f"{namespace}-")
+    short = "" if buildah.is_of_buildah(request) else own_id[:SHORT]
     told = [*more, *([own] if own else ()), *_aliases(request.conf, request.network)]
     # The dot of an absolute name, and the domain, which the server takes off questions.
     given = [text.lower().removesuffix(".").removesuffix(f".{DOMAIN}") for text in told]
@@ -57,7 +61,7 @@ def of_request(request: Request, more: Sequence[str] = ()) -> list[str]:
     if wrong:
         warn(f"these cannot be names of a container: {', '.join(map(repr, wrong[:5]))}")
     if not own:
-        given.insert(len(more), request.container_id)
+        given[len(more) : len(more)] = own_id, request.container_id
     names = [text.lower() for text in (*given, short) if _is_host_name(text)]
     return list(dict.fromkeys(names))
 

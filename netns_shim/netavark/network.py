@@ -162,8 +162,6 @@ class _Translation:
         for key in ("internal", "network_dns_servers", "network_interface", "routes", "subnets"):
             if network.get(key):
                 entry[key] = network[key]
-        if network["dns_enabled"] and name == "bridge":
-            entry["dns_enabled"] = True  # no other driver resolves names
         return {"plugins": [entry]}
 
     def _refuse(self, keys: list[str], way: str) -> None:
@@ -179,6 +177,7 @@ def can_listen(entries: list[Json]) -> bool:
     """Tell whether a server of names finds a gateway to listen on, as far as that can be seen."""
     return any(
         entry.get("type") == "ptp"
+        or (entry.get("driver") == "bridge" and not entry.get("dns_enabled"))
         or (
             entry.get("type") == "bridge"
             and bool(entry.get("isGateway") or entry.get("isDefaultGateway"))

@@ -238,7 +238,7 @@ def result_of(asked: Asked, status: StatusBlock, netns: str) -> Json:
     gateways = [address["gateway"] for address in ips if "gateway" in address]
     answer["routes"] = _routes(network, gateways)
     dns = {
-        "nameservers": status.get("dns_server_ips"),
+        "nameservers": status.get("dns_server_ips") or network.get("network_dns_servers"),
         "search": status.get("dns_search_domains"),
     }
     answer["dns"] = {key: value for key, value in dns.items() if value}

@@ -33,7 +33,7 @@ def aardvark(context: Context) -> Result:
     if not path:
         return Result(
             WARNING,
-            "not installed: networks with `dns_enabled` are refused",
+            "not installed: networks with `names` or `dns_enabled` are refused",
             "install aardvark-dns",
         )
     try:
