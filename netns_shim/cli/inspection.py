@@ -47,7 +47,7 @@ def collect(base: str) -> Json:
     if not netns.is_privileged():
         pause.look(base)  # where a user without capabilities sees more
     found, borrowed = [], []
-    for where in state.all_in(base):
+    for where in sorted(state.all_in(base), key=lambda where: listing.natural(where.name)):
         if where.name != state.IN_PLACE:
             found.append(look(where))
         elif listing.names(where):
