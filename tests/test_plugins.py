@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from netns_shim.validate import explain, plugins
+from netns_shim.validate import drivers, explain, plugins
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -199,6 +199,66 @@ def test_nothing_to_say(entry: dict[str, Any]) -> None:
     assert told(entry) == []
 
 
+@pytest.mark.parametrize(
+    ("entry", "line"),
+    [
+        (
+            {"driver": "bridge", "options": {"isolat": "true"}},
+            "$.options.isolat: bridge knows no such option; did you mean 'isolate'?",
+        ),
+        (
+            {"driver": "bridge", "options": {"isolate": "yes"}},
+            '$.options.isolate: must be one of true, false, strict, is "yes"',
+        ),
+        (
+            {"driver": "bridge", "options": {"mtu": "x"}},
+            '$.options.mtu: must be 0 to 65535, is "x"',
+        ),
+        (
+            {"driver": "bridge", "options": {"vlan": "5000"}},
+            '$.options.vlan: must be 0 to 4094, is "5000"',
+        ),
+        (
+            {"driver": "macvlan", "options": {"mode": "brdge"}},
+            '$.options.mode: must be one of bridge, private, vepa, passthru, is "brdge"',
+        ),
+        (
+            {"driver": "ipvlan", "options": {"metric": "-1"}},
+            '$.options.metric: must be 0 to 4294967295, is "-1"',
+        ),
+        (
+            {"driver": "bridge", "network_interface": "a-name-of-23-characters"},
+            '$.network_interface: "a-name-of-23-characters" is longer than the 15 bytes of an '
+            "interface's name",
+        ),
+        ({"driver": "brdge"}, "$.driver: netavark has no such driver; did you mean 'bridge'?"),
+    ],
+)
+def test_problem_of_a_driver(entry: dict[str, Any], line: str) -> None:
+    """A mistyped option of netavark's drivers is told, which the driver would ignore."""
+    found = [f"{explain.show_place(place)}: {why}" for place, why in drivers.problems(entry)]
+
+    assert found == [line]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        {"driver": 7},
+        {"driver": "bridge2", "options": {"mtu": "x"}},
+        {"driver": "mine", "network_interface": "a-name-of-23-characters"},
+        {"driver": "bridge", "options": None, "network_interface": ""},
+        {"driver": "bridge", "options": {"com.example": "x", "isolate": "strict", "mtu": "1400"}},
+        {"driver": "macvlan", "options": {"bclim": "-1", "mode": "vepa"}},
+        {"driver": "bridge", "options": {"mtu": 1400}},
+    ],
+)
+def test_nothing_to_say_of_a_driver(entry: dict[str, Any]) -> None:
+    """What a driver takes passes, and so do other drivers; the schema judges types."""
+    assert list(drivers.problems(entry)) == []
+
+
 def test_samples() -> None:
     """The samples have no problem, so the list has each key in them."""
     files = sorted((ROOT / "conf").glob("*.conf*"))
@@ -211,3 +271,4 @@ def test_samples() -> None:
 
     assert len(files) > 5
     assert [line for entry in [*entries, *filter(None, inner)] for line in told(entry)] == []
+    assert [found for entry in filter(None, inner) for found in drivers.problems(entry)] == []

@@ -102,7 +102,8 @@ def capabilities(value: Any) -> str:
     return ""
 
 
-def _interface(value: Any) -> str:
+def interface(value: Any) -> str:
+    """Say why a value is no name for an interface."""
     if problem := _text(value):
         return problem
     if len(value.encode(errors="replace")) > LONGEST_NAME:
@@ -159,15 +160,15 @@ PLUGINS: dict[str, Keys] = {
         ),
         **dict.fromkeys(("promiscMode", "preserveDefaultVlan", "macspoofchk", "enabledad"), _flag),
         **dict.fromkeys(("disableContainerInterface", "portIsolation"), _flag),
-        **{"bridge": _interface, "ipMasqBackend": _RULES, "mtu": _number},
+        **{"bridge": interface, "ipMasqBackend": _RULES, "mtu": _number},
         **{"vlan": _vlan, "vlanTrunk": _list},
     },
     "ptp": {"ipMasq": _flag, "ipMasqBackend": _RULES, "mtu": _number},
     "macvlan": {
-        **{"master": _interface, "mode": _MACVLAN, "mtu": _number, "mac": _mac},
+        **{"master": interface, "mode": _MACVLAN, "mtu": _number, "mac": _mac},
         **{"linkInContainer": _flag, "bcqueuelen": _number},
     },
-    "ipvlan": {"master": _interface, "mode": _IPVLAN, "mtu": _number, "linkInContainer": _flag},
+    "ipvlan": {"master": interface, "mode": _IPVLAN, "mtu": _number, "linkInContainer": _flag},
     "portmap": {
         **dict.fromkeys(("snat", "masqAll"), _flag),
         **dict.fromkeys(("conditionsV4", "conditionsV6"), _list),
@@ -188,16 +189,16 @@ PLUGINS: dict[str, Keys] = {
         **dict.fromkeys(("shapedSubnets", "unshapedSubnets"), _list),
     },
     "vlan": {
-        **{"master": _interface, "vlanId": _vlan, "mtu": _number, "linkInContainer": _flag},
+        **{"master": interface, "vlanId": _vlan, "mtu": _number, "linkInContainer": _flag},
     },
     "host-device": {
-        **{"device": _interface, "hwaddr": _mac, "kernelpath": _kernel_path, "pciBusID": _text},
+        **{"device": interface, "hwaddr": _mac, "kernelpath": _kernel_path, "pciBusID": _text},
     },
     "tap": {
         **{"multiQueue": _flag, "mtu": _number, "mac": _mac, "selinuxContext": _text},
-        **{"owner": _number, "group": _number, "bridge": _interface},
+        **{"owner": _number, "group": _number, "bridge": interface},
     },
-    "vrf": {"vrfname": _interface, "table": _up_to((1 << 32) - 1)},
+    "vrf": {"vrfname": interface, "table": _up_to((1 << 32) - 1)},
     "sbr": {"table": _number, "addSourceHints": _flag},
     "dummy": {},
     "loopback": {},
