@@ -158,7 +158,7 @@ def _attach_inside(
                     detaching.delete_leftover(call, each, fd)
             call.prepare_container(container, fd, ports)
             result = _add(call, reference, container, ports)
-            call.warn_of_overlaps()
+            call.warn_of_overlaps(result)
     except OSError:
         if result is not None:
             # The kernel has refused the way back.

@@ -140,6 +140,20 @@ def _spawn(
     raise AssertionError
 
 
+def closings(*kept: int) -> list[tuple[int, int]]:
+    """Give the actions of posix_spawn(3) that leave a process its standard streams and `kept`.
+
+    It takes no descriptor above the limit, which a caller may have lowered with such ones open.
+    These are closed on execution instead.
+    """
+    others = {int(fd) for fd in os.listdir("/proc/self/fd")} - {0, 1, 2, *kept}
+    limit = os.sysconf("SC_OPEN_MAX")
+    for fd in others:
+        if fd >= limit:
+            os.set_inheritable(fd, False)
+    return [(os.POSIX_SPAWN_CLOSE, fd) for fd in others if fd < limit]
+
+
 class _Exchange:
     """The conversation with a child: its stdin written, its stdout and stderr read."""
 

@@ -162,7 +162,7 @@ class Operation:
 
             self.outside = overlaps.here()
 
-    def warn_of_overlaps(self) -> None:
+    def warn_of_overlaps(self, answer: Json) -> None:
         """Warn, from inside the netns, of what is out of reach, as its addresses are in there."""
         uplink = self.target.uplink
         if self.outside is not None and uplink is not None:
@@ -172,6 +172,14 @@ class Operation:
             outside = self.outside if uplink.interface else []
             for problem in overlaps.problems(overlaps.here(), outside, own):
                 warn(problem)
+            for name, address in overlaps.doubled(
+                self.target.state, self.request.network, result.addresses(answer)
+            ):
+                warn(
+                    f"{address} is the address of a container in network {name!r}, too: IPAM "
+                    "plugins keep addresses by the name of a network, so detach the containers "
+                    "of a network before you rename it, or give one network another subnet"
+                )
 
     def remember(self) -> None:
         """Cache the validation and the plugins' versions for the next call.

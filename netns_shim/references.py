@@ -60,7 +60,12 @@ class Reference:
             self.is_ours = True
         text = encoding.compact(line).encode() + b"\n"
         size = os.fstat(self._fd).st_size
-        if os.write(self._fd, text) != len(text):
+        try:
+            written = os.write(self._fd, text)
+        except OSError as error:
+            error.filename = self.path  # for a person who makes room
+            raise
+        if written != len(text):
             # A part of a line would spoil the next one.
             os.ftruncate(self._fd, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)

@@ -131,6 +131,8 @@ def as_shim_error(error: Exception) -> ShimError:
         details = [str(error.filename or "")]
         if error.errno in (errno.EMFILE, errno.ENFILE):
             details += ["raise the limit of open files (ulimit -n)"]
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename:
+            details += ["make room on its file system"]
         what = error.strerror or str(error)
         return ShimError(IO_FAILURE, what, "; ".join(filter(None, details)))
     if isinstance(error, Stopped):

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from netns_shim.cli import COMMANDS
@@ -15,6 +18,8 @@ NEEDED = {
     "validate": ["-"],
     "wrap": ["-"],
 }
+
+PROGRAM = "import sys; from netns_shim.main import run; run()"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -37,3 +42,18 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert caught.value.code == 2
     message = capsys.readouterr().err
     assert all(command in message for command in COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["completion", "bash"]])
+def test_full_disk(arguments: list[str]) -> None:
+    """What is printed last, and cannot be written, is a failure that is told in one line."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert (done.returncode, done.stderr) == (1, "netns-shim: No space left on device\n")

@@ -51,7 +51,7 @@ def test_tun(world: bench.World, session: bench.Session) -> None:
     ],
 )
 def test_tun_cannot_be_used(world: bench.World, script: str, message: str, advice: str) -> None:
-    """A device that is missing, closed to the user or another one is a problem."""
+    """A device that is missing, closed to the user or another one is a problem, each its own."""
     own = "mount -t tmpfs -o mode=755 tmpfs /dev/net; mknod -m 0666 /dev/net/tun c 10 200\n"
 
     found = ask_in(world, own + script)["TUN device"]

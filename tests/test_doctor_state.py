@@ -121,6 +121,24 @@ def test_state_on_disk(world: bench.World) -> None:
     assert found["message"].startswith(f"{world.runtime_dir} is on overlay: ")
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("size=64k", "/mnt has room for only 64 KiB"),
+        ("nr_inodes=20", "/mnt has room for only 19 files"),
+        ("size=64k,nr_inodes=20", "/mnt has room for only 64 KiB and 19 files"),
+    ],
+)
+def test_no_room(world: bench.World, option: str, message: str) -> None:
+    """A file system that is nearly full is a problem, of bytes or of files."""
+    mounted = f"mount -t tmpfs -o mode=1777,{option} tmpfs /mnt"
+
+    found = ask_in(world, mounted, "--state-dir", "/mnt/state")["runtime directory"]
+
+    assert (found["result"], found["message"]) == ("problem", message)
+    assert found["advice"] == "make room there"
+
+
 def test_state_above_a_hidden_mount(world: bench.World) -> None:
     """A mount that another one hides says nothing of where state is."""
     hidden = """

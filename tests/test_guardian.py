@@ -187,6 +187,32 @@ def test_a_guardian_is_killed(world: bench.World, session: bench.Session, how: s
     assert world.leftovers() == []
 
 
+def test_a_guardian_is_stopped(world: bench.World, session: bench.Session) -> None:
+    """One that is stopped starts nothing: `status` and `doctor` say so, `refresh` helps."""
+    runtime = Runtime(session, delegate=bridge())
+    with session.container() as container:
+        runtime.add("c", container)
+        before = record(world)
+        guardian = before["guardian"]["pid"]
+        os.kill(guardian, signal.SIGSTOP)
+        try:
+            assert "! it has no guardian" in session.run([PLUGIN, "status"], check=True).stdout
+            assert f"PID {guardian}, is stopped" in session.run([PLUGIN, "doctor"]).stdout
+            kill(before["pid"])
+            shown = session.run([PLUGIN, "status"], check=True).stdout
+            assert "! the next ADD starts it again" in shown
+            session.run([PLUGIN, "refresh"], check=True)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(guardian, signal.SIGCONT)
+
+        assert is_gone(guardian)
+        assert record(world)["guardian"]["pid"] != guardian
+        assert page(container, bench.PAGE_BEYOND)
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
 def test_an_uplink_of_before(world: bench.World, session: bench.Session) -> None:
     """One that an earlier release has started works without; `doctor` says so, `refresh` helps."""
     runtime = Runtime(session, delegate=bridge())

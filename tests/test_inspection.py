@@ -24,6 +24,7 @@ from netns_shim.errors import ShimError
 from netns_shim.proc import start_time
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+ORDER = ["2a", "10", "c", "c01", "c1", "c1a", "c2", "c2x", "c2x3", "c2x12", "c10", "cont"]
 HERE = os.stat("/proc/self/ns/net").st_ino
 
 
@@ -45,6 +46,18 @@ def only(base: Path) -> dict[str, Any]:
 def text(base: Path) -> str:
     """Return what is drawn of the facts."""
     return "\n".join(plain(tree.draw(inspection.collect(str(base)), NOW)))
+
+
+def test_natural_order(base: Path) -> None:
+    """What has a number in its name is in the order of the numbers, as people count."""
+    for name in ("net10", "net2", "net"):
+        make(base, name, {"driver": "none"}, **{f"n:{c}:eth0:bridge": LIVE for c in ORDER[::-1]})
+
+    found = inspection.collect(str(base))["netns"]
+
+    assert [netns["name"] for netns in found] == ["net", "net2", "net10"]
+    for netns in found:
+        assert [entry["containerID"] for entry in netns["references"]] == ORDER
 
 
 def test_nothing_is_up(base: Path) -> None:

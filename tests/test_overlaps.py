@@ -229,6 +229,22 @@ def test_overlapping_bridges(world: bench.World, session: bench.Session) -> None
     assert world.leftovers() == []
 
 
+def test_a_network_that_was_renamed(world: bench.World, session: bench.Session) -> None:
+    """Its first ADD tells of an address that a container of the old name has as well."""
+    runtime = Runtime(session, delegate=bridge())
+    with session.container() as one, session.container() as other:
+        runtime.add("c", one)
+
+        done = runtime.call("ADD", "o", other.netns, conf={"name": "renamed"})
+
+        assert done.returncode == 0, done.stdout
+        address = json.loads(done.stdout)["ips"][0]["address"].partition("/")[0]
+        assert f"{address} is the address of a container in network" in done.stderr
+        runtime.delete("o", other, conf={"name": "renamed"})
+        runtime.delete("c", one)
+    assert world.leftovers() == []
+
+
 def test_bridge_with_the_name_of_the_uplink(session: bench.Session, world: bench.World) -> None:
     """The uplink's interface cannot be a bridge as well; the error says to choose another name."""
     runtime = Runtime(session, delegate=bridge(LAN, name="tap0"))

@@ -72,6 +72,18 @@ def test_launcher(tmp_path: Path) -> None:
     assert not install.is_launcher(str(launcher))
 
 
+@pytest.mark.parametrize("written", ["#!/usr/bin/python3", "#! /usr/bin/python3"])
+def test_command_is_isolated(tmp_path: Path, written: str) -> None:
+    """The build isolates the command, however the release that builds writes its first line."""
+    (change,) = re.findall(r"^\tsed -i '(.*)' debian/netns-shim/usr/bin/", read("rules"), re.M)
+    command = tmp_path / "netns-shim"
+    command.write_text(f"{written}\nimport sys\n")
+
+    subprocess.run(["sed", "-i", change.replace("$$", "$"), command], check=True)
+
+    assert command.read_text() == "#!/usr/bin/python3 -I\nimport sys\n"
+
+
 def test_where_plugins_are() -> None:
     """The plugin and the driver are where runtimes and Podman look, by the names they look for."""
     installed = re.findall(r"debian/launcher debian/netns-shim(\S+)", read("rules"))

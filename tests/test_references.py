@@ -291,6 +291,7 @@ def test_full_disk(state: State, size: int) -> None:
     reference.close()
 
     assert caught.value.errno in (errno.ENOSPC, errno.EFBIG)
+    assert caught.value.filename == reference.path
     (record,) = listing.records(state)
     assert record.name.file == NAME.file
     assert record.fields == {

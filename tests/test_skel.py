@@ -432,6 +432,13 @@ def test_verbs(verb: str, function: tuple[ModuleType, str]) -> None:
         (FileNotFoundError(errno.ENOENT, "No such file", "/x"), 5, "No such file", "/x"),
         (OSError(errno.EIO, "Input/output error"), 5, "Input/output error", None),
         (OSError("is a link"), 5, "is a link", None),
+        (OSError(errno.ENOSPC, "No space"), 5, "No space", None),
+        (
+            OSError(errno.ENOSPC, "No space", "/run/x"),
+            5,
+            "No space",
+            "/run/x; make room on its file system",
+        ),
         (MemoryError(), 5, "not enough memory", None),
         (
             ModuleNotFoundError("x", name="filelock"),

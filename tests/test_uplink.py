@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import resource
 import select
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -498,14 +502,82 @@ def test_device_that_is_missing(
     uplink.check({"driver": "none"}, only)
 
     assert error.code == errors.UPLINK_FAILED
-    assert error.message == "/no/such/device cannot be used"
+    assert error.message == "/dev/net/tun cannot be opened: No such file or directory"
+    assert error.details.startswith("modprobe tun (as root)")
 
 
 def test_device_that_is_there(only: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where program and device are there, an uplink can be started."""
     monkeypatch.setattr(uplink, "TUN", "/dev/null")
+    monkeypatch.setattr(uplink, "TUN_DEVICE", os.stat("/dev/null").st_rdev)
 
     uplink.check({}, only)
+
+
+def test_another_device(only: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no TUN device is not taken for one."""
+    monkeypatch.setattr(uplink, "TUN", "/dev/null")
+
+    error = failure(uplink.check, {}, only)
+
+    assert error.message == "/dev/null is something else"
+    assert "mknod -m 0666" in error.details
+
+
+@pytest.mark.parametrize(
+    ("number", "is_allowed", "cure"),
+    [
+        (errno.ENOENT, False, "modprobe tun"),
+        (errno.ENODEV, True, "modprobe tun"),
+        (errno.EACCES, False, "chmod 0666"),
+        (errno.EPERM, True, "--device"),
+        (errno.EACCES, True, "nodev"),
+    ],
+)
+def test_device_that_cannot_be_opened(
+    only: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    is_allowed: bool,
+    cure: str,
+) -> None:
+    """A device that is missing has another remedy than one that may not be opened."""
+
+    def refuse(path: str, flags: int) -> int:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(uplink, "TUN_DEVICE", os.stat("/dev/null").st_rdev)
+    monkeypatch.setattr(uplink, "TUN", "/dev/null")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        patch.setattr(os, "access", lambda path, mode: is_allowed)
+        problem = uplink.tun_problem()
+
+    assert problem is not None
+    assert problem[0] == f"/dev/net/tun cannot be opened: {os.strerror(number)}"
+    assert cure in problem[1]
+
+
+def test_lowered_limit(state: State) -> None:
+    """A process that stays has no open file of a caller who has lowered the limit below it."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    high = fcntl.fcntl(0, fcntl.F_DUPFD, 200)  # inherited by whatever is executed
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, limits[1]))
+        pid = background.spawn(["/bin/sh", "-c", "ls /proc/$$/fd; echo all; exec sleep 60"], state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        os.close(high)
+    try:
+        log = Path(state.path("uplink.log"))
+        until(lambda: log.read_text().endswith("all\n"))
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+    found = log.read_text().split()
+    assert {"0", "1", "2"} < set(found)
+    assert str(high) not in found
 
 
 # Told to end, it goes to the background first, as pasta may be about to while it starts. Like

@@ -84,6 +84,8 @@ def test_all_problems_with_their_lines(tmp_path: Path, capsys: pytest.CaptureFix
         "8: $.plugins[0].uplink.driver: is missing",
         "9: $.plugins[0].uplink.options[1]: must be a string, is 8080",
         "12: $.plugins[0].plugins[1].type: is missing",
+        "13: $.plugins[1].backend: must be one of iptables, firewalld, nftables, is "
+        '"whatever it likes"',
         "14: $.plugins[2]: must be an object",
     ]
 

@@ -78,10 +78,15 @@ def main(arguments: list[str]) -> int:
     try:
         if os.environ.get(completers.VARIABLE):
             completers.answer(parser)
-        parsed, unknown = parser.parse_known_args(arguments)
-        if unknown:
-            parsed.refuse(f"unrecognized arguments: {' '.join(unknown)}")  # with its own usage
-        status: int = COMMANDS[parsed.command].main(parsed)
+        try:
+            parsed, unknown = parser.parse_known_args(arguments)
+            if unknown:
+                parsed.refuse(f"unrecognized arguments: {' '.join(unknown)}")  # with its own usage
+            status: int = COMMANDS[parsed.command].main(parsed)
+        except SystemExit:  # argparse has printed help or usage
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()  # what cannot be written is a failure like any other
         return status
     except BrokenPipeError:
         return 1  # the reader, such as `head`, has seen enough

@@ -35,7 +35,9 @@ class Containers:
     def __call__(self, *, parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
         """Give them all; argcomplete takes those that fit."""
         names = [name for where in _up(parsed_args) for name in listing.names(where)]
-        return sorted({name.container_id for name in names if name.container_id})
+        return sorted(
+            {name.container_id for name in names if name.container_id}, key=listing.natural
+        )
 
 
 def _up(parsed: argparse.Namespace) -> list[state.State]:

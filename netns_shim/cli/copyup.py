@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MODE = 0o755
+# What the kernel shows. A link to a process or a device in it would not be what later calls need.
+KERNELS = ("/proc", "/sys", "/dev")
 
 
 def check(directory: str) -> str:
@@ -29,6 +31,11 @@ def check(directory: str) -> str:
     path = os.path.realpath(directory)
     if not directory.startswith("/") or path == "/" or not os.path.isdir(path):
         why = "name a directory by its path, such as /run"
+        raise ShimError(INVALID_ENVIRONMENT, f"--copy-up: not to be copied: {directory!r}", why)
+    # /dev/shm is a place for files as any other.
+    root = f"/{path.split('/')[1]}"
+    if root in KERNELS and (path == root or root != "/dev"):
+        why = f"{root} is the kernel's, and each call needs it as it is"
         raise ShimError(INVALID_ENVIRONMENT, f"--copy-up: not to be copied: {directory!r}", why)
     return path
 

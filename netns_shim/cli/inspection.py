@@ -19,7 +19,7 @@ from ..gc.liveness import leads_there
 from ..names import look as names
 from ..ports.look import Host
 from ..proc import start_time
-from ..shared import health, listing, register
+from ..shared import health, listing, processes, register
 from ..shared import links as netlinks
 from ..shared.attached import host_side
 from ..target import Shared
@@ -47,7 +47,7 @@ def collect(base: str) -> Json:
     if not netns.is_privileged():
         pause.look(base)  # where a user without capabilities sees more
     found, borrowed = [], []
-    for where in state.all_in(base):
+    for where in sorted(state.all_in(base), key=lambda where: listing.natural(where.name)):
         if where.name != state.IN_PLACE:
             found.append(look(where))
         elif listing.names(where):
@@ -141,7 +141,8 @@ def _guardian(record: UplinkRecord) -> Json | None:
     if not guardian:
         return None
     problem = guardian.text("problem") or None
-    return {"pid": guardian.pid, "alive": guardian.is_running, "problem": problem}
+    is_alive = guardian.is_running and not processes.is_stopped(guardian.pid)
+    return {"pid": guardian.pid, "alive": is_alive, "problem": problem}
 
 
 def _problems(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .. import state
 from ..attachment import PARTS
 from ..errors import UNKNOWN_CONTAINER, ShimError, shown
+from ..shared.listing import natural
 from . import options
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def choose(facts: Json, arguments: argparse.Namespace) -> list[tuple[str, Json]]
         (state.IN_PLACE, entry) for place in facts["inPlace"] for entry in place["references"]
     ]
     wanted = arguments.container
-    ids = sorted({entry["containerID"] for _, entry in known})
+    ids = sorted({entry["containerID"] for _, entry in known}, key=natural)
     meant = [wanted] if wanted in ids else [name for name in ids if name.startswith(wanted)]
     if not meant:
         raise _unknown(f"no container {_quoted(wanted)} is attached", ids)

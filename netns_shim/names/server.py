@@ -103,7 +103,6 @@ def spawn(
     It has `out` as its output, and the descriptor `kept` unless that is -1. A runtime waits for
     its pipes, and locks are in descriptors, so it has no other.
     """
-    others = {int(fd) for fd in os.listdir("/proc/self/fd")} - {0, 1, 2, kept}
     return os.posix_spawn(
         command[0],
         command,
@@ -115,7 +114,7 @@ def spawn(
             (os.POSIX_SPAWN_DUP2, out, 1),
             (os.POSIX_SPAWN_DUP2, out, 2),
             *([(os.POSIX_SPAWN_DUP2, kept, kept)] if kept >= 0 else []),
-            *((os.POSIX_SPAWN_CLOSE, fd) for fd in others),
+            *child.closings(kept),
         ],
         setsid=True,
         setsigmask=[],

@@ -55,8 +55,6 @@ def spawn(command: list[str], state: State, *kept: int, stdin: int = -1) -> int:
     here = enter.open_cwd()
     spared = spare(state.base)
     kept = (*kept, *spared)
-    # A process that stays must not have the caller's open files.
-    others = {int(fd) for fd in os.listdir("/proc/self/fd")} - {0, 1, 2, *kept}
     actions: list[tuple[Any, ...]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
         if stdin < 0
@@ -65,7 +63,8 @@ def spawn(command: list[str], state: State, *kept: int, stdin: int = -1) -> int:
         (os.POSIX_SPAWN_DUP2, log, 2),
         # dup2(2) of a descriptor on itself makes it inheritable.
         *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in kept),
-        *((os.POSIX_SPAWN_CLOSE, fd) for fd in others),
+        # A process that stays must not have the caller's open files.
+        *child.closings(*kept),
     ]
     try:
         # It inherits the working directory, and would keep its file system busy.

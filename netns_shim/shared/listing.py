@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
+import sys
 
 from ..attachment import AttachmentRecord, ReferenceName
 from ..references import drop_ghost
@@ -27,11 +29,23 @@ def of_container(state: State, container_id: str) -> list[AttachmentRecord]:
 
 
 def names(state: State, part: str = "") -> list[ReferenceName]:
-    """List the names of the references that have `part` in their names, sorted."""
+    """List the names of the references that have `part` in their names, in natural order."""
     try:
-        return [ReferenceName(name) for name in sorted(os.listdir(state.refs)) if part in name]
+        found = [name for name in os.listdir(state.refs) if part in name]
     except FileNotFoundError:
         return []
+    parts = [(list(map(natural, name.split(":"))), name) for name in found]
+    return [ReferenceName(name) for _, name in sorted(parts)]
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Give a key that sorts names as people do: `c2` is before `c10`."""
+    parts = itertools.groupby(name, "0123456789".__contains__)
+    # A number is before a text, as a digit is before a letter. The name itself tells 1 from 01.
+    return [
+        (int(text), "") if is_number else (sys.maxsize, text)
+        for is_number, text in ((is_number, "".join(part)) for is_number, part in parts)
+    ] + [(-1, name)]
 
 
 def ghosts(state: State) -> list[ReferenceName]:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import _socket as socket  # see `addresses`
 import sys
 
+from .. import result
 from ..hostnet import read_lines
-from . import addresses
+from . import addresses, listing
 from .rtnetlink import PUBLISHER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from ..state import State
 
 # The first address as a number, the length of its prefix, and that of an address, in bits.
 Network = tuple[int, int, int]
@@ -83,6 +86,19 @@ def problems(inside: Iterable[Route], outside: Iterable[Route], uplink: str) -> 
                     f"{interface} has {show(network)} inside; {_cure(interface)}"
                 )
     return found
+
+
+def doubled(state: State, network: str, given: Iterable[str]) -> list[tuple[str, str]]:
+    """List the addresses that a container of another network in this netns has, with its name."""
+    mine = {address.partition("/")[0] for address in given}
+    found = {
+        (record.name.network, address)
+        for record in listing.records(state)
+        if record.name.is_attachment and record.name.network != network
+        for address in (text.partition("/")[0] for text in result.addresses(record.result))
+        if address in mine
+    }
+    return sorted(found)
 
 
 def _cure(interface: str) -> str:

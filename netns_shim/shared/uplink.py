@@ -6,6 +6,7 @@ Each is started from the host's netns, inside the user namespace that owns the s
 
 from __future__ import annotations
 
+import errno
 import os
 
 from ..errors import UPLINK_FAILED, ShimError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     Wanted = Mapping[str, Any]
 
 TUN = "/dev/net/tun"
+TUN_DEVICE = os.makedev(10, 200)  # Documentation/admin-guide/devices.txt of the kernel
 DEFAULT_MTU = 65520
 # In the order in which they are tried if a network names none.
 PROGRAMS = ("pasta", "slirp4netns")
@@ -86,11 +88,32 @@ def check(wanted: Wanted, environ: Mapping[str, str]) -> Uplink:
     pasta's own message does not name the missing device.
     """
     chosen = choose(wanted, environ)
-    if not isinstance(chosen, Nothing) and not os.access(TUN, os.R_OK | os.W_OK):
-        raise ShimError(
-            UPLINK_FAILED, f"{TUN} cannot be used", "load the module tun; its mode must be 0666"
-        )
+    if not isinstance(chosen, Nothing) and (problem := tun_problem()):
+        raise ShimError(UPLINK_FAILED, *problem)
     return chosen
+
+
+def tun_problem() -> tuple[str, str] | None:
+    """Say why the device of every uplink cannot be used, and what to do; None where it can."""
+    try:
+        if os.stat(TUN).st_rdev != TUN_DEVICE:
+            return (
+                f"{TUN} is something else",
+                f"remove it, and mknod -m 0666 {TUN} c 10 200 (root)",
+            )
+        os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"/dev/net/tun cannot be opened: {error.strerror}", _tun_cure(error.errno)
+    return None
+
+
+def _tun_cure(number: int | None) -> str:
+    device = f"give the container the device: --device {TUN}"
+    if number not in (errno.EACCES, errno.EPERM):  # it is missing, or has no driver
+        return f"modprobe tun (as root); in a container, {device}"
+    if os.access(TUN, os.R_OK | os.W_OK):
+        return f"its mode allows it, a control group or a mount with nodev does not: {device}"
+    return f"chmod 0666 {TUN} (as root), as udev does"
 
 
 def program_path(name: str, environ: Mapping[str, str]) -> str:

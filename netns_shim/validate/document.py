@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import cni
 from ..errors import ShimError
-from . import conflist, explain, plugins, semantic, subnets
+from . import conflist, drivers, explain, plugins, semantic, subnets
 from .located import Place, Positions
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Findings:
         kind = ipam.get("type") if isinstance(ipam, dict) else None
         if isinstance(kind, str) and kind and kind not in plugins.IPAMS:
             self.unknown.append(kind)
-        for inner, why in plugins.problems(entry):
+        for inner, why in (*plugins.problems(entry), *drivers.problems(entry)):
             yield (*place, *inner), why
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..shared import addresses
+from . import together
 from .semantic import Place, Problem, show
 
 if TYPE_CHECKING:
@@ -61,6 +62,26 @@ def _mac(value: Any) -> str:
     return "" if _MAC.fullmatch(str(value)) else f"must be a MAC address, is {show(value)}"
 
 
+def _up_to(most: int) -> Rule:
+    def check(value: Any) -> str:
+        return _number(value) or (f"must be 0 to {most}, is {value}" if value > most else "")
+
+    return check
+
+
+def _strings(value: Any) -> str:
+    """Check values that a plugin reads as strings only, such as "1" for 1."""
+    if problem := _object(value):
+        return problem
+    odd = next((key for key, text in value.items() if not isinstance(text, str)), None)
+    return "" if odd is None else f"the value of {show(odd)} must be a string"
+
+
+def _kernel_path(value: Any) -> str:
+    is_right = isinstance(value, str) and value.startswith("/sys/devices/")
+    return "" if is_right else f"must begin with /sys/devices/, is {show(value)}"
+
+
 def _one_of(*words: str) -> Rule:
     def check(value: Any) -> str:
         return (
@@ -81,7 +102,8 @@ def capabilities(value: Any) -> str:
     return ""
 
 
-def _interface(value: Any) -> str:
+def interface(value: Any) -> str:
+    """Say why a value is no name for an interface."""
     if problem := _text(value):
         return problem
     if len(value.encode(errors="replace")) > LONGEST_NAME:
@@ -130,6 +152,7 @@ _OF_ALL: Keys = {
 # Modes that the kernel knows, ip-link(8).
 _MACVLAN = _one_of("bridge", "private", "vepa", "passthru")
 _IPVLAN = _one_of("l2", "l3", "l3s")
+_RULES = _one_of("iptables", "nftables")
 PLUGINS: dict[str, Keys] = {
     "bridge": {
         **dict.fromkeys(
@@ -137,31 +160,48 @@ PLUGINS: dict[str, Keys] = {
         ),
         **dict.fromkeys(("promiscMode", "preserveDefaultVlan", "macspoofchk", "enabledad"), _flag),
         **dict.fromkeys(("disableContainerInterface", "portIsolation"), _flag),
-        **{"bridge": _interface, "ipMasqBackend": _text, "mtu": _number},
+        **{"bridge": interface, "ipMasqBackend": _RULES, "mtu": _number},
         **{"vlan": _vlan, "vlanTrunk": _list},
     },
-    "ptp": {"ipMasq": _flag, "ipMasqBackend": _text, "mtu": _number},
+    "ptp": {"ipMasq": _flag, "ipMasqBackend": _RULES, "mtu": _number},
     "macvlan": {
-        **{"master": _interface, "mode": _MACVLAN, "mtu": _number, "mac": _mac},
+        **{"master": interface, "mode": _MACVLAN, "mtu": _number, "mac": _mac},
         **{"linkInContainer": _flag, "bcqueuelen": _number},
     },
-    "ipvlan": {"master": _interface, "mode": _IPVLAN, "mtu": _number, "linkInContainer": _flag},
+    "ipvlan": {"master": interface, "mode": _IPVLAN, "mtu": _number, "linkInContainer": _flag},
     "portmap": {
         **dict.fromkeys(("snat", "masqAll"), _flag),
         **dict.fromkeys(("conditionsV4", "conditionsV6"), _list),
-        **{"markMasqBit": _number, "externalSetMarkChain": _text, "backend": _text},
+        **{"markMasqBit": _up_to(31), "externalSetMarkChain": _text, "backend": _RULES},
     },
-    "firewall": dict.fromkeys(
-        ("backend", "iptablesAdminChainName", "firewalldZone", "ingressPolicy"), _text
-    ),
+    "firewall": {
+        **dict.fromkeys(("iptablesAdminChainName", "firewalldZone"), _text),
+        # It takes its default for any other word.
+        "backend": _one_of("iptables", "firewalld", "nftables"),
+        "ingressPolicy": _one_of("open", "same-bridge", "isolated"),
+    },
     "tuning": {
-        **{"sysctl": _object, "mac": _mac, "mtu": _number, "txQLen": _number},
+        **{"sysctl": _strings, "mac": _mac, "mtu": _number, "txQLen": _number},
         **{"promisc": _flag, "allmulti": _flag, "dataDir": _text},
     },
     "bandwidth": {
         **dict.fromkeys(("ingressRate", "ingressBurst", "egressRate", "egressBurst"), _number),
         **dict.fromkeys(("shapedSubnets", "unshapedSubnets"), _list),
     },
+    "vlan": {
+        **{"master": interface, "vlanId": _vlan, "mtu": _number, "linkInContainer": _flag},
+    },
+    "host-device": {
+        **{"device": interface, "hwaddr": _mac, "kernelpath": _kernel_path, "pciBusID": _text},
+    },
+    "tap": {
+        **{"multiQueue": _flag, "mtu": _number, "mac": _mac, "selinuxContext": _text},
+        **{"owner": _number, "group": _number, "bridge": interface},
+    },
+    "vrf": {"vrfname": interface, "table": _up_to((1 << 32) - 1)},
+    "sbr": {"table": _number, "addSourceHints": _flag},
+    "dummy": {},
+    "loopback": {},
 }
 IPAMS: dict[str, Keys] = {
     "host-local": {
@@ -178,6 +218,7 @@ def problems(entry: Json) -> Iterator[Problem]:
     kind = entry.get("type")
     if isinstance(kind, str) and kind in PLUGINS:
         yield from _check(entry, (), kind, {**PLUGINS[kind], **_OF_ALL})
+        yield from together.problems(entry, kind)
     ipam = entry.get("ipam")
     if not isinstance(ipam, dict):
         return

@@ -49,6 +49,14 @@ has_man_page() { man --local-file "$(man --where netns-shim)" | grep 'run CNI pl
 
 answers_netavark() { /usr/lib/netavark/cni info | grep api_version; }
 
+# A module of the caller's, where Python looks before the package's if nobody forbids it.
+is_isolated() {
+    mkdir -p /tmp/modules
+    echo 'raise SystemExit("a module of the caller")' >/tmp/modules/netns_shim.py
+    PYTHONPATH=/tmp/modules netns-shim --version
+    rm -r /tmp/modules
+}
+
 has_byte_code() { ls /usr/lib/python3/dist-packages/netns_shim/__pycache__/main.*.pyc; }
 
 completes_in_bash() {
@@ -132,6 +140,7 @@ must 'apt installs it, with all that it needs' apt install "$deb"
 dpkg-query --listfiles netns-shim >"$files"
 version=$(dpkg-query --show --showformat '${Version}' netns-shim)
 promise 'the command has its version' answers "netns-shim $version" netns-shim --version
+promise 'the command takes no module from the environment of its caller' is_isolated
 promise 'man netns-shim' has_man_page
 promise 'the driver of netavark says who it is' answers_netavark
 promise 'its byte code is there, which users cannot write' has_byte_code

@@ -13,6 +13,8 @@ from .check import OK, PROBLEM, SKIPPED, WARNING, Context, Result
 from .ids import user_name
 
 IN_MEMORY = ("tmpfs", "ramfs")
+# What the state of one shared netns takes, with some to spare: bytes, and files.
+ROOM, FILES = 256 << 10, 100
 LINGER = "/var/lib/systemd/linger"
 
 
@@ -25,6 +27,8 @@ def runtime_directory(context: Context) -> Result:
     if not context.is_given and (result := _odd_variable(context)):
         return result
     parent = enter.existing_parent(context.base)
+    if full := _full(parent):
+        return full
     kind = file_system(parent)
     if kind not in IN_MEMORY:
         return Result(
@@ -33,6 +37,18 @@ def runtime_directory(context: Context) -> Result:
             "set XDG_RUNTIME_DIR to a directory on tmpfs, as systemd makes it at a log-in",
         )
     return Result(OK, f"{context.base}, on {kind}{_note(context)}")
+
+
+def _full(place: str) -> Result | None:
+    """Find that a file system has no room for what the first ADD writes."""
+    room = os.statvfs(place)
+    free = room.f_bavail * room.f_frsize
+    what = [f"{free >> 10} KiB"] if free < ROOM else []
+    # Some file systems have no fixed number of files, and say 0.
+    what += [f"{room.f_favail} files"] if room.f_files > 0 and room.f_favail < FILES else []
+    if not what:
+        return None
+    return Result(PROBLEM, f"{place} has room for only {' and '.join(what)}", "make room there")
 
 
 def _note(context: Context) -> str:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -20,27 +18,14 @@ if TYPE_CHECKING:
 # Groups whose sockets may ping, icmp(7). The kernel's default is an empty range.
 PING_GROUPS = "net.ipv4.ping_group_range"
 NO_UPLINK = "the configuration asks for no uplink"
-DEVICE = os.makedev(10, 200)
-RECREATE = f"remove it, and mknod -m 0666 {uplink.TUN} c 10 200 (as root)"
-# The kernel's error where the device has no driver.
-NO_DRIVER = (errno.ENODEV, errno.ENXIO, errno.ENOENT)
 
 
 def tun(context: Context) -> Result:
     """Check that /dev/net/tun can be opened, as every uplink does."""
     if why := why_not(context):
         return Result(SKIPPED, why)
-    try:
-        if os.stat(uplink.TUN).st_rdev != DEVICE:
-            return Result(PROBLEM, f"{uplink.TUN} is something else", RECREATE)
-        os.close(os.open(uplink.TUN, os.O_RDWR | os.O_CLOEXEC))
-    except OSError as error:
-        advice = f"chmod 0666 {uplink.TUN} (as root), as udev does"
-        if error.errno in NO_DRIVER:
-            advice = "modprobe tun (as root), or give the container the device: --device " + (
-                uplink.TUN
-            )
-        return Result(PROBLEM, f"{uplink.TUN} cannot be opened: {error.strerror}", advice)
+    if problem := uplink.tun_problem():
+        return Result(PROBLEM, *problem)
     return Result(OK, f"{uplink.TUN} can be opened")
 
 
