@@ -31,7 +31,7 @@ def look(where: State, callers: Callers) -> list[Json]:
     and is null where that cannot be seen from here.
     """
     by_place: dict[tuple[int, int] | None, list[AttachmentRecord]] = {}
-    for record in listing.records(where):
+    for record in listing.in_order(listing.records(where)):
         by_place.setdefault(record.place, []).append(record)
     return [
         {

@@ -91,7 +91,7 @@ def look(where: state.State) -> Json:
     """Gather what is known about one shared netns."""
     record = where.uplink()
     target = Shared(where, {}, {})
-    there = listing.records(where)
+    there = listing.in_order(listing.records(where))
     commands = [_command(each) for each in there if each.name.is_command]
     attachments = by_attachment(there)
     all_records = [record for records in attachments.values() for record in records]

@@ -68,7 +68,8 @@ class Ending:
         self.is_up = True
         try:
             references.drop_ghosts(self._where)
-            self.users = [r for r in listing.records(self._where) if r.name.file != own.file]
+            others = [r for r in listing.records(self._where) if r.name.file != own.file]
+            self.users = listing.in_order(others)
             if by_force:
                 with Together(self._target):
                     self._end_by_force(own)

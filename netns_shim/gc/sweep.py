@@ -171,7 +171,7 @@ class Sweep:
 
     def _records(self) -> list[AttachmentRecord]:
         """Read the references of attachments; report what else is among them."""
-        records = listing.records(self._where)
+        records = listing.in_order(listing.records(self._where))
         for name, problem in listing.odd(self._where, records):
             self._add("skipped", why=f"{self._where.refs}/{name} {problem}")
         return [record for record in records if record.name.is_attachment]

@@ -29,13 +29,16 @@ def of_container(state: State, container_id: str) -> list[AttachmentRecord]:
 
 
 def names(state: State, part: str = "") -> list[ReferenceName]:
-    """List the names of the references that have `part` in their names, in natural order."""
+    """List the names of the references that have `part` in their names, sorted."""
     try:
-        found = [name for name in os.listdir(state.refs) if part in name]
+        return [ReferenceName(name) for name in sorted(os.listdir(state.refs)) if part in name]
     except FileNotFoundError:
         return []
-    parts = [(list(map(natural, name.split(":"))), name) for name in found]
-    return [ReferenceName(name) for _, name in sorted(parts)]
+
+
+def in_order(records: list[AttachmentRecord]) -> list[AttachmentRecord]:
+    """Sort records for people, as `natural` does."""
+    return sorted(records, key=lambda record: list(map(natural, record.name.file.split(":"))))
 
 
 def natural(name: str) -> list[tuple[int, str]]:
