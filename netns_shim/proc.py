@@ -7,7 +7,7 @@ import errno
 import os
 
 # Where proc_pid_stat(5) has what we look at, counted from the state of the process.
-_FLAGS, _START_TIME, _PENDING = 6, 19, 28
+_STATE, _FLAGS, _START_TIME, _PENDING = 0, 6, 19, 28
 # Flag and pending signal of a process that is on its way out: it takes pasta(1) 10 to 40 ms.
 _EXITING, _SIGKILL = 0x4, 1 << 8
 
@@ -54,6 +54,12 @@ def lives(pid: int, since: int) -> bool:
     )
 
 
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process does nothing until it is told to go on, by a signal or a debugger."""
+    fields = _stat(pid)
+    return bool(fields) and fields[_STATE] in (b"T", b"t")
+
+
 def _stat(pid: int) -> list[bytes]:
     """Read what proc_pid_stat(5) says after the name; empty where it is gone, or a zombie."""
     try:
@@ -61,7 +67,7 @@ def _stat(pid: int) -> list[bytes]:
     except (FileNotFoundError, ProcessLookupError):
         return []
     fields = text.rpartition(b")")[2].split()
-    return [] if fields[0] in (b"Z", b"X") else fields
+    return [] if fields[_STATE] in (b"Z", b"X") else fields
 
 
 def has_interface(pid: int, fd: object) -> bool:

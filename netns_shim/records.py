@@ -101,6 +101,11 @@ class ProcessRecord(Record):
         """Whether the process is there, is still the same one, and has not been killed."""
         return proc.lives(self.pid, self.start_time)
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the process, which is running, does nothing until it gets SIGCONT."""
+        return bool(self.pid) and not self.is_hidden and proc.is_stopped(self.pid)
+
 
 class UplinkRecord(ProcessRecord):
     """`uplink.json`: the process of an uplink, and the addresses that it has brought.

@@ -214,6 +214,10 @@ class Shared:
             from .shared import maintenance  # only where one was killed
 
             maintenance.guard(where)
+        if uplink.is_stopped:
+            from .shared import health  # only where a signal has stopped it
+
+            health.warn_of_stopped(where, uplink)
         if uplink.lacks_ports or uplink.lacks_listed or where.has_publishers():
             self.restore_ports()
         return fd

@@ -95,6 +95,28 @@ def test_an_uplink_that_is_stopped(
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
+def test_an_add_beside_a_stopped_uplink(
+    world: bench.World, session: bench.Session, driver: str
+) -> None:
+    """It succeeds, as containers reach each other, and warns that nothing leads out."""
+    runtime = Runtime(session, delegate=bridge(), uplink=driver)
+    with session.container() as container, session.container() as other:
+        runtime.add("c", container)
+        pid = stop(runtime)
+
+        done = runtime.call("ADD", "d", other.netns)
+
+        assert done.returncode == 0, done.stdout
+        assert f"the process {pid} is stopped: `netns-shim refresh" in done.stderr
+        session.run([PLUGIN, "refresh"], check=True)
+        assert runtime.call("ADD", "d", other.netns, CNI_IFNAME="eth1").stderr == ""
+        runtime.delete("d", other, CNI_IFNAME="eth1")
+        runtime.delete("d", other)
+        runtime.delete("c", container)
+    assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_a_publisher_that_is_stopped(
     world: bench.World, session: bench.Session, driver: str
 ) -> None:

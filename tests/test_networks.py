@@ -76,6 +76,21 @@ def test_what_is_no_network(
     assert any(why in line for line in lines), lines
 
 
+def test_options_of_a_driver_of_netavark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The options that the shim passes on to a driver are checked as in a network of CNI."""
+    conf = network("10.89.10.0/24", driver="bridge", vlan="5000", isolat="true")
+
+    status, lines = validate(capsys, tmp_path, conf)
+
+    assert status == 1
+    vlan, isolate = sorted(lines, key=lambda line: "isolat" in line)
+    assert "$.options.vlan: must be 0 to 4094" in vlan
+    assert "$.options.isolat: " in isolate
+    assert "did you mean 'isolate'" in isolate
+
+
 def test_network_of_another_driver(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A network that netavark serves by itself is none of the shim's."""
     conf = {**network("10.89.10.0/24"), "driver": "bridge"}

@@ -19,7 +19,7 @@ from ..gc.liveness import leads_there
 from ..names import look as names
 from ..ports.look import Host
 from ..proc import start_time
-from ..shared import health, listing, processes, register
+from ..shared import health, listing, register
 from ..shared import links as netlinks
 from ..shared.attached import host_side
 from ..target import Shared
@@ -141,7 +141,7 @@ def _guardian(record: UplinkRecord) -> Json | None:
     if not guardian:
         return None
     problem = guardian.text("problem") or None
-    is_alive = guardian.is_running and not processes.is_stopped(guardian.pid)
+    is_alive = guardian.is_running and not guardian.is_stopped
     return {"pid": guardian.pid, "alive": is_alive, "problem": problem}
 
 

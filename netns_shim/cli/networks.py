@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..netavark import document, network, options, wire
-from ..validate import explain, plugins, subnets
+from ..validate import drivers, explain, plugins, subnets
 from ..validate.document import Findings
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class NetworkFindings(Findings):
         for place, why in plugins.problems(entry):
             is_name = place == (options.INTERFACE_KEYS.get(kind),)
             yield (("network_interface",) if is_name else ("options", *place)), why
+        for place, why in drivers.problems(entry):
+            yield (("options", "driver") if place == ("driver",) else place), why
 
 
 def _is_of_netavark(conf: Any) -> bool:

@@ -16,8 +16,8 @@ import time
 
 from .. import child, invoke
 from ..errors import NAMES_UNAVAILABLE, ShimError
-from ..proc import lives
-from ..shared import name_servers, processes
+from ..proc import is_stopped, lives
+from ..shared import name_servers
 from ..shared.files import remove_special
 from ..state import FILE_MODE
 from .entries import DOMAIN
@@ -143,7 +143,7 @@ def await_answer(directory: str, servers: list[str], marker: str, *, is_new: boo
         if any(ask(server, f"{marker}.{DOMAIN}") for server in servers):
             return True
         pid, _ = running(directory)
-        if not pid or processes.is_stopped(pid):
+        if not pid or is_stopped(pid):
             return False
         if now > told + AGAIN:
             tell(directory)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 
 from ..errors import PORT_UNAVAILABLE, ShimError
-from ..shared import processes
 from . import choice, holders, listed, mappings
 from .mappings import PROTOCOLS
 from .restore import LATER
@@ -95,7 +94,7 @@ class Host:
 
     def _judge(self, seen: Seen, wanted: Binding, process: ProcessRecord) -> None:
         """Tell the state of one port, which a process is to have open."""
-        if process.is_running and processes.is_stopped(process.pid):
+        if process.is_running and process.is_stopped:
             seen.state = CLOSED  # the kernel takes clients, and the publisher leads them nowhere
             return
         there = self._waiting.get((wanted.protocol, wanted.port), [])

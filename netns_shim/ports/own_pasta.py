@@ -14,7 +14,7 @@ import os
 
 from .. import hostnet, interrupt, netns
 from ..errors import PORT_UNAVAILABLE, ShimError
-from ..proc import start_time
+from ..proc import is_stopped, start_time
 from ..shared import background, guardian, processes, tap
 from ..shared.files import make_private, remove_special
 from ..shared.nsenter import run_in
@@ -83,7 +83,7 @@ class OwnPasta(Publisher):
     def is_running(self) -> bool:
         """Whether its process is there, and is not stopped."""
         is_there = bool(self.pid) and start_time(self.pid) == self.since
-        return is_there and not processes.is_stopped(self.pid)
+        return is_there and not is_stopped(self.pid)
 
     def prepare(self) -> None:
         """Get ready, while this process is in the host's netns, to start it later."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 
 from .. import hostnet
-from ..errors import UPLINK_FAILED, ShimError
-from . import neighbour, processes, routes
+from ..errors import UPLINK_FAILED, ShimError, warn
+from . import neighbour, routes
 from .nsenter import run_in
 
 TYPE_CHECKING = False
@@ -32,11 +32,17 @@ def check(state: State, record: UplinkRecord, code: int = UPLINK_FAILED) -> None
     """Check the uplink of a record; ShimError, with this code, where it does not work."""
     found = problems(state, record)
     if found:
-        raise ShimError(
-            code,
-            f"the uplink {record.driver} of the shared netns {state.name!r} does not work",
-            f"{'; '.join(found)}: `{cure(state)}` starts it again",
-        )
+        raise ShimError(code, *_broken(state, record, "; ".join(found)))
+
+
+def warn_of_stopped(state: State, record: UplinkRecord) -> None:
+    """Warn that nothing leads out for the moment, as the process of an uplink is stopped."""
+    warn(": ".join(_broken(state, record, f"the process {record.pid} is stopped")))
+
+
+def _broken(state: State, record: UplinkRecord, why: str) -> tuple[str, str]:
+    what = f"the uplink {record.driver} of the shared netns {state.name!r} does not work"
+    return what, f"{why}: `{cure(state)}` starts it again"
 
 
 def cure(state: State) -> str:
@@ -76,8 +82,8 @@ def _look(record: UplinkRecord, wanted: set[int]) -> list[str]:
     answer = _ask(record)
     if answer == neighbour.DOWN:
         return [f"its interface {name} is down or gone"]
-    if answer == neighbour.SILENT or (answer == neighbour.UNKNOWN and _is_stopped(record)):
-        why = "is stopped" if _is_stopped(record) else "does not answer"
+    if answer == neighbour.SILENT or (answer == neighbour.UNKNOWN and record.is_stopped):
+        why = "is stopped" if record.is_stopped else "does not answer"
         return [f"the process {record.pid} {why}"]
     lost = routes.missing(name, record.addresses, wanted)
     return [f"the shared netns has lost its default route of IPv{kind}" for kind in lost]
@@ -92,10 +98,6 @@ def _ask(record: UplinkRecord) -> str:
         if any(option in SILENCING for option in record.options):
             own = [address for address in own if ":" not in address]
     answer = neighbour.ask(name, own, targets, SECONDS)
-    if answer == neighbour.SILENT and not _is_stopped(record):
+    if answer == neighbour.SILENT and not record.is_stopped:
         answer = neighbour.ask(name, own, targets, PATIENCE)
     return answer
-
-
-def _is_stopped(record: UplinkRecord) -> bool:
-    return not record.is_hidden and processes.is_stopped(record.pid)

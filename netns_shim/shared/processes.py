@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..state import State
 
 STOP_SECONDS = 5
-# The states of a process that is stopped, by a signal or by a debugger: proc_pid_stat(5).
-STOPPED = (b"T", b"t")
 # How long the plugins of a killed call may go on, in seconds; later they must be broken. If they
 # are ended too early, some leave things that no DEL finds: `host-local` a lease without an owner.
 ORPHAN_SECONDS = 5
@@ -50,15 +48,6 @@ def is_ours(pid: int) -> bool:
     except OSError:
         return False  # it has ended
     return words[:1] == [b"%d" % os.getuid()]
-
-
-def is_stopped(pid: int) -> bool:
-    """Tell whether a process does nothing until it is told to go on."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in STOPPED
-    except OSError:
-        return False  # it has ended
 
 
 def stop(pid: int, since: int) -> None:

@@ -8,7 +8,7 @@ import time
 from .. import hostnet, interrupt, netns
 from ..errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, UPLINK_FAILED, ShimError
 from ..locks import PAUSE
-from . import health, ownership, processes, register, uplink
+from . import health, ownership, register, uplink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def await_uplink(state: State) -> None:
     while not (record := state.uplink()).is_alive:
         guardian = record.guardian
         problem = guardian.text("problem")
-        is_at_work = guardian.is_running and not processes.is_stopped(guardian.pid)
+        is_at_work = guardian.is_running and not guardian.is_stopped
         if problem or not is_at_work or time.monotonic() > deadline:
             raise ShimError(
                 UPLINK_FAILED,

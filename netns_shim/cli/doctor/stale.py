@@ -11,7 +11,7 @@ from ... import errors, hostnet, netns, state
 from ...attachment import ADDING, DELETING
 from ...errors import ShimError
 from ...gc import sweep
-from ...shared import health, listing, processes, register
+from ...shared import health, listing, register
 from .check import OK, OTHER_SESSION, PROBLEM, SKIPPED, WARNING, Context, Result, look_inside
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _odd(where: state.State) -> Iterator[str]:
         yield f"{where.name}: has lost its uplink {record.driver}{tried}"
     elif record.pid and not (record.is_hidden or record.guardian.is_running):
         yield f"{where.name}: its uplink has no guardian to restart it"
-    elif record.pid and processes.is_stopped(record.guardian.pid):
+    elif record.pid and record.guardian.is_stopped:
         yield f"{where.name}: the guardian of its uplink, PID {record.guardian.pid}, is stopped"
     if missing := where.missing():
         yield f"{where.name}: {', '.join(missing)} is missing"
