@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -45,13 +46,15 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["completion", "bash"]])
-def test_full_disk(arguments: list[str]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_full_disk(arguments: list[str], unbuffered: str) -> None:
     """What is printed last, and cannot be written, is a failure that is told in one line."""
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, *arguments],
             stdout=full,
             stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
             text=True,
             check=False,
         )

@@ -115,8 +115,9 @@ SHIM = {
 
 
 # How many steps there are may depend on time, such as on who else has been at work. A kill at a
-# neighbouring step is one as well, but most have to be where they were counted to be.
-OTHER_STEP, MOST_OTHERS = "was killed at another step", 2
+# neighbouring step is one as well, but most have to be where they were counted to be. If they are
+# not, the call that was counted was an odd one: then the steps are counted once more.
+OTHER_STEP, MOST_OTHERS, ATTEMPTS = "was killed at another step", 2, 2
 
 
 def at_steps(names: list[str], act: str) -> list[Point]:
@@ -148,6 +149,16 @@ def test_the_shim_is_killed(
 ) -> None:
     """Wherever it is killed, the next ADD works, and after the DEL nothing is left."""
     sweep.install(worlds, EXTRA, collector=COLLECTOR)
+    for others in (_kill_at_steps(worlds, tell, part, what) for _ in range(ATTEMPTS)):
+        if len(others) <= MOST_OTHERS:
+            return
+    pytest.fail("\n".join(others))
+
+
+def _kill_at_steps(
+    worlds: list[bench.World], tell: Callable[[str], None], part: Part, what: str
+) -> list[str]:
+    """Kill the shim at each step of this part; list those at which another step was found."""
     swept = Sweep(worlds, SHIM[what])
     names = swept.count("watch" if "uplink" in what else "")
     points = at_steps([name.removesuffix(MARK) for name in names], "self")
@@ -164,8 +175,8 @@ def test_the_shim_is_killed(
     tell(f"{len(reached)} points of {len(points)}")
     others = [text for text in problems if OTHER_STEP in text]
     assert problems == others, "\n".join(problems)
-    assert len(others) <= MOST_OTHERS, "\n".join(others)
     assert len(reached) == len(visited)
+    return others
 
 
 UPLINK = {

@@ -561,9 +561,12 @@ def test_device_that_cannot_be_opened(
 def test_lowered_limit(state: State) -> None:
     """A process that stays has no open file of a caller who has lowered the limit below it."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    high = fcntl.fcntl(0, fcntl.F_DUPFD, 200)  # inherited by whatever is executed
+    free = os.dup(0)
+    os.close(free)
+    few = free + 50  # as many as are open, and some
+    high = fcntl.fcntl(0, fcntl.F_DUPFD, few + 50)  # inherited by whatever is executed
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (100, limits[1]))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, limits[1]))
         pid = background.spawn(["/bin/sh", "-c", "ls /proc/$$/fd; echo all; exec sleep 60"], state)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

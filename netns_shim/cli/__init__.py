@@ -7,6 +7,7 @@ import argparse
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..errors import say
@@ -31,6 +32,9 @@ from . import (
     wrap,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
 COMMANDS = {
     "status": status,
     "show": show,
@@ -51,9 +55,19 @@ COMMANDS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose help is an error where it cannot be written."""
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        if message and file is not None and file is sys.stdout:
+            file.write(message)  # in Python 3.13, argparse hides what goes wrong here
+        else:
+            super()._print_message(message, file)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="netns-shim",
         description="Run CNI plugins inside a shared rootless network namespace.",
         epilog="A CNI runtime calls it without arguments, as a plugin.",
