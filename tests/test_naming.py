@@ -102,16 +102,27 @@ def test_isolated_network(session: bench.Session) -> None:
         client.delete("web", web)
 
 
+def side_by_side(
+    session: bench.Session, stack: ExitStack, one: Runtime, two: Runtime
+) -> tuple[list[bench.Container], str, str]:
+    """Attach `left` to one network, `right` to two, and `middle` to both.
+
+    Give the three, and the addresses of the first and of the last.
+    """
+    left, middle, right = (stack.enter_context(session.container()) for _ in range(3))
+    at_left = ips(one.add("left", left))[0]
+    one.add("middle", middle)
+    two.add("middle", middle, CNI_IFNAME="eth1")
+    at_right = ips(two.add("right", right))[0]
+    return [left, middle, right], at_left, at_right
+
+
 def test_two_networks(world: bench.World, session: bench.Session) -> None:
     """A container in both finds the names of both; one in each does not find the other's."""
     one = named(session, name="one")
     two = named(session, "10.90.0.0/24", name="two", bridge_name="cni1")
     with ExitStack() as stack:
-        left, middle, right = (stack.enter_context(session.container()) for _ in range(3))
-        at_left = ips(one.add("left", left))[0]
-        one.add("middle", middle)
-        two.add("middle", middle, CNI_IFNAME="eth1")
-        at_right = ips(two.add("right", right))[0]
+        (left, middle, right), at_left, at_right = side_by_side(session, stack, one, two)
         of_both = [
             ask(middle, name, at) for name in ("left", "right") for at in (SERVER, "10.90.0.1")
         ]
@@ -144,11 +155,7 @@ def test_netavarks_bridge(
     one = named(session, name="one", delegate=delegate)
     two = named(session, "10.90.0.0/24", name="two", bridge_name="cni1")
     with ExitStack() as stack:
-        left, middle, right = (stack.enter_context(session.container()) for _ in range(3))
-        at_left = ips(one.add("left", left))[0]
-        one.add("middle", middle)
-        two.add("middle", middle, CNI_IFNAME="eth1")
-        at_right = ips(two.add("right", right))[0]
+        (left, middle, right), at_left, at_right = side_by_side(session, stack, one, two)
         of_both = [
             ask(middle, name, at) for name in ("left", "right") for at in (SERVER, "10.90.0.1")
         ]

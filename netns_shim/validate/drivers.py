@@ -30,10 +30,7 @@ def _number(least: int, most: int) -> Rule:
 
 
 def _word(*words: str) -> Rule:
-    def check(value: Any) -> str:
-        return "" if value in words else f"must be one of {', '.join(words)}, is {show(value)}"
-
-    return check
+    return plugins.one_of(*words, or_empty=False)
 
 
 _OF_ALL: Keys = {
@@ -51,10 +48,10 @@ DRIVERS: dict[str, Keys] = {
     },
     "macvlan": {
         **_OF_ALL,
-        "mode": _word("bridge", "private", "vepa", "passthru"),
+        "mode": _word(*plugins.MACVLAN_MODES),
         "bclim": lambda value: "" if value == "-1" else _number(0, (1 << 31) - 1)(value),
     },
-    "ipvlan": {**_OF_ALL, "mode": _word("l2", "l3", "l3s")},
+    "ipvlan": {**_OF_ALL, "mode": _word(*plugins.IPVLAN_MODES)},
 }
 
 

@@ -82,11 +82,12 @@ def _kernel_path(value: Any) -> str:
     return "" if is_right else f"must begin with /sys/devices/, is {show(value)}"
 
 
-def _one_of(*words: str) -> Rule:
+def one_of(*words: str, or_empty: bool = True) -> Rule:
+    """Make a check for one of these words; for most plugins an empty one is as good as none."""
+    right = (*words, "") if or_empty else words
+
     def check(value: Any) -> str:
-        return (
-            "" if value in (*words, "") else f"must be one of {', '.join(words)}, is {show(value)}"
-        )
+        return "" if value in right else f"must be one of {', '.join(words)}, is {show(value)}"
 
     return check
 
@@ -150,9 +151,9 @@ _OF_ALL: Keys = {
     "capabilities": capabilities,
 }
 # Modes that the kernel knows, ip-link(8).
-_MACVLAN = _one_of("bridge", "private", "vepa", "passthru")
-_IPVLAN = _one_of("l2", "l3", "l3s")
-_RULES = _one_of("iptables", "nftables")
+MACVLAN_MODES = ("bridge", "private", "vepa", "passthru")
+IPVLAN_MODES = ("l2", "l3", "l3s")
+_RULES = one_of("iptables", "nftables")
 PLUGINS: dict[str, Keys] = {
     "bridge": {
         **dict.fromkeys(
@@ -165,10 +166,15 @@ PLUGINS: dict[str, Keys] = {
     },
     "ptp": {"ipMasq": _flag, "ipMasqBackend": _RULES, "mtu": _number},
     "macvlan": {
-        **{"master": interface, "mode": _MACVLAN, "mtu": _number, "mac": _mac},
+        **{"master": interface, "mode": one_of(*MACVLAN_MODES), "mtu": _number, "mac": _mac},
         **{"linkInContainer": _flag, "bcqueuelen": _number},
     },
-    "ipvlan": {"master": interface, "mode": _IPVLAN, "mtu": _number, "linkInContainer": _flag},
+    "ipvlan": {
+        "master": interface,
+        "mode": one_of(*IPVLAN_MODES),
+        "mtu": _number,
+        "linkInContainer": _flag,
+    },
     "portmap": {
         **dict.fromkeys(("snat", "masqAll"), _flag),
         **dict.fromkeys(("conditionsV4", "conditionsV6"), _list),
@@ -177,8 +183,8 @@ PLUGINS: dict[str, Keys] = {
     "firewall": {
         **dict.fromkeys(("iptablesAdminChainName", "firewalldZone"), _text),
         # It takes its default for any other word.
-        "backend": _one_of("iptables", "firewalld", "nftables"),
-        "ingressPolicy": _one_of("open", "same-bridge", "isolated"),
+        "backend": one_of("iptables", "firewalld", "nftables"),
+        "ingressPolicy": one_of("open", "same-bridge", "isolated"),
     },
     "tuning": {
         **{"sysctl": _strings, "mac": _mac, "mtu": _number, "txQLen": _number},
